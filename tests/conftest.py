@@ -1,0 +1,113 @@
+"""Fixtures that run one suite on every array library: ``pytest --backend torch,jax``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import arrays
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+settings.register_profile(
+    "softgrad",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500
+)
+settings.load_profile("softgrad")
+
+LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
+EXIT_STATUS = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"library to test, repeated or comma separated: {', '.join(arrays.LOADERS)} (default: numpy)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    asked = [name.strip() for option in config.getoption("--backend") for name in option.split(",")]
+    libraries = {}
+    for name in dict.fromkeys(asked or ["numpy"]):
+        if name not in arrays.LOADERS:
+            known = ", ".join(arrays.LOADERS)
+            raise pytest.UsageError(f"--backend {name!r} is none of {known}")
+        try:
+            libraries[name] = arrays.LOADERS[name]()
+        except ImportError as error:
+            raise pytest.UsageError(f"--backend {name} was asked for and cannot be used: {error}") from error
+    config.stash[LIBRARIES] = libraries
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"{name}: {library.description}" for name, library in config.stash[LIBRARIES].items()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", list(metafunc.config.stash[LIBRARIES]), scope="session")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if any(library.leave_by_exit for library in config.stash.get(LIBRARIES, {}).values()):
+        # CuPy frees device memory after Python is torn down, when the emulation is gone
+        import atexit
+
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash.get(EXIT_STATUS, 4))
+
+
+@pytest.fixture(scope="session")
+def library(backend: str, request: pytest.FixtureRequest) -> Iterator[arrays.Library]:
+    """The array library under test."""
+    chosen = request.config.stash[LIBRARIES][backend]
+    with chosen.context():
+        yield chosen
+
+
+@pytest.fixture(scope="session")
+def xp(library: arrays.Library) -> Any:
+    """The namespace of the array library under test, as array-api-compat gives it."""
+    return library.xp
+
+
+@pytest.fixture(scope="session")
+def asarray(library: arrays.Library) -> Callable[..., Any]:
+    """``asarray(data, dtype="float64")``: an array of the library under test, on its test device."""
+    return library.asarray
+
+
+@pytest.fixture(scope="session")
+def to_numpy(library: arrays.Library) -> Callable[[Any], np.ndarray]:
+    """``to_numpy(array)``: a NumPy copy on the host; Dask computes, Python scalars pass."""
+    return library.to_numpy
+
+
+@pytest.fixture(scope="session")
+def has_dtype(library: arrays.Library) -> Callable[[str], bool]:
+    """``has_dtype("bfloat16")``: whether the library under test has such a dtype."""
+    return library.has_dtype

@@ -1,0 +1,188 @@
+"""The test matrix: ``python -m nox``; one back end of it: ``nox -s "tests(torch)" -- -k softmax``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "wheel", "lint", "types", "docs", "summary"]
+
+# uv does not read pip's variable, and without it takes PyTorch's CUDA build where pip finds a CPU wheel
+if "PIP_FIND_LINKS" in os.environ:
+    os.environ.setdefault("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
+
+STARTED = time.time()
+REPORTS = Path("build/reports")
+COVERAGE = Path("build/coverage")
+PROJECT = nox.project.load_toml("pyproject.toml")
+BACKENDS = ("numpy", "torch", "array_api_strict", "jax", "cupy", "dask")
+MATRIX = [nox.param(name, id=name, tags=["gpu" if name == "cupy" else "cpu"]) for name in BACKENDS]
+
+
+def install(session: nox.Session, *groups: str, package: str = "", pins: str = "constraints.txt") -> None:
+    """Install dependency groups, and the package: "-e ." links the sources, "." is what users get."""
+    requirements = nox.project.dependency_groups(PROJECT, *groups)
+    session.install("-c", pins, *package.split(), *requirements)
+
+
+def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
+    """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
+    session.run("python", "-m", "pytest", f"--backend={backend}", *args, *session.posargs)
+
+
+@nox.session
+@nox.parametrize("backend", MATRIX)
+def tests(session: nox.Session, backend: str) -> None:
+    """Run the whole suite on one array library; a library that is missing fails."""
+    report, data = REPORTS / f"{backend}.xml", COVERAGE / f"data.{backend}"
+    report.unlink(missing_ok=True)
+    data.unlink(missing_ok=True)
+    install(session, "test", backend, package="-e .")
+    session.env["COVERAGE_FILE"] = str(data)
+    run_pytest(session, backend, f"--junit-xml={report}", "--cov=softgrad", "--cov-report=")
+    if backend == "numpy" and not session.posargs:
+        session.run("python", "-m", "pytest", "--doctest-modules", "--pyargs", "softgrad")
+
+
+@nox.session(python=["3.12", "3.13", "3.14"])
+def python(session: nox.Session) -> None:
+    """Run the suite on NumPy under the other Pythons, from the wheel; a Python that is missing is skipped."""
+    install(session, "test", package=".")
+    run_pytest(session, "numpy")
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name) for name in ("numpy", "array_api_strict", "jax")])
+def minimums(session: nox.Session, backend: str) -> None:
+    """Run the suite on the lowest versions that pyproject.toml allows."""
+    install(session, "test", backend, package=".", pins="constraints-min.txt")
+    run_pytest(session, backend)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it with nothing beside its dependencies, and run the main job from it."""
+    out = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(out), silent=True)
+    (built,) = out.glob("*.whl")
+    session.install("-c", "constraints.txt", "--force-reinstall", "--no-deps", str(built))
+    session.install("-c", "constraints.txt", str(built))
+    session.chdir(session.create_tmp())
+    session.run("python", "-m", "softgrad", "check")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style of every Python file."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package."""
+    install(session, "types", package="-e .")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation with warnings as errors."""
+    if not Path("docs/conf.py").exists():
+        session.skip("there is no docs/conf.py")
+    install(session, "docs", package="-e .")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "build/docs", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Combine what the tests sessions measured; the kernels have to be covered whole."""
+    missing = [name for name in BACKENDS if not (COVERAGE / f"data.{name}").exists()]
+    if missing:
+        session.error(f"no coverage of {', '.join(missing)} yet: run nox -s tests")
+    session.install("-c", "constraints.txt", "coverage")
+    session.env["COVERAGE_FILE"] = str(COVERAGE / "combined")
+    session.run("coverage", "combine", "--keep", *(str(COVERAGE / f"data.{name}") for name in BACKENDS))
+    session.run("coverage", "report", "--fail-under=97")
+    session.run("coverage", "report", "--include=*/_kernels*.py", "--fail-under=100")
+
+
+@nox.session(python=False)
+def summary(session: nox.Session) -> None:
+    """Print one table of tests by back end, from the reports that the tests sessions left."""
+    columns = {name: Report(path) for name in BACKENDS if (path := REPORTS / f"{name}.xml").exists()}
+    if not columns:
+        session.error("there is no report yet: run nox -s tests")
+    modules = sorted({module for report in columns.values() for module in report.modules})
+    rows = [["", *columns]]
+    rows += [[name, *(cell(report.modules.get(name)) for report in columns.values())] for name in modules]
+    rows += [["all", *(cell(report.total) for report in columns.values())]]
+    rows += [["seconds", *(f"{report.seconds:.0f}" for report in columns.values())]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for row in rows:
+        print("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip())
+    print("\ncells: passed, F failed, s skipped, x failed as expected")
+    for name, report in columns.items():
+        if report.written < STARTED:
+            print(f"{name}: from an earlier run")
+        for reason, count in report.skips.most_common():
+            print(f"{name}: {count} skipped: {reason}")
+    for name in set(BACKENDS) - set(columns):
+        print(f"{name}: no report")
+    total = sum((report.total for report in columns.values()), Counter())
+    passed = total["passed"] + total["xfailed"]
+    print(f"\n{passed} passed, {total['failed']} failed, {total['skipped']} skipped")
+
+
+class Report:
+    """What one JUnit file tells: outcomes by test module, reasons of skips, seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.written = path.stat().st_mtime
+        self.seconds = 0.0
+        self.modules: dict[str, Counter[str]] = {}
+        self.skips: Counter[str] = Counter()
+        for case in ET.parse(path).getroot().iter("testcase"):
+            self.seconds += float(case.get("time", 0))
+            parts = [part for part in case.get("classname", "").split(".") if not part.startswith("Test")]
+            self.modules.setdefault(".".join(parts), Counter())[self.outcome(case)] += 1
+
+    def outcome(self, case: ET.Element) -> str:
+        """One of passed, failed, skipped and xfailed; the reason of a skip is counted."""
+        if case.find("failure") is not None or case.find("error") is not None:
+            return "failed"
+        skip = case.find("skipped")
+        if skip is None:
+            return "passed"
+        if skip.get("type") == "pytest.xfail":
+            return "xfailed"
+        self.skips[skip.get("message", "")] += 1
+        return "skipped"
+
+    @property
+    def total(self) -> Counter[str]:
+        """Outcomes of the whole run."""
+        return sum(self.modules.values(), Counter())
+
+
+def cell(outcomes: Counter[str] | None) -> str:
+    """One cell of the table: "118 2s"."""
+    if outcomes is None:
+        return "-"
+    marks = {"failed": "F", "skipped": "s", "xfailed": "x"}
+    rest = [f"{outcomes[key]}{mark}" for key, mark in marks.items() if outcomes[key]]
+    return " ".join([str(outcomes["passed"]), *rest])

@@ -1,0 +1,192 @@
+"""What the layout of the package promises: imports point one way, array libraries stay where they belong."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import softgrad
+
+REPO = Path(__file__).resolve().parent.parent
+SOURCE = REPO / "src" / "softgrad"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# from the bottom up: a module imports its own layer and those below
+LAYERS = (
+    ("_typing", "_errors", "_version", "_data"),
+    ("_kernels*",),
+    ("_namespace", "_context", "backends", "backends.*"),
+    ("_softmax*", "_cross_entropy*", "_linear*", "_estimator*"),
+    ("",),
+    ("testing", "testing.*", "_cli", "_cli.*", "__main__"),
+)
+LIBRARIES = ("array_api_strict", "cupy", "dask", "jax", "ndonnx", "sparse", "torch")
+MAY_NAME_LIBRARIES = ("_namespace", "backends", "backends.*", "testing", "testing.*")
+MOST_LINES = 400
+
+
+def dotted(path):
+    """ "backends.torch" for backends/torch.py, "" for the package itself."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def one_of(name, patterns):
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def layer(name):
+    for level, patterns in enumerate(LAYERS):
+        if one_of(name, patterns):
+            return level
+    raise AssertionError(f"softgrad.{name} stands in no layer of {LAYERS}")
+
+
+KNOWN = {dotted(path) for path in MODULES}
+
+
+def imports(path):
+    """(names of softgrad's modules, names of other packages) that a file imports, anywhere in it."""
+    package = path.relative_to(SOURCE).parent.parts
+    inner, outer = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            outer |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            outer.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            base = (*base, *node.module.split(".")) if node.module else base
+            for alias in node.names:
+                name = ".".join((*base, alias.name))
+                inner.add(name if name in KNOWN else ".".join(base))
+    return inner, outer
+
+
+def names_in_code(path):
+    """Identifiers and strings of a file, docstrings and comments left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            docstrings.add(body[0].value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
+            yield getattr(node, "module", None) or ""
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield node.value
+
+
+def each(*, but=(), among=("*",)):
+    names = {dotted(path): path for path in MODULES}
+    chosen = [name for name in names if one_of(name, among) and not one_of(name, but)]
+    return pytest.mark.parametrize("module", [pytest.param(names[n], id=n or "softgrad") for n in chosen])
+
+
+@each()
+def test_imports_point_one_way(module):
+    here = layer(dotted(module))
+    above = {name for name in imports(module)[0] if layer(name) > here}
+    assert not above, f"softgrad.{dotted(module)} imports from a layer above its own: {sorted(above)}"
+
+
+@each()
+def test_the_package_imports_itself_relatively(module):
+    assert "softgrad" not in imports(module)[1]
+
+
+@each(among=["_kernels*"])
+def test_kernels_import_only_kernels_and_types(module):
+    inner, outer = imports(module)
+    assert all(layer(name) == 1 or name == "_typing" for name in inner), inner
+    assert outer <= sys.stdlib_module_names, (
+        f"a kernel gets its library as xp, and imports none: {sorted(outer)}"
+    )
+
+
+@each(but=MAY_NAME_LIBRARIES)
+def test_libraries_are_named_only_where_they_may_be(module):
+    pattern = re.compile(rf"\b({'|'.join(LIBRARIES)})\b")
+    found = sorted({name for name in names_in_code(module) if pattern.search(name)})
+    assert not found, f"softgrad.{dotted(module)} names an array library: {found}"
+
+
+@each()
+def test_no_module_is_too_long_to_read(module):
+    lines = len(module.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES, f"softgrad.{dotted(module)} has {lines} lines, at most {MOST_LINES}"
+
+
+def test_import_brings_no_library_but_numpy():
+    code = "import sys, softgrad; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPO / "tests",
+    )
+    loaded = set(run.stdout.split())
+    heavy = {
+        *LIBRARIES,
+        "distributed",
+        "matplotlib",
+        "numba",
+        "pandas",
+        "pyarrow",
+        "rich",
+        "scipy",
+        "sklearn",
+    }
+    assert "numpy" in loaded
+    assert not loaded & heavy
+
+
+def public():
+    for name in softgrad.__all__:
+        thing = getattr(softgrad, name)
+        if not isinstance(thing, str):
+            yield pytest.param(thing, id=name)
+
+
+@pytest.mark.parametrize("thing", list(public()))
+def test_public_names_are_documented_with_an_example(thing):
+    doc = inspect.getdoc(thing) or ""
+    assert doc
+    if inspect.isfunction(thing) or (inspect.isclass(thing) and not issubclass(thing, BaseException)):
+        assert ">>> " in doc, "a docstring without an example"
+        for name, member in vars(thing).items() if inspect.isclass(thing) else ():
+            if inspect.isfunction(member) and not name.startswith("_"):
+                assert inspect.getdoc(member), f"{name} has no docstring"
+
+
+def test_public_names_are_there_once():
+    assert len(set(softgrad.__all__)) == len(softgrad.__all__)
+    assert set(softgrad.__all__) <= set(dir(softgrad))
+
+
+def texts():
+    suffixes = {".cfg", ".cff", ".cpp", ".h", ".json", ".md", ".py", ".rst", ".toml", ".txt", ".yaml", ".yml"}
+    folders = [REPO / name for name in (".ci", "benchmarks", "docs", "src", "tests")]
+    files = [path for path in REPO.iterdir() if path.is_file()]
+    files += [path for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if path.suffix in suffixes or path.name in ("run", "LICENSE")]
+
+
+def test_no_file_holds_a_path_of_one_machine():
+    pattern = re.compile(r"(?<![\w.~-])/(work|opt|root|home|Users)/|\.\./(shared)/")
+    found = [
+        str(path.relative_to(REPO)) for path in texts() if pattern.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not found

@@ -20,7 +20,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = (
     ("_typing", "_errors", "_version", "_data"),
     ("_kernels*",),
-    ("_namespace", "_context", "backends", "backends.*"),
+    ("_namespace", "_context", "_precision", "backends", "backends.*"),
     ("_softmax*", "_cross_entropy*", "_linear*", "_estimator*"),
     ("",),
     ("testing", "testing.*", "_cli", "_cli.*", "__main__"),

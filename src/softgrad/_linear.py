@@ -1,0 +1,655 @@
+"""The cross-entropy of the linear softmax model, its gradients and its second derivative."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypedDict, Unpack
+
+from ._cross_entropy import (
+    CrossEntropy,
+    check_labels,
+    class_weights,
+    finish,
+    number,
+    same_shape,
+    sample_labels,
+    sample_weights,
+)
+from ._namespace import Library, floating, library, mask, same_place
+from ._precision import resolve_precision
+from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
+from .backends._registry import run
+
+NAMES = ("W", "bias", "X")
+
+
+class DataOptions(TypedDict, total=False):
+    """The options of ``LinearCrossEntropy``, as keywords."""
+
+    sample_axis: int
+    l2: float
+    sample_weight: Any
+    block_size: int | None
+    where: Any
+    validate: bool
+    label_smoothing: float
+    class_weight: Any
+    ignore_index: int | None
+    z_loss: float
+    reduction: Reduction
+    precision: Precision
+
+
+def _transposed(lib: Library, a: Array, axis: int) -> Array:
+    """``a`` seen with its samples (or its classes) first, and back."""
+    return lib.xp.matrix_transpose(a) if axis == 1 else a
+
+
+class LinearCrossEntropy:
+    """Cross-entropy of the linear softmax model on given data: a function of its weights, for solvers.
+
+    The logits ``X W^T + bias`` are made in blocks of rows and never stored whole.
+
+    Parameters
+    ----------
+    X : array
+        Samples of real numbers: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
+        Its floating dtype decides for all.
+    labels : array
+        Class indices ``(n_samples,)``, or one weight a class: ``(n_samples, n_classes)``, or
+        ``(n_classes, n_samples)`` with ``sample_axis=1``.
+    sample_axis : {0, 1}, default 0
+        0: W is ``(n_classes, n_features)``; 1: W is ``(n_features, n_classes)``, the notation of
+        :mod:`softgrad.identity`.
+    l2 : float, default 0.0
+        Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
+    sample_weight : array or number, optional
+        One weight a sample.
+    block_size : int, optional
+        Rows of a block; None chooses by the number of classes.
+    where : bool array, optional
+        True keeps a class; broadcasts to the logits, ``(n_samples, n_classes)`` or transposed with ``sample_axis=1``.
+    validate : bool, default False
+        Whether each call raises where a label is out of range, which waits for the device.
+    label_smoothing, class_weight, ignore_index, z_loss, reduction, precision
+        As for :class:`CrossEntropy`. Derivatives want ``reduction`` "mean" or "sum".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is of the wrong dtype, shape or library, or an option is out of its range.
+
+    Notes
+    -----
+    The gradient with respect to W is ``(S - Y)^T X``, in the other layout ``X (S - Y)^T``; see ``docs/derivation``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
+    >>> loss = sg.LinearCrossEntropy(X, labels, reduction="sum")
+    >>> value, grad = loss.value_and_grad(np.zeros((2, 2)))
+    >>> print(value.round(6))
+    1.386294
+    >>> grad
+    array([[-0.5,  1. ],
+           [ 0.5, -1. ]])
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        labels: Any,
+        *,
+        sample_axis: int = 0,
+        l2: float = 0.0,
+        sample_weight: Any = None,
+        block_size: int | None = None,
+        where: Any = None,
+        validate: bool = False,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        ignore_index: int | None = None,
+        z_loss: float = 0.0,
+        reduction: Reduction = "mean",
+        precision: Precision = None,
+    ) -> None:
+        if isinstance(sample_axis, bool) or sample_axis not in (0, 1):
+            raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
+        if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int)):
+            raise TypeError(f"block_size must be an int or None, got {block_size!r}")
+        if block_size is not None and block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {block_size}")
+        self.sample_axis = int(sample_axis)
+        self.l2 = number(l2, "l2", 0.0)
+        self.block_size = block_size
+        self.validate = validate
+        self.loss = CrossEntropy(
+            label_smoothing=label_smoothing,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            z_loss=z_loss,
+            reduction=reduction,
+            precision=precision,
+        )
+        self._lib = library(X, "X")
+        if X.ndim != 2:
+            raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
+        self._X = _transposed(self._lib, floating(self._lib, X, "X"), self.sample_axis)
+        self._where = where
+        labels, self._dense = sample_labels(self._lib, self._X, labels, 2, "X")
+        self._labels = _transposed(self._lib, labels, self.sample_axis) if self._dense else labels
+        samples = self._X.shape[0]
+        if not same_shape(tuple(self._labels.shape[:1]), (samples,)):
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)} and X of shape {tuple(X.shape)} differ in the number of "
+                f"samples (sample_axis={self.sample_axis})"
+            )
+        self._sample_weight = (
+            None if sample_weight is None else sample_weights(self._lib, self._X, sample_weight, (samples,))
+        )
+
+    def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
+        """(W, bias, job) in the layout and dtype of the kernels."""
+        lib, x = self._lib, self._X
+        W = self._beside(W, "W")
+        if W.ndim != 2:
+            raise ValueError(f"W must have two dimensions, got shape {tuple(W.shape)}")
+        features = W.shape[1 - self.sample_axis]
+        if not same_shape((features,), (x.shape[1],)):
+            raise ValueError(
+                f"W of shape {tuple(W.shape)} wants {features} features, X has {x.shape[1]} "
+                f"(sample_axis={self.sample_axis})"
+            )
+        W = _transposed(lib, W, self.sample_axis)
+        classes = W.shape[0]
+        if classes == 0:
+            raise ValueError(f"W of shape {tuple(W.shape)} has no classes")
+        if bias is not None:
+            bias = self._beside(bias, "bias")
+            if not same_shape(tuple(bias.shape), (classes,)):
+                raise ValueError(f"bias must have shape ({classes},), got {tuple(bias.shape)}")
+        if self._dense and not same_shape(tuple(self._labels.shape), (x.shape[0], classes)):
+            raise ValueError(
+                f"labels have weights for {self._labels.shape[1]} classes, W has {classes} "
+                f"(sample_axis={self.sample_axis})"
+            )
+        options = self.loss
+        if self.validate and not self._dense:
+            check_labels(lib, self._labels, classes, options.ignore_index)
+        weight = options.class_weight
+        job = Job(
+            1,
+            self._labels,
+            self._dense,
+            float(options.label_smoothing),
+            None if weight is None else class_weights(lib, x, weight, classes),
+            self._sample_weight,
+            options.ignore_index,
+            float(options.z_loss),
+            self._mask(classes),
+            options.reduction,
+            resolve_precision(options.precision),
+        )
+        return W, bias, job
+
+    def _beside(self, a: Any, name: str) -> Array:
+        """``a`` checked to be of X's library and device, in X's dtype."""
+        same_place(self._lib, self._X, a, name, "X")
+        a = floating(self._lib, a, name)
+        return a if a.dtype == self._X.dtype else self._lib.xp.astype(a, self._X.dtype)
+
+    def _mask(self, classes: int) -> Array:
+        where, xp = self._where, self._lib.xp
+        if where is None:
+            return None
+        full = (self._X.shape[0], classes)
+        like = (
+            xp.broadcast_to(xp.reshape(self._X[:1, :1], (1, 1)), full) if math.prod(self._X.shape) else None
+        )
+        if like is None:
+            like = xp.zeros(full, dtype=self._X.dtype, device=getattr(self._X, "device", None))
+        where = mask(self._lib, _transposed(self._lib, like, self.sample_axis), where, beside="the logits")
+        if where is None:
+            return None
+        if where.ndim < 2:
+            where = xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
+        return _transposed(self._lib, where, self.sample_axis)
+
+    def _names(self, wrt: Wrt, bias: Any, allowed: tuple[str, ...] = NAMES) -> tuple[tuple[str, ...], bool]:
+        """(names, whether the answer is a single array)."""
+        if wrt is None:
+            return ("W",) if bias is None else ("W", "bias"), bias is None
+        single = isinstance(wrt, str)
+        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+        for name in names:
+            if name not in allowed:
+                raise ValueError(f"wrt must name some of {allowed}, got {name!r}")
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"wrt must name each of its parameters once, got {wrt!r}")
+        if "bias" in names and bias is None:
+            raise ValueError("wrt names the bias, but bias is None")
+        return names, single
+
+    def _reducible(self) -> None:
+        if self.loss.reduction == "none":
+            raise ValueError(
+                "reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'"
+            )
+
+    def _out(self, name: str, a: Array) -> Array:
+        return a if name == "bias" else _transposed(self._lib, a, self.sample_axis)
+
+    def _penalty(self, W: Array) -> Array:
+        xp = self._lib.xp
+        wide = xp.astype(W, xp.float32) if xp.finfo(W.dtype).bits < 32 else W
+        return 0.5 * self.l2 * xp.sum(wide * wide, dtype=wide.dtype)
+
+    def value(self, W: ArrayT, bias: ArrayT | None = None) -> ArrayT:
+        """The loss.
+
+        Parameters
+        ----------
+        W : array
+            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
+        bias : array, optional
+            ``(n_classes,)``.
+
+        Returns
+        -------
+        array
+            0-d, or ``(n_samples,)`` with ``reduction="none"``.
+        """
+        weights, intercept, job = self._parameters(W, bias)
+        lib = self._lib
+        value = run("linear_cross_entropy", lib, lib.xp, self._X, weights, intercept, job, self.block_size)
+        return finish(lib, self._penalised(value, weights))
+
+    def _penalised(self, value: Array, W: Array) -> Array:
+        if not self.l2:
+            return value
+        return self._lib.xp.astype(value + self._penalty(W), self._X.dtype)
+
+    def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
+        """The gradient; see ``value_and_grad``."""
+        return self.value_and_grad(W, bias, wrt=wrt, classes=classes)[1]
+
+    def value_and_grad(
+        self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None
+    ) -> tuple[ArrayT, Any]:
+        """The loss and its gradient, from one pass over X.
+
+        Parameters
+        ----------
+        W : array
+            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
+        bias : array, optional
+            ``(n_classes,)``.
+        wrt : str or tuple of str, optional
+            Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
+        classes : sequence of int, optional
+            The classes whose part of the gradient with respect to W and bias to compute alone, in this order.
+
+        Returns
+        -------
+        (array, array or tuple of arrays)
+            The loss; one gradient for a single name, else a tuple in the order of ``wrt``, each of its parameter's
+            shape (``classes`` alone along the axis of the classes).
+        """
+        self._reducible()
+        names, single = self._names(wrt, bias)
+        weights, intercept, job = self._parameters(W, bias)
+        lib = self._lib
+        columns = self._columns(classes, weights.shape[0])
+        value, grads = run(
+            "linear_cross_entropy_value_and_grad",
+            lib,
+            lib.xp,
+            self._X,
+            weights,
+            intercept,
+            job,
+            names,
+            columns,
+            self.block_size,
+        )
+        if self.l2 and "W" in names:
+            pull = (
+                weights
+                if columns is None
+                else lib.xp.concat([weights[i : i + 1, :] for i in columns], axis=0)
+            )
+            grads = tuple(
+                g + self.l2 * pull if name == "W" else g for name, g in zip(names, grads, strict=True)
+            )
+        grads = tuple(self._out(name, g) for name, g in zip(names, grads, strict=True))
+        return finish(lib, self._penalised(value, weights)), grads[0] if single else grads
+
+    def _columns(self, classes: Any, count: int) -> tuple[int, ...] | None:
+        if classes is None:
+            return None
+        columns = []
+        for i in classes:
+            if isinstance(i, bool) or not hasattr(i, "__index__"):
+                raise TypeError(f"classes must be ints, got {i!r}")
+            if not -count <= i < count:
+                raise IndexError(f"classes names {i!r}: there are {count} classes")
+            columns.append(int(i) % count)
+        if not columns:
+            raise ValueError("classes must name at least one class")
+        return tuple(columns)
+
+    def hvp(self, W: ArrayT, vector: Any, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
+        """The second derivative times a vector.
+
+        Parameters
+        ----------
+        W : array
+            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
+        vector : array or tuple of arrays
+            The direction, as ``wrt`` has it: an array for a single name, else a tuple.
+        bias : array, optional
+            ``(n_classes,)``.
+        wrt : str or tuple of str, optional
+            Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
+
+        Returns
+        -------
+        array or tuple of arrays
+            As ``vector``.
+        """
+        self._reducible()
+        names, single = self._names(wrt, bias)
+        weights, intercept, job = self._parameters(W, bias)
+        lib = self._lib
+        given = (vector,) if single else vector
+        if not isinstance(given, (tuple, list)) or len(given) != len(names):
+            raise ValueError(f"vector must be a tuple of {len(names)} arrays, for wrt={names}")
+        shapes = {"W": tuple(weights.shape), "bias": (weights.shape[0],), "X": tuple(self._X.shape)}
+        vectors = []
+        for name, v in zip(names, given, strict=True):
+            v = self._out(name, self._beside(v, f"vector for {name}"))
+            if not same_shape(tuple(v.shape), shapes[name]):
+                raise ValueError(
+                    f"vector for {name} must have {name}'s shape, got {tuple(v.shape)} in its layout"
+                )
+            vectors.append(v)
+        products = run(
+            "linear_cross_entropy_hvp",
+            lib,
+            lib.xp,
+            self._X,
+            weights,
+            intercept,
+            job,
+            names,
+            tuple(vectors),
+            self.block_size,
+        )
+        out = tuple(
+            self._out(name, h + self.l2 * v if name == "W" and self.l2 else h)
+            for name, h, v in zip(names, products, vectors, strict=True)
+        )
+        return out[0] if single else out
+
+    def hessian(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
+        """The whole second derivative: n_classes**2 times the cost of X^T X, for a small model.
+
+        Parameters
+        ----------
+        W : array
+            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
+        bias : array, optional
+            ``(n_classes,)``.
+        wrt : str or tuple of str, optional
+            Some of "W" and "bias"; None is "W", with a bias ("W", "bias").
+
+        Returns
+        -------
+        array or tuple of tuples of arrays
+            For a single name of shape ``W.shape + W.shape``; else one row of blocks for each name, as
+            ``jax.hessian`` gives it.
+        """
+        self._reducible()
+        names, single = self._names(wrt, bias, ("W", "bias"))
+        weights, intercept, job = self._parameters(W, bias)
+        lib, xp = self._lib, self._lib.xp
+        k, m = weights.shape
+        full = run(
+            "linear_cross_entropy_hessian",
+            lib,
+            xp,
+            self._X,
+            weights,
+            intercept,
+            job,
+            "bias" in names,
+            self.block_size,
+        )
+        blocks: dict[tuple[str, str], Array] = {("W", "W"): full[:, :m, :, :m]}
+        if self.l2:
+            ridge = xp.eye(k * m, dtype=self._X.dtype, device=getattr(self._X, "device", None))
+            blocks["W", "W"] = blocks["W", "W"] + self.l2 * xp.reshape(ridge, (k, m, k, m))
+        if "bias" in names:
+            blocks["W", "bias"] = full[:, :m, :, m]
+            blocks["bias", "W"] = full[:, m, :, :m]
+            blocks["bias", "bias"] = full[:, m, :, m]
+        if self.sample_axis == 1:
+            turn = {("W", "W"): (1, 0, 3, 2), ("W", "bias"): (1, 0, 2), ("bias", "W"): (0, 2, 1)}
+            blocks = {key: xp.permute_dims(a, turn[key]) if key in turn else a for key, a in blocks.items()}
+        out = tuple(tuple(blocks[a, b] for b in names) for a in names)
+        return out[0][0] if single else out
+
+
+class Options(DataOptions, total=False):
+    """The options of the functions, as keywords."""
+
+    wrt: Wrt
+    classes: Any
+
+
+def _bound(
+    X: Any, labels: Any, options: Any, function: str, own: tuple[str, ...]
+) -> tuple[LinearCrossEntropy, dict]:
+    given = dict(options)
+    call = {name: given.pop(name) for name in own if name in given}
+    unknown = sorted(set(given) - set(DataOptions.__annotations__))
+    if unknown:
+        known = sorted({*DataOptions.__annotations__, *own})
+        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {known}")
+    return LinearCrossEntropy(X, labels, **given), call
+
+
+def linear_cross_entropy(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
+) -> ArrayT:
+    """Cross-entropy of the linear softmax model, ``logits = X W^T + bias``, the logits never stored whole.
+
+    Parameters
+    ----------
+    X : array
+        ``(n_samples, n_features)``; its floating dtype decides for all.
+    labels : array
+        Class indices ``(n_samples,)``, or one weight a class ``(n_samples, n_classes)``.
+    W : array
+        ``(n_classes, n_features)``.
+    bias : array, optional
+        ``(n_classes,)``.
+    **options
+        Those of :class:`LinearCrossEntropy`: ``sample_axis`` (1 for X, W and weights by class transposed), ``l2,
+        sample_weight, block_size, where, validate, label_smoothing, class_weight, ignore_index, z_loss, reduction,
+        precision``.
+
+    Returns
+    -------
+    array
+        0-d, or ``(n_samples,)`` with ``reduction="none"``; of X's library, device and dtype.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, or they are of two libraries.
+    ValueError
+        If shapes do not agree, or an option is out of its range.
+    IndexError
+        With ``validate=True``, if a label is out of range.
+
+    Notes
+    -----
+    See ``docs/derivation`` for the formula and where it comes from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
+    >>> print(sg.linear_cross_entropy(X, labels, np.zeros((2, 2))).round(6))
+    0.693147
+    """
+    bound, _ = _bound(X, labels, options, "linear_cross_entropy", ())
+    return bound.value(W, bias)
+
+
+def linear_cross_entropy_grad(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> Any:
+    """Gradient of :func:`linear_cross_entropy`: with respect to W, ``(S - Y)^T X``.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    **options
+        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
+
+    Returns
+    -------
+    array or tuple of arrays
+        One array for a single name, else a tuple in the order of ``wrt``; None is "W", with a bias ("W", "bias").
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
+    >>> sg.linear_cross_entropy_grad(X, labels, np.zeros((2, 2)), reduction="sum")
+    array([[-0.5,  1. ],
+           [ 0.5, -1. ]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_grad", ("wrt", "classes"))
+    return bound.grad(W, bias, **call)
+
+
+def linear_cross_entropy_value_and_grad(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> tuple[ArrayT, Any]:
+    """:func:`linear_cross_entropy` and its gradient, from one pass over X.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    **options
+        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
+
+    Returns
+    -------
+    (array, array or tuple of arrays)
+        The loss, and what :func:`linear_cross_entropy_grad` gives.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, Y = np.asarray([[1.0, 3.0]]), np.eye(2)
+    >>> value, grad = sg.linear_cross_entropy_value_and_grad(
+    ...     X, Y, np.zeros((1, 2)), sample_axis=1, reduction="sum"
+    ... )
+    >>> grad
+    array([[ 1., -1.]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_value_and_grad", ("wrt", "classes"))
+    return bound.value_and_grad(W, bias, **call)
+
+
+def linear_cross_entropy_hvp(
+    X: ArrayT, labels: Any, W: ArrayT, vector: Any, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> Any:
+    """Second derivative of :func:`linear_cross_entropy`, times a vector.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    vector : array or tuple of arrays
+        The direction, as ``wrt`` has it.
+    **options
+        As there, and ``wrt`` (some of "W", "bias", "X").
+
+    Returns
+    -------
+    array or tuple of arrays
+        As ``vector``.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
+    >>> sg.linear_cross_entropy_hvp(X, labels, np.zeros((2, 1)), np.asarray([[1.0], [0.0]]))
+    array([[ 1.],
+           [-1.]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_hvp", ("wrt",))
+    return bound.hvp(W, vector, bias, **call)
+
+
+def linear_cross_entropy_hessian(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> Any:
+    """The whole second derivative of :func:`linear_cross_entropy`, for a small model.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    **options
+        As there, and ``wrt`` (some of "W", "bias").
+
+    Returns
+    -------
+    array or tuple of tuples of arrays
+        For a single name of shape ``W.shape + W.shape``; else one row of blocks for each name.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
+    >>> sg.linear_cross_entropy_hessian(X, labels, np.zeros((2, 1))).reshape(2, 2)
+    array([[ 1., -1.],
+           [-1.,  1.]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_hessian", ("wrt",))
+    return bound.hessian(W, bias, **call)

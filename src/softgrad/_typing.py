@@ -1,0 +1,46 @@
+"""The types that the package speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+#: An array of any library of the standard; its type is known only to that library.
+Array: TypeAlias = Any
+#: A namespace of the array API standard.
+Namespace: TypeAlias = Any
+#: What ``array.device`` gives.
+Device: TypeAlias = Any
+#: What ``array.dtype`` gives.
+DType: TypeAlias = Any
+
+#: The array type that goes in and comes out again.
+ArrayT = TypeVar("ArrayT")
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+Precision: TypeAlias = Literal["high", "default"] | None
+Reduction: TypeAlias = Literal["none", "sum", "mean"]
+Parameters: TypeAlias = Literal["W", "bias", "X"]
+Wrt: TypeAlias = Parameters | Iterable[Parameters] | None
+
+
+class Job(NamedTuple):
+    """What a loss kernel is given beside the logits: checked, on their device, in their dtype."""
+
+    axis: int
+    #: Integers of the logits' shape without ``axis``, or weights of the logits' shape.
+    labels: Array
+    #: Whether ``labels`` holds a weight for each class.
+    dense: bool
+    label_smoothing: float = 0.0
+    #: One weight a class, or None.
+    class_weight: Array = None
+    #: One weight a sample, broadcast to the samples' shape, or None.
+    sample_weight: Array = None
+    ignore_index: int | None = None
+    z_loss: float = 0.0
+    #: True keeps; broadcastable to the logits, or None.
+    where: Array = None
+    reduction: str = "mean"
+    #: None or "high".
+    precision: str | None = None

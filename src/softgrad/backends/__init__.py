@@ -1,0 +1,30 @@
+"""Which code runs: back ends that replace kernels, how they are found, and how to choose.
+
+A back end is one ``Backend`` that names the array types it is for and the kernels that it replaces. Built-in ones are
+loaded when an array of their library first comes; others are found through the entry point group
+``softgrad.backends``. The generic kernels, written against the array API standard, end every plan.
+"""
+
+from __future__ import annotations
+
+from ._registry import (
+    GROUP,
+    Backend,
+    Explanation,
+    available,
+    explain,
+    register,
+    unregister,
+    use,
+)
+
+__all__ = [
+    "GROUP",
+    "Backend",
+    "Explanation",
+    "available",
+    "explain",
+    "register",
+    "unregister",
+    "use",
+]

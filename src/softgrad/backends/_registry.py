@@ -1,0 +1,441 @@
+"""The registry of back ends: declaration, discovery, the plan for a function and a type, and the override."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .. import _kernels, _kernels_linear, _kernels_loss
+from .._context import Override
+from .._errors import BackendError, BackendWarning
+from .._namespace import Library, quiet
+
+#: The entry point group in which other packages name their ``Backend``.
+GROUP = "softgrad.backends"
+_PACKAGE = __package__
+#: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
+_BUILTIN = {
+    "numpy": ("numpy", "numba"),
+    "torch": ("torch",),
+    "cupy": ("cupy",),
+    "jax": ("jax",),
+    "jaxlib": ("jax",),
+    "dask": ("dask",),
+}
+#: Built-in back ends that need a package beside the array's own.
+_NEEDS = {"numba": "numba"}
+
+GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        name: getattr(module, name)
+        for module, names in (
+            (
+                _kernels,
+                (
+                    "softmax log_softmax logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp "
+                    "signed_logsumexp complex_logsumexp"
+                ),
+            ),
+            (
+                _kernels_loss,
+                (
+                    "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp "
+                    "cross_entropy_hessian_diag total_weight"
+                ),
+            ),
+            (
+                _kernels_linear,
+                (
+                    "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
+                    "linear_cross_entropy_hessian"
+                ),
+            ),
+        )
+        for name in names.split()
+    }
+)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A set of kernels that run in place of the generic ones for some array types.
+
+    Parameters
+    ----------
+    name : str
+        What ``use`` and ``explain`` call it.
+    types : tuple of str
+        The array types it is for, each ``"module:QualifiedName"``; their subclasses count too.
+    functions : mapping of str to str
+        For each kernel that it replaces, ``"module:function"``; imported when first called for.
+    priority : int, default 0
+        The higher is asked first; equal ones in the order of their names.
+    opt_in : bool, default False
+        Whether it runs only inside ``use(name)``.
+    should_run : str, optional
+        ``"module:function"``, called as ``should_run(kernel_name, *kernel_arguments)``: True, or a string that
+        says why the back end declines this call.
+
+    Examples
+    --------
+    >>> from softgrad.backends import Backend
+    >>> Backend("mine", ("numpy:ndarray",), {"softmax": "my_package:softmax"}, opt_in=True).name
+    'mine'
+    """
+
+    name: str
+    types: tuple[str, ...]
+    functions: Mapping[str, str]
+    priority: int = 0
+    opt_in: bool = False
+    should_run: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name == "generic":
+            raise BackendError(f"name must be an identifier other than 'generic', got {self.name!r}")
+        unknown = sorted(set(self.functions) - set(GENERIC))
+        if unknown:
+            raise BackendError(
+                f"back end {self.name!r} replaces unknown kernels {unknown}; known: {sorted(GENERIC)}"
+            )
+        for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
+            if path.count(":") != 1:
+                raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")
+
+
+class Implementation(NamedTuple):
+    """One step of a plan."""
+
+    backend: str
+    call: Callable[..., Any]
+    should_run: Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which implementation a call runs, and why not the others.
+
+    Attributes
+    ----------
+    function : str
+        The kernel.
+    array_type : str
+        The type that decided.
+    backend : str
+        The back end that runs.
+    implementation : str
+        Its function, ``module:name``.
+    declined : tuple of (str, str)
+        The back ends asked before it, with their reasons.
+    """
+
+    function: str
+    array_type: str
+    backend: str
+    implementation: str
+    declined: tuple[tuple[str, str], ...] = field(default=())
+
+    def __str__(self) -> str:
+        lines = [f"{self.function} of {self.array_type}: {self.backend} ({self.implementation})"]
+        lines += [f"  {name} declined: {reason}" for name, reason in self.declined]
+        return "\n".join(lines)
+
+
+class _Answer(Exception):
+    def __init__(self, explanation: Explanation) -> None:
+        self.explanation = explanation
+
+
+_registered: dict[str, Backend] = {}
+_loaded: set[str] = set()
+_plans: dict[tuple[str, type], tuple[Implementation, ...]] = {}
+_override_plans: dict[tuple[str, type, str], tuple[Implementation, ...]] = {}
+_chosen: Override[str] = Override("softgrad.backends.use")
+_asked: Override[bool] = Override("softgrad.backends.explain")
+_discovered = False
+_builtin_types: set[str] = set()
+
+
+def _warn(name: str, error: BaseException | str) -> None:
+    warnings.warn(f"back end {name!r} is left out: {error}", BackendWarning, stacklevel=4)
+
+
+def _forget_plans() -> None:
+    _plans.clear()
+    _override_plans.clear()
+
+
+def register(backend: Backend) -> None:
+    """Add a back end, or replace the one of that name.
+
+    Parameters
+    ----------
+    backend : Backend
+        What it replaces and for which types.
+
+    Raises
+    ------
+    TypeError
+        If ``backend`` is not a ``Backend``.
+
+    Examples
+    --------
+    >>> from softgrad import backends
+    >>> backends.register(backends.Backend("mine", ("numpy:ndarray",), {"softmax": "m:f"}, opt_in=True))
+    >>> "mine" in backends.available()
+    True
+    >>> backends.unregister("mine")
+    """
+    if not isinstance(backend, Backend):
+        raise TypeError(f"backend must be a Backend, got {type(backend).__qualname__}")
+    _registered[backend.name] = backend
+    _forget_plans()
+
+
+def unregister(name: str) -> None:
+    """Remove a back end.
+
+    Parameters
+    ----------
+    name : str
+        The name that it was registered under.
+
+    Raises
+    ------
+    BackendError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> from softgrad import backends
+    >>> backends.unregister("never_there")
+    Traceback (most recent call last):
+        ...
+    softgrad._errors.BackendError: no back end is named 'never_there'
+    """
+    if _registered.pop(name, None) is None:
+        raise BackendError(f"no back end is named {name!r}")
+    _forget_plans()
+
+
+def _load_builtin(name: str) -> None:
+    if name in _loaded:
+        return
+    _loaded.add(name)
+    needs = _NEEDS.get(name)
+    if needs is not None and importlib.util.find_spec(needs) is None:
+        return
+    if importlib.util.find_spec(f"{_PACKAGE}.{name}") is None:
+        return
+    try:
+        backend = importlib.import_module(f".{name}", _PACKAGE).BACKEND
+    except Exception as error:  # whatever a broken installation raises must not reach the caller
+        _warn(name, error)
+        return
+    _builtin_types.update(backend.types)
+    _registered.setdefault(backend.name, backend)
+
+
+def _discover() -> None:
+    """Load the back ends that other packages declare, once."""
+    global _discovered
+    if _discovered:
+        return
+    _discovered = True
+    if not __name__.startswith("softgrad."):
+        return  # inside another library the entry points speak to softgrad, not to the copy
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        try:
+            backend = entry.load()
+            if not isinstance(backend, Backend):
+                raise TypeError(f"{entry.value} is not a Backend")
+            for name in ("numpy", "torch", "cupy", "jax", "dask"):
+                if any(path.split(":")[0].split(".")[0] == name for path in backend.types):
+                    _load_builtin(name)
+            if not backend.opt_in and _builtin_types & set(backend.types):
+                backend = Backend(
+                    backend.name, backend.types, backend.functions, backend.priority, True, backend.should_run
+                )
+            if backend.name in _registered:
+                raise BackendError("its name is taken")
+            _registered[backend.name] = backend
+        except Exception as error:  # a plug-in may fail in any way, and none of them is the caller's
+            _warn(entry.name, error)
+
+
+def _resolve(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _serves(backend: Backend, names: set[str]) -> bool:
+    return not names.isdisjoint(backend.types)
+
+
+def _names(cls: type) -> set[str]:
+    """``module:QualifiedName`` of a type and its bases, by each of the module's parents too."""
+    out: set[str] = set()
+    for base in cls.__mro__:
+        parts = base.__module__.split(".")
+        out.update(f"{'.'.join(parts[: i + 1])}:{base.__qualname__}" for i in range(len(parts)))
+    return out
+
+
+def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementation, ...]:
+    generic = Implementation("generic", GENERIC[function], None)
+    for base in cls.__mro__:
+        for name in _BUILTIN.get(base.__module__.split(".")[0], ()):
+            _load_builtin(name)
+    _discover()
+    if chosen == "generic":
+        return (generic,)
+    names = _names(cls)
+    usual = [b for b in _registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
+    usual.sort(key=lambda b: (b.name != chosen, -b.priority, b.name))
+    plan = []
+    for backend in usual:
+        path = backend.functions.get(function)
+        if path is None:
+            continue
+        try:
+            condition = None if backend.should_run is None else _resolve(backend.should_run)
+            plan.append(Implementation(backend.name, _resolve(path), condition))
+        except Exception as error:  # as for discovery: a broken kernel is named and left out
+            _warn(backend.name, error)
+    return (*plan, generic)
+
+
+def _plan(function: str, cls: type) -> tuple[Implementation, ...]:
+    if _chosen.users:
+        chosen = _chosen.get()
+        if chosen is not None:
+            key = (function, cls, chosen)
+            plan = _override_plans.get(key)
+            if plan is None:
+                plan = _override_plans[key] = _make_plan(function, cls, chosen)
+            return plan
+    plan = _plans.get((function, cls))
+    if plan is None:
+        plan = _plans[function, cls] = _make_plan(function, cls, None)
+    return plan
+
+
+def run(function: str, lib: Library, *args: Any) -> Any:
+    """Run a kernel on ``args`` (the namespace, the array that decides, the rest)."""
+    for step in _plan(function, type(args[1])):
+        if step.should_run is None or step.should_run(function, *args) is True:
+            if _asked.users and _asked.get():
+                raise _Answer(_explained(function, args))
+            if lib.warns:
+                with quiet():
+                    return step.call(*args)
+            return step.call(*args)
+    raise AssertionError("the generic kernel declines nothing")  # pragma: no cover
+
+
+def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
+    cls = type(args[1])
+    declined = []
+    for step in _plan(function, cls):
+        verdict = True if step.should_run is None else step.should_run(function, *args)
+        if verdict is True:
+            break
+        declined.append((step.backend, str(verdict)))
+    kernel = getattr(step.call, "__wrapped__", step.call)
+    where = f"{getattr(kernel, '__module__', '?')}:{getattr(kernel, '__qualname__', repr(kernel))}"
+    return Explanation(function, f"{cls.__module__}.{cls.__qualname__}", step.backend, where, tuple(declined))
+
+
+def available() -> dict[str, Backend]:
+    """Every back end that is known, by name; the built-in ones of libraries that are installed included.
+
+    Returns
+    -------
+    dict of str to Backend
+        ``"generic"`` runs everywhere and so is not among them.
+
+    Examples
+    --------
+    >>> from softgrad import backends
+    >>> isinstance(backends.available(), dict)
+    True
+    """
+    for root, names in _BUILTIN.items():
+        if importlib.util.find_spec(root) is not None:
+            for name in names:
+                _load_builtin(name)
+    _discover()
+    return dict(sorted(_registered.items()))
+
+
+def use(name: str) -> AbstractContextManager[None]:
+    """Prefer one back end inside a ``with`` block, in this thread or task alone.
+
+    Parameters
+    ----------
+    name : str
+        ``"generic"`` for the code written against the standard, else the name of a back end; where it does not
+        serve an array's type or declines a call, the usual plan follows.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    BackendError
+        If there is no back end of that name.
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad as sg
+    >>> with sg.backends.use("generic"):
+    ...     print(sg.backends.explain("softmax", np.zeros(3)).backend)
+    generic
+    """
+    if name != "generic" and name not in available():
+        raise BackendError(f"no back end is named {name!r}; known: {['generic', *available()]}")
+    return _chosen.set(name)
+
+
+def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
+    """Tell which implementation a call would run, without running it.
+
+    Parameters
+    ----------
+    function : str
+        The public function's name, such as ``"softmax"`` or ``"cross_entropy_value_and_grad"``.
+    *args, **kwargs
+        The arguments of that call: dtype, shape and options decide too.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    BackendError
+        If there is no such function, or it answers with no kernel (an empty array, say).
+
+    Examples
+    --------
+    >>> import numpy as np, softgrad as sg
+    >>> sg.backends.explain("softmax", np.zeros((2, 3), dtype=np.int64)).function
+    'softmax'
+    """
+    package = importlib.import_module("..", _PACKAGE)
+    if function not in package.__all__ or not callable(getattr(package, function)):
+        raise BackendError(f"softgrad has no function {function!r}")
+    try:
+        with _asked.set(True):
+            getattr(package, function)(*args, **kwargs)
+    except _Answer as answer:
+        return answer.explanation
+    raise BackendError(f"{function} answers this call without a kernel")

@@ -1,0 +1,505 @@
+"""The linear softmax model: its loss and derivatives in both layouts, and the derivation it came from."""
+
+import numpy as np
+import pytest
+
+import oracle
+import softgrad as sg
+
+N, M, K = 7, 3, 4
+RNG = np.random.default_rng(31)
+X = RNG.normal(size=(N, M))
+W = RNG.normal(size=(K, M))
+BIAS = RNG.normal(size=K)
+LABELS = np.array([0, 3, 1, 2, 2, 0, 3])
+ONE_HOT = np.eye(K)[LABELS]
+SOFT = RNG.dirichlet(np.ones(K), size=N)
+SAMPLE_WEIGHT = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 3.0, 0.25])
+CLASS_WEIGHT = (0.5, 2.0, 1.0, 3.0)
+DIRECTIONS = {"W": RNG.normal(size=(K, M)), "bias": RNG.normal(size=K), "X": RNG.normal(size=(N, M))}
+
+OPTIONS = {
+    "plain": {},
+    "sum": {"reduction": "sum"},
+    "l2": {"l2": 0.7},
+    "sample_weight": {"sample_weight": SAMPLE_WEIGHT},
+    "class_weight": {"class_weight": CLASS_WEIGHT},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "z_loss": {"z_loss": 0.3},
+    "ignore_index": {"ignore_index": 2},
+    "all": {
+        "reduction": "mean",
+        "l2": 0.7,
+        "sample_weight": SAMPLE_WEIGHT,
+        "class_weight": CLASS_WEIGHT,
+        "label_smoothing": 0.2,
+        "z_loss": 0.3,
+        "ignore_index": 1,
+    },
+}
+
+
+class Problem:
+    """One problem in one layout: its arrays on the library under test, and its reference."""
+
+    def __init__(self, asarray, options, *, bias=True, sample_axis=0, labels=LABELS):
+        labels = np.asarray(labels)
+        self.sample_axis, self.options = sample_axis, options
+        self.host = {"X": X, "W": W} | ({"bias": BIAS} if bias else {})
+        self.host_labels = labels
+        if sample_axis == 1:
+            self.host = {name: array.T for name, array in self.host.items()}
+            self.host_labels = labels.T
+        self.arguments = (
+            asarray(self.host["X"]),
+            asarray(self.host_labels, "int64" if labels.ndim == 1 else "float64"),
+            asarray(self.host["W"]),
+            *([asarray(BIAS)] if bias else []),
+        )
+        self.keywords = {name: asarray(value) if name == "sample_weight" else value for name, value in options.items()}
+        if sample_axis:
+            self.keywords["sample_axis"] = sample_axis
+
+    def value(self, **moved):
+        return oracle.linear(labels=self.host_labels, sample_axis=self.sample_axis, **self.options, **moved)
+
+    def grad(self, name):
+        return oracle.rounded(oracle.derivative(self.value, self.host, name))
+
+    def hvp(self, name, directions):
+        return oracle.rounded(oracle.derivative(self.value, self.host, name, directions))
+
+    def directions(self, names):
+        return {name: DIRECTIONS[name].T if self.sample_axis else DIRECTIONS[name] for name in names}
+
+
+def close(result, expected, **keywords):
+    assert np.shape(result) == np.shape(expected)
+    np.testing.assert_allclose(result, expected, **{"rtol": 1e-11, "atol": 1e-14, **keywords})
+
+
+# --- value and gradient
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_value_and_gradient(options, bias, sample_axis, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS[options], bias=bias, sample_axis=sample_axis)
+    names = ("W", "bias") if bias else ("W",)
+    value = sg.linear_cross_entropy(*problem.arguments, **problem.keywords)
+    expected = float(problem.value(**problem.host).item())
+    close(to_numpy(value), expected)
+    gradients = sg.linear_cross_entropy_grad(*problem.arguments, **problem.keywords)
+    again, both = sg.linear_cross_entropy_value_and_grad(*problem.arguments, **problem.keywords)
+    close(to_numpy(again), expected)
+    if bias:
+        assert isinstance(gradients, tuple)
+        assert isinstance(both, tuple)
+    else:
+        gradients, both = (gradients,), (both,)
+    for name, gradient, other in zip(names, gradients, both, strict=True):
+        close(to_numpy(gradient), problem.grad(name), err_msg=name)
+        close(to_numpy(other), problem.grad(name), err_msg=name)
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("options", ["plain", "all"])
+def test_soft_targets(options, sample_axis, asarray, to_numpy):
+    options = {name: value for name, value in OPTIONS[options].items() if name != "ignore_index"}
+    problem = Problem(asarray, options, sample_axis=sample_axis, labels=SOFT)
+    value, gradients = sg.linear_cross_entropy_value_and_grad(*problem.arguments, **problem.keywords)
+    close(to_numpy(value), float(problem.value(**problem.host).item()))
+    for name, gradient in zip(("W", "bias"), gradients, strict=True):
+        close(to_numpy(gradient), problem.grad(name), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "wrt",
+    ["W", "bias", "X", ("W",), ("X", "W"), ("W", "bias", "X"), ("bias", "X")],
+    ids=lambda w: "-".join(w),
+)
+@pytest.mark.parametrize("sample_axis", [0, 1])
+def test_wrt_chooses_and_orders_the_gradients(sample_axis, wrt, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS["all"], sample_axis=sample_axis)
+    result = sg.linear_cross_entropy_grad(*problem.arguments, wrt=wrt, **problem.keywords)
+    _, other = sg.linear_cross_entropy_value_and_grad(*problem.arguments, wrt=wrt, **problem.keywords)
+    if isinstance(wrt, str):
+        wrt, result, other = (wrt,), (result,), (other,)
+    assert isinstance(result, tuple)
+    for name, gradient, again in zip(wrt, result, other, strict=True):
+        close(to_numpy(gradient), problem.grad(name), err_msg=name)
+        close(to_numpy(again), problem.grad(name), err_msg=name)
+
+
+def test_default_wrt(asarray, to_numpy):
+    with_bias, without = Problem(asarray, {}), Problem(asarray, {}, bias=False)
+    pair = sg.linear_cross_entropy_grad(*with_bias.arguments)
+    explicit = sg.linear_cross_entropy_grad(*with_bias.arguments, wrt=("W", "bias"))
+    assert isinstance(pair, tuple)
+    for one, other in zip(pair, explicit, strict=True):
+        np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+    single = sg.linear_cross_entropy_grad(*without.arguments)
+    np.testing.assert_array_equal(to_numpy(single), to_numpy(sg.linear_cross_entropy_grad(*without.arguments, wrt="W")))
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("options", ["plain", "all"])
+def test_reduction_none_keeps_the_samples_apart(options, sample_axis, asarray, to_numpy):
+    options = {name: value for name, value in OPTIONS[options].items() if name != "l2"}
+    problem = Problem(asarray, {**options, "reduction": "none"}, sample_axis=sample_axis)
+    losses = to_numpy(sg.linear_cross_entropy(*problem.arguments, **problem.keywords))
+    close(losses, oracle.rounded(problem.value(**problem.host)))
+
+
+def test_penalty_leaves_the_bias_alone(asarray, to_numpy):
+    problem = Problem(asarray, {})
+    plain = sg.linear_cross_entropy_value_and_grad(*problem.arguments)
+    penalised = sg.linear_cross_entropy_value_and_grad(*problem.arguments, l2=0.5)
+    close(to_numpy(penalised[0]) - to_numpy(plain[0]), 0.25 * np.sum(W**2), rtol=1e-12)
+    close(to_numpy(penalised[1][0]) - to_numpy(plain[1][0]), 0.5 * W, rtol=1e-12)
+    np.testing.assert_array_equal(to_numpy(penalised[1][1]), to_numpy(plain[1][1]))
+
+
+def test_gradient_against_finite_differences_of_the_code(asarray, to_numpy):
+    problem, h = Problem(asarray, OPTIONS["all"]), 1e-5
+    gradients = sg.linear_cross_entropy_grad(*problem.arguments, wrt=("W", "bias", "X"), **problem.keywords)
+    for name, gradient in zip(("W", "bias", "X"), gradients, strict=True):
+        d = DIRECTIONS[name]
+        values = []
+        for sign in (1, -1):
+            moved = {**problem.host, name: problem.host[name] + sign * h * d}
+            at = asarray(moved["X"]), problem.arguments[1], asarray(moved["W"]), asarray(moved["bias"])
+            values.append(to_numpy(sg.linear_cross_entropy(*at, **problem.keywords)))
+        slope = (values[0] - values[1]) / (2 * h)
+        np.testing.assert_allclose(np.sum(to_numpy(gradient) * d), slope, rtol=1e-8, err_msg=name)
+
+
+# --- blocks
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 7, 100])
+@pytest.mark.parametrize("sample_axis", [0, 1])
+def test_block_size_changes_nothing(sample_axis, block_size, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS["all"], sample_axis=sample_axis)
+    wrt = ("W", "bias", "X")
+    names = ("W", "bias")
+    vectors = tuple(asarray(d) for d in problem.directions(names).values())
+    whole = [
+        sg.linear_cross_entropy(*problem.arguments, **problem.keywords),
+        *sg.linear_cross_entropy_grad(*problem.arguments, wrt=wrt, **problem.keywords),
+        *sg.linear_cross_entropy_hvp(*problem.arguments[:3], vectors, problem.arguments[3], **problem.keywords),
+    ]
+    keywords = {**problem.keywords, "block_size": block_size}
+    value, gradients = sg.linear_cross_entropy_value_and_grad(*problem.arguments, wrt=wrt, **keywords)
+    blocks = [
+        value,
+        *gradients,
+        *sg.linear_cross_entropy_hvp(*problem.arguments[:3], vectors, problem.arguments[3], **keywords),
+    ]
+    for one, other in zip(blocks, whole, strict=True):
+        close(to_numpy(one), to_numpy(other), rtol=1e-13, atol=1e-15)
+    close(to_numpy(sg.linear_cross_entropy(*problem.arguments, **keywords)), to_numpy(whole[0]), rtol=1e-13)
+
+
+def test_blocks_keep_the_samples_apart(asarray, to_numpy):
+    problem = Problem(asarray, {"reduction": "none"})
+    whole = to_numpy(sg.linear_cross_entropy(*problem.arguments, **problem.keywords))
+    for block_size in (1, 3):
+        blocks = sg.linear_cross_entropy(*problem.arguments, block_size=block_size, **problem.keywords)
+        close(to_numpy(blocks), whole, rtol=1e-14)
+
+
+# --- single columns
+
+
+@pytest.mark.parametrize("classes", [[0], [3, 1], [0, 1, 2, 3]], ids=str)
+@pytest.mark.parametrize("sample_axis", [0, 1])
+def test_classes_choose_parts_of_the_gradient(sample_axis, classes, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS["all"], bias=False, sample_axis=sample_axis)
+    whole = problem.grad("W")
+    expected = whole[:, classes] if sample_axis else whole[classes]
+    part = sg.linear_cross_entropy_grad(*problem.arguments, classes=classes, **problem.keywords)
+    close(to_numpy(part), expected)
+    value, part = sg.linear_cross_entropy_value_and_grad(*problem.arguments, classes=classes, **problem.keywords)
+    close(to_numpy(part), expected)
+    close(to_numpy(value), float(problem.value(**problem.host).item()))
+
+
+def test_classes_choose_parts_of_the_bias_too(asarray, to_numpy):
+    problem = Problem(asarray, {})
+    dW, db = sg.linear_cross_entropy_grad(*problem.arguments, classes=[2, 0])
+    close(to_numpy(dW), problem.grad("W")[[2, 0]])
+    close(to_numpy(db), problem.grad("bias")[[2, 0]])
+
+
+# --- Hessian times vector, and the Hessian
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_hvp(options, sample_axis, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS[options], bias=False, sample_axis=sample_axis)
+    directions = problem.directions(("W",))
+    product = sg.linear_cross_entropy_hvp(*problem.arguments, asarray(directions["W"]), **problem.keywords)
+    close(to_numpy(product), problem.hvp("W", directions))
+
+
+@pytest.mark.parametrize(
+    "wrt", ["W", "bias", "X", ("W", "bias"), ("W", "bias", "X"), ("X", "W")], ids=lambda w: "-".join(w)
+)
+@pytest.mark.parametrize("sample_axis", [0, 1])
+def test_hvp_takes_and_gives_what_wrt_says(sample_axis, wrt, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS["all"], sample_axis=sample_axis)
+    names = (wrt,) if isinstance(wrt, str) else wrt
+    directions = problem.directions(names)
+    vectors = tuple(asarray(directions[name]) for name in names)
+    result = sg.linear_cross_entropy_hvp(
+        *problem.arguments[:3],
+        vectors[0] if isinstance(wrt, str) else vectors,
+        problem.arguments[3],
+        wrt=wrt,
+        **problem.keywords,
+    )
+    if isinstance(wrt, str):
+        result = (result,)
+    assert isinstance(result, tuple)
+    for name, product in zip(names, result, strict=True):
+        close(to_numpy(product), problem.hvp(name, directions), err_msg=name)
+
+
+def test_hvp_defaults_to_the_pair_with_a_bias(asarray, to_numpy):
+    problem = Problem(asarray, {})
+    directions = problem.directions(("W", "bias"))
+    vectors = tuple(asarray(d) for d in directions.values())
+    result = sg.linear_cross_entropy_hvp(*problem.arguments[:3], vectors, problem.arguments[3])
+    assert isinstance(result, tuple)
+    for name, product in zip(("W", "bias"), result, strict=True):
+        close(to_numpy(product), problem.hvp(name, directions), err_msg=name)
+
+
+def _hessian(problem, row, column):
+    """Block of the Hessian, a product with each unit vector of `column`."""
+    shape = problem.host[column].shape
+    out = np.empty(problem.host[row].shape + shape)
+    for index in np.ndindex(shape):
+        unit = np.zeros(shape)
+        unit[index] = 1.0
+        out[(..., *index)] = problem.hvp(row, {column: unit})
+    return out
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("options", ["plain", "all"])
+def test_hessian(options, sample_axis, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS[options], bias=False, sample_axis=sample_axis)
+    hessian = to_numpy(sg.linear_cross_entropy_hessian(*problem.arguments, **problem.keywords))
+    assert hessian.shape == problem.host["W"].shape * 2
+    close(hessian, _hessian(problem, "W", "W"))
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+def test_hessian_of_a_pair_is_nested(sample_axis, asarray, to_numpy):
+    problem, names = Problem(asarray, OPTIONS["all"], sample_axis=sample_axis), ("W", "bias")
+    expected = {(row, column): _hessian(problem, row, column) for row in names for column in names}
+    for keywords in ({}, {"wrt": names}, {"block_size": 2}):
+        blocks = sg.linear_cross_entropy_hessian(*problem.arguments, **keywords, **problem.keywords)
+        assert isinstance(blocks, tuple)
+        assert all(isinstance(row, tuple) for row in blocks)
+        for row, name in zip(blocks, names, strict=True):
+            for block, other in zip(row, names, strict=True):
+                close(to_numpy(block), expected[name, other], err_msg=f"{name} {other}")
+
+
+def test_hessian_of_the_bias_alone(asarray, to_numpy):
+    problem = Problem(asarray, {})
+    hessian = sg.linear_cross_entropy_hessian(*problem.arguments, wrt="bias")
+    close(to_numpy(hessian), _hessian(problem, "bias", "bias"))
+
+
+def test_hessian_refuses_the_features(asarray):
+    problem = Problem(asarray, {})
+    for wrt in ("X", ("W", "X")):
+        with pytest.raises(ValueError, match="wrt"):
+            sg.linear_cross_entropy_hessian(*problem.arguments, wrt=wrt)
+
+
+# --- the object bound to its data
+
+
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("options", ["plain", "all"])
+def test_bound_object_equals_the_functions(options, sample_axis, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS[options], bias=False, sample_axis=sample_axis)
+    features, labels, weights = problem.arguments
+    vector = asarray(problem.directions(("W",))["W"])
+    bound = sg.LinearCrossEntropy(features, labels, **problem.keywords)
+    value, gradient = sg.linear_cross_entropy_value_and_grad(*problem.arguments, **problem.keywords)
+    close(to_numpy(bound.value(weights)), to_numpy(value), rtol=1e-14)
+    close(to_numpy(bound.grad(weights)), to_numpy(gradient), rtol=1e-14, atol=1e-16)
+    again, slope = bound.value_and_grad(weights)
+    close(to_numpy(again), to_numpy(value), rtol=1e-14)
+    close(to_numpy(slope), to_numpy(gradient), rtol=1e-14, atol=1e-16)
+    product = sg.linear_cross_entropy_hvp(*problem.arguments, vector, **problem.keywords)
+    close(to_numpy(bound.hvp(weights, vector)), to_numpy(product), rtol=1e-13, atol=1e-16)
+    hessian = sg.linear_cross_entropy_hessian(*problem.arguments, **problem.keywords)
+    close(to_numpy(bound.hessian(weights)), to_numpy(hessian), rtol=1e-13, atol=1e-16)
+
+
+def test_bound_object_takes_other_weights(asarray, to_numpy):
+    bound = sg.LinearCrossEntropy(asarray(X), asarray(LABELS, "int64"))
+    bound.value_and_grad(asarray(W))
+    elsewhere = np.flip(W, axis=0).copy()
+    fresh = sg.linear_cross_entropy(asarray(X), asarray(LABELS, "int64"), asarray(elsewhere))
+    close(to_numpy(bound.value(asarray(elsewhere))), to_numpy(fresh), rtol=1e-14)
+
+
+def test_bound_object_takes_a_bias(asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS["all"])
+    features, labels, weights, bias = problem.arguments
+    bound = sg.LinearCrossEntropy(features, labels, **problem.keywords)
+    value, gradients = sg.linear_cross_entropy_value_and_grad(*problem.arguments, **problem.keywords)
+    close(to_numpy(bound.value(weights, bias=bias)), to_numpy(value), rtol=1e-14)
+    for one, other in zip(bound.grad(weights, bias=bias), gradients, strict=True):
+        close(to_numpy(one), to_numpy(other), rtol=1e-14, atol=1e-16)
+
+
+# --- against the library's own autodiff, and sizes at the edge
+
+
+def test_identity_holds_against_autodiff(backend, xp, asarray, to_numpy):
+    problem = Problem(asarray, OPTIONS["all"])
+    features, labels, weights, bias = problem.arguments
+
+    def value(W, bias, X):
+        return sg.linear_cross_entropy(X, labels, W, bias, **problem.keywords)
+
+    if backend == "torch":
+        leaves = [array.clone().requires_grad_(True) for array in (weights, bias, features)]
+        value(*leaves).backward()
+        expected = [leaf.grad for leaf in leaves]
+    elif backend == "jax":
+        import jax
+
+        expected = jax.grad(value, argnums=(0, 1, 2))(weights, bias, features)
+    else:
+        pytest.skip(f"{backend} has no autodiff")
+    gradients = sg.linear_cross_entropy_grad(*problem.arguments, wrt=("W", "bias", "X"), **problem.keywords)
+    for gradient, other in zip(gradients, expected, strict=True):
+        error = np.max(np.abs(to_numpy(gradient) - to_numpy(other))) / np.max(np.abs(to_numpy(other)))
+        assert error <= 1e-12
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (5, 1, 3), (5, 3, 1)], ids=str)
+def test_smallest_sizes(shape, asarray, to_numpy):
+    n, m, k = shape
+    rng = np.random.default_rng(4)
+    features, weights, labels = rng.normal(size=(n, m)), rng.normal(size=(k, m)), rng.integers(0, k, size=n)
+    value, gradient = sg.linear_cross_entropy_value_and_grad(
+        asarray(features), asarray(labels, "int64"), asarray(weights)
+    )
+
+    def reference(W):
+        return oracle.linear(features, labels, W)
+
+    close(to_numpy(value), float(reference(weights).item()))
+    close(to_numpy(gradient), oracle.rounded(oracle.derivative(reference, {"W": weights}, "W")))
+
+
+@pytest.mark.parametrize(("dtype", "goal"), [("float32", 1e-4), ("float64", 1e-13)])
+def test_separated_fit_keeps_its_gradient(dtype, goal, asarray, to_numpy):
+    # every sample sits deep in its class: p - y would cancel to nothing
+    features = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.25], [0.125, 1.0]])
+    weights = {"float32": 16.0, "float64": 36.0}[dtype] * np.array([[1.0, -0.5], [-0.5, 1.0], [-1.0, -1.0]])
+    labels = np.array([0, 1, 0, 1])
+
+    def reference(W):
+        return oracle.linear(features, labels, W, reduction="sum")
+
+    exact = oracle.rounded(oracle.derivative(reference, {"W": weights}, "W"))
+    value, gradient = sg.linear_cross_entropy_value_and_grad(
+        asarray(features, dtype), asarray(labels, "int64"), asarray(weights, dtype), reduction="sum"
+    )
+    assert np.max(np.abs(to_numpy(gradient) - exact)) <= goal * np.max(np.abs(exact))
+    np.testing.assert_allclose(to_numpy(value), float(reference(weights).item()), rtol=goal)
+
+
+# --- the seed: X is (M, N), Y is (K, N), W is (M, K), the loss a sum
+
+SEED_X, SEED_Y, SEED_W = X.T, ONE_HOT.T, W.T
+
+
+@pytest.fixture
+def seed(asarray):
+    return asarray(SEED_X), asarray(SEED_Y), asarray(SEED_W)
+
+
+def _seed_softmax():
+    logits = SEED_W.T @ SEED_X
+    exponentials = np.exp(logits)
+    return exponentials / np.sum(exponentials, axis=0)
+
+
+def test_both_written_forms_of_the_loss_agree(seed, asarray, to_numpy):
+    x, y, w = seed
+    logits = asarray(SEED_W.T @ SEED_X)
+    first = -np.sum(SEED_Y * np.log(to_numpy(sg.softmax(logits, axis=0))))
+    second = np.sum(SEED_Y * (to_numpy(sg.logsumexp(logits, axis=0)) - SEED_W.T @ SEED_X))
+    np.testing.assert_allclose(first, second, rtol=1e-13)
+    value = to_numpy(sg.linear_cross_entropy(x, y, w, sample_axis=1, reduction="sum"))
+    np.testing.assert_allclose(value, first, rtol=1e-13)
+    np.testing.assert_allclose(value, second, rtol=1e-13)
+    dense = sg.cross_entropy(logits, y, axis=0, reduction="sum")
+    np.testing.assert_allclose(to_numpy(dense), second, rtol=1e-13)
+
+
+def test_matrix_gradient_is_x_times_s_minus_y(seed, to_numpy):
+    x, y, w = seed
+    gradient = to_numpy(sg.linear_cross_entropy_grad(x, y, w, sample_axis=1, reduction="sum"))
+    assert gradient.shape == (M, K)
+    np.testing.assert_allclose(gradient, SEED_X @ (_seed_softmax() - SEED_Y).T, rtol=1e-12, atol=1e-14)
+
+
+def test_class_indices_are_the_same_problem(seed, asarray, to_numpy):
+    x, y, w = seed
+    options = {"sample_axis": 1, "reduction": "sum"}
+    by_hot = sg.linear_cross_entropy_value_and_grad(x, y, w, **options)
+    by_index = sg.linear_cross_entropy_value_and_grad(x, asarray(LABELS, "int64"), w, **options)
+    for one, other in zip(by_hot, by_index, strict=True):
+        np.testing.assert_allclose(to_numpy(one), to_numpy(other), rtol=1e-13, atol=1e-15)
+
+
+def test_column_gradients_are_the_columns_of_the_matrix(seed, to_numpy):
+    x, y, w = seed
+    residual = _seed_softmax() - SEED_Y
+    matrix = to_numpy(sg.linear_cross_entropy_grad(x, y, w, sample_axis=1, reduction="sum"))
+    for i in range(K):
+        by_hand = np.sum(SEED_X * residual[i], axis=1, keepdims=True)
+        column = to_numpy(sg.linear_cross_entropy_grad(x, y, w, sample_axis=1, reduction="sum", classes=[i]))
+        assert column.shape == (M, 1)
+        np.testing.assert_allclose(column, by_hand, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(column, matrix[:, i : i + 1], rtol=1e-13, atol=1e-15)
+
+
+def test_slipped_formula_is_wrong_and_the_mended_one_right(seed, asarray, to_numpy):
+    x, y, w = seed
+    s = _seed_softmax()
+    for i in range(K):
+        first = np.sum(SEED_X * s[i], axis=1)
+        # the slip: the indicator summed over every class, so that the index i is lost
+        slipped = first - np.sum(SEED_X * np.sum(SEED_Y, axis=0), axis=1)
+        mended = first - np.sum(SEED_X[:, i == LABELS], axis=1)
+        column = to_numpy(sg.linear_cross_entropy_grad(x, y, w, sample_axis=1, reduction="sum", classes=[i]))[:, 0]
+        np.testing.assert_allclose(column, mended, rtol=1e-12, atol=1e-14)
+        # what it is wrong by: the samples of the other classes
+        excess = np.sum(SEED_X[:, i != LABELS], axis=1)
+        assert np.linalg.norm(excess) > 0.1
+        np.testing.assert_allclose(column - slipped, excess, rtol=1e-11, atol=1e-13)
+
+
+def test_seed_layout_is_the_transposed_problem(seed, asarray, to_numpy):
+    x, y, w = seed
+    here = sg.linear_cross_entropy_value_and_grad(x, y, w, sample_axis=1, reduction="sum")
+    there = sg.linear_cross_entropy_value_and_grad(asarray(X), asarray(ONE_HOT), asarray(W), reduction="sum")
+    np.testing.assert_allclose(to_numpy(here[0]), to_numpy(there[0]), rtol=1e-14)
+    np.testing.assert_allclose(to_numpy(here[1]).T, to_numpy(there[1]), rtol=1e-13, atol=1e-15)

@@ -1,0 +1,171 @@
+"""Results stay on the device of the input, and nothing needs its values to know their shape."""
+
+import array_api_compat
+import numpy as np
+import pytest
+
+import oracle
+import softgrad as sg
+
+LOGITS = np.array([[0.5, -1.0, 2.0, 0.25], [1.5, 0.5, -0.75, 3.0], [-2.0, 1.0, 0.125, 0.75]])
+LABELS = np.array([2, 0, 3])
+FEATURES = np.array([[1.0, -0.5], [0.25, 2.0], [-1.5, 0.75]])
+WEIGHTS = np.array([[0.5, -0.25], [1.0, 0.75], [-0.5, 2.0], [0.0, -1.25]])
+OPTIONS = {
+    "plain": {},
+    "all": {"label_smoothing": 0.1, "z_loss": 0.2, "class_weight": [1.0, 2.0, 0.5, 3.0], "ignore_index": 1},
+}
+
+
+def everything(put):
+    """Each public function called on arrays made by `put(data, kind)`: {name: (result, expected shape)}."""
+    x, where = put(LOGITS, "float"), put(LOGITS > -1.5, "bool")
+    results = {}
+    for name, function in (("softmax", sg.softmax), ("log_softmax", sg.log_softmax)):
+        results[name] = function(x), (3, 4)
+        results[f"{name} where"] = function(x, where=where), (3, 4)
+        results[f"{name} axes"] = function(x, axis=(0, 1)), (3, 4)
+        results[f"{name} high"] = function(x, precision="high"), (3, 4)
+        results[f"{name} of integers"] = function(put([[1, 2], [3, 4]], "int")), (2, 2)
+        results[f"{name} of nothing"] = function(put(np.zeros((3, 0)), "float")), (3, 0)
+        results[f"{name} without dimensions"] = function(put(1.5, "float")), ()
+    for name, options, shape in (
+        ("logsumexp", {"axis": -1}, (3,)),
+        ("logsumexp where", {"axis": 0, "where": where}, (4,)),
+        ("logsumexp b", {"b": x, "keepdims": True}, (1, 1)),
+        ("logsumexp of a number b", {"b": 2.0}, ()),
+    ):
+        results[name] = sg.logsumexp(x, **options), shape
+    results["logsumexp of nothing"] = sg.logsumexp(put(np.zeros((3, 0)), "float"), axis=-1), (3,)
+    for i, result in enumerate(sg.logsumexp(x, axis=-1, b=x, return_sign=True)):
+        results[f"logsumexp signed {i}"] = result, (3,)
+    for function in (sg.softmax_vjp, sg.softmax_jvp, sg.log_softmax_vjp, sg.log_softmax_jvp):
+        results[function.__name__] = function(x, x), (3, 4)
+    weights = put([0.5, 1.0, 2.0], "float")
+    for given, options in OPTIONS.items():
+        for dense in (False, True):
+            labels = put(np.eye(4)[LABELS], "float") if dense else put(LABELS, "int")
+            for reduction in ("none", "mean"):
+                loss = sg.CrossEntropy(reduction=reduction, **options)
+                got = oracle.every_order(loss, x, labels, x, sample_weight=weights, where=where)
+                for name, (result, kind) in got.items():
+                    value_shape = (3,) if reduction == "none" else ()
+                    results[f"{name} {given} {dense} {reduction}"] = (
+                        result,
+                        value_shape if kind == "value" else (3, 4),
+                    )
+            results[f"total_weight {given} {dense}"] = loss.total_weight(x, labels), ()
+    X, W, bias = put(FEATURES, "float"), put(WEIGHTS, "float"), put([0.5, 0.0, -0.5, 1.0], "float")
+    labels = put(LABELS, "int")
+    for given, options in OPTIONS.items():
+        options = {**options, "l2": 0.5, "sample_weight": weights, "block_size": 2}
+        value, gradients = sg.linear_cross_entropy_value_and_grad(X, labels, W, bias, wrt=("W", "bias", "X"), **options)
+        results[f"linear value {given}"] = value, ()
+        for name, gradient, shape in zip(("W", "bias", "X"), gradients, ((4, 2), (4,), (3, 2)), strict=True):
+            results[f"linear {name} {given}"] = gradient, shape
+        results[f"linear column {given}"] = sg.linear_cross_entropy_grad(X, labels, W, classes=[1], **options), (1, 2)
+        results[f"linear hvp {given}"] = sg.linear_cross_entropy_hvp(X, labels, W, W, **options), (4, 2)
+        results[f"linear hessian {given}"] = sg.linear_cross_entropy_hessian(X, labels, W, **options), (4, 2, 4, 2)
+    return results
+
+
+def check(results, device, dtype):
+    for name, (result, shape) in results.items():
+        assert array_api_compat.device(result) == device, name
+        assert result.dtype == dtype, name
+        assert tuple(result.shape) == shape, name
+
+
+def test_results_stay_on_the_device_of_the_input(asarray):
+    def put(data, kind):
+        return asarray(data, {"float": "float64", "int": "int64", "bool": "bool"}[kind])
+
+    x = put(LOGITS, "float")
+    results = everything(put)
+    integers = {name: result for name, result in results.items() if "integers" in name}
+    assert integers
+    check(
+        {name: result for name, result in results.items() if name not in integers}, array_api_compat.device(x), x.dtype
+    )
+    for name, (result, _) in integers.items():
+        assert array_api_compat.device(result) == array_api_compat.device(x), name
+
+
+@pytest.mark.parametrize("name", ["CPU_DEVICE", "device1", "device2", "no_float64", "no_x64"])
+def test_every_device_of_array_api_strict(name, backend, xp):
+    if backend != "array_api_strict":
+        pytest.skip("the devices are array-api-strict's")
+    if name not in {str(device).split("'")[1] for device in xp.__array_namespace_info__().devices()}:
+        pytest.skip(f"this array-api-strict has no {name}")
+    device = xp.Device(name)
+    defaults = xp.__array_namespace_info__().default_dtypes(device=device)
+    dtypes = {"float": defaults["real floating"], "int": defaults["integral"], "bool": xp.bool}
+
+    def put(data, kind):
+        return xp.asarray(data, dtype=dtypes[kind], device=device)
+
+    results = everything(put)
+    check(results, device, defaults["real floating"])
+    home = xp.Device("CPU_DEVICE")
+    tolerance = 1e-5 if defaults["real floating"] == xp.float32 else 1e-12
+    expected = everything(lambda data, kind: np.asarray(data, dtype={"float": float, "int": int, "bool": bool}[kind]))
+    for key, (result, _) in results.items():
+        np.testing.assert_allclose(
+            np.asarray(xp.asarray(result).to_device(home)),
+            expected[key][0],
+            rtol=tolerance,
+            atol=tolerance,
+            err_msg=key,
+        )
+
+
+def test_narrow_results_of_a_device_without_float64(backend, xp):
+    if backend != "array_api_strict":
+        pytest.skip("the devices are array-api-strict's")
+    device = xp.Device("no_float64")
+    x = xp.asarray(LOGITS, dtype=xp.float32, device=device)
+    home = xp.Device("CPU_DEVICE")
+    for precision in (None, "high"):
+        result = np.asarray(sg.softmax(x, precision=precision).to_device(home))
+        exact = oracle.softmax(LOGITS.astype(np.float32))
+        assert oracle.ulps(result, exact, "float32") <= (6 if precision == "high" else 70)
+
+
+@pytest.fixture
+def torch(backend):
+    if backend != "torch":
+        pytest.skip("tensors without values are torch's")
+    import torch
+
+    return torch
+
+
+@pytest.mark.parametrize("width", ["float16", "bfloat16", "float32", "float64"])
+def test_torch_meta_gives_shapes_and_dtypes(width, torch):
+    dtypes = {"float": getattr(torch, width), "int": torch.int64, "bool": torch.bool}
+
+    def put(data, kind):
+        return torch.as_tensor(np.asarray(data)).to(dtypes[kind]).to("meta")
+
+    results = everything(put)
+    for name in [name for name in results if "integers" in name]:
+        result, shape = results.pop(name)
+        check({name: (result, shape)}, torch.device("meta"), torch.get_default_dtype())
+    check(results, torch.device("meta"), dtypes["float"])
+
+
+@pytest.mark.parametrize("width", ["bfloat16", "float32", "float64"])
+def test_torch_fake_cuda_gives_shapes_and_dtypes(width, torch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    dtypes = {"float": getattr(torch, width), "int": torch.int64, "bool": torch.bool}
+    with FakeTensorMode():
+
+        def put(data, kind):
+            return torch.empty(np.shape(data), dtype=dtypes[kind], device="cuda")
+
+        results = everything(put)
+        for name in [name for name in results if "integers" in name]:
+            result, shape = results.pop(name)
+            check({name: (result, shape)}, torch.device("cuda:0"), torch.get_default_dtype())
+        check(results, torch.device("cuda:0"), dtypes["float"])

@@ -58,7 +58,7 @@ def cut(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """a + b, and what its rounding lost (Knuth 1969)."""
+    """A + b, and what its rounding lost (Knuth 1969)."""
     s = a + b
     z = s - a
     return s, (a - (s - z)) + (b - z)
@@ -135,10 +135,8 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
     return narrow(xp, p, x.dtype)
 
 
-def log_softmax(
-    xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None
-) -> Array:
-    """x - logsumexp(x); -log1p(the others) at the maximum."""
+def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+    """X - logsumexp(x); -log1p(the others) at the maximum."""
     y, carry = widen(xp, x, precision)
     shown = None
     if where is not None:
@@ -152,7 +150,7 @@ def log_softmax(
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
+    """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
     y, carry = widen(xp, x, precision)
     rows = None
     if where is not None:
@@ -196,9 +194,7 @@ def signed_logsumexp(
     rest = total(xp, terms, axis, carry)
     # below -1/2 the sum itself is exact enough (Sterbenz), and log1p would refuse a negative one
     near = rest > -0.5
-    log_sum = xp.where(
-        near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest)))
-    )
+    log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))
     r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
     sign = xp.sign(weight) * xp.where(xp.isnan(rest), rest, xp.sign(1 + rest))
     # infinities of both signs have no sum
@@ -215,9 +211,7 @@ def signed_logsumexp(
     )
 
 
-def complex_logsumexp(
-    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None
-) -> tuple[Array, Array]:
+def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:
     """log|sum(b exp(x))| (real) and the sum's phase (complex), both without ``axis``."""
     real = xp.real(x)
     counts = xp.ones_like(real, dtype=xp.bool)
@@ -243,21 +237,21 @@ def complex_logsumexp(
 
 
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
-    """p (c - sum(p c))."""
+    """P (c - sum(p c))."""
     p, _ = widen(xp, probs, None)
     c, _ = widen(xp, cotangent, None)
     return narrow(xp, p * (c - total(xp, p * c, axis)), probs.dtype)
 
 
 def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int) -> Array:
-    """c - p sum(c)."""
+    """C - p sum(c)."""
     p, _ = widen(xp, log_probs, None)
     c, _ = widen(xp, cotangent, None)
     return narrow(xp, c - xp.exp(p) * total(xp, c, axis), log_probs.dtype)
 
 
 def log_softmax_jvp(xp: Namespace, log_probs: Array, tangent: Array, axis: int) -> Array:
-    """t - sum(p t)."""
+    """T - sum(p t)."""
     p, _ = widen(xp, log_probs, None)
     t, _ = widen(xp, tangent, None)
     return narrow(xp, t - total(xp, xp.exp(p) * t, axis), log_probs.dtype)

@@ -45,9 +45,7 @@ def part(job: Job, start: int, stop: int, n: int) -> Job:
 class Wide:
     """The parameters in the dtype to compute in, and the blocks of X with their jobs."""
 
-    def __init__(
-        self, xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None
-    ) -> None:
+    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None) -> None:
         self.xp, self.X, self.job = xp, X, job
         self.W = widen(xp, W, job.precision)[0]
         self.bias = None if bias is None else widen(xp, bias, job.precision)[0]

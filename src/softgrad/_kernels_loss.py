@@ -137,7 +137,7 @@ def others(xp: Namespace, r: Rows) -> Array:
 
 
 def gradient(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
-    """d loss / d logits by row, before sample weights."""
+    """D loss / d logits by row, before sample weights."""
     row, axis = r.row, job.axis
     if r.v is None:
         o = total(xp, xp.where(r.hot, xp.zeros_like(r.s), row.e), axis, carry)
@@ -234,7 +234,7 @@ def divided(xp: Namespace, a: Array, by: Array) -> Array:
 
 def _run(
     xp: Namespace, logits: Array, job: Job, value: bool, derivative: str | None, vector: Array = None
-) -> tuple:
+) -> tuple[Array, ...]:
     x, carry = widen(xp, logits, job.precision)
     kept, weight = keep(xp, job, x)
     if kept is not None:
@@ -270,7 +270,7 @@ def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
-    """d loss / d logits."""
+    """D loss / d logits."""
     return _run(xp, logits, job, False, "gradient")[0]
 
 

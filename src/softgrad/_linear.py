@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
-from ._cross_entropy import (
-    CrossEntropy,
-    check_labels,
-    class_weights,
-    finish,
-    number,
-    same_shape,
-    sample_labels,
-    sample_weights,
-)
-from ._namespace import Library, floating, library, mask, same_place
+from ._cross_entropy import CrossEntropy
+from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
+from ._namespace import Library, finish, floating, library, mask, same_place
 from ._precision import resolve_precision
 from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
 from .backends._registry import run
 
 NAMES = ("W", "bias", "X")
-
-
-class DataOptions(TypedDict, total=False):
-    """The options of ``LinearCrossEntropy``, as keywords."""
-
-    sample_axis: int
-    l2: float
-    sample_weight: Any
-    block_size: int | None
-    where: Any
-    validate: bool
-    label_smoothing: float
-    class_weight: Any
-    ignore_index: int | None
-    z_loss: float
-    reduction: Reduction
-    precision: Precision
 
 
 def _transposed(lib: Library, a: Array, axis: int) -> Array:
@@ -205,9 +180,7 @@ class LinearCrossEntropy:
         if where is None:
             return None
         full = (self._X.shape[0], classes)
-        like = (
-            xp.broadcast_to(xp.reshape(self._X[:1, :1], (1, 1)), full) if math.prod(self._X.shape) else None
-        )
+        like = xp.broadcast_to(xp.reshape(self._X[:1, :1], (1, 1)), full) if math.prod(self._X.shape) else None
         if like is None:
             like = xp.zeros(full, dtype=self._X.dtype, device=getattr(self._X, "device", None))
         where = mask(self._lib, _transposed(self._lib, like, self.sample_axis), where, beside="the logits")
@@ -234,9 +207,7 @@ class LinearCrossEntropy:
 
     def _reducible(self) -> None:
         if self.loss.reduction == "none":
-            raise ValueError(
-                "reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'"
-            )
+            raise ValueError("reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'")
 
     def _out(self, name: str, a: Array) -> Array:
         return a if name == "bias" else _transposed(self._lib, a, self.sample_axis)
@@ -315,14 +286,8 @@ class LinearCrossEntropy:
             self.block_size,
         )
         if self.l2 and "W" in names:
-            pull = (
-                weights
-                if columns is None
-                else lib.xp.concat([weights[i : i + 1, :] for i in columns], axis=0)
-            )
-            grads = tuple(
-                g + self.l2 * pull if name == "W" else g for name, g in zip(names, grads, strict=True)
-            )
+            pull = weights if columns is None else lib.xp.concat([weights[i : i + 1, :] for i in columns], axis=0)
+            grads = tuple(g + self.l2 * pull if name == "W" else g for name, g in zip(names, grads, strict=True))
         grads = tuple(self._out(name, g) for name, g in zip(names, grads, strict=True))
         return finish(lib, self._penalised(value, weights)), grads[0] if single else grads
 
@@ -371,9 +336,7 @@ class LinearCrossEntropy:
         for name, v in zip(names, given, strict=True):
             v = self._out(name, self._beside(v, f"vector for {name}"))
             if not same_shape(tuple(v.shape), shapes[name]):
-                raise ValueError(
-                    f"vector for {name} must have {name}'s shape, got {tuple(v.shape)} in its layout"
-                )
+                raise ValueError(f"vector for {name} must have {name}'s shape, got {tuple(v.shape)} in its layout")
             vectors.append(v)
         products = run(
             "linear_cross_entropy_hvp",
@@ -440,216 +403,3 @@ class LinearCrossEntropy:
             blocks = {key: xp.permute_dims(a, turn[key]) if key in turn else a for key, a in blocks.items()}
         out = tuple(tuple(blocks[a, b] for b in names) for a in names)
         return out[0][0] if single else out
-
-
-class Options(DataOptions, total=False):
-    """The options of the functions, as keywords."""
-
-    wrt: Wrt
-    classes: Any
-
-
-def _bound(
-    X: Any, labels: Any, options: Any, function: str, own: tuple[str, ...]
-) -> tuple[LinearCrossEntropy, dict]:
-    given = dict(options)
-    call = {name: given.pop(name) for name in own if name in given}
-    unknown = sorted(set(given) - set(DataOptions.__annotations__))
-    if unknown:
-        known = sorted({*DataOptions.__annotations__, *own})
-        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {known}")
-    return LinearCrossEntropy(X, labels, **given), call
-
-
-def linear_cross_entropy(
-    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
-) -> ArrayT:
-    """Cross-entropy of the linear softmax model, ``logits = X W^T + bias``, the logits never stored whole.
-
-    Parameters
-    ----------
-    X : array
-        ``(n_samples, n_features)``; its floating dtype decides for all.
-    labels : array
-        Class indices ``(n_samples,)``, or one weight a class ``(n_samples, n_classes)``.
-    W : array
-        ``(n_classes, n_features)``.
-    bias : array, optional
-        ``(n_classes,)``.
-    **options
-        Those of :class:`LinearCrossEntropy`: ``sample_axis`` (1 for X, W and weights by class transposed), ``l2,
-        sample_weight, block_size, where, validate, label_smoothing, class_weight, ignore_index, z_loss, reduction,
-        precision``.
-
-    Returns
-    -------
-    array
-        0-d, or ``(n_samples,)`` with ``reduction="none"``; of X's library, device and dtype.
-
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, or they are of two libraries.
-    ValueError
-        If shapes do not agree, or an option is out of its range.
-    IndexError
-        With ``validate=True``, if a label is out of range.
-
-    Notes
-    -----
-    See ``docs/derivation`` for the formula and where it comes from.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import softgrad as sg
-    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
-    >>> print(sg.linear_cross_entropy(X, labels, np.zeros((2, 2))).round(6))
-    0.693147
-    """
-    bound, _ = _bound(X, labels, options, "linear_cross_entropy", ())
-    return bound.value(W, bias)
-
-
-def linear_cross_entropy_grad(
-    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
-) -> Any:
-    """Gradient of :func:`linear_cross_entropy`: with respect to W, ``(S - Y)^T X``.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    **options
-        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
-
-    Returns
-    -------
-    array or tuple of arrays
-        One array for a single name, else a tuple in the order of ``wrt``; None is "W", with a bias ("W", "bias").
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import softgrad as sg
-    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
-    >>> sg.linear_cross_entropy_grad(X, labels, np.zeros((2, 2)), reduction="sum")
-    array([[-0.5,  1. ],
-           [ 0.5, -1. ]])
-    """
-    bound, call = _bound(X, labels, options, "linear_cross_entropy_grad", ("wrt", "classes"))
-    return bound.grad(W, bias, **call)
-
-
-def linear_cross_entropy_value_and_grad(
-    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
-) -> tuple[ArrayT, Any]:
-    """:func:`linear_cross_entropy` and its gradient, from one pass over X.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    **options
-        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
-
-    Returns
-    -------
-    (array, array or tuple of arrays)
-        The loss, and what :func:`linear_cross_entropy_grad` gives.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import softgrad as sg
-    >>> X, Y = np.asarray([[1.0, 3.0]]), np.eye(2)
-    >>> value, grad = sg.linear_cross_entropy_value_and_grad(
-    ...     X, Y, np.zeros((1, 2)), sample_axis=1, reduction="sum"
-    ... )
-    >>> grad
-    array([[ 1., -1.]])
-    """
-    bound, call = _bound(X, labels, options, "linear_cross_entropy_value_and_grad", ("wrt", "classes"))
-    return bound.value_and_grad(W, bias, **call)
-
-
-def linear_cross_entropy_hvp(
-    X: ArrayT, labels: Any, W: ArrayT, vector: Any, bias: ArrayT | None = None, **options: Unpack[Options]
-) -> Any:
-    """Second derivative of :func:`linear_cross_entropy`, times a vector.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    vector : array or tuple of arrays
-        The direction, as ``wrt`` has it.
-    **options
-        As there, and ``wrt`` (some of "W", "bias", "X").
-
-    Returns
-    -------
-    array or tuple of arrays
-        As ``vector``.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import softgrad as sg
-    >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
-    >>> sg.linear_cross_entropy_hvp(X, labels, np.zeros((2, 1)), np.asarray([[1.0], [0.0]]))
-    array([[ 1.],
-           [-1.]])
-    """
-    bound, call = _bound(X, labels, options, "linear_cross_entropy_hvp", ("wrt",))
-    return bound.hvp(W, vector, bias, **call)
-
-
-def linear_cross_entropy_hessian(
-    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
-) -> Any:
-    """The whole second derivative of :func:`linear_cross_entropy`, for a small model.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    **options
-        As there, and ``wrt`` (some of "W", "bias").
-
-    Returns
-    -------
-    array or tuple of tuples of arrays
-        For a single name of shape ``W.shape + W.shape``; else one row of blocks for each name.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import softgrad as sg
-    >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
-    >>> sg.linear_cross_entropy_hessian(X, labels, np.zeros((2, 1))).reshape(2, 2)
-    array([[ 1., -1.],
-           [-1.,  1.]])
-    """
-    bound, call = _bound(X, labels, options, "linear_cross_entropy_hessian", ("wrt",))
-    return bound.hessian(W, bias, **call)

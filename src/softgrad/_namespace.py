@@ -115,9 +115,7 @@ def default_float(xp: Namespace, x: Array) -> DType:
         return xp.asarray(0.0).dtype
 
 
-def floating(
-    lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False
-) -> Array:
+def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
     """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
     xp = lib.xp
     what = kind(xp, x.dtype)
@@ -177,9 +175,7 @@ def small(lib: Library, x: Array, value: Any, argument: str) -> Array:
     device = getattr(x, "device", None)
     if is_array(value):
         theirs = library(value, argument)
-        if theirs.xp is lib.xp:
-            same_place(lib, x, value, argument, "the first argument")
-        elif theirs.name != "numpy":
+        if theirs.xp is lib.xp or theirs.name != "numpy":
             same_place(lib, x, value, argument, "the first argument")
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
@@ -189,9 +185,7 @@ def small(lib: Library, x: Array, value: Any, argument: str) -> Array:
     try:
         return xp.asarray(value, dtype=x.dtype, device=device)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{argument} must be a number, a list of numbers or an array, got {value!r}"
-        ) from error
+        raise TypeError(f"{argument} must be a number, a list of numbers or an array, got {value!r}") from error
 
 
 def fits(shape: tuple[Any, ...], into: tuple[Any, ...]) -> bool:
@@ -211,10 +205,13 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
     if kind(lib.xp, where.dtype) != "bool":
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
-        raise ValueError(
-            f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}"
-        )
+        raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
     return where
+
+
+def finish(lib: Library, y: Array) -> Any:
+    """Give a 0-d NumPy result back as a scalar, as SciPy does."""
+    return y[()] if lib.scalars and y.ndim == 0 else y
 
 
 def quiet() -> Any:

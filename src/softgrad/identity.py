@@ -8,8 +8,9 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
+from ._logsumexp import logsumexp
 from ._namespace import library
-from ._softmax import log_softmax, logsumexp, softmax
+from ._softmax import log_softmax, softmax
 from ._typing import Array
 
 __all__ = [

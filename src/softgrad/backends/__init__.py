@@ -7,10 +7,9 @@ loaded when an array of their library first comes; others are found through the 
 
 from __future__ import annotations
 
+from ._declaration import Backend, Explanation
 from ._registry import (
     GROUP,
-    Backend,
-    Explanation,
     available,
     explain,
     register,

@@ -6,16 +6,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from .. import _kernels, _kernels_linear, _kernels_loss
 from .._context import Override
 from .._errors import BackendError, BackendWarning
 from .._namespace import Library, quiet
+from ._declaration import GENERIC, Backend, Explanation, Implementation
 
 #: The entry point group in which other packages name their ``Backend``.
 GROUP = "softgrad.backends"
@@ -32,123 +29,8 @@ _BUILTIN = {
 #: Built-in back ends that need a package beside the array's own.
 _NEEDS = {"numba": "numba"}
 
-GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {
-        name: getattr(module, name)
-        for module, names in (
-            (
-                _kernels,
-                (
-                    "softmax log_softmax logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp "
-                    "signed_logsumexp complex_logsumexp"
-                ),
-            ),
-            (
-                _kernels_loss,
-                (
-                    "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp "
-                    "cross_entropy_hessian_diag total_weight"
-                ),
-            ),
-            (
-                _kernels_linear,
-                (
-                    "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
-                    "linear_cross_entropy_hessian"
-                ),
-            ),
-        )
-        for name in names.split()
-    }
-)
 
-
-@dataclass(frozen=True)
-class Backend:
-    """A set of kernels that run in place of the generic ones for some array types.
-
-    Parameters
-    ----------
-    name : str
-        What ``use`` and ``explain`` call it.
-    types : tuple of str
-        The array types it is for, each ``"module:QualifiedName"``; their subclasses count too.
-    functions : mapping of str to str
-        For each kernel that it replaces, ``"module:function"``; imported when first called for.
-    priority : int, default 0
-        The higher is asked first; equal ones in the order of their names.
-    opt_in : bool, default False
-        Whether it runs only inside ``use(name)``.
-    should_run : str, optional
-        ``"module:function"``, called as ``should_run(kernel_name, *kernel_arguments)``: True, or a string that
-        says why the back end declines this call.
-
-    Examples
-    --------
-    >>> from softgrad.backends import Backend
-    >>> Backend("mine", ("numpy:ndarray",), {"softmax": "my_package:softmax"}, opt_in=True).name
-    'mine'
-    """
-
-    name: str
-    types: tuple[str, ...]
-    functions: Mapping[str, str]
-    priority: int = 0
-    opt_in: bool = False
-    should_run: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.name == "generic":
-            raise BackendError(f"name must be an identifier other than 'generic', got {self.name!r}")
-        unknown = sorted(set(self.functions) - set(GENERIC))
-        if unknown:
-            raise BackendError(
-                f"back end {self.name!r} replaces unknown kernels {unknown}; known: {sorted(GENERIC)}"
-            )
-        for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
-            if path.count(":") != 1:
-                raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")
-
-
-class Implementation(NamedTuple):
-    """One step of a plan."""
-
-    backend: str
-    call: Callable[..., Any]
-    should_run: Callable[..., Any] | None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Which implementation a call runs, and why not the others.
-
-    Attributes
-    ----------
-    function : str
-        The kernel.
-    array_type : str
-        The type that decided.
-    backend : str
-        The back end that runs.
-    implementation : str
-        Its function, ``module:name``.
-    declined : tuple of (str, str)
-        The back ends asked before it, with their reasons.
-    """
-
-    function: str
-    array_type: str
-    backend: str
-    implementation: str
-    declined: tuple[tuple[str, str], ...] = field(default=())
-
-    def __str__(self) -> str:
-        lines = [f"{self.function} of {self.array_type}: {self.backend} ({self.implementation})"]
-        lines += [f"  {name} declined: {reason}" for name, reason in self.declined]
-        return "\n".join(lines)
-
-
-class _Answer(Exception):
+class _Answer(Exception):  # noqa: N818 - it carries a result
     def __init__(self, explanation: Explanation) -> None:
         self.explanation = explanation
 
@@ -236,7 +118,7 @@ def _load_builtin(name: str) -> None:
         return
     try:
         backend = importlib.import_module(f".{name}", _PACKAGE).BACKEND
-    except Exception as error:  # whatever a broken installation raises must not reach the caller
+    except Exception as error:  # noqa: BLE001 - whatever a broken installation raises must not reach the caller
         _warn(name, error)
         return
     _builtin_types.update(backend.types)
@@ -266,7 +148,7 @@ def _discover() -> None:
             if backend.name in _registered:
                 raise BackendError("its name is taken")
             _registered[backend.name] = backend
-        except Exception as error:  # a plug-in may fail in any way, and none of them is the caller's
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and none of them is the caller's
             _warn(entry.name, error)
 
 
@@ -307,7 +189,7 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementa
         try:
             condition = None if backend.should_run is None else _resolve(backend.should_run)
             plan.append(Implementation(backend.name, _resolve(path), condition))
-        except Exception as error:  # as for discovery: a broken kernel is named and left out
+        except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
             _warn(backend.name, error)
     return (*plan, generic)
 

@@ -1,0 +1,183 @@
+"""The functions that are shorthands for ``CrossEntropy``."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, Unpack
+
+from ._cross_entropy import CrossEntropy
+from ._typing import ArrayT, Precision, Reduction
+
+
+class LossOptions(TypedDict, total=False):
+    """The fields of ``CrossEntropy``, as keywords."""
+
+    axis: int
+    label_smoothing: float
+    class_weight: Any
+    ignore_index: int | None
+    z_loss: float
+    reduction: Reduction
+    precision: Precision
+
+
+class CallOptions(LossOptions, total=False):
+    """The same, with the arguments of its calls."""
+
+    sample_weight: Any
+    where: Any
+    validate: bool
+
+
+def _split_options(options: CallOptions, function: str) -> tuple[CrossEntropy, dict[str, Any]]:
+    given: dict[str, Any] = dict(options)
+    call: dict[str, Any] = {name: given.pop(name) for name in ("sample_weight", "where", "validate") if name in given}
+    unknown = sorted(set(given) - set(LossOptions.__annotations__))
+    if unknown:
+        known = sorted(CallOptions.__annotations__)
+        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {known}")
+    return CrossEntropy(**given), call
+
+
+def cross_entropy(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> ArrayT:
+    """Cross-entropy of logits with labels: ``logsumexp(x) - x[label]``.
+
+    Parameters
+    ----------
+    logits : array
+        Real numbers, classes along ``axis`` (the last by default).
+    labels : array
+        Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of the
+        logits' shape).
+    **options
+        Those of :class:`CrossEntropy` and of its calls: ``axis, label_smoothing, class_weight, ignore_index, z_loss,
+        reduction, precision, sample_weight, where, validate``.
+
+    Returns
+    -------
+    array
+        0-d, or of the samples' shape with ``reduction="none"``; in the logits' library, device and floating dtype.
+
+    Raises
+    ------
+    TypeError
+        If the logits are not real numbers, the labels of no dtype that fits, or the arrays of two libraries.
+    ValueError
+        If shapes do not agree, or an option is out of its range.
+    IndexError
+        With ``validate=True``, if a label is out of range.
+
+    Notes
+    -----
+    With the label at the maximum it is ``log1p(sum of exp(x_j - x_label) over the others)``: right to the last
+    digits however small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> print(sg.cross_entropy(np.asarray([[40.0, 0.0]]), np.asarray([0])))
+    4.248354255291589e-18
+    """
+    loss, call = _split_options(options, "cross_entropy")
+    return loss(logits, labels, **call)
+
+
+def cross_entropy_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> ArrayT:
+    """Gradient of :func:`cross_entropy` with respect to the logits: ``softmax(x) - onehot(label)``.
+
+    Parameters
+    ----------
+    logits, labels, **options
+        As for :func:`cross_entropy`.
+
+    Returns
+    -------
+    array
+        Of the logits' shape, library, device and floating dtype; with ``reduction="none"`` a sample's row is the
+        gradient of its own loss.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`cross_entropy`.
+
+    Notes
+    -----
+    At the label it is minus the sum of the other probabilities, never ``p - 1``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> sg.cross_entropy_grad(np.asarray([[0.0, 0.0]]), np.asarray([0]))
+    array([[-0.5,  0.5]])
+    """
+    loss, call = _split_options(options, "cross_entropy_grad")
+    return loss.grad(logits, labels, **call)
+
+
+def cross_entropy_value_and_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> tuple[ArrayT, ArrayT]:
+    """:func:`cross_entropy` and its gradient, from one maximum and one exponential.
+
+    Parameters
+    ----------
+    logits, labels, **options
+        As for :func:`cross_entropy`.
+
+    Returns
+    -------
+    (array, array)
+        The loss, and its gradient with respect to the logits.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> value, grad = sg.cross_entropy_value_and_grad(np.asarray([[0.0, 0.0]]), np.asarray([0]))
+    >>> print(value.round(6), grad)
+    0.693147 [[-0.5  0.5]]
+    """
+    loss, call = _split_options(options, "cross_entropy_value_and_grad")
+    return loss.value_and_grad(logits, labels, **call)
+
+
+def cross_entropy_hvp(logits: ArrayT, labels: Any, vector: ArrayT, **options: Unpack[CallOptions]) -> ArrayT:
+    """Second derivative of :func:`cross_entropy` with respect to the logits, times a vector.
+
+    Parameters
+    ----------
+    logits, labels
+        As for :func:`cross_entropy`.
+    vector : array
+        Of the logits' shape.
+    **options
+        As for :func:`cross_entropy`.
+
+    Returns
+    -------
+    array
+        Of the logits' shape, library, device and floating dtype.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`cross_entropy`.
+
+    Notes
+    -----
+    ``p * (u - sum(p * u))`` for each sample, with u centred on its value at the maximum so that nothing cancels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> sg.cross_entropy_hvp(np.asarray([[0.0, 0.0]]), np.asarray([0]), np.asarray([[1.0, 0.0]]))
+    array([[ 0.25, -0.25]])
+    """
+    loss, call = _split_options(options, "cross_entropy_hvp")
+    return loss.hvp(logits, labels, vector, **call)

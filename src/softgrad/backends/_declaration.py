@@ -1,0 +1,125 @@
+"""What a back end declares, and what is told of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .. import _kernels, _kernels_linear, _kernels_loss
+from .._errors import BackendError
+
+#: The kernels written against the standard, by name.
+GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        name: getattr(module, name)
+        for module, names in (
+            (
+                _kernels,
+                (
+                    "softmax log_softmax logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp "
+                    "signed_logsumexp complex_logsumexp"
+                ),
+            ),
+            (
+                _kernels_loss,
+                (
+                    "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp "
+                    "cross_entropy_hessian_diag total_weight"
+                ),
+            ),
+            (
+                _kernels_linear,
+                (
+                    "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
+                    "linear_cross_entropy_hessian"
+                ),
+            ),
+        )
+        for name in names.split()
+    }
+)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A set of kernels that run in place of the generic ones for some array types.
+
+    Parameters
+    ----------
+    name : str
+        What ``use`` and ``explain`` call it.
+    types : tuple of str
+        The array types it is for, each ``"module:QualifiedName"``; their subclasses count too.
+    functions : mapping of str to str
+        For each kernel that it replaces, ``"module:function"``; imported when first called for.
+    priority : int, default 0
+        The higher is asked first; equal ones in the order of their names.
+    opt_in : bool, default False
+        Whether it runs only inside ``use(name)``.
+    should_run : str, optional
+        ``"module:function"``, called as ``should_run(kernel_name, *kernel_arguments)``: True, or a string that
+        says why the back end declines this call.
+
+    Examples
+    --------
+    >>> from softgrad.backends import Backend
+    >>> Backend("mine", ("numpy:ndarray",), {"softmax": "my_package:softmax"}, opt_in=True).name
+    'mine'
+    """
+
+    name: str
+    types: tuple[str, ...]
+    functions: Mapping[str, str]
+    priority: int = 0
+    opt_in: bool = False
+    should_run: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name == "generic":
+            raise BackendError(f"name must be an identifier other than 'generic', got {self.name!r}")
+        unknown = sorted(set(self.functions) - set(GENERIC))
+        if unknown:
+            raise BackendError(f"back end {self.name!r} replaces unknown kernels {unknown}; known: {sorted(GENERIC)}")
+        for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
+            if path.count(":") != 1:
+                raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")
+
+
+class Implementation(NamedTuple):
+    """One step of a plan."""
+
+    backend: str
+    call: Callable[..., Any]
+    should_run: Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which implementation a call runs, and why not the others.
+
+    Attributes
+    ----------
+    function : str
+        The kernel.
+    array_type : str
+        The type that decided.
+    backend : str
+        The back end that runs.
+    implementation : str
+        Its function, ``module:name``.
+    declined : tuple of (str, str)
+        The back ends asked before it, with their reasons.
+    """
+
+    function: str
+    array_type: str
+    backend: str
+    implementation: str
+    declined: tuple[tuple[str, str], ...] = field(default=())
+
+    def __str__(self) -> str:
+        lines = [f"{self.function} of {self.array_type}: {self.backend} ({self.implementation})"]
+        lines += [f"  {name} declined: {reason}" for name, reason in self.declined]
+        return "\n".join(lines)

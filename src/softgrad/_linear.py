@@ -7,7 +7,7 @@ from typing import Any
 
 from ._cross_entropy import CrossEntropy
 from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
-from ._namespace import Library, finish, floating, library, mask, same_place
+from ._namespace import Library, adopt, finish, floating, library, mask, same_place
 from ._precision import resolve_precision
 from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
 from .backends._registry import run
@@ -171,6 +171,7 @@ class LinearCrossEntropy:
 
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
+        a = adopt(self._lib, a, name)
         same_place(self._lib, self._X, a, name, "X")
         a = floating(self._lib, a, name)
         return a if a.dtype == self._X.dtype else self._lib.xp.astype(a, self._X.dtype)

@@ -24,6 +24,8 @@ class Library(NamedTuple):
     scalars: bool
     #: Arrays of one call must share a device, and can tell theirs.
     placed: bool
+    #: Arrays are made of chunks of another library, whose arrays may stand beside them.
+    chunked: bool
     #: Says what is wrong with an array of this type, or None.
     complaint: Callable[[Array], str | None] | None
 
@@ -63,6 +65,7 @@ def _infer(x: Any, argument: str) -> Library:
         warns=name in ("numpy", "array_api_strict", "dask"),
         scalars=compat.is_numpy_array(x),
         placed=name in ("torch", "cupy", "array_api_strict"),
+        chunked=name == "dask",
         complaint=_torch_complaint if name == "torch" else None,
     )
     _LIBRARIES[cls] = library
@@ -167,6 +170,13 @@ def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str)
         )
     if lib.placed and other.device != x.device:
         raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
+
+
+def adopt(lib: Library, a: Any, argument: str) -> Array:
+    """Take ``a`` as one chunk where it is a parameter beside a chunked array."""
+    if lib.chunked and library(a, argument).name in ("numpy", "cupy"):
+        return lib.xp.asarray(a, chunks=-1)
+    return a
 
 
 def small(lib: Library, x: Array, value: Any, argument: str) -> Array:

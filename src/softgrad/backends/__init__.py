@@ -16,6 +16,7 @@ from ._registry import (
     unregister,
     use,
 )
+from ._threads import workers
 
 __all__ = [
     "GROUP",
@@ -26,4 +27,5 @@ __all__ = [
     "register",
     "unregister",
     "use",
+    "workers",
 ]

@@ -1,0 +1,129 @@
+"""What a person would rather see than a table: the errors against the step, the gradient as images."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._errors import UsageError
+from ._identity import DTYPES, Result
+from ._problem import STEPS, Problem
+
+#: Colours that stay apart for the colour-blind (Okabe and Ito), and markers that stay apart without colour.
+_STYLES = (
+    ("#0072B2", "o"),
+    ("#D55E00", "s"),
+    ("#009E73", "^"),
+    ("#CC79A7", "D"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+)
+_IMAGES = 20
+
+
+def prepare(path: Path) -> None:
+    """Raise before anything is computed where the drawing could not be made.
+
+    Raises
+    ------
+    UsageError
+        Matplotlib is missing, it cannot write such a file, or the folder does not exist.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise UsageError('--plot needs Matplotlib: pip install "softgrad[plot]"') from error
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise UsageError(f"--plot {path}: expected a file that ends in one of {', '.join(sorted(known))}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--plot {path}: no folder {path.parent}")
+
+
+def draw(path: Path, source: str, problem: Problem, results: list[Result]) -> None:
+    """Draw the errors of every back end and the first back end's gradient into ``path``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8.2), layout="constrained", dpi=130)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    top, bottom = parts
+    _errors(top, results)
+    _gradient(bottom, problem, results)
+    figure.suptitle(
+        f"∇E = X (S − Y)ᵀ on {source}: {problem.samples:,} samples, {problem.attributes:,} attributes, "
+        f"{problem.classes:,} classes"
+    )
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise UsageError(f"--plot {path}: {error.strerror or error}") from error
+
+
+def _errors(figure: Any, results: list[Result]) -> None:
+    axes = figure.subplots(1, len(DTYPES), sharey=True)
+    names = list(dict.fromkeys(result.back_end for result in results))
+    for ax, dtype in zip(axes, DTYPES, strict=True):
+        shown = [result for result in results if result.dtype == dtype and result.curve]
+        for place, result in enumerate(shown):
+            color, marker = _STYLES[names.index(result.back_end) % len(_STYLES)]
+            # an exact agreement has no place on a logarithmic axis
+            errors = [check.error or math.nan for check in result.curve]
+            ax.plot(
+                STEPS,
+                errors,
+                color=color,
+                marker=marker,
+                markersize=9 - 1.2 * place,
+                markeredgewidth=1.6,
+                fillstyle="none",
+                linewidth=1.2,
+                label=f"{result.back_end} {result.version}",
+            )
+        if shown:
+            limit = [check.tolerance for check in shown[0].curve]
+            ax.plot(STEPS, limit, color="#444444", linestyle="--", linewidth=1.2, label="most allowed")
+        ax.set(xscale="log", yscale="log", title=dtype, xlabel="step h of the central difference")
+        ax.grid(alpha=0.3, linewidth=0.6)
+    axes[0].set_ylabel("error relative to the gradient")
+    axes[0].legend(fontsize="small")
+    figure.suptitle(
+        "Finite differences against the gradient: truncation falls with h², rounding grows with 1/h",
+        fontsize="medium",
+    )
+
+
+def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
+    result = next((result for result in results if result.gradient is not None), None)
+    if result is None or result.gradient is None:
+        return
+    # by the attributes as the data has them, not as the experiment scaled them
+    gradient = result.gradient * problem.scale[:, None]
+    reach = float(np.nanmax(np.abs(gradient))) or 1.0
+    style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach, "interpolation": "nearest"}
+    side = math.isqrt(problem.attributes)
+    shown = min(problem.classes, _IMAGES)
+    if side > 1 and side**2 == problem.attributes:
+        rows = 1 if shown < 5 else 2
+        grid = figure.subplots(rows, -(-shown // rows), squeeze=False)
+        for ax in grid.flat:
+            ax.set_visible(False)
+        for k, ax in zip(range(shown), grid.flat, strict=False):
+            ax.set_visible(True)
+            ax.set(xticks=[], yticks=[])
+            image = ax.imshow(gradient[:, k].reshape(side, side), **style)
+            ax.set_title(problem.class_names[k][:12], fontsize="medium")
+        axes = list(grid.flat)
+        words = f"one image a class, {side} × {side} attributes"
+    else:
+        ax = figure.subplots()
+        image = ax.imshow(gradient.T[:shown], aspect="auto", **style)
+        ax.set_yticks(range(shown), [name[:16] for name in problem.class_names[:shown]])
+        ax.set(xlabel="attribute", ylabel="class")
+        axes = [ax]
+        words = "one row a class"
+    figure.colorbar(image, ax=axes, shrink=0.9, label="∂E/∂w")
+    more = f" (the first {shown} of {problem.classes:,})" if shown < problem.classes else ""
+    figure.suptitle(f"The gradient on {result.back_end}, {result.dtype}: {words}{more}", fontsize="medium")

@@ -31,7 +31,7 @@ class Library(NamedTuple):
 
 
 _LIBRARIES: dict[type, Library] = {}
-_KINDS: dict[DType, str] = {}
+_KINDS: dict[tuple[type, DType], str] = {}
 _REFUSED = {
     "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
     "MaskedArray": "a masked array's mask would be lost: pass x.filled() and where=~x.mask",
@@ -93,7 +93,9 @@ def is_array(x: Any) -> bool:
 
 def kind(xp: Namespace, dtype: DType) -> str:
     """One of "real", "complex", "integer", "bool", "other"."""
-    known = _KINDS.get(dtype)
+    # dtypes of two libraries may hash alike, and warn when they are compared
+    key = (type(dtype), dtype)
+    known = _KINDS.get(key)
     if known is None:
         known = "other"
         for word, standard in (
@@ -105,7 +107,7 @@ def kind(xp: Namespace, dtype: DType) -> str:
             if xp.isdtype(dtype, standard):
                 known = word
                 break
-        _KINDS[dtype] = known
+        _KINDS[key] = known
     return known
 
 

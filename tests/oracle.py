@@ -69,11 +69,18 @@ def logsumexp(x, axis=None, b=None, where=None):
     factors, _, _ = _rows(weights, axis, None)
     out = np.empty(rows.shape[:-1], dtype=object)
     for index in np.ndindex(out.shape):
-        total = mpmath.mpf(0)
-        for value, factor, allowed in zip(rows[index], factors[index], masks[index], strict=True):
-            if allowed and factor != 0:
-                total += factor * mpmath.exp(value)
-        out[index] = mpmath.log(total) if total > 0 else mpmath.mpf("-inf")
+        terms = [
+            (value, factor)
+            for value, factor, allowed in zip(rows[index], factors[index], masks[index], strict=True)
+            if allowed and factor != 0
+        ]
+        terms.sort(key=lambda term: term[0], reverse=True)
+        if not terms or mpmath.isinf(terms[0][0]):
+            out[index] = terms[0][0] if terms else mpmath.mpf("-inf")
+            continue
+        (top, first), *rest = terms
+        others = mpmath.fsum(factor / first * mpmath.exp(value - top) for value, factor in rest)
+        out[index] = top + mpmath.log(first) + mpmath.log1p(others)
     return out
 
 
@@ -89,7 +96,9 @@ def softmax(x, axis=-1, where=None, log=False):
             if not allowed:
                 out[(*index, j)] = mpmath.mpf("-inf") if log else mpmath.mpf(0)
             elif log:
-                out[(*index, j)] = value - mpmath.log(total)
+                # through log1p, so that what lies beyond the digits of the largest term still counts
+                others = (mpmath.exp(other - value) for i, (other, a) in enumerate(row) if a and i != j)
+                out[(*index, j)] = -mpmath.log1p(mpmath.fsum(others))
             else:
                 out[(*index, j)] = mpmath.exp(value) / total
     return back(out)
@@ -245,9 +254,7 @@ def cross_entropy(
 
 
 @_precise
-def linear(
-    X, labels, W, bias=None, *, sample_axis=0, l2=0.0, reduction="mean", sample_weight=None, **options
-):
+def linear(X, labels, W, bias=None, *, sample_axis=0, l2=0.0, reduction="mean", sample_weight=None, **options):
     """mpf: the value of the linear model's loss, from its logits written out."""
     X, W, labels = exact(X), exact(W), np.asarray(labels)
     if sample_axis == 1:
@@ -258,7 +265,8 @@ def linear(
         logits = logits + exact(bias)
     reference = cross_entropy(logits, labels, sample_weight=sample_weight, orders=(), **options)
     value = reference.value(reduction)
-    return value + mpmath.mpf(l2) / 2 * mpmath.fsum(w**2 for w in W.ravel()) if l2 else value
+    penalty = mpmath.mpf(l2) / 2 * mpmath.fsum(w**2 for w in W.ravel())
+    return np.asarray(value + penalty, dtype=object)
 
 
 @_precise
@@ -280,11 +288,7 @@ def derivative(f, arguments, name, direction=None):
             there = base.copy()
             there[index] += sign * STEP
             values.append(f(**{**arguments, name: there}))
-        out[index] = (
-            (values[0] - values[1]).item() / (2 * STEP)
-            if isinstance(values[0], np.ndarray)
-            else (values[0] - values[1]) / (2 * STEP)
-        )
+        out[index] = np.asarray(values[0] - values[1], dtype=object).item() / (2 * STEP)
     return out
 
 

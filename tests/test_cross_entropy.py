@@ -52,8 +52,7 @@ def place(asarray):
         labels = np.asarray(labels)
         arguments = arguments or {}
         return asarray(labels, "float64" if labels.ndim == ndim else "int64"), {
-            name: asarray(value, "bool" if name == "where" else "float64")
-            for name, value in arguments.items()
+            name: asarray(value, "bool" if name == "where" else "float64") for name, value in arguments.items()
         }
 
     return place
@@ -175,13 +174,20 @@ def test_sample_weight_is_broadcast_to_the_samples(weight, asarray, to_numpy, pl
     labels, given = place(LABELS, {"sample_weight": weight})
     reference = oracle.cross_entropy(LOGITS, LABELS, sample_weight=np.broadcast_to(weight, (N,)))
     for reduction in REDUCTIONS:
-        value, gradient = sg.cross_entropy_value_and_grad(
-            asarray(LOGITS), labels, reduction=reduction, **given
-        )
+        value, gradient = sg.cross_entropy_value_and_grad(asarray(LOGITS), labels, reduction=reduction, **given)
         np.testing.assert_allclose(to_numpy(value), oracle.rounded(reference.value(reduction)), rtol=1e-12)
         np.testing.assert_allclose(
             to_numpy(gradient), oracle.rounded(reference.grad(reduction)), rtol=1e-12, atol=1e-15
         )
+
+
+def test_sample_weight_may_be_a_number(asarray, to_numpy, place):
+    labels, _ = place(LABELS)
+    for reduction in REDUCTIONS:
+        loss = sg.CrossEntropy(reduction=reduction)
+        once = to_numpy(loss(asarray(LOGITS), labels))
+        twice = to_numpy(loss(asarray(LOGITS), labels, sample_weight=2.0))
+        np.testing.assert_allclose(twice, once * (1 if reduction == "mean" else 2), rtol=1e-14)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 10, 130])
@@ -410,9 +416,7 @@ def test_torch_agrees_on_every_option(backend, asarray, to_numpy):
                 )
                 if labels.ndim == 2 and reduction == "mean":
                     # torch divides soft targets by N, not by their weight
-                    expected = (
-                        expected * N / sg.CrossEntropy(class_weight=weight).total_weight(x.detach(), labels)
-                    )
+                    expected = expected * N / sg.CrossEntropy(class_weight=weight).total_weight(x.detach(), labels)
                 expected.sum().backward()
                 value, gradient = sg.cross_entropy_value_and_grad(
                     x.detach(),
@@ -474,9 +478,7 @@ def test_label_out_of_range_of_every_integer_dtype(dtype, label, asarray, to_num
     labels = asarray(np.array([1, label, 2], dtype=dtype), dtype)
     value, gradient = sg.cross_entropy_value_and_grad(logits, labels, reduction="none")
     np.testing.assert_array_equal(np.isnan(to_numpy(value)), [False, True, False])
-    np.testing.assert_array_equal(
-        np.isnan(to_numpy(gradient)), np.repeat([[False], [True], [False]], 130, axis=1)
-    )
+    np.testing.assert_array_equal(np.isnan(to_numpy(gradient)), np.repeat([[False], [True], [False]], 130, axis=1))
     with pytest.raises(IndexError, match=str(label)):
         sg.cross_entropy(logits, labels, validate=True)
 
@@ -487,17 +489,21 @@ def test_ignore_index_beyond_the_dtype_ignores_nothing(dtype, asarray, to_numpy)
     # 156 is -100 in eight unsigned bits, and a class all the same
     labels = np.array([100 if dtype == "int8" else 156, 3], dtype=dtype)
     for ignored in (-100, 1000, -1):
-        value = sg.cross_entropy(
-            asarray(logits), asarray(labels, dtype), ignore_index=ignored, reduction="none"
-        )
+        value = sg.cross_entropy(asarray(logits), asarray(labels, dtype), ignore_index=ignored, reduction="none")
         np.testing.assert_allclose(
             to_numpy(value), oracle.rounded(oracle.cross_entropy(logits, labels).value("none")), rtol=1e-12
         )
 
 
-@pytest.mark.parametrize(
-    ("dtype", "ignored"), [("uint8", 255), ("int8", -1), ("uint64", 2**64 - 1), ("int64", 2)]
-)
+@pytest.mark.parametrize(("dtype", "label"), [("uint64", 2**64 - 100), ("uint32", 2**32 - 100)])
+def test_label_beyond_the_signed_range_is_not_ignored(dtype, label, asarray, to_numpy):
+    # cast to a signed integer it would be -100
+    labels = asarray(np.array([0, label, 1], dtype=dtype), dtype)
+    losses = sg.cross_entropy(asarray(LOGITS[:3]), labels, ignore_index=-100, reduction="none")
+    np.testing.assert_array_equal(np.isnan(to_numpy(losses)), [False, True, False])
+
+
+@pytest.mark.parametrize(("dtype", "ignored"), [("uint8", 255), ("int8", -1), ("uint64", 2**64 - 1), ("int64", 2)])
 def test_ignore_index_of_every_kind(dtype, ignored, asarray, to_numpy):
     labels = np.array([0, ignored, 1], dtype=dtype)
     loss = sg.CrossEntropy(ignore_index=ignored)
@@ -544,9 +550,7 @@ def test_loss_object_serves_other_shapes_and_widths(asarray, to_numpy):
         x = asarray(logits, dtype)
         value = loss(x, asarray(labels, "int64"))
         assert value.dtype == x.dtype
-        reference = oracle.cross_entropy(
-            logits, labels, class_weight=(1.0, 2.0, 3.0), label_smoothing=0.1, orders=()
-        )
+        reference = oracle.cross_entropy(logits, labels, class_weight=(1.0, 2.0, 3.0), label_smoothing=0.1, orders=())
         np.testing.assert_allclose(to_numpy(value), oracle.rounded(reference.value()), rtol=1e-6)
 
 
@@ -609,9 +613,7 @@ def test_any_options_against_the_formula(
 ):
     logits = np.array(logits)
     options = {"label_smoothing": smoothing, "z_loss": z_loss, "class_weight": tuple(class_weight)}
-    reference = oracle.cross_entropy(
-        logits, labels, sample_weight=sample_weight, vector=VECTOR[:2, :3], **options
-    )
+    reference = oracle.cross_entropy(logits, labels, sample_weight=sample_weight, vector=VECTOR[:2, :3], **options)
     loss = sg.CrossEntropy(reduction="sum", **options)
     got = oracle.every_order(
         loss,

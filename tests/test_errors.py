@@ -60,7 +60,7 @@ def test_dense_refuses_what_is_no_array(x, came, function):
 def test_dense_refuses_matrices_and_masked_arrays(function):
     with pytest.raises(TypeError, match=says("x", "matrix")):
         function(np.matrix([[1.0, 2.0]]))
-    with pytest.raises(TypeError, match=says("x", "MaskedArray")):
+    with pytest.raises(TypeError, match=says("x", "masked array")):
         function(np.ma.masked_array([1.0, 2.0], mask=[True, False]))
 
 
@@ -89,10 +89,14 @@ def test_torch_refuses_sparse_and_nested_tensors(backend):
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_loss_refuses_what_is_no_array(method, data):
-    for logits, came in (([[1.0, 2.0]], "list"), (np.matrix(LOGITS), "matrix"), (np.ma.masked_array(LOGITS), "Masked")):
+    for logits, came in (
+        ([[1.0, 2.0]], "list"),
+        (np.matrix(LOGITS), "matrix"),
+        (np.ma.masked_array(LOGITS), "masked array"),
+    ):
         with pytest.raises(TypeError, match=says("logits", came)):
             ask(method, data, logits=logits)
-    for labels, came in (([2, 0, 3], "list"), (np.ma.masked_array(LABELS), "Masked"), (2, "int")):
+    for labels, came in (([2, 0, 3], "list"), (np.ma.masked_array(LABELS), "masked array")):
         with pytest.raises(TypeError, match=says("labels", came)):
             ask(method, data, labels=labels)
 
@@ -155,9 +159,9 @@ def test_axis_twice(function, data):
 
 
 @pytest.mark.parametrize("function", DENSE)
-@pytest.mark.parametrize("axis", [1.0, "1", True], ids=repr)
+@pytest.mark.parametrize("axis", [1.0, "1", (0, 1.0)], ids=repr)
 def test_axis_of_another_type(axis, function, data):
-    with pytest.raises(TypeError, match=says("axis", type(axis).__name__)):
+    with pytest.raises(TypeError, match=says("axis", "1.0" if axis != "1" else "'1'", "int")):
         function(data["logits"], axis=axis)
 
 
@@ -310,9 +314,9 @@ def test_option_without_meaning(method, options, words, data):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ignore_index": 1.5}, ("ignore_index", "float")),
-        ({"ignore_index": "1"}, ("ignore_index", "str")),
-        ({"label_smoothing": "0.1"}, ("label_smoothing", "str")),
+        ({"ignore_index": 1.5}, ("ignore_index", "1.5", "int")),
+        ({"ignore_index": "1"}, ("ignore_index", "'1'", "int")),
+        ({"label_smoothing": "0.1"}, ("label_smoothing", "'0.1'", "number")),
         ({"z_loss": None}, ("z_loss", "None")),
         ({"reduction": None}, ("reduction", "None")),
     ],
@@ -383,11 +387,11 @@ def test_classes_out_of_range(classes, data):
 
 
 def test_matrices_that_do_not_fit(data, asarray):
-    with pytest.raises(ValueError, match=says("X", "(3, 2)", "W", "(4, 3)")):
+    with pytest.raises(ValueError, match=says("X", "2", "W", "(4, 3)")):
         sg.linear_cross_entropy(data["X"], data["labels"], asarray(np.ones((4, 3))))
     with pytest.raises(ValueError, match=says("labels", "(4,)")):
         sg.linear_cross_entropy(data["X"], asarray(np.zeros(4), "int64"), data["W"])
-    with pytest.raises(ValueError, match=says("labels", "(3, 3)")):
+    with pytest.raises(ValueError, match=says("labels", "3", "W", "4")):
         sg.linear_cross_entropy(data["X"], asarray(np.zeros((3, 3))), data["W"])
     with pytest.raises(ValueError, match=says("bias", "(3,)")):
         sg.linear_cross_entropy(data["X"], data["labels"], data["W"], asarray(np.ones(3)))
@@ -408,8 +412,11 @@ def test_seed_matrices_that_do_not_fit(data, asarray):
 
 
 def test_linear_vectors_that_do_not_fit(data, asarray):
-    with pytest.raises(ValueError, match=says("vector", "(4, 3)", "(4, 2)")):
+    with pytest.raises(ValueError, match=says("vector", "(4, 3)", "W")):
         sg.linear_cross_entropy_hvp(data["X"], data["labels"], data["W"], asarray(np.ones((4, 3))))
+    X, W = asarray(FEATURES.T), asarray(WEIGHTS.T)
+    with pytest.raises(ValueError, match=says("vector", "(5, 4)", "W")):
+        sg.linear_cross_entropy_hvp(X, data["labels"], W, asarray(np.ones((5, 4))), sample_axis=1)
     bias = asarray(np.zeros(4))
     with pytest.raises((TypeError, ValueError), match="vector"):
         sg.linear_cross_entropy_hvp(data["X"], data["labels"], data["W"], (data["W"],), bias)

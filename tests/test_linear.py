@@ -210,6 +210,52 @@ def test_blocks_keep_the_samples_apart(asarray, to_numpy):
         close(to_numpy(blocks), whole, rtol=1e-14)
 
 
+@pytest.mark.parametrize("weight", [2.0, np.array(2.0), np.array([2.0])], ids=["number", "()", "(1,)"])
+@pytest.mark.parametrize("block_size", [None, 3])
+def test_sample_weight_is_broadcast_to_the_samples(block_size, weight, asarray, to_numpy):
+    problem = Problem(asarray, {"reduction": "sum"}, bias=False)
+    given = weight if isinstance(weight, float) else asarray(weight)
+    value, gradient = sg.linear_cross_entropy_value_and_grad(
+        *problem.arguments, sample_weight=given, block_size=block_size, **problem.keywords
+    )
+    close(to_numpy(value), 2 * float(problem.value(**problem.host).item()))
+    close(to_numpy(gradient), 2 * problem.grad("W"))
+
+
+# --- hidden classes, labels out of range
+
+WHERE = RNG.random((N, K)) < 0.6
+WHERE[np.arange(N), LABELS] = True
+
+
+@pytest.mark.parametrize("mask", [WHERE, WHERE[:1] | WHERE[-1:], np.array([True, True, True, True])], ids=str)
+@pytest.mark.parametrize("block_size", [None, 3])
+@pytest.mark.parametrize("sample_axis", [0, 1])
+def test_where_hides_classes(sample_axis, block_size, mask, asarray, to_numpy):
+    labels = np.argmax(np.broadcast_to(mask, (N, K)), axis=1)
+    options = {"label_smoothing": 0.2, "l2": 0.7}
+    problem = Problem(asarray, options, sample_axis=sample_axis, labels=labels)
+    turned = mask.T if sample_axis and mask.ndim == 2 else mask[:, None] if sample_axis else mask
+    value, gradients = sg.linear_cross_entropy_value_and_grad(
+        *problem.arguments, where=asarray(turned, "bool"), block_size=block_size, **problem.keywords
+    )
+
+    def reference(**moved):
+        full = np.broadcast_to(mask, (N, K))
+        return oracle.linear(labels=labels, sample_axis=sample_axis, where=full, **options, **moved)
+
+    close(to_numpy(value), float(reference(**problem.host).item()))
+    for name, gradient in zip(("W", "bias"), gradients, strict=True):
+        close(to_numpy(gradient), oracle.rounded(oracle.derivative(reference, problem.host, name)), err_msg=name)
+
+
+def test_validate_names_the_label_and_its_place(asarray):
+    labels = asarray([0, 3, 1, 9, 2, 0, 3], "int64")
+    for function in (sg.linear_cross_entropy, sg.linear_cross_entropy_grad):
+        with pytest.raises(IndexError, match=r"(?s)(?=.*\b9\b)(?=.*\b3\b)(?=.*labels)"):
+            function(asarray(X), labels, asarray(W), validate=True)
+
+
 # --- single columns
 
 

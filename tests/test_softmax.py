@@ -136,9 +136,7 @@ MASK = np.random.default_rng(3).random((2, 3, 4)) < 0.7
 
 
 @pytest.mark.parametrize("axis", [-1, 0, (0, 2), None], ids=str)
-@pytest.mark.parametrize(
-    "mask", [MASK, MASK[0], MASK[:, :1, :], MASK[1, 2]], ids=lambda mask: str(mask.shape)
-)
+@pytest.mark.parametrize("mask", [MASK, MASK[0], MASK[:, :1, :], MASK[1, 2]], ids=lambda mask: str(mask.shape))
 def test_where_is_broadcast(mask, axis, asarray, to_numpy):
     where = asarray(mask, "bool")
     for function, log in ((sg.softmax, False), (sg.log_softmax, True)):
@@ -146,17 +144,13 @@ def test_where_is_broadcast(mask, axis, asarray, to_numpy):
         result = to_numpy(function(asarray(CUBE), axis=axis, where=where))
         np.testing.assert_allclose(result, expected, rtol=1e-13)
     expected = oracle.rounded(oracle.logsumexp(CUBE, axis=axis, where=mask))
-    np.testing.assert_allclose(
-        to_numpy(sg.logsumexp(asarray(CUBE), axis=axis, where=where)), expected, rtol=1e-14
-    )
+    np.testing.assert_allclose(to_numpy(sg.logsumexp(asarray(CUBE), axis=axis, where=where)), expected, rtol=1e-14)
 
 
 # --- dtype
 
 
-@pytest.mark.parametrize(
-    ("given", "asked"), [("float32", "float64"), ("float64", "float32"), ("int32", "float32")]
-)
+@pytest.mark.parametrize(("given", "asked"), [("float32", "float64"), ("float64", "float32"), ("int32", "float32")])
 def test_dtype_is_converted_before_the_sum(given, asked, xp, asarray, to_numpy):
     x = np.array([[3.0, 1.0, -2.0], [20.0, 0.0, 1.0]])
     for function, log in ((sg.softmax, False), (sg.log_softmax, True)):
@@ -182,9 +176,7 @@ FACTORS = np.array([[0.5, 2.0, 0.0, 1.5], [3.0, 0.25, 1.0, 0.0], [1e-3, 1.0, 10.
 @pytest.mark.parametrize("axis", [-1, 1, (0, 1, 2), None], ids=str)
 def test_b_scales_the_exponentials(axis, asarray, to_numpy):
     result = to_numpy(sg.logsumexp(asarray(CUBE), axis=axis, b=asarray(FACTORS)))
-    np.testing.assert_allclose(
-        result, oracle.rounded(oracle.logsumexp(CUBE, axis=axis, b=FACTORS)), rtol=1e-13
-    )
+    np.testing.assert_allclose(result, oracle.rounded(oracle.logsumexp(CUBE, axis=axis, b=FACTORS)), rtol=1e-13)
 
 
 def test_b_may_be_a_number(asarray, to_numpy):

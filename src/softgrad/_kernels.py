@@ -212,7 +212,7 @@ def signed_logsumexp(
 
 
 def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:
-    """log|sum(b exp(x))| (real) and the sum's phase (complex), both without ``axis``."""
+    """log(sum(b exp(x))) and the sum's phase, both complex and without ``axis``."""
     real = xp.real(x)
     counts = xp.ones_like(real, dtype=xp.bool)
     if where is not None:
@@ -231,8 +231,11 @@ def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array
     s = total(xp, terms, axis)
     size = xp.abs(s)
     ones = xp.ones_like(size)
+    log_s = xp.log(s)
     phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, ones, size), x.dtype))
-    r = m + xp.log(size)
+    # an infinite sum has the phase that C99 gives its logarithm
+    phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(xp.imag(log_s), x.dtype)), phase)
+    r = xp.astype(m, x.dtype) + log_s
     return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
 
 

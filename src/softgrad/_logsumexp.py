@@ -102,7 +102,7 @@ def logsumexp(
     if x.shape[along] == 0:
         # the sum of nothing takes the shape of the rows, which may be unknown to a lazy library
         nothing = xp.sum(x, axis=along, dtype=x.dtype)
-        value, sign = (nothing if real else xp.real(nothing)) - math.inf, nothing
+        value, sign = nothing - math.inf, nothing
     elif not real:
         value, sign = run("complex_logsumexp", lib, xp, x, b, along, where)
     elif b is None:
@@ -110,26 +110,17 @@ def logsumexp(
     else:
         value, sign = run("signed_logsumexp", lib, xp, x, b, along, where, level)
     if return_sign:
-        if sign is None:
+        if not real:
+            value = xp.real(value)
+        elif sign is None:
             sign = xp.where(value == -math.inf, xp.zeros_like(value), xp.ones_like(value))
             sign = xp.where(xp.isnan(value), value, sign)
-    elif not real:
-        value = xp.astype(value, x.dtype) + _phase_log(lib, sign)
-    elif sign is not None:
+    elif real and sign is not None:
         value = xp.where(sign < 0, xp.zeros_like(value) + math.nan, value)
     out = tuple(kept if not keepdims else (1 if i in axes else n for i, n in enumerate(shape)))
     results = [value, sign] if return_sign else [value]
     results = [finish(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
     return tuple(results) if return_sign else results[0]
-
-
-def _phase_log(lib: Library, phase: Array) -> Array:
-    """The imaginary part of the logarithm, as a complex number; 0 where the sum is 0."""
-    xp = lib.xp
-    safe = xp.where(phase == 0, xp.ones_like(phase), phase)
-    angle = xp.imag(xp.log(safe))
-    unit = xp.astype(xp.ones_like(angle), phase.dtype)
-    return unit * angle * 1j
 
 
 def _with_factors(lib: Library, x: Array, b: Any) -> tuple[Array, Array]:
@@ -144,8 +135,8 @@ def _with_factors(lib: Library, x: Array, b: Any) -> tuple[Array, Array]:
     if what == "integer":
         b = xp.astype(b, default_float(xp, b) if kind(xp, x.dtype) == "complex" else x.dtype)
     if kind(xp, b.dtype) == "complex" and kind(xp, x.dtype) == "real":
-        x = xp.astype(x, b.dtype)
-    elif b.dtype != x.dtype:
+        x = xp.astype(x, xp.complex128 if xp.finfo(x.dtype).bits == 64 else xp.complex64)
+    if b.dtype != x.dtype:
         b = xp.astype(b, x.dtype)
     try:
         x, b = xp.broadcast_arrays(x, b)

@@ -51,6 +51,8 @@ def _infer(x: Any, argument: str) -> Library:
             raise TypeError(f"{argument}: {_REFUSED[base.__name__]}")
     if cls.__module__.startswith("torch.masked"):
         raise TypeError(f"{argument}: a masked tensor's mask would be lost: pass its data and where=")
+    if cls.__module__.split(".")[0] == "sparse":
+        raise TypeError(f"{argument} is a sparse array: exp(0) is 1, so that nothing stays sparse; pass its .todense()")
     try:
         xp = compat.array_namespace(x)
     except TypeError:

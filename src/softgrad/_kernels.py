@@ -235,7 +235,8 @@ def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array
     phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, ones, size), x.dtype))
     # an infinite sum has the phase that C99 gives its logarithm
     phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(xp.imag(log_s), x.dtype)), phase)
-    r = xp.astype(m, x.dtype) + log_s
+    # in this order: torch multiplies the second term by a complex 1, which makes NaN of an infinity
+    r = log_s + xp.astype(m, x.dtype)
     return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
 
 

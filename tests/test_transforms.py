@@ -137,6 +137,7 @@ def test_torch_compiles_for_sizes_not_known_yet(torch, asarray, to_numpy):
         same(compiled(x, labels), sg.cross_entropy_value_and_grad(x, labels), to_numpy)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # raised inside torch
 @pytest.mark.parametrize("options", OPTIONS)
 def test_torch_func_grad(options, torch, asarray, to_numpy):
     loss, labels = sg.CrossEntropy(**OPTIONS[options]), asarray(LABELS, "int64")
@@ -158,6 +159,7 @@ def test_torch_func_vmap(options, torch, asarray, to_numpy):
     same(torch.func.vmap(lambda x: sg.logsumexp(x))(x), sg.logsumexp(x, axis=-1), to_numpy)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # raised inside torch
 def test_torch_func_jacrev_and_jacfwd(torch, asarray, to_numpy):
     x = asarray(LOGITS[0])
     p = oracle.rounded(oracle.softmax(LOGITS[0]))

@@ -7,6 +7,7 @@ A subcommand is a module here with ``add_parser(subparsers)``, which sets ``run`
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a terminal that cannot write ∇ shall not end the run
+        sys.stdout.reconfigure(errors="replace")
     try:
         return int(args.run(args))
     except UsageError as error:

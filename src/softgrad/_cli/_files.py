@@ -38,24 +38,23 @@ def read(path: Path, label: str | None = None) -> Table:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
+        raise UsageError(f"expected a file that ends in {', '.join(_READERS)}")
     if not path.exists():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError("no such file")
     try:
         X, y, names = reader(path, label)
         return _samples(X, names), _classes(y)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
+        raise UsageError(error.strerror or str(error)) from error
 
 
 def _read_npz(path: Path, label: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any], None]:
     key = "y" if label is None else label
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UsageError("holds one array: an .npz archive with the arrays X and y is needed")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise UsageError("holds one array: an .npz archive with the arrays X and y is needed")
+        with file:
             missing = [name for name in ("X", key) if name not in file]
             if missing:
                 raise UsageError(f"no array named {' or '.join(missing)}, it holds: {', '.join(file) or 'none'}")

@@ -114,7 +114,7 @@ def show_info(found: dict[str, Any], console: Console | None = None) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("library", "version", "device"):
         table.add_column(title, no_wrap=True)
-    table.add_column("functions that run other code than the generic", overflow="fold")
+    table.add_column("what runs in place of the generic code", overflow="fold")
     for library in found["libraries"]:
         if library["available"]:
             table.add_row(library["name"], library["version"], library["device"], _replaced(library["runs"]))
@@ -126,15 +126,18 @@ def show_info(found: dict[str, Any], console: Console | None = None) -> None:
         style="dim",
     )
     for backend in found["back_ends"]:
-        asked = ", only inside use()" if backend["opt_in"] else ""
-        console.print(f"back end {backend['name']}{asked}: replaces {', '.join(backend['replaces'])}")
+        asked = " inside use() alone" if backend["opt_in"] else ""
+        console.print(
+            f"back end {backend['name']} replaces{asked} {len(backend['replaces'])} kernels: "
+            f"{', '.join(backend['replaces'])}"
+        )
     if not found["back_ends"]:
         console.print("No back end replaces a kernel: the generic code runs everywhere.")
     for library in found["libraries"]:
         if not library["available"]:
             console.print(Text(f"not there  {library['name']}: {library['reason']}", "yellow"))
-    for words in found["warnings"]:
-        console.print(Text(f"warning  {words}", "bold red"))
+    for words in found["broken"]:
+        console.print(Text(f"broken  {words}", "bold red"))
 
 
 def _replaced(runs: dict[str, Any]) -> Text:
@@ -143,5 +146,10 @@ def _replaced(runs: dict[str, Any]) -> Text:
         if told["back_end"] not in (None, "generic"):
             by_backend.setdefault(told["back_end"], []).append(function)
     if not by_backend:
-        return Text("none", "dim")
-    return Text("; ".join(f"{name}: {', '.join(functions)}" for name, functions in by_backend.items()))
+        return Text("nothing", "dim")
+    return Text(
+        "; ".join(
+            f"{name}: {'everything' if len(functions) == len(runs) else ', '.join(functions)}"
+            for name, functions in by_backend.items()
+        )
+    )

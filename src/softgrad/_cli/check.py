@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from .._data import load_digits
 from .._version import __version__
 from ..testing._libraries import LIBRARIES, LibraryMissingError, OpenLibrary, open_library
@@ -110,16 +108,7 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     if args.plot is not None:
         _plot.prepare(args.plot)
-    X: npt.NDArray[Any]
-    if args.data is None:
-        if args.label is not None:
-            raise UsageError("--label belongs to --data FILE")
-        source = "UCI optical digits"
-        X, y = load_digits()
-    else:
-        source = args.data.name
-        X, y = _files.read(args.data, args.label)
-    problem = make_problem(X, y, seed=args.seed, samples=args.samples)
+    source, problem = _problem_of(args)
     libraries, missing = _open(args.backend or tuple(LIBRARIES))
     results = run_all(libraries, problem)
     report = Report(source, problem, results, missing, bool(args.backend), time.perf_counter() - start)
@@ -133,6 +122,18 @@ def run(args: argparse.Namespace) -> int:
 
         _table.show(report)
     return 0 if report.agrees else 1
+
+
+def _problem_of(args: argparse.Namespace) -> tuple[str, Problem]:
+    if args.data is None:
+        if args.label is not None:
+            raise UsageError("--label belongs to --data FILE")
+        return "UCI optical digits", make_problem(*load_digits(), seed=args.seed, samples=args.samples)
+    try:
+        X, y = _files.read(args.data, args.label)
+        return args.data.name, make_problem(X, y, seed=args.seed, samples=args.samples)
+    except UsageError as error:
+        raise UsageError(f"{args.data}: {error}") from error
 
 
 def _open(names: Sequence[str]) -> tuple[list[OpenLibrary], dict[str, str]]:

@@ -47,21 +47,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _collect() -> dict[str, Any]:
-    libraries: list[dict[str, Any]] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BackendWarning)
         known = backends.available()
-        for name in LIBRARIES:
-            try:
-                lib = open_library(name)
-            except LibraryMissingError as error:
-                libraries.append({"name": name, "available": False, "reason": str(error)})
-                continue
-            with lib.session():
-                runs = _runs(lib)
-            libraries.append(
-                {"name": name, "available": True, "version": lib.version, "device": lib.device, "runs": runs}
-            )
+        libraries = [_library(name) for name in LIBRARIES]
+    broken = [str(each.message) for each in caught if issubclass(each.category, BackendWarning)]
+    for each in caught:
+        if not issubclass(each.category, BackendWarning):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     return {
         "softgrad": __version__,
         "python": platform.python_version(),
@@ -79,8 +72,18 @@ def _collect() -> dict[str, Any]:
             }
             for backend in known.values()
         ],
-        "warnings": [str(warning.message) for warning in caught],
+        "broken": broken,
     }
+
+
+def _library(name: str) -> dict[str, Any]:
+    try:
+        lib = open_library(name)
+    except LibraryMissingError as error:
+        return {"name": name, "available": False, "reason": str(error)}
+    with lib.session():
+        runs = _runs(lib)
+    return {"name": name, "available": True, "version": lib.version, "device": lib.device, "runs": runs}
 
 
 def _runs(lib: OpenLibrary) -> dict[str, dict[str, Any]]:

@@ -20,8 +20,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = (
     ("_typing", "_errors", "_version", "_data"),
     ("_kernels*",),
-    ("_namespace", "_context", "_precision", "backends", "backends.*"),
-    ("_softmax*", "_cross_entropy*", "_linear*", "_estimator*"),
+    ("_namespace", "_axes", "_context", "_labels", "_precision", "backends", "backends.*"),
+    ("_softmax", "_logsumexp", "_cross_entropy*", "_linear*", "_estimator*", "identity"),
     ("",),
     ("testing", "testing.*", "_cli", "_cli.*", "__main__"),
 )

@@ -1,0 +1,408 @@
+"""Softmax regression by scikit-learn's conventions."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from typing import Any
+
+import numpy as np
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "softgrad.SoftmaxRegression needs SciPy and scikit-learn: install softgrad with its extra 'sklearn'"
+    ) from error
+
+from ._estimator_data import Data, checked, checked_samples, on_device, weight_by_class
+from ._estimator_sparse import SparseLinearCrossEntropy
+from ._linear import LinearCrossEntropy
+from ._namespace import Library, library, same_place
+from ._scaling import scaling, second_moments
+from ._softmax import log_softmax, softmax
+from ._solvers import SOLVERS, BoundLoss, Fit, Objective, Point, minimize
+from ._typing import Array
+from .backends._host import to_host
+
+
+class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Linear softmax (multinomial logistic) regression, on the arrays of any library.
+
+    Minimises ``C * sum(w_i * loss_i) + sum(W**2) / 2`` over the coefficients W and a free intercept, as
+    :class:`sklearn.linear_model.LogisticRegression` does, with the losses, gradients and Hessian-vector products of
+    :class:`LinearCrossEntropy`.
+
+    Parameters
+    ----------
+    C : float, default 1.0
+        Inverse strength of the penalty; ``math.inf`` for none.
+    fit_intercept : bool, default True
+        Whether to fit an intercept for each class.
+    solver : {"lbfgs", "newton-cg", "trust-ncg"}, default "lbfgs"
+        SciPy's minimiser. The last two use second derivatives, which pays where the classes are well separated or
+        the features badly scaled.
+    tol : float, default 1e-4
+        The fit ends when no component of the gradient of the mean objective is larger.
+    max_iter : int, default 100
+        Steps of the solver at most.
+    class_weight : dict or "balanced", optional
+        Weight of each class by its label; a class not named has 1. "balanced" gives every class the same total.
+    warm_start : bool, default False
+        Whether ``fit`` starts from the coefficients of the fit before.
+    verbose : int, default 0
+        1 prints a line a step.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The labels in order, in the library of y.
+    coef_ : array of shape (n_classes, n_features)
+        One row for each class, also where there are two; in X's library, on its device.
+    intercept_ : array of shape (n_classes,)
+        Zeros without an intercept.
+    n_iter_ : int
+        Steps of the solver.
+    loss_curve_ : ndarray of shape (n_iter_ + 1,)
+        The mean objective before the first step and after each.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X came as a table whose columns are named by strings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From ``fit``: X or y is of a wrong shape or dtype, holds NaN, has a single class, or a parameter is out of
+        its range.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If ``max_iter`` ends the fit, or the solver finds no better step.
+
+    Notes
+    -----
+    With two classes both rows of ``coef_`` are kept, one the negative of the other; the penalty counts twice then,
+    so that ``C`` means what it means to ``LogisticRegression``, whose only row is their difference. A solution is
+    the same up to the addition of one number to all intercepts; the sum of the intercepts is 0 here.
+
+    The solvers work in coordinates scaled by the second moments of the features (up to 2048 of them), so that features
+    of different units or correlated ones do not slow them; the test on the gradient is made in the coefficients.
+
+    ``float16`` and ``bfloat16`` data are fitted in ``float32``. A Ctrl-C during ``fit`` leaves the best coefficients
+    so far in the estimator, with a note on the ``KeyboardInterrupt`` that says so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad import SoftmaxRegression
+    >>> X = np.asarray([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [2.5, 2.0]])
+    >>> y = np.asarray(["left", "left", "right", "right"])
+    >>> model = SoftmaxRegression().fit(X, y)
+    >>> print(model.predict([[3.0, 3.0]]), model.coef_.shape)
+    ['right'] (2, 2)
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        solver: str = "lbfgs",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may hand to this estimator."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SoftmaxRegression:
+        """Find the coefficients.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+            The samples. An array of another library than NumPy stays on its device.
+        y : array of shape (n_samples,)
+            The labels: of any type where X is on the host, else integers, booleans or whole floats in X's library.
+        sample_weight : array of shape (n_samples,) or number, optional
+            Not negative.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+        """
+        self._check_parameters()
+        data = checked(self, X, y, sample_weight)
+        count = int(data.classes.shape[0])
+        if count < 2:
+            raise ValueError(f"y holds only one class, {_words(data.classes)[0]!r}: a fit needs at least two")
+        by_class = self._class_weight(data, count)
+        total = self._total_weight(data, by_class, count)
+        # both columns of two classes share what the one column of a binary model carries
+        l2 = (2.0 if count == 2 else 1.0) / (self.C * total) if total > 0 else 0.0
+        start = self._start(data, count)
+        objective = self._objective(data, by_class, l2, count)
+        bits = np.finfo(_host_dtype(data)).eps
+        fit = minimize(
+            objective,
+            start,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            resolution=float(bits),
+            report=_print_step if self.verbose else None,
+        )
+        self._keep(objective, data, fit)
+        if fit.interrupt is not None:
+            fit.interrupt.add_note(
+                f"{type(self).__name__}.fit was interrupted after {fit.iterations} iterations: the best coefficients "
+                f"so far are kept (loss {fit.point.value:.6g}, largest gradient {fit.point.steepness:.3g})"
+            )
+            raise fit.interrupt
+        if not fit.converged:
+            warnings.warn(
+                f"solver {self.solver!r} stopped after {fit.iterations} iterations with the largest gradient "
+                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}. Raise max_iter or scale the "
+                f"features.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _check_parameters(self) -> None:
+        if isinstance(self.C, bool) or not isinstance(self.C, numbers.Real) or not float(self.C) > 0:
+            raise ValueError(f"C must be a number above 0, got {self.C!r}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {sorted(SOLVERS)}, got {self.solver!r}")
+        if isinstance(self.tol, bool) or not isinstance(self.tol, numbers.Real) or not 0 <= float(self.tol) < math.inf:
+            raise ValueError(f"tol must be a number of at least 0, got {self.tol!r}")
+        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, numbers.Integral) or self.max_iter < 0:
+            raise ValueError(f"max_iter must be an int of at least 0, got {self.max_iter!r}")
+        weight = self.class_weight
+        if not (weight is None or isinstance(weight, dict) or (isinstance(weight, str) and weight == "balanced")):
+            raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {weight!r}")
+
+    def _class_weight(self, data: Data, count: int) -> np.ndarray[Any, Any] | None:
+        if self.class_weight is None:
+            return None
+        if isinstance(self.class_weight, str):
+            sums = weight_by_class(data, count)
+            # a class whose samples all weigh nothing has nothing to balance
+            return np.where(sums > 0, sums.sum() / (count * np.where(sums > 0, sums, 1.0)), 0.0)
+        names = _words(data.classes)
+        unknown = [label for label in self.class_weight if label not in names]
+        if unknown:
+            raise ValueError(f"class_weight names {unknown[0]!r}, which is none of the classes {names}")
+        weights = np.asarray([self.class_weight.get(name, 1.0) for name in names], dtype=np.float64)
+        if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
+            raise ValueError(f"class_weight must hold numbers of at least 0, got {self.class_weight!r}")
+        return weights
+
+    def _total_weight(self, data: Data, by_class: np.ndarray[Any, Any] | None, count: int) -> float:
+        if by_class is not None:
+            return float(by_class @ weight_by_class(data, count))
+        if data.sample_weight is None:
+            return float(data.X.shape[0])
+        if data.lib is None:
+            return float(np.sum(data.sample_weight, dtype=np.float64))
+        return float(to_host(data.lib, data.lib.xp.sum(data.sample_weight))[0])
+
+    def _start(self, data: Data, count: int) -> np.ndarray[Any, Any]:
+        """Coefficients to start from, the intercept in their last column."""
+        features = int(data.X.shape[1])
+        start = np.zeros((count, features + bool(self.fit_intercept)))
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return start
+        if _words(data.classes) != _words(self.classes_) or tuple(self.coef_.shape) != (count, features):
+            raise ValueError(
+                f"warm_start wants the classes and features of the fit before: {_words(self.classes_)} and "
+                f"{self.coef_.shape[1]}, got {_words(data.classes)} and {features}"
+            )
+        coef, intercept = _home(self.coef_, self.intercept_)
+        start[:, :features] = coef
+        if self.fit_intercept:
+            start[:, features] = intercept
+        return start
+
+    def _objective(self, data: Data, by_class: np.ndarray[Any, Any] | None, l2: float, count: int) -> Objective:
+        shape = (count, int(data.X.shape[1]))
+        lib, X = data.lib, data.X
+        loss: BoundLoss
+        if lib is None:
+            loss = SparseLinearCrossEntropy(
+                X, data.labels, count, sample_weight=data.sample_weight, class_weight=by_class, l2=l2
+            )
+        else:
+            loss = LinearCrossEntropy(
+                X,
+                data.labels,
+                l2=l2,
+                sample_weight=data.sample_weight,
+                class_weight=None if by_class is None else by_class.tolist(),
+            )
+        intercept = bool(self.fit_intercept)
+        moments = second_moments(lib, X, data.sample_weight, intercept)
+        return Objective(
+            loss, shape, intercept, lambda a: _put(lib, X, a), _home, scaling(moments, count, l2, intercept)
+        )
+
+    def _keep(self, objective: Objective, data: Data, fit: Fit) -> None:
+        W, bias = objective.split(fit.point.theta)
+        self.classes_ = data.classes
+        self.coef_ = _put(data.lib, data.X, W)
+        self.intercept_ = _put(data.lib, data.X, np.zeros(W.shape[0]) if bias is None else bias - bias.mean())
+        self.n_iter_ = fit.iterations
+        self.loss_curve_ = np.asarray(fit.curve)
+
+    def _logits(self, X: Any) -> Array:
+        check_is_fitted(self)
+        if on_device(X):
+            lib, X = checked_samples(self, X, reset=False)
+            same_place(lib, X, self.coef_, "coef_", "X")
+            X = X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
+            return lib.xp.matmul(X, lib.xp.matrix_transpose(self.coef_)) + self.intercept_
+        if not isinstance(self.coef_, np.ndarray):
+            name = library(self.coef_, "coef_").name
+            raise TypeError(f"the model was fitted on arrays of {name}, X is {type(X).__name__}: convert it")
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return X @ self.coef_.T + self.intercept_
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits of each class.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes), or (n_samples,) with two classes
+            With two classes the logit of the second less that of the first, as scikit-learn has it.
+        """
+        z = self._logits(X)
+        return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            Labels, of the type that ``fit`` was given.
+        """
+        z = self._logits(X)
+        if isinstance(z, np.ndarray):
+            return self.classes_[np.argmax(z, axis=1)]
+        xp = library(z, "X").xp
+        return xp.take(self.classes_, xp.argmax(z, axis=1), axis=0)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return softmax(self._logits(X))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return log_softmax(self._logits(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the samples whose class is predicted, weighted.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            True labels; one that ``fit`` has not seen counts as missed.
+        sample_weight : array of shape (n_samples,), optional
+
+        Returns
+        -------
+        float
+        """
+        if not on_device(X):
+            return float(super().score(X, y, sample_weight))
+        lib = library(X, "X")
+        xp = lib.xp
+        same_place(lib, X, y, "y", "X")
+        if tuple(y.shape) != (X.shape[0],):
+            raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
+        hit = xp.astype(self.predict(X) == y, self.coef_.dtype)
+        if sample_weight is None:
+            return float(to_host(lib, xp.mean(hit))[0])
+        same_place(lib, X, sample_weight, "sample_weight", "X")
+        weight = xp.astype(sample_weight, hit.dtype)
+        some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
+        return float(some / every)
+
+
+def _host_dtype(data: Data) -> str:
+    if data.lib is None:
+        return str(data.X.dtype)
+    return "float32" if data.lib.xp.finfo(data.X.dtype).bits == 32 else "float64"
+
+
+def _put(lib: Library | None, X: Array, a: np.ndarray[Any, Any]) -> Array:
+    """Parameters beside the data."""
+    if lib is None or isinstance(X, np.ndarray):
+        return np.asarray(a, dtype=X.dtype)
+    return lib.xp.asarray(a, dtype=X.dtype, device=getattr(X, "device", None))
+
+
+def _home(*arrays: Array) -> list[np.ndarray[Any, Any]]:
+    """Parameters on the host."""
+    if isinstance(arrays[-1], np.ndarray):
+        return [np.asarray(a) for a in arrays]
+    return to_host(library(arrays[-1], "parameters"), *arrays)
+
+
+def _words(classes: Array) -> list[Any]:
+    """The classes as Python objects, for messages and look-ups."""
+    return [c for a in _home(classes) for c in a.tolist()]
+
+
+def _print_step(iteration: int, point: Point) -> None:
+    print(f"iteration {iteration:4d}  loss {point.value:.8g}  largest gradient {point.steepness:.3g}", flush=True)

@@ -82,6 +82,7 @@ def install() -> ModuleType:
 
 
 def _install() -> ModuleType:
+    _entry_points.cupy_version()
     # CUB and cuTENSOR are precompiled device code
     os.environ["CUPY_ACCELERATORS"] = ""
     source = (SOURCES / "threads.cpp").read_text()

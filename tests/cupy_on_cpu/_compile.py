@@ -32,7 +32,8 @@ _LINK = ["-shared", "-Wl,-Bsymbolic", "-nostdlib", "-lm", "-lc"]
 
 # An "#include <...>" would look like the end of a template's parameters
 _NO_CODE = re.compile(r"//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*", re.DOTALL | re.MULTILINE)
-_KERNEL = re.compile(r"__global__((?:\s|\w|__launch_bounds__\s*\([^)]*\))*?)\b(\w+)\s*\(")
+_BOUNDS = re.compile(r"__launch_bounds__\s*\([^)]*\)")
+_KERNEL = re.compile(r"__global__[\s\w]*?\b(\w+)\s*\(")
 _EXTERN_SHARED = re.compile(
     r"extern\s+__shared__\s+((?:__align__\s*\([^)]*\)\s*|__attribute__\s*\(\(.*?\)\)\s*)?)"
     r"([\w:<>\s,]+?[\s>])\s*(\w+)\s*\[\s*\]\s*;"
@@ -113,12 +114,12 @@ def _entry_name(index: int, expression: str) -> str:
 
 def kernel_names(source: str) -> list[str]:
     """Return the names of the kernels in a source that are no templates, in order."""
-    bare = _NO_CODE.sub(" ", source)
+    bare = _BOUNDS.sub(" ", _NO_CODE.sub(" ", source))
     names = []
     for found in _KERNEL.finditer(bare):
         before = re.sub(r"((extern\s*\"C\"|static|inline)\s*)+$", "", bare[: found.start()]).rstrip()
         if not before.endswith(">"):
-            names.append(found[2])
+            names.append(found[1])
     return list(dict.fromkeys(names))
 
 

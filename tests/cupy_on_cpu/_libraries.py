@@ -26,7 +26,6 @@ from ._build import (
     identity,
     processor_flags,
     run_compiler,
-    shared_library,
 )
 from ._entry_points import moved
 from ._log import log
@@ -56,18 +55,18 @@ def _build(extension: str, source: str, folder: Path) -> Path:
     soname = re.search(rf"NEEDED.*\[(lib{name}\.so[.\d]*)\]", _inspect("readelf", "-d", extension))
     if not soname:
         raise moved(extension, f"it is not linked with lib{name}")
-    wanted = set(re.findall(rf"\bU ({name}\w+)", _inspect("nm", "-D", extension)))
-    plain = shared_library(name, source)
-    present = set(re.findall(rf"\b[TW] ({name}\w+)", _inspect("nm", "-D", str(plain))))
-    stubs = "".join(f'extern "C" int {entry}() {{ return 15; }}\n' for entry in sorted(wanted - present))
+    wanted = sorted(set(re.findall(rf"\bU ({name}\w+)", _inspect("nm", "-D", extension))))
     with tempfile.TemporaryDirectory() as scratch:
+        # A weak definition counts only where the source has none
+        stubs = Path(scratch) / "stubs.cpp"
+        stubs.write_text("".join(f'extern "C" __attribute__((weak)) int {f}() {{ return 15; }}\n' for f in wanted))
         # Extension modules ask for symbols by name and version; the version is the library's name
         versions = Path(scratch) / "versions"
         versions.write_text(f"{soname[1]} {{ global: *; }};\n")
         code = Path(scratch) / "library.cpp"
-        code.write_text(source + stubs)
+        code.write_text(source)
         link = [f"-Wl,-soname,{soname[1]}", f"-Wl,--version-script={versions}"]
-        run_compiler([*LIBRARY_FLAGS, *processor_flags(), *link, str(code)], folder / soname[1])
+        run_compiler([*LIBRARY_FLAGS, *processor_flags(), *link, str(code), str(stubs)], folder / soname[1])
     return folder / soname[1]
 
 

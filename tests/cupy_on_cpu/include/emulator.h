@@ -14,6 +14,9 @@
 #include <limits>
 #include <type_traits>
 #include <utility>
+#ifdef CUPY_JIT_MODE
+#include <tuple>
+#endif
 
 #define __global__
 #define __device__

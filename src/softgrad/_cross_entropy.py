@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,14 @@ class CrossEntropy:
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {self.reduction!r}")
         resolve_precision(self.precision)
+        # a NumPy scalar here would lift another library's dtype, or be refused by it
+        for name, value in (
+            ("axis", operator.index(self.axis)),
+            ("label_smoothing", float(self.label_smoothing)),
+            ("z_loss", float(self.z_loss)),
+            ("ignore_index", None if self.ignore_index is None else operator.index(self.ignore_index)),
+        ):
+            object.__setattr__(self, name, value)
 
     def _job(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
@@ -106,11 +115,11 @@ class CrossEntropy:
             axis,
             labels,
             dense,
-            float(self.label_smoothing),
+            self.label_smoothing,
             None if self.class_weight is None else class_weights(lib, x, self.class_weight, classes),
             None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
             self.ignore_index,
-            float(self.z_loss),
+            self.z_loss,
             None if where is None else mask(lib, x, where, beside="logits"),
             self.reduction,
             resolve_precision(self.precision),

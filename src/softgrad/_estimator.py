@@ -12,21 +12,27 @@ import numpy as np
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import accuracy_score
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
         "softgrad.SoftmaxRegression needs SciPy and scikit-learn: install softgrad with its extra 'sklearn'"
     ) from error
 
-from ._estimator_data import Data, checked, checked_samples, on_device, weight_by_class
+from ._errors import MixedArraysError
+from ._estimator_data import Data, beside, checked, checked_samples, on_device, weight_by_class
 from ._estimator_sparse import SparseLinearCrossEntropy
 from ._linear import LinearCrossEntropy
-from ._namespace import Library, library, same_place
+from ._namespace import Library, library
 from ._scaling import scaling, second_moments
 from ._softmax import log_softmax, softmax
 from ._solvers import SOLVERS, BoundLoss, Fit, Objective, Point, minimize
 from ._typing import Array
 from .backends._host import to_host
+
+
+class FittedElsewhereError(MixedArraysError, ValueError):
+    """A model fitted on the arrays of one library or device, used on those of another."""
 
 
 class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -66,7 +72,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Zeros without an intercept.
     n_iter_ : int
         Steps of the solver.
-    loss_curve_ : ndarray of shape (n_iter_ + 1,)
+    loss_curve_ : list of float, of length n_iter_ + 1
         The mean objective before the first step and after each.
     n_features_in_ : int
         Number of features.
@@ -144,6 +150,8 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The samples. An array of another library than NumPy stays on its device.
         y : array of shape (n_samples,)
             The labels: of any type where X is on the host, else integers, booleans or whole floats in X's library.
+            With ``sklearn.set_config(array_api_dispatch=True)`` y and the weights may be elsewhere: they follow X, and
+            labels that are strings stay on the host.
         sample_weight : array of shape (n_samples,) or number, optional
             Not negative.
 
@@ -273,20 +281,27 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_ = _put(data.lib, data.X, W)
         self.intercept_ = _put(data.lib, data.X, np.zeros(W.shape[0]) if bias is None else bias - bias.mean())
         self.n_iter_ = fit.iterations
-        self.loss_curve_ = np.asarray(fit.curve)
+        self.loss_curve_ = fit.curve
 
-    def _logits(self, X: Any) -> Array:
+    def _logits(self, X: Any, method: str) -> Array:
         check_is_fitted(self)
         if on_device(X):
             lib, X = checked_samples(self, X, reset=False)
-            same_place(lib, X, self.coef_, "coef_", "X")
+            self._same_place(lib, X, method)
             X = X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
             return lib.xp.matmul(X, lib.xp.matrix_transpose(self.coef_)) + self.intercept_
         if not isinstance(self.coef_, np.ndarray):
-            name = library(self.coef_, "coef_").name
-            raise TypeError(f"the model was fitted on arrays of {name}, X is {type(X).__name__}: convert it")
+            self._same_place(library(np.asarray(0.0), "X"), None, method)
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
         return X @ self.coef_.T + self.intercept_
+
+    def _same_place(self, lib: Library, X: Array, method: str) -> None:
+        theirs = library(self.coef_, "coef_")
+        if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
+            raise FittedElsewhereError(
+                f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
+                f"to fit(): got an array of {lib.name}{_on(X)}, fitted on {theirs.name}{_on(self.coef_)}"
+            )
 
     def decision_function(self, X: Any) -> Array:
         """Logits of each class.
@@ -300,7 +315,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n_samples, n_classes), or (n_samples,) with two classes
             With two classes the logit of the second less that of the first, as scikit-learn has it.
         """
-        z = self._logits(X)
+        z = self._logits(X, "decision_function")
         return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
     def predict(self, X: Any) -> Array:
@@ -315,11 +330,14 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n_samples,)
             Labels, of the type that ``fit`` was given.
         """
-        z = self._logits(X)
+        z = self._logits(X, "predict")
         if isinstance(z, np.ndarray):
             return self.classes_[np.argmax(z, axis=1)]
-        xp = library(z, "X").xp
-        return xp.take(self.classes_, xp.argmax(z, axis=1), axis=0)
+        lib = library(z, "X")
+        best = lib.xp.argmax(z, axis=1)
+        if isinstance(self.classes_, np.ndarray):
+            return self.classes_[to_host(lib, best)[0]]
+        return lib.xp.take(self.classes_, best, axis=0)
 
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class.
@@ -333,7 +351,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return softmax(self._logits(X))
+        return softmax(self._logits(X, "predict_proba"))
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
@@ -347,7 +365,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         array of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return log_softmax(self._logits(X))
+        return log_softmax(self._logits(X, "predict_log_proba"))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the samples whose class is predicted, weighted.
@@ -367,14 +385,15 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return float(super().score(X, y, sample_weight))
         lib = library(X, "X")
         xp = lib.xp
-        same_place(lib, X, y, "y", "X")
+        y = beside(lib, X, y, "y")
         if tuple(y.shape) != (X.shape[0],):
             raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
+        if isinstance(y, np.ndarray):
+            return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
         hit = xp.astype(self.predict(X) == y, self.coef_.dtype)
         if sample_weight is None:
             return float(to_host(lib, xp.mean(hit))[0])
-        same_place(lib, X, sample_weight, "sample_weight", "X")
-        weight = xp.astype(sample_weight, hit.dtype)
+        weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
         some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
         return float(some / every)
 
@@ -383,6 +402,11 @@ def _host_dtype(data: Data) -> str:
     if data.lib is None:
         return str(data.X.dtype)
     return "float32" if data.lib.xp.finfo(data.X.dtype).bits == 32 else "float64"
+
+
+def _on(a: Array) -> str:
+    device = getattr(a, "device", None)
+    return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"
 
 
 def _put(lib: Library | None, X: Array, a: np.ndarray[Any, Any]) -> Array:

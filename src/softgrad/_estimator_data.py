@@ -7,6 +7,7 @@ import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import get_config
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
@@ -48,7 +49,7 @@ def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     if y is None:
         raise ValueError(f"{type(estimator).__name__}.fit requires y to be passed, but the target y is None")
     lib, X = checked_samples(estimator, X, reset=True)
-    classes, labels = _encoded(lib, X, y)
+    classes, labels = _encoded(lib, X, beside(lib, X, y, "y"))
     weight = None if sample_weight is None else _device_weight(lib, X, sample_weight)
     return Data(lib, X, labels, classes, weight)
 
@@ -72,6 +73,22 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     return lib, X
 
 
+def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
+    """``a`` where ``X`` is: an error where it is elsewhere, unless scikit-learn's dispatch lets all follow X.
+
+    Strings then stay on the host, as a NumPy array.
+    """
+    if not get_config()["array_api_dispatch"]:
+        if not is_array(a):
+            raise TypeError(f"{name} must be an array of {lib.name}, as X is, got {type(a).__name__}")
+        same_place(lib, X, a, name, "X")
+        return a
+    if is_array(a) and library(a, name).xp is lib.xp and not (lib.placed and a.device != X.device):
+        return a
+    host = to_host(library(a, name), a)[0] if is_array(a) else np.asarray(a)
+    return host if host.dtype.kind in "OUST" else lib.xp.asarray(host, device=getattr(X, "device", None))
+
+
 def _finite(lib: Library, a: Array, name: str) -> None:
     xp = lib.xp
     # a sum needs no memory; it may overflow on its own, so only the mask is believed
@@ -87,11 +104,11 @@ def _finite(lib: Library, a: Array, name: str) -> None:
 def _encoded(lib: Library, X: Array, y: Any) -> tuple[Array, Array]:
     """(classes, labels) of ``y``, an array of X's library."""
     xp = lib.xp
-    if not is_array(y):
-        raise TypeError(f"y must be an array of {lib.name}, as X is, got {type(y).__name__}")
-    same_place(lib, X, y, "y", "X")
     if tuple(y.shape) != (X.shape[0],):
         raise ValueError(f"y must have shape ({X.shape[0]},), one label for each sample of X, got {tuple(y.shape)}")
+    if isinstance(y, np.ndarray):
+        names, codes = np.unique(y, return_inverse=True)
+        return names, xp.asarray(codes, device=getattr(X, "device", None))
     what = kind(xp, y.dtype)
     if what == "bool":
         classes, labels = _encoded(lib, X, xp.astype(y, xp.uint8))
@@ -123,7 +140,7 @@ def _device_weight(lib: Library, X: Array, weight: Any) -> Array:
     xp = lib.xp
     if isinstance(weight, numbers.Real):
         weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=getattr(X, "device", None))
-    same_place(lib, X, weight, "sample_weight", "X")
+    weight = beside(lib, X, weight, "sample_weight")
     if kind(xp, weight.dtype) not in ("real", "integer"):
         raise TypeError(f"sample_weight must hold real numbers, got dtype {weight.dtype}")
     if tuple(weight.shape) != (X.shape[0],):

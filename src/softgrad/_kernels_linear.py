@@ -42,6 +42,12 @@ def part(job: Job, start: int, stop: int, n: int) -> Job:
     )
 
 
+def counted(xp: Namespace, x: Array, job: Job) -> Array:
+    """Rows of X, zero where the sample does not count: what stands there must not reach a product as 0 * NaN."""
+    kept, _ = loss_kernels.keep(xp, job, x)
+    return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
+
+
 class Wide:
     """The parameters in the dtype to compute in, and the blocks of X with their jobs."""
 
@@ -58,15 +64,11 @@ class Wide:
         xp = self.xp
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
+            piece = part(self.job, start, stop, self.n)
             x = narrow(xp, self.X if stop - start == self.n else self.X[start:stop, :], self.W.dtype)
+            x = counted(xp, x, piece)
             z = xp.matmul(x, xp.matrix_transpose(self.W))
-            yield (
-                start,
-                stop,
-                x,
-                z if self.bias is None else z + self.bias,
-                part(self.job, start, stop, self.n),
-            )
+            yield start, stop, x, z if self.bias is None else z + self.bias, piece
 
     def divisor(self) -> Array:
         """What the mean divides by, or None."""
@@ -178,7 +180,7 @@ def linear_cross_entropy_hvp(
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows = []
     for start, stop, x, z, piece in model.blocks():
-        dx = given["X"][start:stop, :] if "X" in given else None
+        dx = counted(xp, given["X"][start:stop, :], piece) if "X" in given else None
         dz = None
         if "W" in given:
             dz = xp.matmul(x, xp.matrix_transpose(given["W"]))

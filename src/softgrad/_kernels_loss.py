@@ -45,6 +45,18 @@ def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
     return narrow(xp, labels, default)
 
 
+def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) -> Array:
+    """Where ``labels`` (``index`` as ``index_labels`` gives them) are ``ignore_index``, itself of any size."""
+    unsigned = xp.isdtype(labels.dtype, "unsigned integer")
+    limits = xp.iinfo(index.dtype)
+    if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
+        # the cast wrapped the label, and wraps this one alike
+        ignore_index -= 1 << limits.bits
+    elif (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
+        return xp.zeros_like(index, dtype=xp.bool)
+    return index == ignore_index
+
+
 def _class_vector(xp: Namespace, weight: Array, x: Array, axis: int) -> Array:
     return xp.reshape(narrow(xp, weight, x.dtype), (-1,) + (1,) * (x.ndim - 1 - axis))
 
@@ -106,7 +118,7 @@ def losses(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
             loss = loss - pick(xp, r, row.lo, axis)
         loss = loss - pick(xp, r, row.d, axis)
         if r.w is not None:
-            loss = loss * r.w
+            loss = xp.where(xp.logical_and(r.w == 0, xp.isinf(loss)), zero, loss) * r.w
     else:
         log_s = xp.log1p(row.rest)
         cost = (log_s if row.lo is None else log_s - row.lo) - row.d
@@ -191,7 +203,8 @@ def keep(xp: Namespace, job: Job, x: Array) -> tuple[Array, Array]:
     """(which samples count, their weights), the class axis kept; None where all do, with weight 1."""
     kept = weight = None
     if job.ignore_index is not None and not job.dense:
-        kept = index_labels(xp, job.labels, x) != job.ignore_index
+        index = index_labels(xp, job.labels, x)
+        kept = xp.logical_not(is_ignored(xp, job.labels, index, job.ignore_index))
     if job.sample_weight is not None:
         weight = narrow(xp, job.sample_weight, x.dtype)
         counts = weight != 0

@@ -7,6 +7,7 @@ import numbers
 from typing import Any
 
 from ._errors import LabelError
+from ._kernels_loss import index_labels, is_ignored
 from ._namespace import Library, fits, kind, same_place, small
 from ._typing import Array
 
@@ -80,9 +81,10 @@ def class_weights(lib: Library, x: Array, weight: Any, classes: int) -> Array:
 def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | None) -> None:
     """Raise where a class index is no class; this waits for the device."""
     xp = lib.xp
-    bad = xp.logical_or(labels < 0, labels >= classes)
+    index_of = index_labels(xp, labels, labels)
+    bad = xp.logical_or(index_of < 0, index_of >= classes)
     if ignore_index is not None:
-        bad = xp.logical_and(bad, labels != ignore_index)
+        bad = xp.logical_and(bad, xp.logical_not(is_ignored(xp, labels, index_of, ignore_index)))
     flat = xp.reshape(bad, (-1,))
     if flat.shape[0] == 0 or not bool(xp.any(flat)):
         return

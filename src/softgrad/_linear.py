@@ -158,11 +158,11 @@ class LinearCrossEntropy:
             1,
             self._labels,
             self._dense,
-            float(options.label_smoothing),
+            options.label_smoothing,
             None if weight is None else class_weights(lib, x, weight, classes),
             self._sample_weight,
             options.ignore_index,
-            float(options.z_loss),
+            options.z_loss,
             self._mask(classes),
             options.reduction,
             resolve_precision(options.precision),
@@ -335,9 +335,10 @@ class LinearCrossEntropy:
         shapes = {"W": tuple(weights.shape), "bias": (weights.shape[0],), "X": tuple(self._X.shape)}
         vectors = []
         for name, v in zip(names, given, strict=True):
-            v = self._out(name, self._beside(v, f"vector for {name}"))
+            v = self._beside(v, f"vector for {name}")
+            came, v = tuple(v.shape), self._out(name, v)
             if not same_shape(tuple(v.shape), shapes[name]):
-                raise ValueError(f"vector for {name} must have {name}'s shape, got {tuple(v.shape)} in its layout")
+                raise ValueError(f"vector for {name} must have {name}'s shape, got {came}")
             vectors.append(v)
         products = run(
             "linear_cross_entropy_hvp",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 from ._axes import merge
@@ -126,7 +127,7 @@ def logsumexp(
 def _with_factors(lib: Library, x: Array, b: Any) -> tuple[Array, Array]:
     """``x`` and ``b`` broadcast against each other, in the floating dtype of the two."""
     xp = lib.xp
-    if not hasattr(b, "dtype") or library(b, "b").xp is not xp:
+    if isinstance(b, numbers.Real):
         return x, xp.broadcast_to(small(lib, x, b, "b"), x.shape)
     same_place(lib, x, b, "b", "x")
     what = kind(xp, b.dtype)

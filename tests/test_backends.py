@@ -1,0 +1,260 @@
+"""The registry: which code runs, how to choose it, and that a broken back end harms nobody."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import threading
+import types
+from contextvars import copy_context
+
+import numpy as np
+import pytest
+
+import softgrad as sg
+from softgrad import backends
+from softgrad.backends import Backend, _registry
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module that a back end's paths can name."""
+    made = types.ModuleType("made_up_backend")
+    made.softmax = lambda xp, x, axis, where, precision: xp.zeros_like(x)
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    return made
+
+
+@pytest.fixture
+def registered(asarray, module):
+    """Register a back end for the arrays under test, and take it away again."""
+    names = []
+
+    def register(name, functions=None, **options):
+        cls = type(asarray([0.0]))
+        functions = functions or {"softmax": "made_up_backend:softmax"}
+        backends.register(Backend(name, (f"{cls.__module__}:{cls.__qualname__}",), functions, **options))
+        names.append(name)
+
+    yield register
+    for name in names:
+        backends.unregister(name)
+
+
+def is_zero(array, to_numpy):
+    return not to_numpy(array).any()
+
+
+def test_generic_is_the_end_of_every_plan(asarray):
+    x = asarray([[1.0, 2.0]])
+    with backends.use("generic"):
+        explanation = backends.explain("softmax", x)
+    assert explanation.backend == "generic"
+    assert explanation.declined == ()
+
+
+def test_a_higher_priority_runs_first(asarray, to_numpy, registered):
+    x = asarray([[1.0, 2.0]])
+    registered("first", priority=100)
+    assert backends.explain("softmax", x).backend == "first"
+    assert is_zero(sg.softmax(x), to_numpy)
+
+
+def test_equal_priorities_run_by_name(asarray, registered):
+    registered("beta", priority=100)
+    registered("alpha", priority=100)
+    assert backends.explain("softmax", asarray([1.0, 2.0])).backend == "alpha"
+
+
+def test_opt_in_waits_to_be_asked(asarray, to_numpy, registered):
+    x = asarray([[1.0, 2.0]])
+    registered("waiting", priority=100, opt_in=True)
+    assert not is_zero(sg.softmax(x), to_numpy)
+    with backends.use("waiting"):
+        assert is_zero(sg.softmax(x), to_numpy)
+    assert not is_zero(sg.softmax(x), to_numpy)
+
+
+def test_a_kernel_that_is_not_replaced_runs_as_usual(asarray, to_numpy, registered):
+    x = asarray([[1.0, 2.0]])
+    before = backends.explain("log_softmax", x).backend
+    registered("partial", priority=100)
+    assert backends.explain("log_softmax", x).backend == before
+
+
+def test_a_declined_call_says_why_and_runs(asarray, to_numpy, registered, module):
+    module.should_run = lambda function, xp, x, *rest: True if x.ndim == 2 else f"{function} of {x.ndim} dimensions"
+    registered("picky", priority=100, should_run="made_up_backend:should_run")
+    assert backends.explain("softmax", asarray([[1.0, 2.0]])).backend == "picky"
+    explanation = backends.explain("softmax", asarray([1.0, 2.0]))
+    assert ("picky", "softmax of 1 dimensions") in explanation.declined
+    assert "picky declined: softmax of 1 dimensions" in str(explanation)
+    assert not is_zero(sg.softmax(asarray([1.0, 2.0])), to_numpy)
+
+
+def test_explain_runs_nothing(asarray, registered, module):
+    def fail(*args):
+        raise AssertionError("explain ran the kernel")
+
+    module.softmax = fail
+    registered("untouched", priority=100)
+    assert backends.explain("softmax", asarray([1.0, 2.0])).implementation.startswith(fail.__module__)
+
+
+def test_explain_follows_the_whole_call(asarray):
+    logits, labels = asarray([[1.0, 2.0]]), asarray([0], "int64")
+    assert backends.explain("cross_entropy", logits, labels).function == "cross_entropy"
+    assert backends.explain("logsumexp", logits, b=logits).function == "signed_logsumexp"
+    assert backends.explain("linear_cross_entropy_grad", logits, labels, logits).function == (
+        "linear_cross_entropy_value_and_grad"
+    )
+
+
+def test_explain_of_what_has_no_kernel(asarray):
+    with pytest.raises(sg.BackendError, match="kernel"):
+        backends.explain("softmax", asarray(np.zeros((2, 0))))
+    with pytest.raises(sg.BackendError, match="'softmin'"):
+        backends.explain("softmin", asarray([1.0]))
+
+
+def test_a_broken_kernel_is_named_and_left_out(asarray, to_numpy, registered):
+    registered("broken", {"softmax": "made_up_backend:not_there"}, priority=100)
+    x = asarray([[1.0, 2.0]])
+    with pytest.warns(sg.BackendWarning, match="'broken'.*not_there"):
+        result = sg.softmax(x)
+    assert not is_zero(result, to_numpy)
+
+
+def test_use_of_an_unknown_name():
+    with pytest.raises(sg.BackendError, match=r"'nowhere'.*generic"), backends.use("nowhere"):
+        pass
+
+
+def test_use_nests_and_ends_with_its_block(asarray, registered):
+    registered("inner", priority=100, opt_in=True)
+    x = asarray([1.0, 2.0])
+    usual = backends.explain("softmax", x).backend
+    with backends.use("inner"):
+        with backends.use("generic"):
+            assert backends.explain("softmax", x).backend == "generic"
+        assert backends.explain("softmax", x).backend == "inner"
+    assert backends.explain("softmax", x).backend == usual
+
+
+def test_use_ends_where_the_block_fails(asarray, registered):
+    registered("inner", priority=100, opt_in=True)
+    with pytest.raises(ZeroDivisionError), backends.use("inner"):
+        raise ZeroDivisionError
+    assert backends.explain("softmax", asarray([1.0])).backend != "inner"
+    assert _registry._chosen.users == 0
+
+
+def test_use_holds_for_its_own_thread(asarray, registered):
+    registered("mine", priority=100, opt_in=True)
+    x = asarray([1.0, 2.0])
+    seen = []
+
+    def ask():
+        seen.append(backends.explain("softmax", x).backend)
+
+    with backends.use("mine"):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        inherited = threading.Thread(target=copy_context().run, args=(ask,))
+        inherited.start()
+        inherited.join()
+    assert seen[0] != "mine"
+    assert seen[1] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("generic", ("a:b",), {}), "generic"),
+        (("two words", ("a:b",), {}), "identifier"),
+        (("good", ("a:b",), {"softmin": "a:b"}), "softmin"),
+        (("good", ("a.b",), {}), "'a.b'"),
+        (("good", ("a:b",), {"softmax": "a.b"}), "'a.b'"),
+    ],
+)
+def test_a_declaration_that_cannot_be_meant(arguments, words):
+    with pytest.raises(sg.BackendError, match=words):
+        Backend(*arguments)
+
+
+def test_register_takes_a_backend():
+    with pytest.raises(TypeError, match="Backend"):
+        backends.register("numpy")
+
+
+class Entry:
+    """An entry point of another package."""
+
+    group = backends.GROUP
+
+    def __init__(self, name, load):
+        self.name, self.value, self.load = name, f"{name}:BACKEND", load
+
+
+@pytest.fixture
+def entry_points(monkeypatch):
+    """Let other packages declare back ends."""
+    known = dict(_registry._registered)
+
+    def declare(*entries):
+        monkeypatch.setattr(
+            importlib.metadata, "entry_points", lambda group: entries if group == backends.GROUP else ()
+        )
+        monkeypatch.setattr(_registry, "_discovered", False)
+        _registry._forget_plans()
+
+    yield declare
+    _registry._registered.clear()
+    _registry._registered.update(known)
+    _registry._forget_plans()
+
+
+def test_a_plugin_that_shares_a_type_is_opt_in(entry_points, module):
+    entry_points(Entry("other", lambda: Backend("other", ("numpy:ndarray",), {"softmax": "made_up_backend:softmax"})))
+    x = np.asarray([1.0, 2.0])
+    assert sg.softmax(x).any()
+    if _registry._builtin_types & {"numpy:ndarray"}:
+        assert backends.available()["other"].opt_in
+    with backends.use("other"):
+        assert not sg.softmax(x).any()
+
+
+def explode():
+    raise RuntimeError("no such device")
+
+
+@pytest.mark.parametrize("load", [explode, lambda: "not a back end"])
+def test_a_broken_plugin_is_named_and_left_out(load, entry_points):
+    entry_points(Entry("faulty", load))
+    with pytest.warns(sg.BackendWarning, match="'faulty'"):
+        result = sg.softmax(np.asarray([0.0, 0.0]))
+    np.testing.assert_array_equal(result, [0.5, 0.5])
+    assert "faulty" not in backends.available()
+
+
+def test_a_plugin_cannot_take_a_name_that_is_there(entry_points, module):
+    available = backends.available()
+    if not available:
+        pytest.skip("no back end is built in")
+    name = next(iter(available))
+    entry_points(Entry(name, lambda: Backend(name, ("collections:deque",), {"softmax": "made_up_backend:softmax"})))
+    with pytest.warns(sg.BackendWarning, match="name is taken"):
+        assert backends.available()[name] is available[name]
+
+
+def test_importing_asks_nobody():
+    """Neither a plug-in nor a library beside NumPy is loaded before it is needed."""
+    code = (
+        "import importlib.metadata as m, sys\n"
+        "m.entry_points = lambda **k: sys.exit('asked')\n"
+        "import softgrad\n"
+        "assert 'softgrad.backends.numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

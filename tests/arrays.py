@@ -33,7 +33,6 @@ class Library:
     get: Callable[[Any], Any] = np.asarray
     dtypes: Any = None
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
-    leave_by_exit: bool = False
 
     def asarray(self, data: Any, dtype: str | None = "float64") -> Any:
         return self.put(np.asarray(data), dtype)
@@ -99,9 +98,7 @@ def load_jax() -> Library:
     def get(array: Any) -> np.ndarray:
         return np.asarray(array.astype("float32") if array.dtype == jnp.bfloat16 else array)
 
-    return Library(
-        _namespace(jnp.zeros(1)), f"JAX {jax.__version__}, on {jax.default_backend()}, x64", put, get
-    )
+    return Library(_namespace(jnp.zeros(1)), f"JAX {jax.__version__}, on {jax.default_backend()}, x64", put, get)
 
 
 def load_cupy() -> Library:
@@ -122,7 +119,6 @@ def load_cupy() -> Library:
         where,
         lambda host, dtype: cupy.array(host, dtype=dtype),
         cupy.asnumpy,
-        leave_by_exit=gpu.returncode != 0,
     )
 
 

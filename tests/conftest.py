@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-import arrays
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,13 +21,10 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile(
-    "search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500
-)
+settings.register_profile("search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500)
 settings.load_profile("softgrad")
 
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
-EXIT_STATUS = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LIBRARIES] = libraries
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"{name}: {library.description}" for name, library in config.stash[LIBRARIES].items()]
 
@@ -63,22 +59,6 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", list(metafunc.config.stash[LIBRARIES]), scope="session")
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    session.config.stash[EXIT_STATUS] = int(exitstatus)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if any(library.leave_by_exit for library in config.stash.get(LIBRARIES, {}).values()):
-        # CuPy frees device memory after Python is torn down, when the emulation is gone
-        import atexit
-
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(config.stash.get(EXIT_STATUS, 4))
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from ._errors import UsageError
 
-Table: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[Any]]
+#: Samples (N, M), labels (N,), and the attributes' names where the file has them.
+Table: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[Any], tuple[str, ...]]
 
 #: Names that a column of labels goes by, the first found is taken.
 _LABEL_NAMES = ("label", "target", "y")
 
 
 def read(path: Path, label: str | None = None) -> Table:
-    """Read samples ``(N, M)`` and labels ``(N,)``, integers or strings, from a file.
+    """Read samples ``(N, M)``, labels ``(N,)`` (integers or strings) and the attributes' names from a file.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def read(path: Path, label: str | None = None) -> Table:
         raise UsageError("no such file")
     try:
         X, y, names = reader(path, label)
-        return _samples(X, names), _classes(y)
+        return _samples(X, names), _classes(y), tuple(names or ())
     except OSError as error:
         raise UsageError(error.strerror or str(error)) from error
 

@@ -22,6 +22,9 @@ _STYLES = (
     ("#56B4E9", "P"),
 )
 _IMAGES = 20
+#: Pixels a side from which as many attributes are taken for an image.
+_SMALLEST_IMAGE = 8
+_NAMES = 40
 
 
 def prepare(path: Path) -> None:
@@ -99,13 +102,14 @@ def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
     result = next((result for result in results if result.gradient is not None), None)
     if result is None or result.gradient is None:
         return
-    # by the attributes as the data has them, not as the experiment scaled them
-    gradient = result.gradient * problem.scale[:, None]
+    side = math.isqrt(problem.attributes)
+    is_image = side >= _SMALLEST_IMAGE and side**2 == problem.attributes
+    # pixels are of one unit, and are shown in it; columns of a table are not
+    gradient = result.gradient * problem.scale[:, None] if is_image else result.gradient
     reach = float(np.nanmax(np.abs(gradient))) or 1.0
     style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach, "interpolation": "nearest"}
-    side = math.isqrt(problem.attributes)
     shown = min(problem.classes, _IMAGES)
-    if side > 1 and side**2 == problem.attributes:
+    if is_image:
         rows = 1 if shown < 5 else 2
         grid = figure.subplots(rows, -(-shown // rows), squeeze=False)
         for ax in grid.flat:
@@ -122,8 +126,12 @@ def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
         image = ax.imshow(gradient.T[:shown], aspect="auto", **style)
         ax.set_yticks(range(shown), [name[:16] for name in problem.class_names[:shown]])
         ax.set(xlabel="attribute", ylabel="class")
+        if problem.attribute_names and problem.attributes <= _NAMES:
+            names = [name[:24] for name in problem.attribute_names]
+            ax.set_xticks(range(problem.attributes), names, rotation=30, ha="right", rotation_mode="anchor")
+            ax.set_xlabel("")
         axes = [ax]
-        words = "one row a class"
+        words = "one row a class, attributes scaled to at most 1"
     figure.colorbar(image, ax=axes, shrink=0.9, label="∂E/∂w")
     more = f" (the first {shown} of {problem.classes:,})" if shown < problem.classes else ""
     figure.suptitle(f"The gradient on {result.back_end}, {result.dtype}: {words}{more}", fontsize="medium")

@@ -57,6 +57,8 @@ class Problem:
     #: What each attribute was divided by.
     scale: Floats
     class_names: tuple[str, ...]
+    #: Empty where the data has none.
+    attribute_names: tuple[str, ...]
     #: How many samples the data had before some were drawn.
     of_samples: int
     seed: int
@@ -188,7 +190,14 @@ class Problem:
         return [(first, step) for step in STEPS] + [(probe, self.best_step(probe, eps)) for probe in others]
 
 
-def make_problem(X: npt.NDArray[Any], y: npt.NDArray[Any], *, seed: int, samples: int) -> Problem:
+def make_problem(
+    X: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    attribute_names: tuple[str, ...] = (),
+    *,
+    seed: int,
+    samples: int,
+) -> Problem:
     """Set the experiment up on samples ``X`` (N, M) with classes ``y`` (N,).
 
     Each attribute is divided by a power of two, which loses nothing, so that it lies within -1 and 1.
@@ -215,4 +224,4 @@ def make_problem(X: npt.NDArray[Any], y: npt.NDArray[Any], *, seed: int, samples
     labels = labels.astype(np.int64).reshape(-1)
     for array in (matrix, labels, W):
         array.flags.writeable = False
-    return Problem(matrix, labels, W, scale, tuple(str(name) for name in names), total, seed)
+    return Problem(matrix, labels, W, scale, tuple(str(name) for name in names), attribute_names, total, seed)

@@ -130,8 +130,8 @@ def _problem_of(args: argparse.Namespace) -> tuple[str, Problem]:
             raise UsageError("--label belongs to --data FILE")
         return "UCI optical digits", make_problem(*load_digits(), seed=args.seed, samples=args.samples)
     try:
-        X, y = _files.read(args.data, args.label)
-        return args.data.name, make_problem(X, y, seed=args.seed, samples=args.samples)
+        X, y, names = _files.read(args.data, args.label)
+        return args.data.name, make_problem(X, y, names, seed=args.seed, samples=args.samples)
     except UsageError as error:
         raise UsageError(f"{args.data}: {error}") from error
 

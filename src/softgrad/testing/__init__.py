@@ -1,0 +1,1 @@
+"""What those who embed softgrad import: checks of a back end, checks of a gradient."""

@@ -25,13 +25,17 @@ Needs g++ and Linux. Environment: ``SOFTGRAD_CUPY_CACHE``, the folder of compile
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 from . import _compile, _entry_points, _libraries
-from ._build import SOURCES, EmulationError, shared_library
+from ._build import INCLUDE, SOURCES, EmulationError, shared_library
 from ._driver import Driver
 from ._log import HostTransferError, Record, count, forbid_host_copies, log
 from ._memory import DeviceFaultError, Memory
@@ -92,8 +96,13 @@ def _install() -> ModuleType:
     atexit.register(_entry_points.replace("cupy_backends.cuda.api.runtime", Runtime(memory)))
     atexit.register(_entry_points.replace("cupy_backends.cuda.api.driver", Driver(memory, threads)))
     _libraries.install_cublas()
-    import cupy
+    with _as_toolkit(INCLUDE.parent):
+        import cupy
 
+        if not hasattr(cupy._core.core, "assemble_cupy_compiler_options"):
+            raise _entry_points.moved("cupy._core.core.assemble_cupy_compiler_options", "there is no such function")
+        # Now, so that CuPy remembers where it found the headers
+        cupy._core.core.assemble_cupy_compiler_options(())
     # A pool would hand out used memory, and round sizes up: no NaN in new arrays, no guard right behind them
     cupy.cuda.set_allocator(None)
     _compile.install(cupy.cuda.compiler)
@@ -101,3 +110,19 @@ def _install() -> ModuleType:
     _libraries.install_random()
     _libraries.refuse_generators(cupy.random)
     return cupy
+
+
+@contextlib.contextmanager
+def _as_toolkit(folder: Path) -> Iterator[None]:
+    """Show CuPy a folder as the CUDA toolkit's: without headers of CUDA it compiles nothing."""
+    before = os.environ.get("CUDA_PATH")
+    os.environ["CUDA_PATH"] = str(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Multiple CUDA environment variables")
+            yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_PATH"]
+        else:
+            os.environ["CUDA_PATH"] = before

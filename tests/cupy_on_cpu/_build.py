@@ -9,12 +9,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
 SOURCES = HERE / "src"
-LIBRARY_FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", f"-I{INCLUDE}")
 
 
 class EmulationError(ImportError):
@@ -71,8 +71,17 @@ def digest(*parts: str | bytes) -> str:
     return sha.hexdigest()[:32]
 
 
-def run_compiler(arguments: list[str], target: Path) -> None:
-    """Run g++ and put its output in place in one step, so that no other process sees half of it.
+def write(path: Path, text: str) -> None:
+    """Put a text file in place in one step."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as scratch:
+        (Path(scratch) / path.name).write_text(text)
+        (Path(scratch) / path.name).replace(path)
+
+
+def run_compiler(files: dict[str, str], arguments: Sequence[str], target: Path) -> None:
+    """Run g++ on files of the given names and texts, and put its output in place.
+
+    That happens in one step, in a folder of its own: other processes may be at the same, and must not see half of it.
 
     Raises
     ------
@@ -81,21 +90,25 @@ def run_compiler(arguments: list[str], target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
-        output = Path(scratch) / "output"
-        subprocess.run([compiler(), *arguments, "-o", str(output)], capture_output=True, text=True, check=True)
-        output.replace(target)
+        for name, text in files.items():
+            (Path(scratch) / name).write_text(text)
+        sources = [name for name in files if name.endswith((".cpp", ".h"))]
+        # Libraries have to follow what needs them
+        command = [compiler(), *sources, *arguments, "-o", "output"]
+        subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=True)
+        (Path(scratch) / "output").replace(target)
 
 
 def shared_library(name: str, source: str, *options: str) -> Path:
     """Compile one of the emulation's own sources, once, and return the library's path."""
-    key = digest(identity(), source, *options)
-    target = cache_directory() / f"{name}-{key}.so"
+    target = cache_directory() / f"{name}-{digest(identity(), source, *options)}.so"
     if not target.exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / f"{name}.cpp"
-            path.write_text(source)
-            try:
-                run_compiler([*LIBRARY_FLAGS, *processor_flags(), *options, str(path)], target)
-            except subprocess.CalledProcessError as error:
-                raise EmulationError(f"g++ cannot compile {name} of CuPy on the CPU: {error.stderr}") from error
+        try:
+            run_compiler({f"{name}.cpp": source}, [*library_flags(), *options], target)
+        except subprocess.CalledProcessError as error:
+            raise EmulationError(f"g++ cannot compile {name} of CuPy on the CPU: {error.stderr}") from error
     return target
+
+
+def library_flags() -> list[str]:
+    return ["-O2", "-std=c++17", "-shared", "-fPIC", f"-I{INCLUDE}", *processor_flags()]

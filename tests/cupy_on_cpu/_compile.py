@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ._build import INCLUDE, cache_directory, digest, identity, processor_flags, run_compiler
+from ._build import INCLUDE, cache_directory, digest, identity, processor_flags, run_compiler, write
 from ._entry_points import cupy_version, moved
 from ._log import log
 
@@ -134,7 +134,8 @@ def _prelude_for(source: str, options: tuple[str, ...]) -> str:
 def _flags(options: tuple[str, ...]) -> list[str]:
     standard = [o for o in options if re.fullmatch(r"--?std=c\+\+\d\w", o)] or ["-std=c++17"]
     contract = "off" if "--fmad=false" in options or "-fmad=false" in options else "fast"
-    kept = [o for o in options if o.startswith(("-I", "-D", "-U", "--define-macro="))]
+    folders = [f"-I{Path(o[2:]).absolute()}" for o in options if o.startswith("-I")]
+    macros = [o.replace("--define-macro=", "-D") for o in options if o.startswith(("-D", "-U", "--define-macro="))]
     return [
         *_FLAGS,
         *processor_flags(),
@@ -142,31 +143,29 @@ def _flags(options: tuple[str, ...]) -> list[str]:
         # Older standards lack what emulator.h is written in
         standard[-1].replace("--", "-") if standard[-1][-2:] in ("17", "20") else "-std=c++17",
         f"-I{INCLUDE}",
-        *(o.replace("--define-macro=", "-D") for o in kept),
+        *folders,
+        *macros,
     ]
 
 
 def _compile(text: str, prelude: str, flags: list[str], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source = target.with_suffix(".cpp")
-    source.write_text(text)
+    files = {"kernel.cpp": text}
     try:
-        folder = _precompiled(prelude, tuple(f for f in flags if not f.startswith(("-D", "-U"))))
-        run_compiler([*flags, "-include", str(folder / "prelude.h"), str(source), *_LINK], target)
+        folder = _precompiled(prelude, tuple(flag for flag in flags if not flag.startswith(("-D", "-U"))))
+        run_compiler(files, [*flags, "-include", str(folder / "prelude.h"), *_LINK], target)
     except subprocess.CalledProcessError as error:
         # Some hardened kernels give g++ no fixed address to load a precompiled header at
         if "PCH" not in error.stderr:
             raise
-        run_compiler([*flags, "-include", str(INCLUDE / prelude), str(source), *_LINK], target)
+        run_compiler(files, [*flags, "-include", str(INCLUDE / prelude), *_LINK], target)
 
 
 @functools.cache
 def _precompiled(prelude: str, flags: tuple[str, ...]) -> Path:
     """Return a folder with ``prelude.h`` and its precompiled form, which g++ takes in its place."""
     folder = cache_directory() / f"prelude-{digest(identity(), cupy_version(), prelude, *flags)}"
-    header, compiled = folder / "prelude.h", folder / "prelude.h.gch"
-    if not compiled.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        header.write_text(f"#include <{prelude}>\n")
-        run_compiler([*flags, "-x", "c++-header", str(header)], compiled)
+    if not (folder / "prelude.h.gch").exists():
+        text = f"#include <{prelude}>\n"
+        run_compiler({"prelude.h": text}, flags, folder / "prelude.h.gch")
+        write(folder / "prelude.h", text)
     return folder

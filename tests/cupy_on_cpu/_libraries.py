@@ -9,7 +9,6 @@ import importlib.util
 import math
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from ._build import (
-    LIBRARY_FLAGS,
     SOURCES,
     EmulationError,
     cache_directory,
     digest,
     identity,
-    processor_flags,
+    library_flags,
     run_compiler,
 )
 from ._entry_points import moved
@@ -56,17 +54,15 @@ def _build(extension: str, source: str, folder: Path) -> Path:
     if not soname:
         raise moved(extension, f"it is not linked with lib{name}")
     wanted = sorted(set(re.findall(rf"\bU ({name}\w+)", _inspect("nm", "-D", extension))))
-    with tempfile.TemporaryDirectory() as scratch:
+    files = {
+        "library.cpp": source,
         # A weak definition counts only where the source has none
-        stubs = Path(scratch) / "stubs.cpp"
-        stubs.write_text("".join(f'extern "C" __attribute__((weak)) int {f}() {{ return 15; }}\n' for f in wanted))
+        "stubs.cpp": "".join(f'extern "C" __attribute__((weak)) int {f}() {{ return 15; }}\n' for f in wanted),
         # Extension modules ask for symbols by name and version; the version is the library's name
-        versions = Path(scratch) / "versions"
-        versions.write_text(f"{soname[1]} {{ global: *; }};\n")
-        code = Path(scratch) / "library.cpp"
-        code.write_text(source)
-        link = [f"-Wl,-soname,{soname[1]}", f"-Wl,--version-script={versions}"]
-        run_compiler([*LIBRARY_FLAGS, *processor_flags(), *link, str(code), str(stubs)], folder / soname[1])
+        "versions": f"{soname[1]} {{ global: *; }};\n",
+    }
+    link = [f"-Wl,-soname,{soname[1]}", "-Wl,--version-script=versions"]
+    run_compiler(files, [*library_flags(), *link], folder / soname[1])
     return folder / soname[1]
 
 

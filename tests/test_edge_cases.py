@@ -597,6 +597,13 @@ def test_ignored_sample_contributes_exactly_zero_to_the_linear_model(by, junk, a
         expected = oracle.rounded(oracle.derivative(reference, clean, name))
         np.testing.assert_allclose(to_numpy(gradient), expected, rtol=1e-12, atol=1e-14, err_msg=name)
     np.testing.assert_array_equal(to_numpy(gradients[2])[1], [0.0, 0.0])
+    del options["wrt"]
+    product = sg.linear_cross_entropy_hvp(asarray(X), labels, asarray(WEIGHTS), asarray(DIRECTION), **options)
+    hessian = to_numpy(sg.linear_cross_entropy_hessian(asarray(X), labels, asarray(WEIGHTS), **options))
+    unbiased = {"X": FEATURES[[0, 2]], "W": WEIGHTS}
+    expected = oracle.rounded(oracle.derivative(reference, unbiased, "W", {"W": DIRECTION}))
+    np.testing.assert_allclose(to_numpy(product), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(np.einsum("abcd,cd->ab", hessian, DIRECTION), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_label_out_of_range_with_weight_zero_contributes_zero(asarray, to_numpy):

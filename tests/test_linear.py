@@ -27,6 +27,7 @@ OPTIONS = {
     "label_smoothing": {"label_smoothing": 0.2},
     "z_loss": {"z_loss": 0.3},
     "ignore_index": {"ignore_index": 2},
+    "high": {"precision": "high"},
     "all": {
         "reduction": "mean",
         "l2": 0.7,
@@ -61,7 +62,8 @@ class Problem:
             self.keywords["sample_axis"] = sample_axis
 
     def value(self, **moved):
-        return oracle.linear(labels=self.host_labels, sample_axis=self.sample_axis, **self.options, **moved)
+        options = {name: value for name, value in self.options.items() if name != "precision"}
+        return oracle.linear(labels=self.host_labels, sample_axis=self.sample_axis, **options, **moved)
 
     def grad(self, name):
         return oracle.rounded(oracle.derivative(self.value, self.host, name))

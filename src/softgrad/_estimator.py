@@ -20,7 +20,20 @@ except ImportError as error:
     ) from error
 
 from ._errors import MixedArraysError
-from ._estimator_data import Data, beside, checked, checked_samples, on_device, weight_by_class
+from ._estimator_data import (
+    Data,
+    beside,
+    checked,
+    checked_samples,
+    class_weights,
+    home,
+    names_of,
+    on_device,
+    put,
+    spacing,
+    total_weight,
+    where_is,
+)
 from ._estimator_sparse import SparseLinearCrossEntropy
 from ._linear import LinearCrossEntropy
 from ._namespace import Library, library
@@ -164,21 +177,20 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data = checked(self, X, y, sample_weight)
         count = int(data.classes.shape[0])
         if count < 2:
-            raise ValueError(f"y holds only one class, {_words(data.classes)[0]!r}: a fit needs at least two")
-        by_class = self._class_weight(data, count)
-        total = self._total_weight(data, by_class, count)
+            raise ValueError(f"y holds only one class, {names_of(data.classes)[0]!r}: a fit needs at least two")
+        by_class = class_weights(self.class_weight, data, count)
+        total = total_weight(data, by_class, count)
         # both columns of two classes share what the one column of a binary model carries
         l2 = (2.0 if count == 2 else 1.0) / (self.C * total) if total > 0 else 0.0
         start = self._start(data, count)
         objective = self._objective(data, by_class, l2, count)
-        bits = np.finfo(_host_dtype(data)).eps
         fit = minimize(
             objective,
             start,
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_iter,
-            resolution=float(bits),
+            resolution=spacing(data),
             report=_print_step if self.verbose else None,
         )
         self._keep(objective, data, fit)
@@ -211,43 +223,18 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not (weight is None or isinstance(weight, dict) or (isinstance(weight, str) and weight == "balanced")):
             raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {weight!r}")
 
-    def _class_weight(self, data: Data, count: int) -> np.ndarray[Any, Any] | None:
-        if self.class_weight is None:
-            return None
-        if isinstance(self.class_weight, str):
-            sums = weight_by_class(data, count)
-            # a class whose samples all weigh nothing has nothing to balance
-            return np.where(sums > 0, sums.sum() / (count * np.where(sums > 0, sums, 1.0)), 0.0)
-        names = _words(data.classes)
-        unknown = [label for label in self.class_weight if label not in names]
-        if unknown:
-            raise ValueError(f"class_weight names {unknown[0]!r}, which is none of the classes {names}")
-        weights = np.asarray([self.class_weight.get(name, 1.0) for name in names], dtype=np.float64)
-        if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
-            raise ValueError(f"class_weight must hold numbers of at least 0, got {self.class_weight!r}")
-        return weights
-
-    def _total_weight(self, data: Data, by_class: np.ndarray[Any, Any] | None, count: int) -> float:
-        if by_class is not None:
-            return float(by_class @ weight_by_class(data, count))
-        if data.sample_weight is None:
-            return float(data.X.shape[0])
-        if data.lib is None:
-            return float(np.sum(data.sample_weight, dtype=np.float64))
-        return float(to_host(data.lib, data.lib.xp.sum(data.sample_weight))[0])
-
     def _start(self, data: Data, count: int) -> np.ndarray[Any, Any]:
         """Coefficients to start from, the intercept in their last column."""
         features = int(data.X.shape[1])
         start = np.zeros((count, features + bool(self.fit_intercept)))
         if not (self.warm_start and hasattr(self, "coef_")):
             return start
-        if _words(data.classes) != _words(self.classes_) or tuple(self.coef_.shape) != (count, features):
+        if names_of(data.classes) != names_of(self.classes_) or tuple(self.coef_.shape) != (count, features):
             raise ValueError(
-                f"warm_start wants the classes and features of the fit before: {_words(self.classes_)} and "
-                f"{self.coef_.shape[1]}, got {_words(data.classes)} and {features}"
+                f"warm_start wants the classes and features of the fit before: {names_of(self.classes_)} and "
+                f"{self.coef_.shape[1]}, got {names_of(data.classes)} and {features}"
             )
-        coef, intercept = _home(self.coef_, self.intercept_)
+        coef, intercept = home(self.coef_, self.intercept_)
         start[:, :features] = coef
         if self.fit_intercept:
             start[:, features] = intercept
@@ -271,15 +258,13 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         intercept = bool(self.fit_intercept)
         moments = second_moments(lib, X, data.sample_weight, intercept)
-        return Objective(
-            loss, shape, intercept, lambda a: _put(lib, X, a), _home, scaling(moments, count, l2, intercept)
-        )
+        return Objective(loss, shape, intercept, lambda a: put(lib, X, a), home, scaling(moments, count, l2, intercept))
 
     def _keep(self, objective: Objective, data: Data, fit: Fit) -> None:
         W, bias = objective.split(fit.point.theta)
         self.classes_ = data.classes
-        self.coef_ = _put(data.lib, data.X, W)
-        self.intercept_ = _put(data.lib, data.X, np.zeros(W.shape[0]) if bias is None else bias - bias.mean())
+        self.coef_ = put(data.lib, data.X, W)
+        self.intercept_ = put(data.lib, data.X, np.zeros(W.shape[0]) if bias is None else bias - bias.mean())
         self.n_iter_ = fit.iterations
         self.loss_curve_ = fit.curve
 
@@ -300,7 +285,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
             raise FittedElsewhereError(
                 f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
-                f"to fit(): got an array of {lib.name}{_on(X)}, fitted on {theirs.name}{_on(self.coef_)}"
+                f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}"
             )
 
     def decision_function(self, X: Any) -> Array:
@@ -396,36 +381,6 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
         some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
         return float(some / every)
-
-
-def _host_dtype(data: Data) -> str:
-    if data.lib is None:
-        return str(data.X.dtype)
-    return "float32" if data.lib.xp.finfo(data.X.dtype).bits == 32 else "float64"
-
-
-def _on(a: Array) -> str:
-    device = getattr(a, "device", None)
-    return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"
-
-
-def _put(lib: Library | None, X: Array, a: np.ndarray[Any, Any]) -> Array:
-    """Parameters beside the data."""
-    if lib is None or isinstance(X, np.ndarray):
-        return np.asarray(a, dtype=X.dtype)
-    return lib.xp.asarray(a, dtype=X.dtype, device=getattr(X, "device", None))
-
-
-def _home(*arrays: Array) -> list[np.ndarray[Any, Any]]:
-    """Parameters on the host."""
-    if isinstance(arrays[-1], np.ndarray):
-        return [np.asarray(a) for a in arrays]
-    return to_host(library(arrays[-1], "parameters"), *arrays)
-
-
-def _words(classes: Array) -> list[Any]:
-    """The classes as Python objects, for messages and look-ups."""
-    return [c for a in _home(classes) for c in a.tolist()]
 
 
 def _print_step(iteration: int, point: Point) -> None:

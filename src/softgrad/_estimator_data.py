@@ -11,10 +11,13 @@ from sklearn import get_config
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from ._errors import MixedArraysError
 from ._kernels_linear import block_rows
 from ._namespace import Library, default_float, floating, is_array, kind, library, same_place
 from ._typing import Array
 from .backends._host import sorted_classes, to_host
+
+Host = np.ndarray[Any, Any]
 
 
 class Data(NamedTuple):
@@ -39,8 +42,7 @@ def on_device(X: Any) -> bool:
 def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     """The arguments of ``fit``, checked; sets ``n_features_in_`` and ``feature_names_in_``."""
     if not on_device(X):
-        if is_array(y) and library(y, "y").name != "numpy":
-            raise TypeError(f"y is an array of {library(y, 'y').name}, X is none: convert one of them")
+        y, sample_weight = _on_host(y, "y"), _on_host(sample_weight, "sample_weight")
         X, y = validate_data(estimator, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
@@ -52,6 +54,16 @@ def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     classes, labels = _encoded(lib, X, beside(lib, X, y, "y"))
     weight = None if sample_weight is None else _device_weight(lib, X, sample_weight)
     return Data(lib, X, labels, classes, weight)
+
+
+def _on_host(a: Any, name: str) -> Any:
+    """``a`` for a NumPy X: scikit-learn's dispatch lets it follow X to the host, else it has to be there."""
+    if not on_device(a):
+        return a
+    lib = library(a, name)
+    if not get_config()["array_api_dispatch"]:
+        raise MixedArraysError(f"{name} is an array of {lib.name}, X is on the host: convert one of them")
+    return to_host(lib, a)[0]
 
 
 def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Array]:
@@ -159,7 +171,7 @@ def _counts(low: float, high: float) -> None:
         raise ValueError("Sample weights must contain at least one non-zero number.")
 
 
-def weight_by_class(data: Data, count: int) -> np.ndarray[Any, Any]:
+def weight_by_class(data: Data, count: int) -> Host:
     """The sum of the sample weights of each class, on the host in float64."""
     lib, labels, weight = data.lib, data.labels, data.sample_weight
     if isinstance(labels, np.ndarray):
@@ -179,3 +191,63 @@ def weight_by_class(data: Data, count: int) -> np.ndarray[Any, Any]:
         part = xp.sum(hot, axis=0, dtype=dtype)
         sums = part if sums is None else sums + part
     return np.asarray(to_host(lib, sums)[0], dtype=np.float64)
+
+
+def class_weights(given: Any, data: Data, count: int) -> Host | None:
+    """One weight a class, from a dict by label or "balanced"."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        sums = weight_by_class(data, count)
+        # a class whose samples all weigh nothing has nothing to balance
+        return np.where(sums > 0, sums.sum() / (count * np.where(sums > 0, sums, 1.0)), 0.0)
+    names = names_of(data.classes)
+    unknown = [label for label in given if label not in names]
+    # a fold of a cross-validation may lack a class that has a weight; a label spelt wrong leaves one without
+    if unknown and any(name not in given for name in names):
+        raise ValueError(f"class_weight names {unknown[0]!r}, which is none of the classes {names}")
+    weights = np.asarray([given.get(name, 1.0) for name in names], dtype=np.float64)
+    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0)):
+        raise ValueError(f"class_weight must hold numbers of at least 0, got {given!r}")
+    return weights
+
+
+def total_weight(data: Data, by_class: Host | None, count: int) -> float:
+    """The sum of sample weight times class weight."""
+    if by_class is not None:
+        return float(by_class @ weight_by_class(data, count))
+    if data.sample_weight is None:
+        return float(data.X.shape[0])
+    if data.lib is None:
+        return float(np.sum(data.sample_weight, dtype=np.float64))
+    return float(to_host(data.lib, data.lib.xp.sum(data.sample_weight))[0])
+
+
+def spacing(data: Data) -> float:
+    """Relative spacing of the numbers that the loss is computed in."""
+    return float(np.finfo(data.X.dtype).eps if data.lib is None else data.lib.xp.finfo(data.X.dtype).eps)
+
+
+def put(lib: Library | None, X: Array, a: Host) -> Array:
+    """Parameters beside the data."""
+    if lib is None or isinstance(X, np.ndarray):
+        return np.asarray(a, dtype=X.dtype)
+    return lib.xp.asarray(a, dtype=X.dtype, device=getattr(X, "device", None))
+
+
+def home(*arrays: Array) -> list[Host]:
+    """Parameters on the host."""
+    if isinstance(arrays[-1], np.ndarray):
+        return [np.asarray(a) for a in arrays]
+    return to_host(library(arrays[-1], "parameters"), *arrays)
+
+
+def names_of(classes: Array) -> list[Any]:
+    """The classes as Python objects, for messages and look-ups."""
+    return [c for a in home(classes) for c in a.tolist()]
+
+
+def where_is(a: Array) -> str:
+    """The device of an array as messages say it."""
+    device = getattr(a, "device", None)
+    return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"

@@ -1,0 +1,122 @@
+"""Shares of the samples: partial results of the linear model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Unpack
+
+from ._kernels import narrow
+from ._kernels_linear import Wide
+from ._kernels_loss import divided
+from ._linear import LinearCrossEntropy
+from ._linear_functions import DataOptions
+from ._namespace import Library, floating, library, quiet, same_place
+from ._namespace import finish as as_scalar
+from ._typing import Array, ArrayT
+
+
+class LinearPartial(NamedTuple):
+    """What a share of the samples adds to the loss of the linear model.
+
+    Attributes
+    ----------
+    loss : array
+        0-d: the sum of the weighted losses.
+    grad : array or tuple of arrays
+        The sum of their gradients with respect to W, with a bias to (W, bias).
+    weight : array
+        0-d: the sum of sample weight times class weight over the samples not ignored, which a mean divides by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad import partial
+    >>> partial.LinearPartial(np.asarray(1.5), np.zeros((2, 2)), np.asarray(3.0)).weight
+    array(3.)
+    """
+
+    loss: Array
+    grad: Any
+    weight: Array
+
+
+def silence(lib: Library) -> AbstractContextManager[Any]:
+    """A block in which the library says nothing of infinities."""
+    return quiet() if lib.warns else nullcontext()
+
+
+def linear_partial(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
+) -> LinearPartial:
+    """What a share of the samples adds to :func:`softgrad.linear_cross_entropy` and its gradient.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`softgrad.linear_cross_entropy`: the share's samples, all of the coefficients.
+    **options
+        As there, but for ``l2`` and ``reduction``, which :func:`finish` applies.
+
+    Returns
+    -------
+    LinearPartial
+        Arrays of X's library and device, in X's dtype; in float32 where that is narrower.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`softgrad.linear_cross_entropy`; TypeError for ``l2`` and ``reduction``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad import partial
+    >>> X, labels, W = np.eye(3), np.asarray([0, 1, 1]), np.zeros((2, 3))
+    >>> parts = [partial.linear_partial(X[rows], labels[rows], W) for rows in (slice(0, 1), slice(1, 3))]
+    >>> value, grad = partial.finish(partial.merge(*parts))
+    >>> print(value.round(6))
+    0.693147
+    """
+    for name, why in (("l2", "finish applies it"), ("reduction", "a partial result is a sum, finish makes the mean")):
+        if name in options:
+            raise TypeError(f"linear_partial has no option {name!r}: {why}")
+    lib = library(X, "X")
+    xp = lib.xp
+    x = floating(lib, X, "X")
+    if xp.finfo(x.dtype).bits < 32:
+        # a sum of losses soon outgrows half precision
+        x, W = xp.astype(x, xp.float32), xp.astype(W, xp.float32)
+        bias = None if bias is None else xp.astype(bias, xp.float32)
+    given: dict[str, Any] = dict(options)
+    loss = LinearCrossEntropy(x, labels, reduction="sum", **given)
+    value, grad = loss.value_and_grad(W, bias)
+    weights, intercept, job = loss._parameters(W, bias)
+    with silence(lib):
+        mean = Wide(xp, loss._X, weights, intercept, job._replace(reduction="mean"), loss.block_size)
+        weight = narrow(xp, mean.divisor(), x.dtype)
+    return LinearPartial(value, grad, as_scalar(lib, weight))
+
+
+def merge_samples(a: LinearPartial, b: LinearPartial) -> LinearPartial:
+    """The sums of two disjoint shares."""
+    if isinstance(a.grad, tuple) != isinstance(b.grad, tuple):
+        raise TypeError("merge wants partial results that all have a bias, or none")
+    single = not isinstance(a.grad, tuple)
+    grad = a.grad + b.grad if single else tuple(g + h for g, h in zip(a.grad, b.grad, strict=True))
+    return LinearPartial(a.loss + b.loss, grad, a.weight + b.weight)
+
+
+def mean_of(lib: Library, part: LinearPartial, W: Any, l2: float) -> tuple[Array, Any]:
+    """The mean loss and its gradient, with the penalty."""
+    xp = lib.xp
+    single = not isinstance(part.grad, tuple)
+    grads = [part.grad] if single else list(part.grad)
+    weight = xp.asarray(part.weight)
+    value = divided(xp, xp.asarray(part.loss), weight)
+    grads = [divided(xp, g, weight) for g in grads]
+    if l2:
+        same_place(lib, grads[0], W, "W", "the gradient")
+        W = narrow(xp, floating(lib, W, "W"), grads[0].dtype)
+        value = value + 0.5 * l2 * xp.sum(W * W, dtype=W.dtype)
+        grads[0] = grads[0] + l2 * W
+    return as_scalar(lib, value), grads[0] if single else tuple(grads)

@@ -16,7 +16,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "wheel", "lint", "types", "docs", "summary"]
+nox.options.sessions = ["tests", "wheel", "plugin", "lint", "types", "docs", "summary"]
 
 # uv does not read pip's variable, and without it takes PyTorch's CUDA build where pip finds a CPU wheel
 if "PIP_FIND_LINKS" in os.environ:
@@ -27,6 +27,7 @@ REPORTS = Path("build/reports")
 COVERAGE = Path("build/coverage")
 PROJECT = nox.project.load_toml("pyproject.toml")
 BACKENDS = ("numpy", "torch", "array_api_strict", "jax", "cupy", "dask")
+WORKERS = str(min(os.cpu_count() or 1, 4))
 MATRIX = [nox.param(name, id=name, tags=["gpu" if name == "cupy" else "cpu"]) for name in BACKENDS]
 
 
@@ -38,7 +39,7 @@ def install(session: nox.Session, *groups: str, package: str = "", pins: str = "
 
 def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
-    session.run("python", "-m", "pytest", f"--backend={backend}", *args, *session.posargs)
+    session.run("python", "-m", "pytest", f"--backend={backend}", "-n", WORKERS, *args, *session.posargs)
 
 
 @nox.session
@@ -82,6 +83,13 @@ def wheel(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", str(built))
     session.chdir(session.create_tmp())
     session.run("python", "-m", "softgrad", "check")
+
+
+@nox.session
+def plugin(session: nox.Session) -> None:
+    """Install the example of a back end of another package, and run its tests."""
+    install(session, "test", package=". ./examples/softgrad-plugin")
+    session.run("python", "-m", "pytest", "examples/softgrad-plugin/tests", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,91 @@
+"""Softmax, its logarithm and log-sum-exp of small NumPy arrays, along the last axis: as few calls as can be.
+
+``np.errstate`` is the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ._numpy_blocks import LIMITS, Floats
+
+_exp, _divide, _subtract = np.exp, np.divide, np.subtract
+#: Given their arguments by position, which halves the cost of a call.
+_Reduce: TypeAlias = Callable[..., Any]
+_sum: _Reduce = np.add.reduce
+_max: _Reduce = np.maximum.reduce
+_min: _Reduce = np.minimum.reduce
+_TINY = {"f": float(np.finfo(np.float32).tiny), "d": float(np.finfo(np.float64).tiny)}
+
+
+def softmax(x: Floats) -> Floats:
+    """Exponentials over their sum."""
+    e = _exp(x)
+    if x.ndim == 1:
+        s = _sum(e)
+        if (s >= 1.0 or (s > 0.0 and _min(e) >= _TINY[x.dtype.char])) and s < LIMITS[x.dtype.char].most:
+            return _divide(e, s, e)
+        if not x.size:
+            return e
+    elif x.size:
+        sums = _sum(e, -1, None, None, True)
+        if _max(sums, None) < LIMITS[x.dtype.char].most:
+            low = _min(sums, None)
+            if low >= 1.0 or (low > 0.0 and _min(e, None) >= _TINY[x.dtype.char]):
+                return _divide(e, sums, e)
+    else:
+        return e
+    _subtract(x, _max(x, -1, None, None, True), e)
+    _exp(e, e)
+    return _divide(e, _sum(e, -1, None, None, True), e)
+
+
+def _parts(x: Floats) -> tuple[Floats, Floats, Floats]:
+    """(maximum, x - maximum, the others' sum) along the last axis, kept."""
+    if x.ndim == 1:
+        i = int(x.argmax())
+        m = x[i : i + 1]
+        d = x - m
+        e = _exp(d)
+        e[i] = 0.0
+        return m, d, _sum(e, -1, None, None, True)
+    k = x.shape[-1]
+    rows = x.reshape(-1, k)
+    top = rows.argmax(1)
+    top += np.arange(0, rows.size, k)
+    m = rows.reshape(-1)[top].reshape(*x.shape[:-1], 1)
+    d = x - m
+    e = np.ascontiguousarray(_exp(d))
+    e.reshape(-1)[top] = 0.0
+    return m, d, _sum(e, -1, None, None, True)
+
+
+def logsumexp(x: Floats) -> Floats:
+    """Logarithm of the sum of exponentials."""
+    limits = LIMITS[x.dtype.char]
+    s = _sum(_exp(x), -1)
+    if x.ndim == 1:
+        if limits.least < s < limits.most and not 1 / math.e < s < math.e:
+            return np.asarray(np.log(s))
+    else:
+        low, high = _min(s, None), _max(s, None)
+        if limits.least < low and high < limits.most and (low >= math.e or high <= 1 / math.e):
+            return np.log(s, s)
+    m, _, rest = _parts(x)
+    r = m + np.log1p(rest)
+    if not math.isfinite(_sum(m, None)):
+        bad = ~np.isfinite(m)
+        r[bad] = m[bad]
+    return r[..., 0]
+
+
+def log_softmax(x: Floats) -> Floats:
+    """Logarithm of the softmax."""
+    m, d, rest = _parts(x)
+    if not math.isfinite(_sum(m, None)):
+        rest[~np.isfinite(m)] = np.nan
+    return _subtract(d, np.log1p(rest), d)

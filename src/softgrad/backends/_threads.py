@@ -1,0 +1,170 @@
+"""How many threads the NumPy kernels use, and the pool that they share."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+__all__ = ["count", "run", "workers"]
+
+T = TypeVar("T")
+
+VARIABLE = "SOFTGRAD_WORKERS"
+
+_asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_controller: Any = None
+_inside = threading.local()
+
+
+def _forget() -> None:
+    """Leave the parent's pool behind: its threads do not exist in a forked child."""
+    global _lock, _pool, _pool_size
+    _lock, _pool, _pool_size = threading.Lock(), None, 0
+    _inside.__dict__.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def workers(n: int, /) -> Iterator[None]:
+    """Set how many threads the NumPy kernels use, inside a ``with`` block.
+
+    Parameters
+    ----------
+    n : int
+        Threads at most, the calling one included. Small arrays use fewer.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an int.
+    ValueError
+        If `n` is below 1.
+
+    Notes
+    -----
+    Outside of such a block the number is that of the environment variable ``SOFTGRAD_WORKERS``. Where that
+    is unset it is the number of CPUs that this process may run on, and no more than ``OMP_NUM_THREADS`` and,
+    where threadpoolctl is in use, than its limit for BLAS. The setting belongs to the current context, so
+    that other threads and tasks keep theirs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> with sg.backends.workers(1):
+    ...     p = sg.softmax(np.zeros((1000, 4)))
+    >>> p[0].tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"workers: expected an int, got {type(n).__name__}")
+    if n < 1:
+        raise ValueError(f"workers: expected at least 1, got {n}")
+    token = _asked.set(n.__index__())
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def count() -> int:
+    """Return how many threads a large call may use now."""
+    if getattr(_inside, "task", False):
+        return 1
+    asked = _asked.get()
+    if asked is not None:
+        return asked
+    text = os.environ.get(VARIABLE)
+    if text:
+        if not text.strip().isdecimal() or int(text) < 1:
+            raise ValueError(f"{VARIABLE}: expected a whole number of at least 1, got {text!r}")
+        return int(text)
+    return max(1, min(_cpus(), _openmp_limit(), _blas_limit()))
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _openmp_limit() -> int:
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else sys.maxsize
+
+
+def _blas_limit() -> int:
+    """Return threadpoolctl's limit, asked only where somebody has imported it: nobody else can have set one."""
+    global _controller
+    module = sys.modules.get("threadpoolctl")
+    if module is None:
+        return sys.maxsize
+    try:
+        if _controller is None:
+            _controller = module.ThreadpoolController()
+        sizes = [lib.num_threads for lib in _controller.lib_controllers if lib.user_api == "blas"]
+    except (AttributeError, OSError, RuntimeError):  # a half-imported threadpoolctl sets no limit
+        return sys.maxsize
+    return min((n for n in sizes if n), default=sys.maxsize)
+
+
+def _executor(size: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _lock:
+        if _pool is None or _pool_size < size:
+            # the smaller pool, if any, ends by itself once its callers are done with it
+            _pool, _pool_size = ThreadPoolExecutor(size, "softgrad"), size
+        return _pool
+
+
+def _guarded(task: Callable[[int, int], T], start: int, stop: int) -> T:
+    _inside.task = True
+    try:
+        return task(start, stop)
+    finally:
+        _inside.task = False
+
+
+def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
+    """Return ``task(start, stop)`` of `parts` contiguous pieces of ``range(n)``, in order.
+
+    The calling thread takes the first piece, and every piece that no thread has begun by then. A task never
+    starts threads of its own. All pieces have ended when this returns or raises.
+    """
+    parts = min(parts, n)
+    if parts <= 1:
+        return [task(0, n)]
+    cuts = [n * i // parts for i in range(parts + 1)]
+    futures: list[Future[T]] = []
+    try:
+        pool = _executor(parts - 1)
+        for i in range(1, parts):
+            futures.append(pool.submit(_guarded, task, cuts[i], cuts[i + 1]))
+    except RuntimeError:  # the interpreter is shutting down: no new threads
+        pass
+    begun = len(futures)
+    try:
+        results = [_guarded(task, cuts[0], cuts[1])]
+        for i in range(1, parts):
+            if i > begun or futures[i - 1].cancel():
+                results.append(_guarded(task, cuts[i], cuts[i + 1]))
+            else:
+                results.append(futures[i - 1].result())
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        raise
+    return results

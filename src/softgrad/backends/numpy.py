@@ -1,0 +1,30 @@
+"""The back end for NumPy arrays: blocks that stay in cache, worked on by threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._declaration import Backend
+
+_MODULES = {
+    "_numpy_dense": ("softmax", "log_softmax", "logsumexp"),
+    "_numpy_loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
+}
+
+
+def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
+    """Take half, single and double precision without a mask."""
+    if x.dtype.char not in "fde":
+        return f"dtype {x.dtype} has no kernel here"
+    if function in _DENSE:
+        return True if rest[1] is None else "where= is left to the generic kernel"
+    return True
+
+
+_DENSE = frozenset(_MODULES["_numpy_dense"])
+BACKEND = Backend(
+    name="numpy",
+    types=("numpy:ndarray",),
+    functions={name: f"{__package__}.{module}:{name}" for module, names in _MODULES.items() for name in names},
+    should_run=f"{__name__}:should_run",
+)

@@ -167,6 +167,12 @@ def log_normalizer(xp: Namespace, row: Shifted) -> Array:
     return xp.where(xp.isinf(row.m), row.m, row.m + xp.log1p(row.rest))
 
 
+def _sign(xp: Namespace, x: Array) -> Array:
+    # array-api-compat's sign writes through a mask, for which CuPy waits for the device
+    zero = xp.zeros_like(x)
+    return xp.where(x > 0, zero + 1, xp.where(x < 0, zero - 1, x))
+
+
 def signed_logsumexp(
     xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
 ) -> tuple[Array, Array]:
@@ -196,12 +202,12 @@ def signed_logsumexp(
     near = rest > -0.5
     log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))
     r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
-    sign = xp.sign(weight) * xp.where(xp.isnan(rest), rest, xp.sign(1 + rest))
+    sign = _sign(xp, weight) * xp.where(xp.isnan(rest), rest, _sign(xp, 1 + rest))
     # infinities of both signs have no sum
-    opposed = xp.any(xp.logical_and(y == math.inf, xp.sign(b) != xp.sign(weight)), axis=axis, keepdims=True)
+    opposed = xp.any(xp.logical_and(y == math.inf, _sign(xp, b) != _sign(xp, weight)), axis=axis, keepdims=True)
     undefined = xp.logical_and(top == math.inf, opposed)
     r = xp.where(undefined, blank + math.nan, r)
-    sign = xp.where(undefined, blank + math.nan, xp.where(xp.isinf(top), xp.sign(weight), sign))
+    sign = xp.where(undefined, blank + math.nan, xp.where(xp.isinf(top), _sign(xp, weight), sign))
     sign = xp.where(r == -math.inf, blank, sign)
     r = xp.where(rows, r, blank - math.inf)
     sign = xp.where(rows, sign, blank)

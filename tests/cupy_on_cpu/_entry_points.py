@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from ._build import EmulationError, shared_library
 
@@ -84,7 +85,8 @@ class Signature:
         """Parse a signature such as ``int (intptr_t, int __pyx_skip_dispatch)``."""
         found = re.fullmatch(r"(.+?)\s*\((.*)\)", text)
         if not found:
-            raise ValueError(f"{text!r} is not the signature of a function")
+            # The capsule of a variable
+            return cls(text, ())
         inside = found[2].strip()
         parameters = tuple(part.strip() for part in inside.split(",")) if inside not in ("", "void") else ()
         # To a caller, an object of one of Cython's classes is an object
@@ -141,6 +143,14 @@ def moved(what: str, expected: str) -> EmulationError:
     return EmulationError(f"CuPy {cupy_version()} moved {what}: {expected}; the CPU emulation knows CuPy 14.x")
 
 
+def load(name: str) -> ModuleType:
+    """Import one of CuPy's inner modules."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise moved(name, str(error)) from error
+
+
 def replace(where: str, stand_in: object) -> Callable[[], None]:
     """Put the methods of an object in the place of a Cython module's functions, for C and for Python callers.
 
@@ -152,7 +162,7 @@ def replace(where: str, stand_in: object) -> Callable[[], None]:
     callable
         Makes every replaced function do nothing: for the end of the process.
     """
-    module = importlib.import_module(where)
+    module = load(where)
     capsules = getattr(module, "__pyx_capi__", None)
     if capsules is None:
         raise moved(f"the C functions of {where}", "it has no __pyx_capi__")

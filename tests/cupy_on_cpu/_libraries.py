@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import importlib.util
 import math
 import re
@@ -25,7 +24,7 @@ from ._build import (
     library_flags,
     run_compiler,
 )
-from ._entry_points import moved
+from ._entry_points import load, moved
 from ._log import log
 
 _Note = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
@@ -37,7 +36,8 @@ def load_stand_in(extension: str, source: Path | None = None) -> ctypes.CDLL:
 
     What the module imports from it and the source lacks is added, and answers "not supported".
     """
-    spec = importlib.util.find_spec(extension)
+    package, _, name = extension.rpartition(".")
+    spec = importlib.util.find_spec(f".{name}", load(package).__name__)
     if spec is None or spec.origin is None:
         raise moved(extension, "there is no such module")
     text = source.read_text() if source else ""
@@ -81,7 +81,7 @@ def install_cublas() -> None:
     _kept.append(note)
     library.emulator_set_note(note)
     # Asked of the package, the module would be preceded by a search for NVIDIA's library
-    importlib.import_module(name)
+    load(name)
 
 
 def _view(address: int, shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -168,7 +168,7 @@ def install_random() -> None:
     """Replace cuRAND behind ``cupy.random``'s classic generator."""
     name = "cupy_backends.cuda.libs.curand"
     load_stand_in(name)
-    curand = importlib.import_module(name)
+    curand = load(name)
     random = _Random()
     for name in (name for name in dir(_Random) if not name.startswith("_")):
         if not hasattr(curand, name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from . import backends, identity
 from ._cross_entropy import CrossEntropy
 from ._cross_entropy_functions import (
@@ -31,6 +33,9 @@ from ._softmax import (
 )
 from ._version import __version__
 
+if TYPE_CHECKING:
+    from ._estimator import SoftmaxRegression
+
 __all__ = [
     "AxisError",
     "BackendError",
@@ -39,6 +44,7 @@ __all__ = [
     "LabelError",
     "LinearCrossEntropy",
     "MixedArraysError",
+    "SoftmaxRegression",
     "__version__",
     "backends",
     "cross_entropy",
@@ -60,3 +66,16 @@ __all__ = [
     "softmax_jvp",
     "softmax_vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimator, and with it scikit-learn and SciPy, when it is first named."""
+    if name == "SoftmaxRegression":
+        from ._estimator import SoftmaxRegression
+
+        return SoftmaxRegression
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

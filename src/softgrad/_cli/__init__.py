@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import check, info
+from . import bench, check, info
 from ._errors import UsageError
 
-_COMMANDS = (check, info)
+_COMMANDS = (check, info, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,280 @@
+"""Who runs: softgrad on the arrays of each library, the peers that are installed, and the floors."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ... import (
+    backends,
+    cross_entropy,
+    cross_entropy_value_and_grad,
+    linear_cross_entropy_value_and_grad,
+    log_softmax,
+    logsumexp,
+    precision,
+    softmax,
+)
+from ._cases import Case, Data
+
+Call: TypeAlias = Callable[[], Any]
+Contender: TypeAlias = tuple[str, Call]
+
+
+def installed(name: str) -> bool:
+    """Whether a package can be imported here."""
+    return importlib.util.find_spec(name) is not None
+
+
+def set_torch_threads(count: int) -> None:
+    """Hold PyTorch to ``count`` threads."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _softgrad(case: Case, x: Any, labels: Any, W: Any) -> Call:
+    axis = case.axis
+    return {
+        "softmax": lambda: softmax(x, axis=axis),
+        "log_softmax": lambda: log_softmax(x, axis=axis),
+        "logsumexp": lambda: logsumexp(x, axis=axis),
+        "loss": lambda: cross_entropy(x, labels, axis=axis),
+        "loss+gradient": lambda: cross_entropy_value_and_grad(x, labels, axis=axis),
+        "linear": lambda: linear_cross_entropy_value_and_grad(x, labels, W),
+    }[case.operation]
+
+
+def _numpy(case: Case, data: Data) -> Iterator[Contender]:
+    x, labels, W = data.x, data.labels, data.W
+    yield "softgrad", _softgrad(case, x, labels, W)
+    generic = _softgrad(case, x, labels, W)
+
+    def run_generic() -> Any:
+        with backends.use("generic"):
+            return generic()
+
+    yield "softgrad generic", run_generic
+    high = _softgrad(case, x, labels, W)
+
+    def run_high() -> Any:
+        with precision("high"):
+            return high()
+
+    if case.group == "dense":
+        yield "softgrad high", run_high
+
+
+def _scipy(case: Case, data: Data) -> Iterator[Contender]:
+    from scipy import special
+
+    x, axis = data.x, case.axis
+    calls: dict[str, Call] = {
+        "softmax": lambda: special.softmax(x, axis=axis),
+        "log_softmax": lambda: special.log_softmax(x, axis=axis),
+        "logsumexp": lambda: special.logsumexp(x, axis=axis),
+    }
+    if case.operation in calls:
+        yield "scipy", calls[case.operation]
+    elif case.operation in ("loss", "loss+gradient") and axis != 0:
+        rows, labels = np.arange(len(data.labels)), data.labels
+
+        def loss() -> Any:
+            return np.mean(special.logsumexp(x, axis=1) - x[rows, labels])
+
+        def both() -> Any:
+            log_p = special.log_softmax(x, axis=1)
+            gradient = np.exp(log_p)
+            gradient[rows, labels] -= 1
+            gradient /= len(rows)
+            return -np.mean(log_p[rows, labels]), gradient
+
+        yield "scipy", loss if case.operation == "loss" else both
+
+
+def _torch_calls(case: Case, x: Any, labels: Any, W: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    import torch
+    import torch.nn.functional as F  # noqa: N812 - its name everywhere
+
+    axis = case.axis
+
+    def loss(z: Any) -> Any:
+        if case.axis == 0:
+            return F.cross_entropy(z.T, labels)
+        return F.cross_entropy(z, labels)
+
+    def with_gradient(z: Any) -> Any:
+        z = z.detach().requires_grad_(True)
+        value = loss(z)
+        (gradient,) = torch.autograd.grad(value, z)
+        return value, gradient
+
+    def linear(z: Any) -> Any:
+        w = W.detach().requires_grad_(True)
+        value = F.cross_entropy(z @ w.T, labels)
+        (gradient,) = torch.autograd.grad(value, w)
+        return value, gradient
+
+    calls: dict[str, Callable[..., Any]] = {
+        "softmax": lambda z: torch.softmax(z, axis),
+        "log_softmax": lambda z: torch.log_softmax(z, axis),
+        "logsumexp": lambda z: torch.logsumexp(z, axis),
+        "loss": loss,
+        "loss+gradient": with_gradient,
+        "linear": linear,
+    }
+    return calls[case.operation], (x,)
+
+
+def _torch(case: Case, data: Data, *, compiled: bool) -> Iterator[Contender]:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, labels, W = (torch.as_tensor(np.ascontiguousarray(a), device=device) for a in (data.x, data.labels, data.W))
+
+    def waited(call: Call) -> Call:
+        if device == "cpu":
+            return call
+
+        def run() -> Any:
+            result = call()
+            torch.cuda.synchronize()
+            return result
+
+        return run
+
+    function, args = _torch_calls(case, x, labels, W)
+    yield "torch", waited(lambda: function(*args))
+    if compiled and case.operation in ("softmax", "log_softmax", "logsumexp", "loss"):
+        fast = torch.compile(function)
+        yield "torch.compile", waited(lambda: fast(*args))
+    yield "softgrad on torch", waited(_softgrad(case, x, labels, W))
+
+
+def _jax(case: Case, data: Data) -> Iterator[Contender]:
+    import jax
+    import jax.numpy as jnp
+
+    if data.x.dtype == np.float64:
+        jax.config.update("jax_enable_x64", True)
+    x, labels, W = (jnp.asarray(a) for a in (data.x, data.labels, data.W))
+    axis = case.axis
+
+    def loss(z: Any) -> Any:
+        log_p = jax.nn.log_softmax(z, axis=axis)
+        return -jnp.mean(jnp.take_along_axis(log_p, jnp.expand_dims(labels, axis), axis=axis))
+
+    calls: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+        "softmax": (lambda z: jax.nn.softmax(z, axis=axis), (x,)),
+        "log_softmax": (lambda z: jax.nn.log_softmax(z, axis=axis), (x,)),
+        "logsumexp": (lambda z: jax.nn.logsumexp(z, axis=axis), (x,)),
+        "loss": (loss, (x,)),
+        "loss+gradient": (jax.value_and_grad(loss), (x,)),
+        "linear": (jax.value_and_grad(lambda w: loss(x @ w.T)), (W,)),
+    }
+    function, args = calls[case.operation]
+    fast = jax.jit(function)
+    yield "jax.jit", lambda: jax.block_until_ready(fast(*args))
+
+
+def _sklearn(case: Case, data: Data) -> Iterator[Contender]:
+    if case.operation != "linear":
+        return
+    from sklearn._loss import HalfMultinomialLoss
+    from sklearn.linear_model._linear_loss import LinearModelLoss
+
+    X, y = data.x, data.labels.astype(data.x.dtype)
+    loss = LinearModelLoss(base_loss=HalfMultinomialLoss(n_classes=len(data.W)), fit_intercept=False)
+    coef = np.asfortranarray(data.W)
+    yield "scikit-learn", lambda: loss.loss_gradient(coef, X, y)
+
+
+def _optax(case: Case, data: Data) -> Iterator[Contender]:
+    if case.operation not in ("loss", "loss+gradient") or case.axis == 0:
+        return
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    x, labels = jnp.asarray(data.x), jnp.asarray(data.labels)
+
+    def loss(z: Any) -> Any:
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(z, labels))
+
+    fast = jax.jit(loss if case.operation == "loss" else jax.value_and_grad(loss))
+    yield "optax", lambda: jax.block_until_ready(fast(x))
+
+
+def _cupy(case: Case, data: Data) -> Iterator[Contender]:
+    import cupy
+    from cupyx.scipy import special
+
+    x, labels, W = (cupy.asarray(a) for a in (data.x, data.labels, data.W))
+
+    def waited(call: Call) -> Call:
+        def run() -> Any:
+            result = call()
+            cupy.cuda.get_current_stream().synchronize()
+            return result
+
+        return run
+
+    yield "softgrad on cupy", waited(_softgrad(case, x, labels, W))
+    calls: dict[str, Call] = {
+        "softmax": lambda: special.softmax(x, axis=case.axis),
+        "log_softmax": lambda: special.log_softmax(x, axis=case.axis),
+        "logsumexp": lambda: special.logsumexp(x, axis=case.axis),
+    }
+    if case.operation in calls:
+        yield "cupyx", waited(calls[case.operation])
+
+
+def _floors(case: Case, data: Data) -> Iterator[Contender]:
+    """What no program that reads the input and writes the result can beat by much."""
+    x, W = data.x, data.W
+    if case.operation == "linear":
+        logits = np.empty((len(x), len(W)), x.dtype)
+
+        def products() -> None:
+            np.matmul(x, W.T, out=logits)
+            np.matmul(logits.T, x)
+
+        yield "floor: two products", products
+        return
+    out = np.empty_like(x)
+    yield "floor: copy", lambda: np.copyto(out, x)
+    yield "floor: exp", lambda: np.exp(x, out=out)
+
+
+def has_gpu() -> bool:
+    """Whether CuPy is installed and finds a device."""
+    if not installed("cupy"):
+        return False
+    import cupy
+
+    try:
+        return bool(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return False
+
+
+def contenders(case: Case, data: Data, *, compiled: bool) -> dict[str, Call]:
+    """Everyone who can run the case here; softgrad on NumPy arrays first."""
+    out = dict(_numpy(case, data))
+    if installed("scipy"):
+        out |= _scipy(case, data)
+    if installed("torch"):
+        out |= _torch(case, data, compiled=compiled)
+    if installed("jax"):
+        out |= _jax(case, data)
+        if installed("optax"):
+            out |= _optax(case, data)
+    if installed("sklearn"):
+        out |= _sklearn(case, data)
+    if has_gpu():
+        out |= _cupy(case, data)
+    out |= _floors(case, data)
+    return out

@@ -1,0 +1,91 @@
+"""Interleaved timing: on a shared machine only a ratio within a round means something."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+#: A call shorter than this is repeated within a round.
+SHORTEST = 2e-3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one contender: seconds (median), and the ratio to the reference (median, first and third quartile)."""
+
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+
+
+def _repeats(call: Callable[[], Any]) -> int:
+    start = time.perf_counter()
+    call()
+    once = time.perf_counter() - start
+    return max(1, int(SHORTEST / max(once, 1e-7)))
+
+
+def race(
+    contenders: dict[str, Callable[[], Any]],
+    reference: str,
+    *,
+    rounds: int = 9,
+    budget: float = 6.0,
+    gap: float = 0.01,
+) -> dict[str, Timing]:
+    """Run every contender once a round, each round starting with another one.
+
+    Parameters
+    ----------
+    contenders : dict of str to callable
+    reference : str
+        The one that the others are divided by, round by round.
+    rounds : int
+        Rounds at most; at least three are run.
+    budget : float
+        Seconds after which no round is begun.
+    gap : float
+        Seconds of rest before each contender, so that idle worker threads stop spinning.
+
+    Returns
+    -------
+    dict of str to Timing
+    """
+    names = list(contenders)
+    for name in names:
+        contenders[name]()
+    repeats = {name: _repeats(contenders[name]) for name in names}
+    rows: list[dict[str, float]] = []
+    end = time.perf_counter() + budget
+    gc.collect()
+    gc.disable()
+    try:
+        while len(rows) < rounds and (len(rows) < 3 or time.perf_counter() < end):
+            first = len(rows) % len(names)
+            row = {}
+            for name in names[first:] + names[:first]:
+                call, count = contenders[name], repeats[name]
+                time.sleep(gap)
+                start = time.perf_counter()
+                for _ in range(count):
+                    call()
+                row[name] = (time.perf_counter() - start) / count
+            rows.append(row)
+    finally:
+        gc.enable()
+    out = {}
+    for name in names:
+        ratios = sorted(row[name] / row[reference] for row in rows)
+        quarter = len(ratios) // 4
+        out[name] = Timing(
+            statistics.median(row[name] for row in rows),
+            statistics.median(ratios),
+            ratios[quarter],
+            ratios[-1 - quarter],
+        )
+    return out

@@ -203,8 +203,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not fit.converged:
             warnings.warn(
                 f"solver {self.solver!r} stopped after {fit.iterations} iterations with the largest gradient "
-                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}. Raise max_iter or scale the "
-                f"features.",
+                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -375,9 +374,10 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
         if isinstance(y, np.ndarray):
             return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-        hit = xp.astype(self.predict(X) == y, self.coef_.dtype)
+        hit = self.predict(X) == y
         if sample_weight is None:
-            return float(to_host(lib, xp.mean(hit))[0])
+            return int(to_host(lib, xp.sum(xp.astype(hit, xp.int64)))[0]) / int(y.shape[0])
+        hit = xp.astype(hit, self.coef_.dtype)
         weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
         some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
         return float(some / every)

@@ -15,7 +15,7 @@ from ._errors import MixedArraysError
 from ._kernels_linear import block_rows
 from ._namespace import Library, default_float, floating, is_array, kind, library, same_place
 from ._typing import Array
-from .backends._host import sorted_classes, to_host
+from .backends._host import is_lazy, sorted_classes, to_host
 
 Host = np.ndarray[Any, Any]
 
@@ -74,14 +74,16 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     if X.ndim != 2:
         raise ValueError(f"X must have two dimensions (n_samples, n_features), got shape {tuple(X.shape)}")
     for size, name in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
-        if math.isnan(size):
+        if math.isnan(size) and reset:
             raise ValueError(f"X has an unknown number of {name} (shape {tuple(X.shape)}): compute its chunk sizes")
         if size == 0:
             raise ValueError(f"Found array with 0 {name} (shape={tuple(X.shape)}) while a minimum of 1 is required")
     X = floating(lib, X, "X")
     if xp.finfo(X.dtype).bits < 32:
         X = xp.astype(X, xp.float32)
-    _finite(lib, X, "X")
+    # predictions of a lazy array stay lazy
+    if reset or not is_lazy(lib):
+        _finite(lib, X, "X")
     return lib, X
 
 

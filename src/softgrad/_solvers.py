@@ -235,9 +235,9 @@ def minimize(
 
 def _options(solver: str, tol: float, max_iter: int, resolution: float) -> dict[str, Any]:
     if solver == "lbfgs":
-        # 64 spacings, as scikit-learn has it for float64, would end a float32 search far too early
-        ftol = 64 * resolution if resolution < 2.0**-50 else resolution
-        return {"maxiter": max_iter, "maxfun": 50 * max_iter + 50, "maxls": 50, "gtol": 0.0, "ftol": ftol}
+        # as scikit-learn in float64; in float32 that would end far too early: only a step that gains nothing does
+        ftol, searches = (64 * resolution, 50) if resolution < 2.0**-50 else (resolution / 16, 20)
+        return {"maxiter": max_iter, "maxfun": 50 * max_iter + 50, "maxls": searches, "gtol": 0.0, "ftol": ftol}
     if solver == "newton-cg":
         return {"maxiter": max_iter, "xtol": resolution}
     # the coefficients of features of small scale are large
@@ -291,7 +291,10 @@ def _search(
         return fit
     if objective.best is not None and objective.best[1].value < fit.point.value:
         fit.point = objective.best[1]
-    fit.converged = solver == "lbfgs" and bool(result.success)
-    if not fit.converged and fit.iterations >= max_iter:
-        fit.message = f"max_iter={max_iter} was reached"
+    if fit.iterations >= max_iter:
+        fit.message = f"max_iter={max_iter} was reached: raise it, or scale the features"
+    elif (solver == "lbfgs" and result.success) or (
+        len(fit.curve) > 1 and fit.curve[-2] - fit.curve[-1] <= 64 * resolution * abs(fit.curve[-1])
+    ):
+        fit.converged, fit.message = True, "a step gains no more than the rounding of the loss"
     return fit

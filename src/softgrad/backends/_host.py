@@ -61,6 +61,11 @@ def to_host(lib: Library, *arrays: Array) -> list[Host]:
     return reader(lib, arrays)
 
 
+def is_lazy(lib: Library) -> bool:
+    """Whether arrays of ``lib`` are computed only when asked for."""
+    return lib.name == "dask"
+
+
 def _sorted_classes(lib: Library, y: Array) -> Array:
     """The values of ``y``, by operations whose shapes do not depend on the data; their number alone comes home."""
     xp, device = lib.xp, getattr(y, "device", None)
@@ -78,4 +83,4 @@ def _dask_classes(lib: Library, y: Array) -> Array:
 
 def sorted_classes(lib: Library, y: Array) -> Array:
     """The distinct values of a 1-D array, in order."""
-    return _dask_classes(lib, y) if lib.name == "dask" else _sorted_classes(lib, y)
+    return _dask_classes(lib, y) if is_lazy(lib) else _sorted_classes(lib, y)

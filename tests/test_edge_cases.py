@@ -708,3 +708,64 @@ def test_strides_do_not_matter_to_the_linear_model(xp, asarray, to_numpy):
     expected = sg.linear_cross_entropy_value_and_grad(asarray(FEATURES), labels, asarray(WEIGHTS))
     np.testing.assert_allclose(to_numpy(value), to_numpy(expected[0]), rtol=1e-14)
     np.testing.assert_allclose(to_numpy(gradient), to_numpy(expected[1]), rtol=1e-13, atol=1e-16)
+
+
+# --- all of it at once, in arrays large enough to be worked through in pieces
+
+
+def _crowd(n, k):
+    """Many plain samples and some of each edge case: (logits, labels, sample weights, the expected kinds)."""
+    rng = np.random.default_rng(17)
+    logits, labels, weights = rng.normal(scale=3.0, size=(n, k)), rng.integers(0, k, size=n), rng.random(n) + 0.5
+    kind = rng.permutation(np.arange(n) % 97)
+    logits[kind == 0] = -np.inf
+    logits[kind == 1, 0] = np.nan
+    logits[kind == 2, k - 1] = np.inf
+    labels[kind == 3] = k
+    labels[kind == 4] = -1
+    logits[kind == 5], labels[kind == 5] = np.nan, -100
+    logits[kind == 6], weights[kind == 6] = np.inf, 0.0
+    logits[kind == 7, 0], labels[kind == 7] = -np.inf, k - 1
+    return logits, labels, weights, kind
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "k", "axis"), [(50_000, 3, 1), (50_000, 3, 0), (2_000, 100, 1), (2_000, 100, 0)])
+def test_edge_cases_in_a_crowd(n, k, axis, dtype, asarray, to_numpy):
+    logits, labels, weights, kind = _crowd(n, k)
+    logits = logits.astype(dtype).astype(np.float64)
+    x = asarray(logits if axis == 1 else np.ascontiguousarray(logits.T), dtype)
+    broken, plain = np.isin(kind, [0, 1, 2, 5, 6]), kind > 7
+    safe = np.where(broken[:, None], 0.0, logits)
+    tolerance = {"rtol": 2e-5, "atol": 1e-7} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-15}
+    exponentials = np.exp(safe - np.max(safe, axis=1, keepdims=True))
+    probs = exponentials / np.sum(exponentials, axis=1, keepdims=True)
+
+    def rows(array):
+        array = to_numpy(array)
+        return array if axis == 1 or array.ndim == 1 else array.T
+
+    result = rows(sg.softmax(x, axis=axis))
+    assert np.all(np.isnan(result[broken]))
+    np.testing.assert_allclose(result[~broken], probs[~broken], **tolerance)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(rows(sg.log_softmax(x, axis=axis))[~broken], np.log(probs[~broken]), **tolerance)
+    sums = rows(sg.logsumexp(x, axis=axis))
+    np.testing.assert_array_equal(sums[kind == 0], -np.inf)
+    np.testing.assert_array_equal(sums[(kind == 2) | (kind == 6)], np.inf)
+    assert np.all(np.isnan(sums[(kind == 1) | (kind == 5)]))
+
+    loss = sg.CrossEntropy(axis=axis, ignore_index=-100, reduction="none")
+    value, gradient = loss.value_and_grad(x, asarray(labels, "int64"), sample_weight=asarray(weights, dtype))
+    value, gradient = rows(value), rows(gradient)
+    lost = np.isin(kind, [0, 1, 3, 4])
+    assert np.all(np.isnan(value[lost]))
+    assert np.all(np.isnan(gradient[lost]))
+    left_out = np.isin(kind, [5, 6])
+    np.testing.assert_array_equal(value[left_out], 0.0)
+    np.testing.assert_array_equal(gradient[left_out], 0.0)
+    good = plain | (kind == 7)
+    picked = probs[good, labels[good]]
+    np.testing.assert_allclose(value[good], -weights[good] * np.log(picked), **tolerance)
+    expected = probs[good] - np.eye(k)[labels[good]]
+    np.testing.assert_allclose(gradient[good], weights[good, None] * expected, **tolerance)

@@ -137,6 +137,9 @@ def test_other_functions_refuse_a_mixture_of_libraries(data, foreign, backend):
         "bias": lambda: sg.linear_cross_entropy(data["X"], data["labels"], data["W"], make(np.zeros(4))),
         "labels": lambda: sg.linear_cross_entropy(data["X"], make(LABELS), data["W"]),
     }
+    if backend == "dask":
+        # a solver holds its parameters whole, in the library of the chunks
+        del calls["W"], calls["bias"]
     for argument, call in calls.items():
         with pytest.raises(TypeError, match=says(argument, name, backend)):
             call()

@@ -412,6 +412,18 @@ def test_bound_object_takes_a_bias(asarray, to_numpy):
         close(to_numpy(one), to_numpy(other), rtol=1e-14, atol=1e-16)
 
 
+def test_parameters_of_the_chunks_library_stand_beside_dask(backend, asarray, to_numpy):
+    if backend != "dask":
+        pytest.skip("only dask's arrays are made of another library's")
+    problem = Problem(asarray, {})
+    features, labels, weights, bias = problem.arguments
+    expected = sg.linear_cross_entropy_value_and_grad(features, labels, weights, bias)
+    value, gradients = sg.linear_cross_entropy_value_and_grad(features, labels, W, BIAS)
+    close(to_numpy(value), to_numpy(expected[0]), rtol=1e-14)
+    for one, other in zip(gradients, expected[1], strict=True):
+        close(to_numpy(one), to_numpy(other), rtol=1e-13, atol=1e-16)
+
+
 # --- against the library's own autodiff, and sizes at the edge
 
 

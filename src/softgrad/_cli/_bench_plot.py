@@ -65,5 +65,5 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], labels: list[str]) -> None:
     ax.set_xscale("log")
     ax.set_xlabel("time of softgrad / time of the peer", fontsize=8)
     ax.grid(axis="x", which="both", linewidth=0.3, alpha=0.6)
-    for y in range(len(labels)):
-        ax.axhline(y, color="0.9", linewidth=0.5, zorder=0)
+    for line in range(len(labels)):
+        ax.axhline(line, color="0.9", linewidth=0.5, zorder=0)

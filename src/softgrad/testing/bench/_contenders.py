@@ -110,13 +110,13 @@ def _torch_calls(case: Case, x: Any, labels: Any, W: Any) -> tuple[Callable[...,
         z = z.detach().requires_grad_(True)
         value = loss(z)
         (gradient,) = torch.autograd.grad(value, z)
-        return value, gradient
+        return value.detach(), gradient
 
     def linear(z: Any) -> Any:
         w = W.detach().requires_grad_(True)
         value = F.cross_entropy(z @ w.T, labels)
         (gradient,) = torch.autograd.grad(value, w)
-        return value, gradient
+        return value.detach(), gradient
 
     calls: dict[str, Callable[..., Any]] = {
         "softmax": lambda z: torch.softmax(z, axis),

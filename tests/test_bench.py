@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,17 +18,48 @@ def _once(backend):
         pytest.skip("measures what is installed, whatever the library under test")
 
 
-def test_a_race_finds_the_ratio():
-    timings = _timer.race({"one": lambda: time.sleep(0.004), "three": lambda: time.sleep(0.012)}, "one", rounds=3)
+class Clock:
+    """A clock that runs only while somebody sleeps."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(_timer, "time", made)
+    return made
+
+
+def test_a_race_finds_the_ratio(clock):
+    contenders = {"one": lambda: clock.sleep(0.004), "three": lambda: clock.sleep(0.012)}
+    timings = _timer.race(contenders, "one", rounds=5)
     assert timings["one"].ratio == 1
-    assert 2 < timings["three"].ratio < 4
-    assert timings["three"].low <= timings["three"].ratio <= timings["three"].high
+    assert timings["three"].seconds == pytest.approx(0.012)
+    assert timings["three"].ratio == pytest.approx(3)
+    assert timings["three"].low == pytest.approx(timings["three"].high)
 
 
-def test_a_race_ends_with_its_budget():
+def test_a_short_call_is_repeated(clock):
+    timings = _timer.race({"short": lambda: clock.sleep(1e-6)}, "short", rounds=3, gap=0.5)
+    assert timings["short"].seconds == pytest.approx(1e-6)
+
+
+def test_a_race_ends_with_its_budget(clock):
     calls = []
-    _timer.race({"slow": lambda: calls.append(time.sleep(0.02))}, "slow", rounds=1000, budget=0.1)
-    assert 3 <= len(calls) < 50
+
+    def slow():
+        calls.append(0)
+        clock.sleep(1.0)
+
+    _timer.race({"slow": slow}, "slow", rounds=1000, budget=5.0, gap=0.0)
+    assert 5 <= len(calls) <= 8
 
 
 def test_quick_is_a_part_of_the_whole():

@@ -17,8 +17,9 @@ METHODS = ["__call__", "grad", "value_and_grad", "hvp", "hessian_diag"]
 
 
 def says(*words):
-    """A pattern that holds when each word is in the message, in any order."""
-    return "(?s)" + "".join(f"(?=.*{re.escape(word)})" for word in words)
+    """A pattern that holds when each word is in the message, in any order; a single letter stands alone."""
+    patterns = (rf"\b{word}\b" if len(word) == 1 and word.isalpha() else re.escape(word) for word in words)
+    return "(?s)" + "".join(f"(?=.*{pattern})" for pattern in patterns)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._axes import merge, split
+from ._labels import same_shape
 from ._namespace import finish, floating, library, many_axes, mask, same_place
 from ._precision import resolve_precision
 from ._typing import ArrayT, Axis, DType, Precision
@@ -152,7 +153,7 @@ def _derivative(function: str, first: Any, name: str, second: Any, other: str, a
     first = floating(lib, first, name)
     same_place(lib, first, second, other, name)
     second = floating(lib, second, other)
-    if tuple(second.shape) != tuple(first.shape):
+    if not same_shape(tuple(second.shape), tuple(first.shape)):
         raise ValueError(f"{other} has shape {tuple(second.shape)}, {name} has {tuple(first.shape)}")
     xp = lib.xp
     axes = many_axes(axis, first.ndim)

@@ -1,0 +1,26 @@
+"""Formulas as MathML, written into the page when it is built: no script, no font and no network to read them."""
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.math import get_node_equation_number
+
+
+def inline(translator, node):
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def block(translator, node):
+    translator.body.append(translator.starttag(node, "div", CLASS="math-block"))
+    translator.body.append(tex2mathml(node.astext(), as_block=True))
+    if node["number"]:
+        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append("</div>")
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,51 @@
+"""Every example of the pages is run: ``python`` blocks, and ``console`` blocks from their ``$`` lines on."""
+
+import doctest
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+from sybil import Sybil
+from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+HOME = Path.cwd()
+
+
+def run_console(example):
+    """Run the commands of a block, each followed by what it prints."""
+    for part in textwrap.dedent(str(example.parsed)).split("$ ")[1:]:
+        command, _, expected = part.partition("\n")
+        words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+        printed = done.stdout + done.stderr
+        if not doctest.OutputChecker().check_output(expected.rstrip() + "\n", printed.rstrip() + "\n", FLAGS):
+            raise AssertionError(f"{command}\nexpected:\n{expected}\nprinted:\n{printed}")
+
+
+def move_to_a_folder_of_its_own(namespace):
+    namespace["_folder"] = tempfile.TemporaryDirectory()
+    os.chdir(namespace["_folder"].name)
+
+
+def move_back(namespace):
+    os.chdir(HOME)
+    namespace["_folder"].cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[
+        PythonCodeBlockParser(doctest_optionflags=FLAGS),
+        CodeBlockParser(language="console", evaluator=run_console),
+        SkipParser(),
+    ],
+    patterns=["*.md"],
+    # its examples are about the test suite, and run there
+    excludes=["cupy_on_cpu.md", "_generated/*"],
+    setup=move_to_a_folder_of_its_own,
+    teardown=move_back,
+).pytest()

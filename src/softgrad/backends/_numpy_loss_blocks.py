@@ -89,7 +89,7 @@ class Loss:
                     and (not self.want_grad or low >= 1.0 or x.min() >= -limits.x)
                 )
             if in_range:
-                losses, factor, at_label = self._finish(target, rest, own, s, None, None, lean)
+                losses, factor, at_label = self.finish(target, rest, own, s, None, None, lean)
                 return self._write_rows(losses, factor, at_label, e, at, target)
             memory.free = False
         m, _ = shifted_rows(x, e, memory)
@@ -104,7 +104,7 @@ class Loss:
         own = flat.take(at)
         flat[at] = 0.0
         s = memory.row_sums(e, rest) + own
-        losses, factor, at_label = self._finish(target, rest, own, s, apart, m, lean)
+        losses, factor, at_label = self.finish(target, rest, own, s, apart, m, lean)
         return self._write_rows(losses, factor, at_label, e, at, target)
 
     def _write_rows(
@@ -125,7 +125,7 @@ class Loss:
         """Losses of the rows of ``x`` whose labels ``q`` are weights of the classes; else as ``rows``."""
         job, memory = self.job, self.memory
         n, k = x.shape
-        v, T, w = self._targets(q)
+        v, T, w = self.targets(q)
         m, top = shifted_rows(x, e, memory)
         if not np.isfinite(m).all():
             return None
@@ -158,7 +158,7 @@ class Loss:
             flat[top] = ((slope - own) - own * rest) * inverse
         return losses
 
-    def _targets(self, q: Floats) -> tuple[Floats, Floats, Floats]:
+    def targets(self, q: Floats) -> tuple[Floats, Floats, Floats]:
         """(weight of each class, their sum, the sum without smoothing) of labels that are weights."""
         eps, memory = self.job.label_smoothing, self.memory
         n, k = q.shape
@@ -196,7 +196,7 @@ class Loss:
                 and s.max() <= limits.most
                 and (not self.want_grad or s.min() >= 1.0 or x.min() >= -limits.x)
             ):
-                losses, factor, at_label = self._finish(target, rest, own, s, None, None, None)
+                losses, factor, at_label = self.finish(target, rest, own, s, None, None, None)
                 return self._write_columns(losses, factor, at_label, z, dst, at, target)
             memory.free = False
         m, z = shifted_columns(src, memory)
@@ -218,7 +218,7 @@ class Loss:
         own = flat.take(at)
         flat[at] = 0.0
         rest = column_sums(z, memory(2, m.shape))
-        losses, factor, at_label = self._finish(target, rest, own, rest + own, apart, m, lean)
+        losses, factor, at_label = self.finish(target, rest, own, rest + own, apart, m, lean)
         return self._write_columns(losses, factor, at_label, z, dst, at, target)
 
     def _write_columns(
@@ -241,7 +241,7 @@ class Loss:
             np.copyto(dst.transpose(1, 0, 2), z.reshape(z.shape[0], dst.shape[0], dst.shape[2]))
         return losses
 
-    def _finish(
+    def finish(
         self, t: Target, rest: Floats, own: Floats, s: Floats, apart: Floats | None, m: Floats | None, lean: Any
     ) -> tuple[Floats, Floats, Floats]:
         """(losses, what multiplies the exponentials, the gradient at the label) of a block.

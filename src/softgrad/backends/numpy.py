@@ -9,6 +9,11 @@ from ._declaration import Backend
 _MODULES = {
     "_numpy_dense": ("softmax", "log_softmax", "logsumexp"),
     "_numpy_loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
+    "_numpy_linear": (
+        "linear_cross_entropy",
+        "linear_cross_entropy_value_and_grad",
+        "linear_cross_entropy_hvp",
+    ),
 }
 
 

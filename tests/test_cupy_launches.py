@@ -127,6 +127,68 @@ def test_number_of_kernels_of_the_generic_code(name, on_device):
     assert len(record.launches) == expected, f"{record.launches}: lower the number if it fell, defend it if it rose"
 
 
+REPLACED = {
+    "softmax": (1, lambda d: sg.softmax(d["x"])),
+    "log_softmax": (1, lambda d: sg.log_softmax(d["x"], axis=0)),
+    "logsumexp": (1, lambda d: sg.logsumexp(d["x"], axis=-1)),
+    "cross_entropy": (2, lambda d: sg.cross_entropy(d["x"], d["labels"])),
+    "cross_entropy_grad": (1, lambda d: sg.cross_entropy_grad(d["x"], d["labels"])),
+    "cross_entropy_value_and_grad": (2, lambda d: sg.cross_entropy_value_and_grad(d["x"], d["labels"])),
+    "weighted": (
+        4,
+        lambda d: sg.cross_entropy_value_and_grad(
+            d["x"], d["labels"], sample_weight=d["sample_weight"], class_weight=d["class_weight"]
+        ),
+    ),
+    "cupyx softmax, for comparison": (5, lambda d: _cupyx().softmax(d["x"], axis=-1)),
+}
+
+
+def _cupyx():
+    return pytest.importorskip("cupyx.scipy.special")
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_number_of_kernels(name, on_device):
+    expected, call = REPLACED[name]
+    call(on_device)
+    with cupy_on_cpu.count() as record:
+        call(on_device)
+    assert len(record.launches) == expected, record.launches
+
+
+def row_calls(x, labels, weight, axis):
+    """Calls of all kernels that take whole rows."""
+    options = {"axis": axis, "ignore_index": -1, "sample_weight": weight}
+    yield lambda: sg.softmax(x, axis=axis)
+    yield lambda: sg.log_softmax(x, axis=axis)
+    yield lambda: sg.logsumexp(x, axis=axis)
+    for function in (sg.cross_entropy, sg.cross_entropy_grad):
+        for reduction in ("none", "mean", "sum"):
+            yield lambda f=function, r=reduction: f(x, labels, reduction=r, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(7, 3), (5, 64), (3, 65), (2, 700), (1, 1), (4, 6, 5), (2, 300, 3)])
+def test_kernels_of_whole_rows_agree_with_the_generic_code(shape, dtype):
+    cupy = cupy_on_cpu.install()
+    rng = np.random.default_rng(7)
+    tolerance = {"float16": 2e-3, "float32": 3e-6, "float64": 1e-14}[dtype]
+    for axis in range(len(shape)):
+        x = cupy.asarray((3 * rng.standard_normal(shape)).astype(dtype))
+        samples = shape[:axis] + shape[axis + 1 :]
+        labels = cupy.asarray(rng.integers(-1, shape[axis] + 1, samples))
+        weight = cupy.asarray(rng.uniform(0, 2, samples).astype(dtype))
+        for call in row_calls(x, labels, weight, axis):
+            with sg.backends.use("generic"):
+                expected = cupy.asnumpy(call()).astype("float64")
+            got = call()
+            assert got.dtype == dtype
+            np.testing.assert_allclose(
+                cupy.asnumpy(got).astype("float64"), expected, rtol=tolerance, atol=tolerance, equal_nan=True
+            )
+
+
 def test_blocks_bound_the_memory_of_the_linear_model(on_device):
     cupy = cupy_on_cpu.install()
     n, k = 1024, 64

@@ -27,6 +27,7 @@ class Shifted(NamedTuple):
     top: Array
     #: sum(e) - 1, without the cancellation.
     rest: Array
+    x: Array
 
 
 def has_float64(xp: Namespace, x: Array) -> bool:
@@ -119,7 +120,7 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     zero = xp.zeros_like(m)
     others = total(xp, xp.where(top, zero, e), axis, carry)
     ties = total(xp, xp.where(top, e, zero), axis)
-    return Shifted(m, d, lo, e, top, others + (ties - 1))
+    return Shifted(m, d, lo, e, top, others + (ties - 1), x)
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
@@ -156,15 +157,17 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
     if where is not None:
         y, _, rows = hide(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
-    r = log_normalizer(xp, row)
+    r = log_normalizer(xp, row, axis)
     if rows is not None:
         r = xp.where(rows, r, xp.zeros_like(r) - math.inf)
     return narrow(xp, xp.squeeze(r, axis=axis), x.dtype)
 
 
-def log_normalizer(xp: Namespace, row: Shifted) -> Array:
+def log_normalizer(xp: Namespace, row: Shifted, axis: int) -> Array:
     """log(sum(exp(x))) of shifted rows, the axis kept."""
-    return xp.where(xp.isinf(row.m), row.m, row.m + xp.log1p(row.rest))
+    # a maximum may pass over a NaN (XLA's does on a CPU), which an infinite one would then hide
+    nans = xp.sum(xp.where(xp.isnan(row.x), row.x, xp.zeros_like(row.m)), axis=axis, keepdims=True, dtype=row.x.dtype)
+    return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.rest))
 
 
 def _sign(xp: Namespace, x: Array) -> Array:

@@ -45,16 +45,24 @@ def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
     return narrow(xp, labels, default)
 
 
-def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) -> Array:
-    """Where ``labels`` (``index`` as ``index_labels`` gives them) are ``ignore_index``, itself of any size."""
+def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int | None) -> int | None:
+    """``ignore_index``, itself of any size, as it stands in ``index`` (``labels`` cast); None where it cannot."""
+    if ignore_index is None:
+        return None
     unsigned = xp.isdtype(labels.dtype, "unsigned integer")
     limits = xp.iinfo(index.dtype)
     if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
         # the cast wrapped the label, and wraps this one alike
-        ignore_index -= 1 << limits.bits
-    elif (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
-        return xp.zeros_like(index, dtype=xp.bool)
-    return index == ignore_index
+        return ignore_index - (1 << limits.bits)
+    if (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
+        return None
+    return ignore_index
+
+
+def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) -> Array:
+    """Where ``labels`` (``index`` as ``index_labels`` gives them) are ``ignore_index``."""
+    known = ignored_index(xp, labels, index, ignore_index)
+    return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
 
 
 def _class_vector(xp: Namespace, weight: Array, x: Array, axis: int) -> Array:
@@ -126,7 +134,7 @@ def losses(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
         loss = total(xp, r.v * cost, axis, carry)
     if job.z_loss:
-        loss = loss + _weighted(job.z_loss * log_normalizer(xp, row) ** 2, r)
+        loss = loss + _weighted(job.z_loss * log_normalizer(xp, row, axis) ** 2, r)
     return settle(xp, r, loss)
 
 
@@ -159,7 +167,7 @@ def gradient(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
     else:
         g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
     if job.z_loss:
-        g = g + _weighted(2 * job.z_loss * log_normalizer(xp, row), r) * (row.e / r.s)
+        g = g + _weighted(2 * job.z_loss * log_normalizer(xp, row, axis), r) * (row.e / r.s)
     return visible(xp, r, settle(xp, r, g))
 
 
@@ -184,7 +192,7 @@ def curvature(xp: Namespace, r: Rows, job: Job, u: Array) -> Array:
     spread = p * (apart - mean)
     h = spread if r.T is None else spread * r.T
     if job.z_loss:
-        lse = log_normalizer(xp, row)
+        lse = log_normalizer(xp, row, axis)
         h = h + _weighted(2 * job.z_loss * (lse * spread + p * (mean + centre)), r)
     return settle(xp, r, h)
 
@@ -195,7 +203,7 @@ def diagonal(xp: Namespace, r: Rows, job: Job) -> Array:
     spread = p * visible(xp, r, others(xp, r) / r.s)
     h = spread if r.T is None else spread * r.T
     if job.z_loss:
-        h = h + _weighted(2 * job.z_loss * (log_normalizer(xp, r.row) * spread + p * p), r)
+        h = h + _weighted(2 * job.z_loss * (log_normalizer(xp, r.row, job.axis) * spread + p * p), r)
     return settle(xp, r, h)
 
 

@@ -89,7 +89,9 @@ def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | 
     if flat.shape[0] == 0 or not bool(xp.any(flat)):
         return
     index = int(xp.argmax(xp.astype(flat, xp.int32)))
-    label = int(xp.reshape(labels, (-1,))[index])
+    label = int(xp.reshape(index_of, (-1,))[index])
+    if label < 0 and xp.isdtype(labels.dtype, "unsigned integer"):
+        label += 1 << xp.iinfo(index_of.dtype).bits
     place = []
     for size in reversed(labels.shape):
         index, remainder = divmod(index, size)

@@ -108,6 +108,8 @@ class LinearCrossEntropy:
             reduction=reduction,
             precision=precision,
         )
+        if self.l2 and reduction == "none":
+            raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
         self._lib = library(X, "X")
         if X.ndim != 2:
             raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")

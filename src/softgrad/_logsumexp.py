@@ -93,16 +93,17 @@ def logsumexp(
         where = None if where is None else xp.reshape(where, (1,))
         b = None if b is None else xp.reshape(b, (1,))
     kept = tuple(n for i, n in enumerate(shape) if i not in axes)
-    if len(axes) > 1:
+    empty = any(x.shape[i] == 0 for i in axes)
+    if len(axes) > 1 and not empty:
         b, where = (None if a is None else merge(lib, xp.broadcast_to(a, shape), axes)[0] for a in (b, where))
         x, along, _ = merge(lib, x, axes)
     else:
         along = axes[0]
     real = kind(xp, x.dtype) == "real"
     sign: Any = None
-    if x.shape[along] == 0:
+    if empty:
         # the sum of nothing takes the shape of the rows, which may be unknown to a lazy library
-        nothing = xp.sum(x, axis=along, dtype=x.dtype)
+        nothing = xp.sum(x, axis=axes, dtype=x.dtype)
         value, sign = nothing - math.inf, nothing
     elif not real:
         value, sign = run("complex_logsumexp", lib, xp, x, b, along, where)

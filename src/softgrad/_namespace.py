@@ -142,6 +142,8 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
 def one_axis(axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
     try:
+        if isinstance(axis, bool):
+            raise TypeError
         number = operator.index(axis)
     except TypeError:
         raise TypeError(f"axis must be an int, got {axis!r}") from None

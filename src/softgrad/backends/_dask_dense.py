@@ -31,6 +31,29 @@ log_softmax = partial(_dense, "log_softmax")
 logsumexp = partial(_dense, "logsumexp")
 
 
+def _signed_part(x: Array, b: Array, where: Array, *, axis: int, precision: str | None, part: int) -> Any:
+    return on_chunk("signed_logsumexp", x, b, axis, where, precision)[part]
+
+
+def signed_logsumexp(
+    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
+) -> tuple[Array, Array]:
+    """log|sum(b exp(x))| and the sum's sign; whoever wants one alone computes no other."""
+    arrays = [(x, True), (b, True), (where, True)]
+    value, sign = (
+        rowwise(
+            _signed_part,
+            axis,
+            arrays,
+            x.dtype,
+            keeps_axis=False,
+            options={"axis": axis, "precision": precision, "part": part},
+        )
+        for part in (0, 1)
+    )
+    return value, sign
+
+
 def _pair(first: Array, second: Array, *, function: str, axis: int) -> Any:
     return on_chunk(function, first, second, axis)
 

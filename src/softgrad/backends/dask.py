@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ._declaration import Backend
 
-_DENSE = "softmax log_softmax logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp"
+_DENSE = "softmax log_softmax logsumexp signed_logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp"
 _LOSS = (
     "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp cross_entropy_hessian_diag "
     "total_weight"

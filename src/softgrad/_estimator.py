@@ -85,7 +85,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Zeros without an intercept.
     n_iter_ : int
         Steps of the solver.
-    loss_curve_ : list of float, of length n_iter_ + 1
+    loss_curve_ : list of float, one more than there were steps
         The mean objective before the first step and after each.
     n_features_in_ : int
         Number of features.

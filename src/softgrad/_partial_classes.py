@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ._kernels import hide, narrow, shift, widen
+from ._kernels import narrow, total, widen
 from ._kernels_loss import index_labels, iota
 from ._labels import same_shape
 from ._namespace import Library, floating, kind, library, mask, one_axis, same_place
@@ -52,6 +52,8 @@ class CrossEntropyPartial(NamedTuple):
         The logit at the label, -inf where it is in another share.
     found : array of bool
         Whether the label is in this share.
+    shown : array of bool
+        Whether ``where`` keeps any class of the sample in this share.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class CrossEntropyPartial(NamedTuple):
     rest: Array
     label_logit: Array
     found: Array
+    shown: Array
 
 
 def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSumExpPartial:
@@ -117,13 +120,25 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
         shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
         none = xp.zeros(shape, dtype=x.dtype, device=getattr(x, "device", None))
         return none - math.inf, none - 1
-    # a row without a finite or infinite term has no maximum to shift by
-    some = x != -math.inf
-    x, _, rows = hide(xp, x, axis, some if where is None else xp.logical_and(some, where))
-    row = shift(xp, x, axis, False)
-    none = xp.zeros_like(row.m)
-    largest, rest = xp.where(rows, row.m, none - math.inf), xp.where(rows, row.rest, none - 1)
-    return xp.squeeze(largest, axis=axis), xp.squeeze(rest, axis=axis)
+    zero = xp.zeros_like(x)
+    if where is not None:
+        x = xp.where(where, x, zero - math.inf)
+    m = xp.max(x, axis=axis, keepdims=True)
+    endless = xp.isinf(m)
+    d = xp.where(endless, xp.where(x == m, zero, zero - math.inf), x - xp.where(endless, xp.zeros_like(m), m))
+    top = d == 0
+    ties = total(xp, xp.astype(top, x.dtype), axis)
+    rest = total(xp, xp.where(top, zero, xp.exp(d)), axis) + (ties - 1)
+    rest = xp.where(m == -math.inf, xp.zeros_like(rest) - 1, rest)
+    return xp.squeeze(m, axis=axis), xp.squeeze(rest, axis=axis)
+
+
+def gap(xp: Any, low: Array, high: Array) -> Array:
+    """``low - high`` for ``low <= high``, where two infinities are level and one is infinitely far."""
+    zero = xp.zeros_like(high)
+    near = xp.where(xp.isinf(low), zero, low) - xp.where(xp.isinf(high), zero, high)
+    far = xp.logical_or(low == -math.inf, high == math.inf)
+    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), near)
 
 
 def cross_entropy_partial(
@@ -171,16 +186,17 @@ def cross_entropy_partial(
     shown = None if where is None else mask(lib, x, where)
     with silence(lib):
         wide, _ = widen(xp, x, None)
-        apart = xp.logical_not(hot)
-        largest, rest = _pair(lib, wide, axis, apart if shown is None else xp.logical_and(apart, shown))
-        at_label = hot if shown is None else xp.logical_and(hot, shown)
-        low = xp.zeros_like(wide) - math.inf
+        apart, at_label = xp.logical_not(hot), hot
+        if shown is not None:
+            apart, at_label = xp.logical_and(apart, shown), xp.logical_and(hot, shown)
+        largest, rest = _pair(lib, wide, axis, apart)
         found = xp.any(hot, axis=axis)
+        seen = xp.any(xp.logical_or(apart, at_label), axis=axis)
         if x.shape[axis] == 0:
             logit = xp.zeros_like(largest) - math.inf
         else:
-            logit = xp.max(xp.where(at_label, wide, low), axis=axis)
-    return CrossEntropyPartial(*(as_scalar(lib, a) for a in (largest, rest, logit, found)))
+            logit = xp.max(xp.where(at_label, wide, xp.zeros_like(wide) - math.inf), axis=axis)
+    return CrossEntropyPartial(*(as_scalar(lib, a) for a in (largest, rest, logit, found, seen)))
 
 
 def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, Array, Array, int]:
@@ -242,19 +258,22 @@ def cross_entropy_shard_grad(
     xp = lib.xp
     if not isinstance(merged, CrossEntropyPartial):
         raise TypeError(f"merged must be a CrossEntropyPartial, got {type(merged).__name__}")
-    largest, rest, logit, found = (xp.expand_dims(xp.asarray(a), axis=axis) for a in merged)
+    largest, rest, logit, found, seen = (xp.expand_dims(xp.asarray(a), axis=axis) for a in merged)
     shown = None if where is None else mask(lib, x, where)
     with silence(lib):
         wide, _ = widen(xp, x, None)
-        top = xp.maximum(largest, logit)
-        top = xp.where(xp.isinf(top), xp.zeros_like(top), top)
-        others = (1 + rest) * xp.exp(largest - top)
-        total = others + xp.exp(logit - top)
-        grad = xp.where(hot, -others / total, xp.exp(wide - top) / total)
+        top, low = xp.maximum(largest, logit), xp.minimum(largest, logit)
+        step = xp.exp(gap(xp, low, top))
+        first = logit >= largest
+        others = (1 + rest) * xp.where(first, step, xp.ones_like(step))
+        whole = others + xp.where(first, xp.ones_like(step), step)
+        # a logit above all merged ones belongs to another problem: its probability would be nonsense anyway
+        grad = xp.where(hot, -others / whole, xp.exp(gap(xp, xp.minimum(wide, top), top)) / whole)
+        nothing = xp.zeros_like(grad)
         if shown is not None:
-            grad = xp.where(shown, grad, xp.zeros_like(grad))
-        grad = xp.where(found, grad, xp.zeros_like(grad) + math.nan)
-        return narrow(xp, grad, x.dtype)
+            grad = xp.where(shown, grad, nothing)
+        grad = xp.where(xp.logical_and(found, xp.isfinite(top)), grad, nothing + math.nan)
+        return narrow(xp, xp.where(seen, grad, nothing), x.dtype)
 
 
 def merge_classes(lib: Library, a: Any, b: Any) -> Any:
@@ -263,28 +282,32 @@ def merge_classes(lib: Library, a: Any, b: Any) -> Any:
     a_max, b_max = xp.asarray(a.max), xp.asarray(b.max)
     first = a_max >= b_max
     high, low = xp.maximum(a_max, b_max), xp.minimum(a_max, b_max)
-    step = xp.where(low == -math.inf, low, low - high)
-    rest = xp.where(first, a.rest, b.rest) + (1 + xp.where(first, b.rest, a.rest)) * xp.exp(step)
+    rest = xp.where(first, a.rest, b.rest) + (1 + xp.where(first, b.rest, a.rest)) * xp.exp(gap(xp, low, high))
     if isinstance(a, LogSumExpPartial):
         return LogSumExpPartial(as_scalar(lib, high), as_scalar(lib, rest))
     logit = xp.maximum(xp.asarray(a.label_logit), xp.asarray(b.label_logit))
-    found = xp.logical_or(xp.asarray(a.found), xp.asarray(b.found))
-    return CrossEntropyPartial(*(as_scalar(lib, c) for c in (high, rest, logit, found)))
+    found, shown = (xp.logical_or(xp.asarray(c), xp.asarray(d)) for c, d in ((a.found, b.found), (a.shown, b.shown)))
+    return CrossEntropyPartial(*(as_scalar(lib, c) for c in (high, rest, logit, found, shown)))
 
 
 def log_of(lib: Library, largest: Array, rest: Array) -> Array:
     """The log-sum-exp of a pair."""
     xp = lib.xp
-    return xp.where(xp.isinf(largest), largest, largest + xp.log1p(rest))
+    endless = xp.isinf(largest)
+    return xp.where(endless, largest, largest + xp.log1p(xp.where(endless, xp.zeros_like(rest), rest)))
 
 
 def loss_of(lib: Library, part: CrossEntropyPartial) -> Array:
     """log(1 + sum of exp(x_j - x_label)): from the label's side where it is the largest, else from the maximum's."""
     xp = lib.xp
     largest, logit = xp.asarray(part.max), xp.asarray(part.label_logit)
-    above = logit >= largest
-    step = xp.where(xp.isinf(largest), largest, largest - logit)
-    at_label = xp.log1p((1 + part.rest) * xp.exp(step))
-    elsewhere = (largest - logit) + xp.log1p(part.rest + xp.exp(logit - largest))
-    loss = xp.where(above, at_label, elsewhere)
-    return xp.where(part.found, loss, xp.zeros_like(loss) + math.nan)
+    high = xp.maximum(largest, logit)
+    above = gap(xp, xp.minimum(largest, logit), high)
+    step = xp.exp(above)
+    first = logit >= largest
+    at_label = xp.log1p((1 + part.rest) * xp.where(first, step, xp.ones_like(step)))
+    elsewhere = xp.log1p(xp.where(first, xp.zeros_like(step), part.rest + step)) - above
+    loss = xp.where(first, at_label, elsewhere)
+    nothing = xp.zeros_like(loss)
+    loss = xp.where(xp.logical_and(part.found, xp.logical_not(xp.isinf(high))), loss, nothing + math.nan)
+    return xp.where(part.shown, loss, nothing)

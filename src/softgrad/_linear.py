@@ -7,12 +7,11 @@ from typing import Any
 
 from ._cross_entropy import CrossEntropy
 from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
+from ._linear_arguments import columns_of, names_of
 from ._namespace import Library, adopt, finish, floating, library, mask, same_place
 from ._precision import resolve_precision
 from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
 from .backends._registry import run
-
-NAMES = ("W", "bias", "X")
 
 
 def _transposed(lib: Library, a: Array, axis: int) -> Array:
@@ -193,21 +192,6 @@ class LinearCrossEntropy:
             where = xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
         return _transposed(self._lib, where, self.sample_axis)
 
-    def _names(self, wrt: Wrt, bias: Any, allowed: tuple[str, ...] = NAMES) -> tuple[tuple[str, ...], bool]:
-        """(names, whether the answer is a single array)."""
-        if wrt is None:
-            return ("W",) if bias is None else ("W", "bias"), bias is None
-        single = isinstance(wrt, str)
-        names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
-        for name in names:
-            if name not in allowed:
-                raise ValueError(f"wrt must name some of {allowed}, got {name!r}")
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"wrt must name each of its parameters once, got {wrt!r}")
-        if "bias" in names and bias is None:
-            raise ValueError("wrt names the bias, but bias is None")
-        return names, single
-
     def _reducible(self) -> None:
         if self.loss.reduction == "none":
             raise ValueError("reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'")
@@ -272,10 +256,10 @@ class LinearCrossEntropy:
             shape (``classes`` alone along the axis of the classes).
         """
         self._reducible()
-        names, single = self._names(wrt, bias)
+        names, single = names_of(wrt, bias)
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
-        columns = self._columns(classes, weights.shape[0])
+        columns = columns_of(classes, weights.shape[0])
         value, grads = run(
             "linear_cross_entropy_value_and_grad",
             lib,
@@ -293,20 +277,6 @@ class LinearCrossEntropy:
             grads = tuple(g + self.l2 * pull if name == "W" else g for name, g in zip(names, grads, strict=True))
         grads = tuple(self._out(name, g) for name, g in zip(names, grads, strict=True))
         return finish(lib, self._penalised(value, weights)), grads[0] if single else grads
-
-    def _columns(self, classes: Any, count: int) -> tuple[int, ...] | None:
-        if classes is None:
-            return None
-        columns = []
-        for i in classes:
-            if isinstance(i, bool) or not hasattr(i, "__index__"):
-                raise TypeError(f"classes must be ints, got {i!r}")
-            if not -count <= i < count:
-                raise IndexError(f"classes names {i!r}: there are {count} classes")
-            columns.append(int(i) % count)
-        if not columns:
-            raise ValueError("classes must name at least one class")
-        return tuple(columns)
 
     def hvp(self, W: ArrayT, vector: Any, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
         """The second derivative times a vector.
@@ -328,7 +298,7 @@ class LinearCrossEntropy:
             As ``vector``.
         """
         self._reducible()
-        names, single = self._names(wrt, bias)
+        names, single = names_of(wrt, bias)
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         given = (vector,) if single else vector
@@ -379,7 +349,7 @@ class LinearCrossEntropy:
             ``jax.hessian`` gives it.
         """
         self._reducible()
-        names, single = self._names(wrt, bias, ("W", "bias"))
+        names, single = names_of(wrt, bias, ("W", "bias"))
         weights, intercept, job = self._parameters(W, bias)
         lib, xp = self._lib, self._lib.xp
         k, m = weights.shape

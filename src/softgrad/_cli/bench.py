@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from .._version import __version__
+from ..testing.bench import _report
 from ._errors import UsageError
 
 GROUPS = ("dense", "tiny", "linear")
-_VERSIONS = ("numpy", "scipy", "torch", "jax", "scikit-learn", "optax", "cupy-cuda12x", "numba")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "SOFTGRAD_WORKERS")
 
 
@@ -38,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="default: float32")
     parser.add_argument("--threads", action="append", type=int, metavar="N", help="default: all cores")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller shapes")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute or more of compiling")
+    parser.add_argument("--compile", action="store_true", help="peers through their compilers too: minutes")
     parser.add_argument("--memory", action="store_true", help="peak memory of the linear model too")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds a case at most (default: 9)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
@@ -64,19 +58,19 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--threads must be at least 1, got {threads}")
         for dtype in args.dtype or ["float32"]:
             rows += _measure(args, groups, dtype, threads, console)
-    result: dict[str, Any] = {"machine": _machine(), "cases": rows}
+    result: dict[str, Any] = {"machine": _report.machine(), "cases": rows}
     if args.memory:
         result["memory"] = _memory(console)
     # cut to a pipe's 80 columns the table would lose its numbers
     out = Console(width=None if sys.stdout.isatty() else 150)
-    for table in _tables(rows):
+    for table in _report.tables(rows):
         out.print(table)
     if args.memory:
-        out.print(_memory_table(result["memory"]))
+        out.print(_report.memory_table(result["memory"]))
     if args.json is not None:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     if args.plot is not None:
-        from ._bench_plot import draw
+        from ..testing.bench._plot import draw
 
         draw(result, args.plot)
     return 0
@@ -117,8 +111,7 @@ def _child(args: argparse.Namespace) -> int:
     from ..testing.bench import _cases, _contenders, _timer
 
     asked = args.child
-    if _contenders.installed("torch"):
-        _contenders.set_torch_threads(asked["threads"])
+    _contenders.hold_threads(asked["threads"])
     todo = _cases.cases(tuple(asked["groups"]), quick=args.quick)
     print(json.dumps({"total": len(todo)}), flush=True)
     for case in todo:
@@ -148,83 +141,3 @@ def _memory(console: Console) -> dict[str, Any]:
     case = _cases.Case("linear", (2048, 768, 32_000))
     with console.status("peak memory, each contender in a process of its own"):
         return {"case": str(case), "dtype": "float32", **_memory.table(case, "float32")}
-
-
-def _machine() -> dict[str, Any]:
-    versions = {"softgrad": __version__}
-    for name in _VERSIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-#: Heads of the columns, and whose time softgrad's is divided by.
-_COLUMNS = {
-    "scipy": "scipy",
-    "torch": "torch",
-    "torch.\ncompile": "torch.compile",
-    "jax\njit": "jax.jit",
-    "optax": "optax",
-    "scikit-\nlearn": "scikit-learn",
-    "cupyx": "cupyx",
-    "own\ngeneric": "softgrad generic",
-    "own\nhigh": "softgrad high",
-    "exp\nalone": "floor: exp",
-    "two\nproducts": "floor: two products",
-}
-
-
-def _tables(rows: list[dict[str, Any]]) -> list[Table]:
-    """One table a dtype and number of threads: softgrad's time, and its ratio to everyone else's."""
-    out = []
-    for dtype, threads in dict.fromkeys((row["dtype"], row["threads"]) for row in rows):
-        some = [row for row in rows if (row["dtype"], row["threads"]) == (dtype, threads)]
-        heads = {head: name for head, name in _COLUMNS.items() if any(name in row["ratio"] for row in some)}
-        table = Table(
-            title=f"{dtype}, {threads} threads: time of softgrad over theirs (below 1: softgrad is faster)",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        table.add_column("case", no_wrap=True)
-        table.add_column("ms", justify="right", no_wrap=True)
-        for head in heads:
-            table.add_column(head, justify="right", no_wrap=True)
-        on_torch = any("softgrad on torch" in row["ratio"] for row in some)
-        if on_torch:
-            table.add_column("torch arrays:\nours/torch", justify="right", no_wrap=True)
-        for row in some:
-            ratio = row["ratio"]
-            shape = "x".join(map(str, row["shape"])) + (" axis 0" if row["axis"] == 0 else "")
-            cells = [f"{ratio[name]:.2f}" if name in ratio else "" for name in heads.values()]
-            if on_torch:
-                cells.append(f"{ratio['torch'] / ratio['softgrad on torch']:.2f}" if "torch" in ratio else "")
-            table.add_row(f"{row['operation']} {shape}", f"{row['seconds']['softgrad'] * 1e3:.3g}", *cells)
-        out.append(table)
-    return out
-
-
-def _memory_table(memory: dict[str, Any]) -> Table:
-    table = Table(title=f"MiB added by {memory['case']} (the gradient itself takes {memory['gradient']:.0f})")
-    table.add_column("")
-    table.add_column("MiB", justify="right")
-    for name, value in memory["peaks"].items():
-        table.add_row(name, "-" if value is None else f"{value:.0f}")
-    return table

@@ -29,11 +29,12 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def set_torch_threads(count: int) -> None:
-    """Hold PyTorch to ``count`` threads."""
-    import torch
+def hold_threads(count: int) -> None:
+    """Hold PyTorch, where it is installed, to ``count`` threads; the others follow the environment."""
+    if installed("torch"):
+        import torch
 
-    torch.set_num_threads(count)
+        torch.set_num_threads(count)
 
 
 def _softgrad(case: Case, x: Any, labels: Any, W: Any) -> Call:

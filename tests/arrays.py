@@ -143,6 +143,28 @@ def load_dask() -> Library:
     )
 
 
+def load_ndonnx() -> Library:
+    import ndonnx
+
+    return Library(
+        ndonnx,
+        f"ndonnx {ndonnx.__version__}, with values",
+        lambda host, dtype: ndonnx.asarray(np.array(host, dtype=dtype)),
+        lambda array: array.unwrap_numpy(),
+    )
+
+
+def load_sparse() -> Library:
+    import sparse
+
+    return Library(
+        sparse,
+        f"sparse {sparse.__version__}",
+        lambda host, dtype: sparse.COO.from_numpy(np.array(host, dtype=dtype)),
+        lambda array: array.todense(),
+    )
+
+
 def _namespace(array: Any) -> Any:
     return array_api_compat.array_namespace(array)
 
@@ -154,4 +176,6 @@ LOADERS: dict[str, Callable[[], Library]] = {
     "jax": load_jax,
     "cupy": load_cupy,
     "dask": load_dask,
+    "ndonnx": load_ndonnx,
+    "sparse": load_sparse,
 }

@@ -26,7 +26,7 @@ LAYERS = {
 }
 PUBLIC = 3
 LIBRARIES = ("array_api_strict", "cupy", "dask", "jax", "ndonnx", "torch")
-MAY_NAME_LIBRARIES = ("_namespace", "backends", "backends.*", "testing", "testing.*")
+MAY_NAME_LIBRARIES = ("_capabilities", "_namespace", "backends", "backends.*", "testing", "testing.*")
 MOST_LINES = 400
 
 

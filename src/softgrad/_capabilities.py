@@ -1,0 +1,242 @@
+"""What works on which kind of array: the one declaration that the tests hold to and the documentation shows.
+
+``python -m softgrad._capabilities`` prints it as Markdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+Status: TypeAlias = Literal["works", "lazy", "refuses", "unsupported"]
+
+
+class Capability(NamedTuple):
+    """How a call goes.
+
+    Attributes
+    ----------
+    status : {"works", "lazy", "refuses", "unsupported"}
+        ``"works"`` gives numbers at once, ``"lazy"`` gives a graph of which nothing was computed, ``"refuses"`` raises
+        a TypeError that says the reason, ``"unsupported"`` fails in the array library.
+    reason : str
+        Why it refuses, or is not supported.
+    """
+
+    status: Status
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of array.
+
+    Attributes
+    ----------
+    name : str
+        What the table calls it.
+    library : str
+        The library that the tests take it from.
+    usual : Capability
+        What holds of all that ``but`` does not name.
+    but : mapping of str to Capability
+        The exceptions, by function or option.
+    """
+
+    name: str
+    library: str
+    usual: Capability
+    but: Mapping[str, Capability] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.but) - {*FUNCTIONS, *OPTIONS})
+        if unknown:
+            raise ValueError(f"{self.name}: no function or option is called {unknown[0]!r}")
+
+    def capability(self, name: str) -> Capability:
+        """What is declared of a function or option."""
+        return self.but.get(name, self.usual)
+
+
+_DENSE = ("softmax", "log_softmax", "logsumexp")
+_DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
+_LOSS = (
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_value_and_grad",
+    "cross_entropy_hvp",
+    "CrossEntropy.hessian_diag",
+    "CrossEntropy.total_weight",
+)
+_LINEAR = (
+    "linear_cross_entropy",
+    "linear_cross_entropy_grad",
+    "linear_cross_entropy_value_and_grad",
+    "linear_cross_entropy_hvp",
+    "linear_cross_entropy_hessian",
+)
+_PARTIAL_OF_CLASSES = (
+    "partial.logsumexp_partial",
+    "partial.cross_entropy_partial",
+    "partial.cross_entropy_shard_grad",
+)
+_PARTIAL_OF_SAMPLES = ("partial.linear_partial", "partial.merge", "partial.finish")
+_IDENTITY = (
+    "identity.loss_from_probabilities",
+    "identity.loss_from_normalizer",
+    "identity.gradient_column",
+    "identity.gradient_product",
+    "identity.slipped_gradient_column",
+)
+
+#: The public functions and methods.
+FUNCTIONS = (
+    *_DENSE,
+    *_DERIVATIVES,
+    *_LOSS,
+    *_LINEAR,
+    *_PARTIAL_OF_CLASSES,
+    *_PARTIAL_OF_SAMPLES,
+    *_IDENTITY,
+)
+#: What an option, or a dtype, may change.
+OPTIONS = (
+    "softmax, several axes",
+    "softmax, where",
+    "softmax, precision high",
+    "softmax, float16",
+    "softmax, bfloat16",
+    "logsumexp, b",
+    "logsumexp, complex",
+    "cross_entropy, where",
+    "cross_entropy, weights by class",
+    "cross_entropy, class_weight a list",
+    "cross_entropy, validate",
+    "linear_cross_entropy, reduction none",
+    "linear_cross_entropy_grad, block_size",
+)
+
+_WORKS, _LAZY = Capability("works"), Capability("lazy")
+
+
+def _unsupported(reason: str, *names: str) -> dict[str, Capability]:
+    return dict.fromkeys(names, Capability("unsupported", reason))
+
+
+_NO_BFLOAT16 = _unsupported("the library has no bfloat16", "softmax, bfloat16")
+_NO_COMPLEX = _unsupported("the library has no complex numbers", "logsumexp, complex")
+_NO_SHORT_FLOATS = _unsupported("the standard has no such dtype", "softmax, float16", "softmax, bfloat16")
+_NO_VALUES = _unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate")
+_OF_INDICES = (
+    *_LOSS,
+    *_LINEAR,
+    *_PARTIAL_OF_CLASSES[1:],
+    *_PARTIAL_OF_SAMPLES,
+    *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
+)
+
+KINDS = (
+    Kind("NumPy", "numpy", _WORKS, _NO_BFLOAT16),
+    Kind("PyTorch", "torch", _WORKS),
+    Kind("PyTorch, meta device", "torch", _WORKS, _NO_VALUES),
+    Kind("CuPy", "cupy", _WORKS, _NO_BFLOAT16),
+    Kind("JAX", "jax", _WORKS),
+    Kind("JAX, in jit", "jax", _WORKS, _NO_VALUES),
+    Kind("Dask", "dask", _LAZY, {**_NO_BFLOAT16, "cross_entropy, validate": _WORKS}),
+    Kind(
+        "Dask, number of samples unknown",
+        "dask",
+        _LAZY,
+        {
+            **_NO_BFLOAT16,
+            "cross_entropy, validate": _WORKS,
+            **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
+            **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
+            **_unsupported(
+                "a share is made by sizes that have to be known", *_PARTIAL_OF_CLASSES[1:], *_PARTIAL_OF_SAMPLES
+            ),
+        },
+    ),
+    Kind("array-api-strict, 2023.12 to 2025.12", "array_api_strict", _WORKS, _NO_SHORT_FLOATS),
+    Kind(
+        "array-api-strict, 2022.12",
+        "array_api_strict",
+        _WORKS,
+        {
+            **_unsupported("class indices need the inspection functions of the standard of 2023.12", *_OF_INDICES),
+            **_NO_SHORT_FLOATS,
+        },
+    ),
+    Kind("ndonnx", "ndonnx", _WORKS, {**_NO_BFLOAT16, **_NO_COMPLEX}),
+    Kind("ndonnx, as an ONNX graph", "ndonnx", _LAZY, {**_NO_BFLOAT16, **_NO_COMPLEX, **_NO_VALUES}),
+    Kind(
+        "ndonnx, as an ONNX graph, number of samples unknown",
+        "ndonnx",
+        _LAZY,
+        {
+            **_unsupported(
+                "the samples are cut into blocks by their number",
+                *_LINEAR,
+                *_PARTIAL_OF_SAMPLES,
+                "linear_cross_entropy, reduction none",
+                "linear_cross_entropy_grad, block_size",
+            ),
+            **_unsupported(
+                "shapes not known are not broadcast together",
+                "partial.cross_entropy_shard_grad",
+                "softmax, where",
+                "cross_entropy, where",
+                "logsumexp, b",
+            ),
+            **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
+            **_NO_BFLOAT16,
+            **_NO_COMPLEX,
+            **_NO_VALUES,
+        },
+    ),
+    Kind("sparse", "sparse", Capability("refuses", "exp(0) is 1, so that nothing stays sparse")),
+)
+
+_SIGNS: Mapping[Status, str] = {"works": "yes", "lazy": "lazily", "refuses": "refused", "unsupported": "no"}
+
+
+def markdown(kinds: Iterable[Kind] = KINDS) -> str:
+    """The declaration as a Markdown table, a line for each function or option, with a note for each reason.
+
+    Parameters
+    ----------
+    kinds : iterable of Kind, optional
+        The columns; all by default.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from softgrad._capabilities import KINDS, markdown
+    >>> print(markdown(KINDS[:1]).splitlines()[2])
+    | `softmax` | yes |
+    """
+    kinds = tuple(kinds)
+    notes: list[str] = []
+
+    def cell(capability: Capability) -> str:
+        sign = _SIGNS[capability.status]
+        if not capability.reason:
+            return sign
+        if capability.reason not in notes:
+            notes.append(capability.reason)
+        return f"{sign} ({notes.index(capability.reason) + 1})"
+
+    lines = ["| | " + " | ".join(kind.name for kind in kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    for name in (*FUNCTIONS, *OPTIONS):
+        function, _, option = name.partition(", ")
+        title = f"`{function}`" + (f", {option}" if option else "")
+        lines.append(f"| {title} | " + " | ".join(cell(kind.capability(name)) for kind in kinds) + " |")
+    return "\n".join([*lines, "", *(f"{i}. {note}" for i, note in enumerate(notes, 1)), ""])
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

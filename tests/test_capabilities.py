@@ -1,0 +1,275 @@
+"""Every function on every kind of array, held to what is declared of it."""
+
+import functools
+import inspect
+
+import numpy as np
+import pytest
+
+import arrays
+import softgrad as sg
+from softgrad import _capabilities as declared
+from softgrad import backends, identity, partial
+
+LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
+MASK = np.asarray([[True, False, True], [True, True, False], [False, True, True]])
+LABELS = np.asarray([2, 0, 1])
+TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+FEATURES = np.asarray([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])
+WEIGHTS = np.asarray([[0.1, 0.2], [0.3, 0.4], [0.0, -0.5], [1.0, 1.0]])
+BIAS = np.asarray([0.0, 0.1, 0.2, 0.3])
+
+
+def linear(function, **options):
+    return lambda a: function(a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), a(BIAS, samples=False), **options)
+
+
+def directions(a):
+    return a(WEIGHTS, samples=False), a(BIAS, samples=False)
+
+
+def shares(a):
+    W, _ = directions(a)
+    return [partial.linear_partial(a(X), a(y), W) for X, y in ((FEATURES[:2], LABELS[:2]), (FEATURES[2:], LABELS[2:]))]
+
+
+def classes_in_shares(a):
+    labels = a(LABELS)
+    parts = [a(LOGITS[:, :2]), a(LOGITS[:, 2:])]
+    merged = partial.merge(*(partial.cross_entropy_partial(part, labels, offset=2 * i) for i, part in enumerate(parts)))
+    return parts[0], labels, merged
+
+
+def columns(a):
+    X, Y, W = FEATURES.T, np.eye(4)[:, LABELS], WEIGHTS.T
+    return a(X, samples=False), a(Y, samples=False), a(W, samples=False)
+
+
+#: A call of each function; its argument makes an array, ``samples`` telling whether the first axis counts the samples.
+CALLS = {
+    "softmax": lambda a: sg.softmax(a(LOGITS)),
+    "log_softmax": lambda a: sg.log_softmax(a(LOGITS)),
+    "logsumexp": lambda a: sg.logsumexp(a(LOGITS), axis=-1),
+    "softmax_vjp": lambda a: sg.softmax_vjp(a(TARGETS), a(LOGITS)),
+    "softmax_jvp": lambda a: sg.softmax_jvp(a(TARGETS), a(LOGITS)),
+    "log_softmax_vjp": lambda a: sg.log_softmax_vjp(a(LOGITS), a(TARGETS)),
+    "log_softmax_jvp": lambda a: sg.log_softmax_jvp(a(LOGITS), a(TARGETS)),
+    "cross_entropy": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS)),
+    "cross_entropy_grad": lambda a: sg.cross_entropy_grad(a(LOGITS), a(LABELS)),
+    "cross_entropy_value_and_grad": lambda a: sg.cross_entropy_value_and_grad(a(LOGITS), a(LABELS)),
+    "cross_entropy_hvp": lambda a: sg.cross_entropy_hvp(a(LOGITS), a(LABELS), a(TARGETS)),
+    "CrossEntropy.hessian_diag": lambda a: sg.CrossEntropy().hessian_diag(a(LOGITS), a(LABELS)),
+    "CrossEntropy.total_weight": lambda a: sg.CrossEntropy(class_weight=[1.0, 2.0, 3.0]).total_weight(
+        a(LOGITS), a(LABELS)
+    ),
+    "linear_cross_entropy": linear(sg.linear_cross_entropy),
+    "linear_cross_entropy_grad": linear(sg.linear_cross_entropy_grad),
+    "linear_cross_entropy_value_and_grad": linear(sg.linear_cross_entropy_value_and_grad),
+    "linear_cross_entropy_hvp": lambda a: sg.linear_cross_entropy_hvp(
+        a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), directions(a), a(BIAS, samples=False)
+    ),
+    "linear_cross_entropy_hessian": linear(sg.linear_cross_entropy_hessian),
+    "partial.logsumexp_partial": lambda a: partial.logsumexp_partial(a(LOGITS)),
+    "partial.cross_entropy_partial": lambda a: partial.cross_entropy_partial(a(LOGITS), a(LABELS)),
+    "partial.cross_entropy_shard_grad": lambda a: partial.cross_entropy_shard_grad(*classes_in_shares(a)),
+    "partial.linear_partial": linear(partial.linear_partial),
+    "partial.merge": lambda a: partial.merge(*shares(a)),
+    "partial.finish": lambda a: partial.finish(partial.merge(*shares(a)), W=directions(a)[0], l2=0.1),
+    "identity.loss_from_probabilities": lambda a: identity.loss_from_probabilities(*columns(a)),
+    "identity.loss_from_normalizer": lambda a: identity.loss_from_normalizer(*columns(a)),
+    "identity.gradient_column": lambda a: identity.gradient_column(*columns(a), 1),
+    "identity.gradient_product": lambda a: identity.gradient_product(*columns(a)),
+    "identity.slipped_gradient_column": lambda a: identity.slipped_gradient_column(*columns(a), 1),
+    "softmax, several axes": lambda a: sg.softmax(a(LOGITS), axis=(0, 1)),
+    "softmax, where": lambda a: sg.softmax(a(LOGITS), where=a(MASK)),
+    "softmax, precision high": lambda a: sg.softmax(a(LOGITS), precision="high"),
+    "softmax, float16": lambda a: sg.softmax(a(LOGITS, "float16")),
+    "softmax, bfloat16": lambda a: sg.softmax(a(LOGITS, "bfloat16")),
+    "logsumexp, b": lambda a: sg.logsumexp(a(LOGITS), axis=-1, b=a(TARGETS), return_sign=True),
+    "logsumexp, complex": lambda a: sg.logsumexp(a(LOGITS + 1j * TARGETS), axis=-1),
+    "cross_entropy, where": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), where=a(MASK)),
+    "cross_entropy, weights by class": lambda a: sg.cross_entropy(a(LOGITS), a(TARGETS)),
+    "cross_entropy, class_weight a list": lambda a: sg.cross_entropy(
+        a(LOGITS), a(LABELS), class_weight=[1.0, 2.0, 3.0], label_smoothing=0.1
+    ),
+    "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
+    "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
+    "linear_cross_entropy_grad, block_size": linear(sg.linear_cross_entropy_grad, block_size=2),
+}
+
+
+@functools.cache
+def expected(name):
+    """What the generic kernels give of NumPy arrays."""
+
+    def asarray(host, dtype=None, samples=True):
+        return np.asarray(host, "float32" if dtype == "bfloat16" else dtype)
+
+    with backends.use("generic"):
+        return [np.asarray(a) for a in flat(CALLS[name](asarray))]
+
+
+def flat(result):
+    return [a for part in result for a in flat(part)] if isinstance(result, tuple) else [result]
+
+
+# --- how each kind is run: results on the host (None: they have no values), and whether they were lazy
+
+
+def eagerly(library, call):
+    out = flat(call(lambda host, dtype=None, samples=True: library.asarray(host, dtype)))
+    return [library.to_numpy(a) for a in out], False
+
+
+def on_meta(library, call):
+    import torch
+
+    out = flat(call(lambda host, dtype=None, samples=True: library.asarray(host, dtype).to("meta")))
+    assert all(a.device == torch.device("meta") for a in out)
+    return [torch.zeros(a.shape, dtype=a.dtype) for a in out], None
+
+
+def in_jit(library, call):
+    import jax
+
+    made = []
+
+    def asarray(host, dtype=None, samples=True):
+        made.append(library.asarray(host, dtype))
+        return made[-1]
+
+    call(asarray)
+
+    def traced(*arrays):
+        left = iter(arrays)
+        return flat(call(lambda *_, **__: next(left)))
+
+    return [library.to_numpy(a) for a in jax.jit(traced)(*made)], False
+
+
+def with_dask(library, call, *, unknown=False):
+    import dask
+    import dask.array as da
+
+    computed = []
+
+    def schedule(graph, keys, **options):
+        computed.append(keys)
+        return dask.get(graph, keys, **options)
+
+    def asarray(host, dtype=None, samples=True):
+        array = library.asarray(host, dtype)
+        return array[da.ones(len(host), dtype=bool, chunks=2)] if samples and unknown else array
+
+    with dask.config.set(scheduler=schedule):
+        out = flat(call(asarray))
+        lazy = not computed
+        return [library.to_numpy(a) for a in out], lazy
+
+
+def under(*versions):
+    def run(library, call):
+        import array_api_strict as strict
+
+        for version in versions:
+            with strict.ArrayAPIStrictFlags(api_version=version):
+                results = eagerly(library, call)
+        return results
+
+    return run
+
+
+def as_graph(library, call, *, unknown=False):
+    import ndonnx
+    import onnxruntime
+
+    given, inputs = {}, {}
+
+    def asarray(host, dtype=None, samples=True):
+        name = f"input{len(given)}"
+        host = given[name] = np.asarray(host, dtype)
+        shape = ("samples", *host.shape[1:]) if samples and unknown else host.shape
+        inputs[name] = ndonnx.argument(shape=shape, dtype=getattr(ndonnx, host.dtype.name))
+        return inputs[name]
+
+    out = flat(call(asarray))
+    model = ndonnx.build(inputs, {f"output{i}": array for i, array in enumerate(out)})
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, given), not all(map(has_value, out))
+
+
+def has_value(array):
+    try:
+        array.unwrap_numpy()
+    except ValueError:
+        return False
+    return True
+
+
+RUN = {
+    "PyTorch, meta device": on_meta,
+    "JAX, in jit": in_jit,
+    "Dask": with_dask,
+    "Dask, number of samples unknown": functools.partial(with_dask, unknown=True),
+    "array-api-strict, 2023.12 to 2025.12": under("2023.12", "2024.12", "2025.12"),
+    "array-api-strict, 2022.12": under("2022.12"),
+    "ndonnx, as an ONNX graph": as_graph,
+    "ndonnx, as an ONNX graph, number of samples unknown": functools.partial(as_graph, unknown=True),
+}
+
+
+def observed(kind, name, library):
+    """How a call goes on a kind of array: its status, and the error if there was one."""
+    try:
+        results, lazy = RUN.get(kind.name, eagerly)(library, CALLS[name])
+        for result, right in zip(results, expected(name), strict=True):
+            assert result.shape == right.shape
+            if lazy is not None:
+                rtol = {"softmax, float16": 2e-3, "softmax, bfloat16": 2e-2}.get(name, 1e-12)
+                np.testing.assert_allclose(result.astype(right.dtype), right, rtol=rtol)
+    except Exception as error:  # noqa: BLE001 - a library raises what it likes for what it cannot do
+        reason = kind.capability(name).reason
+        return "refuses" if reason and isinstance(error, TypeError) and reason in str(error) else "unsupported", error
+    return "lazy" if lazy else "works", None
+
+
+@pytest.mark.parametrize("name", [*declared.FUNCTIONS, *declared.OPTIONS])
+def test_what_is_declared_is_what_happens(name, backend, library):
+    unsupported = []
+    for kind in declared.KINDS:
+        if kind.library == backend:
+            capability = kind.capability(name)
+            status, error = observed(kind, name, library)
+            if status != capability.status:
+                raise AssertionError(f"{kind.name} is declared: {capability}, and is found: {status}") from error
+            if status == "unsupported":
+                unsupported.append(f"{kind.name}: {capability.reason}")
+    if unsupported:
+        pytest.xfail("; ".join(unsupported))
+
+
+def test_every_kind_has_a_library_to_take_it_from():
+    assert {kind.library for kind in declared.KINDS} == set(arrays.LOADERS)
+    assert set(RUN) <= {kind.name for kind in declared.KINDS}
+
+
+def test_every_public_function_is_declared():
+    functions = set()
+    for prefix, module in (("", sg), ("partial.", partial), ("identity.", identity)):
+        functions |= {prefix + name for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+    functions -= {"precision"}
+    assert functions <= set(declared.FUNCTIONS)
+    assert set(CALLS) == {*declared.FUNCTIONS, *declared.OPTIONS}
+
+
+def test_table_holds_the_declaration():
+    lines = declared.markdown().splitlines()
+    table = [line.strip("|").split("|") for line in lines if line.startswith("|")]
+    assert len(table) == 2 + len(declared.FUNCTIONS) + len(declared.OPTIONS)
+    assert {len(row) for row in table} == {1 + len(declared.KINDS)}
+    notes = {line.split(". ", 1)[0]: line.split(". ", 1)[1] for line in lines if line[:1].isdigit()}
+    signs = {"yes": "works", "lazily": "lazy", "refused": "refuses", "no": "unsupported"}
+    for row, name in zip(table[2:], [*declared.FUNCTIONS, *declared.OPTIONS], strict=True):
+        for text, kind in zip(row[1:], declared.KINDS, strict=True):
+            sign, _, note = text.strip().partition(" ")
+            assert kind.capability(name) == (signs[sign], notes[note.strip("()")] if note else "")

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import io
 from pathlib import Path
 
@@ -10,22 +11,39 @@ import _edge_cases
 import _figures
 
 from softgrad import _cli
+from softgrad.backends._declaration import GENERIC
 
 OUT = Path(__file__).resolve().parent / "_generated"
+#: What Markdown would take for its own.
+ESCAPES = str.maketrans({sign: f"\\{sign}" for sign in "|*_<>"})
 
 
-def command_help(*command):
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        _cli.main([*command, "--help"])
-    return f"```text\n{printed.getvalue().strip()}\n```\n"
+def command_help():
+    """What each command says of itself."""
+    out = []
+    for command in _cli._COMMANDS:
+        name = command.__name__.rpartition(".")[2]
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            _cli.main([name, "--help"])
+        out.append(f"## {name}\n\n```text\n{printed.getvalue().strip()}\n```\n")
+    return "\n".join(out)
+
+
+def kernels():
+    """The table of the kernels that a back end may replace."""
+    out = ["| Kernel | Arguments after `xp` | Computes |", "| --- | --- | --- |"]
+    for name, kernel in GENERIC.items():
+        arguments = ", ".join(list(inspect.signature(kernel).parameters)[1:])
+        words = inspect.getdoc(kernel).partition("\n\n")[0].replace("\n", " ")
+        out.append(f"| `{name}` | `{arguments}` | {words.translate(ESCAPES)} |")
+    return "\n".join(out) + "\n"
 
 
 def pages():
     yield "edge_cases.md", _edge_cases.markdown()
-    yield "help.md", command_help()
-    yield "help_check.md", command_help("check")
-    yield "help_info.md", command_help("info")
+    yield "commands.md", command_help()
+    yield "kernels.md", kernels()
     if importlib.util.find_spec("softgrad._capabilities"):
         yield "capabilities.md", importlib.import_module("softgrad._capabilities").markdown()
 

@@ -1,18 +1,30 @@
 """Formulas as MathML, written into the page when it is built: no script, no font and no network to read them."""
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
+
+logger = logging.getLogger(__name__)
+
+
+def mathml(node, as_block):
+    try:
+        return tex2mathml(node.astext(), as_block=as_block)
+    except MathError as error:
+        logger.warning("formula cannot be read: %s", error, location=node)
+        return nodes.unescape(node.astext())
 
 
 def inline(translator, node):
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(mathml(node, as_block=False))
     raise nodes.SkipNode
 
 
 def block(translator, node):
     translator.body.append(translator.starttag(node, "div", CLASS="math-block"))
-    translator.body.append(tex2mathml(node.astext(), as_block=True))
+    translator.body.append(mathml(node, as_block=True))
     if node["number"]:
         translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
         translator.add_permalink_ref(node, "Link to this equation")

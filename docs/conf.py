@@ -23,8 +23,7 @@ extensions = [
     "_mathml",
     "_generate",
 ]
-exclude_patterns = ["_generated/*.md"]
-suppress_warnings = ["toc.empty_glob"]  # pages that are only there once what they tell of is
+exclude_patterns = ["_generated/*.md", "_static/*.md"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3

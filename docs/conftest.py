@@ -27,9 +27,20 @@ def run_console(example):
             raise AssertionError(f"{command}\nexpected:\n{expected}\nprinted:\n{printed}")
 
 
+def no_cupy():
+    """Whether CuPy is missing, or has no GPU to run on."""
+    try:
+        import cupy
+
+        return cupy.cuda.runtime.getDeviceCount() == 0
+    except Exception:  # noqa: BLE001 - a CuPy without its libraries fails in many ways
+        return True
+
+
 def move_to_a_folder_of_its_own(namespace):
     namespace["_folder"] = tempfile.TemporaryDirectory()
     os.chdir(namespace["_folder"].name)
+    namespace["no_cupy"] = no_cupy
 
 
 def move_back(namespace):
@@ -45,7 +56,7 @@ pytest_collect_file = Sybil(
     ],
     patterns=["*.md"],
     # its examples are about the test suite, and run there
-    excludes=["cupy_on_cpu.md", "_generated/*"],
+    excludes=["cupy_on_cpu.md", "_generated/*", "_static/*"],
     setup=move_to_a_folder_of_its_own,
     teardown=move_back,
 ).pytest()

@@ -1,0 +1,211 @@
+"""Dask arrays: one task a chunk of rows, any cut of the samples, and more than one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import softgrad as sg
+
+RNG = np.random.default_rng(11)
+N, M, K = 60, 4, 3
+X = RNG.normal(size=(N, M))
+LABELS = RNG.integers(0, K, N)
+W = RNG.normal(size=(K, M))
+BIAS = RNG.normal(size=K)
+WEIGHT = RNG.uniform(0.5, 2, N)
+WHERE = RNG.uniform(size=(N, K)) < 0.8
+WHERE[np.arange(N), LABELS] = True
+NAMES = ("W", "bias", "X")
+
+
+@pytest.fixture(scope="module")
+def da(backend):
+    if backend != "dask":
+        pytest.skip("chunks and schedulers are dask's")
+    import dask.array
+
+    return dask.array
+
+
+CUTS = {
+    "even": (15, M),
+    "uneven": ((7, 20, 1, 32), M),
+    "along features": (20, 1),
+    "along both": ((50, 10), (1, 3)),
+    "with an empty chunk": ((30, 0, 30), M),
+    "one": (N, M),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_any_cut_gives_what_numpy_gives(cut, reduction, da):
+    lazy = da.from_array(X, chunks=CUTS[cut])
+    options = {"reduction": reduction, "wrt": NAMES, "l2": 0.3, "ignore_index": 1, "label_smoothing": 0.1}
+    value, grads = sg.linear_cross_entropy_value_and_grad(
+        lazy,
+        da.from_array(LABELS, chunks=9),
+        da.from_array(W, chunks=(2, 3)),
+        BIAS,
+        sample_weight=da.from_array(WEIGHT, chunks=25),
+        where=da.from_array(WHERE, chunks=(11, 2)),
+        **options,
+    )
+    expected, wanted = sg.linear_cross_entropy_value_and_grad(
+        X, LABELS, W, BIAS, sample_weight=WEIGHT, where=WHERE, **options
+    )
+    np.testing.assert_allclose(value.compute(), expected, rtol=1e-13)
+    for name, got, want in zip(NAMES, grads, wanted, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got.compute(), want, rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_any_cut_gives_numpys_second_derivatives(cut, da):
+    lazy, labels = da.from_array(X, chunks=CUTS[cut]), da.from_array(LABELS, chunks=13)
+    vectors = (W[::-1].copy(), BIAS[::-1].copy())
+    got = sg.linear_cross_entropy_hvp(lazy, labels, W, vectors, BIAS)
+    wanted = sg.linear_cross_entropy_hvp(X, LABELS, W, vectors, BIAS)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a.compute(), b, rtol=1e-11, atol=1e-14)
+    hessian = sg.linear_cross_entropy_hessian(lazy, labels, W)
+    np.testing.assert_allclose(hessian.compute(), sg.linear_cross_entropy_hessian(X, LABELS, W), rtol=1e-10, atol=1e-14)
+
+
+def test_one_task_a_chunk_reads_the_rows(da):
+    lazy, labels = da.from_array(X, chunks=(15, M)), da.from_array(LABELS, chunks=15)
+    value, grad = sg.linear_cross_entropy_value_and_grad(lazy, labels, W)
+    graph = {**value.__dask_graph__(), **grad.__dask_graph__()}
+    assert sum("_grad_part" in str(key) for key in graph) == lazy.numblocks[0]
+
+
+def test_a_merge_of_many_chunks_is_a_tree(da):
+    lazy, labels = da.from_array(X, chunks=(1, M)), da.from_array(LABELS, chunks=1)
+    value = sg.linear_cross_entropy(lazy, labels, W)
+    merges = sum("_merge" in str(key) for key in value.__dask_graph__())
+    # 60 parts by eights: 8, then 1
+    assert merges == 9
+
+
+def unknown(da, array):
+    """The array in chunks of which Dask does not know the sizes."""
+    kept = da.from_array(np.ones(len(array), dtype=bool), chunks=20)
+    return da.from_array(array, chunks=(20, *array.shape[1:]))[kept]
+
+
+def test_unknown_sizes_cut_alike(da):
+    value, grad = sg.linear_cross_entropy_value_and_grad(unknown(da, X), unknown(da, LABELS), W)
+    expected, wanted = sg.linear_cross_entropy_value_and_grad(X, LABELS, W)
+    np.testing.assert_allclose(value.compute(), expected, rtol=1e-13)
+    np.testing.assert_allclose(grad.compute(), wanted, rtol=1e-12)
+
+
+def test_unknown_sizes_cut_differently(da):
+    labels = da.from_array(LABELS, chunks=30)[da.from_array(np.ones(N, dtype=bool), chunks=30)]
+    with pytest.raises(ValueError, match=r"labels.*compute_chunk_sizes"):
+        sg.linear_cross_entropy(unknown(da, X), labels, W)
+
+
+@pytest.mark.parametrize("function", [sg.softmax, sg.log_softmax, sg.logsumexp])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_dense_functions_across_chunks(function, axis, da):
+    x = RNG.normal(size=(30, 200))
+    lazy = da.from_array(x, chunks=(7, 33))
+    np.testing.assert_allclose(function(lazy, axis=axis).compute(), function(x, axis=axis), rtol=1e-12)
+
+
+def test_rows_are_put_together_within_dasks_limit(da):
+    import dask
+
+    from softgrad.backends._dask_chunks import whole_rows
+
+    lazy = da.zeros((1000, 800), chunks=(1000, 100))
+    with dask.config.set({"array.chunk-size": "1MiB"}):
+        whole = whole_rows(lazy, 1)
+    assert whole.numblocks[1] == 1
+    assert max(whole.chunks[0]) * 800 * 8 <= 2**20
+
+
+# --- more than one process
+
+
+@pytest.fixture(scope="module")
+def cluster(da):
+    """Two workers in processes of their own, over TCP."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, protocol="tcp", dashboard_address=":0"
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+OPTIONS = {"C": 0.5, "solver": "newton-cg", "tol": 1e-10, "max_iter": 200}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return sg.SoftmaxRegression(**OPTIONS).fit(X, LABELS)
+
+
+def lazily(da):
+    return da.from_array(X, chunks=(15, M)), da.from_array(LABELS, chunks=15)
+
+
+def test_a_fit_on_a_cluster_equals_numpys(cluster, da, fitted):
+    model = sg.SoftmaxRegression(**OPTIONS).fit(*lazily(da))
+    np.testing.assert_allclose(model.coef_.compute(), fitted.coef_, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(model.predict_proba(lazily(da)[0]).compute(), fitted.predict_proba(X), atol=1e-8)
+
+
+def test_a_killed_worker_loses_nothing(cluster, da, fitted, monkeypatch):
+    whole = sg.LinearCrossEntropy.value_and_grad
+    calls = []
+
+    def value_and_grad(self, *args, **kwargs):
+        calls.append(None)
+        if len(calls) == 3:
+            os.kill(next(iter(cluster.run(os.getpid).values())), signal.SIGKILL)
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(sg.LinearCrossEntropy, "value_and_grad", value_and_grad)
+    model = sg.SoftmaxRegression(**OPTIONS).fit(*lazily(da))
+    assert len(calls) > 3, "the worker has to be killed within the fit"
+    np.testing.assert_allclose(model.coef_.compute(), fitted.coef_, rtol=0, atol=1e-8)
+
+
+def on_disk(dask_worker):
+    """What a worker spilled."""
+    return len(getattr(dask_worker.data, "disk", ()))
+
+
+def test_data_beyond_a_workers_memory_are_not_spilled(da):
+    import dask
+    from distributed import Client, LocalCluster
+
+    rows, columns, size = 400_000, 100, 8
+    limit = 280 * 2**20
+    assert rows * columns * size > limit
+    # bytes that the allocator keeps would be taken for ours, and pause the worker
+    settings = {"distributed.worker.memory.pause": False, "distributed.worker.memory.spill": 0.9}
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=limit, dashboard_address=":0") as local,
+        Client(local) as client,
+    ):
+        made = da.random.default_rng(0).standard_normal((rows, columns), chunks=(20_000, columns))
+        labels = (made[:, 0] > 0).astype("int64")
+        value, grad = dask.compute(
+            *sg.linear_cross_entropy_value_and_grad(made, labels, np.zeros((2, columns)), block_size=5000)
+        )
+        spilled = client.run(on_disk)
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-12)
+    # at W = 0 it is -E[x_0 1{x_0 <= 0}], of a standard normal x_0 the density at 0
+    np.testing.assert_allclose(grad[0, 0], 1 / np.sqrt(2 * np.pi), rtol=1e-2)
+    assert set(spilled.values()) == {0}

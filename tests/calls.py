@@ -1,0 +1,109 @@
+"""A small call of every public function, and what it gives: what any array library can be asked to do."""
+
+import functools
+
+import numpy as np
+
+import softgrad as sg
+from softgrad import backends, identity, partial
+
+LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
+MASK = np.asarray([[True, False, True], [True, True, False], [False, True, True]])
+LABELS = np.asarray([2, 0, 1])
+TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+FEATURES = np.asarray([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])
+WEIGHTS = np.asarray([[0.1, 0.2], [0.3, 0.4], [0.0, -0.5], [1.0, 1.0]])
+BIAS = np.asarray([0.0, 0.1, 0.2, 0.3])
+
+
+def linear(function, **options):
+    return lambda a: function(a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), a(BIAS, samples=False), **options)
+
+
+def directions(a):
+    return a(WEIGHTS, samples=False), a(BIAS, samples=False)
+
+
+def shares(a):
+    W, _ = directions(a)
+    return [partial.linear_partial(a(X), a(y), W) for X, y in ((FEATURES[:2], LABELS[:2]), (FEATURES[2:], LABELS[2:]))]
+
+
+def classes_in_shares(a):
+    labels = a(LABELS)
+    parts = [a(LOGITS[:, :2]), a(LOGITS[:, 2:])]
+    merged = partial.merge(*(partial.cross_entropy_partial(part, labels, offset=2 * i) for i, part in enumerate(parts)))
+    return parts[0], labels, merged
+
+
+def columns(a):
+    X, Y, W = FEATURES.T, np.eye(4)[:, LABELS], WEIGHTS.T
+    return a(X, samples=False), a(Y, samples=False), a(W, samples=False)
+
+
+#: A call of each function; its argument makes an array, ``samples`` telling whether the first axis counts the samples.
+CALLS = {
+    "softmax": lambda a: sg.softmax(a(LOGITS)),
+    "log_softmax": lambda a: sg.log_softmax(a(LOGITS)),
+    "logsumexp": lambda a: sg.logsumexp(a(LOGITS), axis=-1),
+    "softmax_vjp": lambda a: sg.softmax_vjp(a(TARGETS), a(LOGITS)),
+    "softmax_jvp": lambda a: sg.softmax_jvp(a(TARGETS), a(LOGITS)),
+    "log_softmax_vjp": lambda a: sg.log_softmax_vjp(a(LOGITS), a(TARGETS)),
+    "log_softmax_jvp": lambda a: sg.log_softmax_jvp(a(LOGITS), a(TARGETS)),
+    "cross_entropy": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS)),
+    "cross_entropy_grad": lambda a: sg.cross_entropy_grad(a(LOGITS), a(LABELS)),
+    "cross_entropy_value_and_grad": lambda a: sg.cross_entropy_value_and_grad(a(LOGITS), a(LABELS)),
+    "cross_entropy_hvp": lambda a: sg.cross_entropy_hvp(a(LOGITS), a(LABELS), a(TARGETS)),
+    "CrossEntropy.hessian_diag": lambda a: sg.CrossEntropy().hessian_diag(a(LOGITS), a(LABELS)),
+    "CrossEntropy.total_weight": lambda a: sg.CrossEntropy(class_weight=[1.0, 2.0, 3.0]).total_weight(
+        a(LOGITS), a(LABELS)
+    ),
+    "linear_cross_entropy": linear(sg.linear_cross_entropy),
+    "linear_cross_entropy_grad": linear(sg.linear_cross_entropy_grad),
+    "linear_cross_entropy_value_and_grad": linear(sg.linear_cross_entropy_value_and_grad),
+    "linear_cross_entropy_hvp": lambda a: sg.linear_cross_entropy_hvp(
+        a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), directions(a), a(BIAS, samples=False)
+    ),
+    "linear_cross_entropy_hessian": linear(sg.linear_cross_entropy_hessian),
+    "partial.logsumexp_partial": lambda a: partial.logsumexp_partial(a(LOGITS)),
+    "partial.cross_entropy_partial": lambda a: partial.cross_entropy_partial(a(LOGITS), a(LABELS)),
+    "partial.cross_entropy_shard_grad": lambda a: partial.cross_entropy_shard_grad(*classes_in_shares(a)),
+    "partial.linear_partial": linear(partial.linear_partial),
+    "partial.merge": lambda a: partial.merge(*shares(a)),
+    "partial.finish": lambda a: partial.finish(partial.merge(*shares(a)), W=directions(a)[0], l2=0.1),
+    "identity.loss_from_probabilities": lambda a: identity.loss_from_probabilities(*columns(a)),
+    "identity.loss_from_normalizer": lambda a: identity.loss_from_normalizer(*columns(a)),
+    "identity.gradient_column": lambda a: identity.gradient_column(*columns(a), 1),
+    "identity.gradient_product": lambda a: identity.gradient_product(*columns(a)),
+    "identity.slipped_gradient_column": lambda a: identity.slipped_gradient_column(*columns(a), 1),
+    "softmax, several axes": lambda a: sg.softmax(a(LOGITS), axis=(0, 1)),
+    "softmax, where": lambda a: sg.softmax(a(LOGITS), where=a(MASK)),
+    "softmax, precision high": lambda a: sg.softmax(a(LOGITS), precision="high"),
+    "softmax, float16": lambda a: sg.softmax(a(LOGITS, "float16")),
+    "softmax, bfloat16": lambda a: sg.softmax(a(LOGITS, "bfloat16")),
+    "logsumexp, b": lambda a: sg.logsumexp(a(LOGITS), axis=-1, b=a(TARGETS), return_sign=True),
+    "logsumexp, complex": lambda a: sg.logsumexp(a(LOGITS + 1j * TARGETS), axis=-1),
+    "cross_entropy, where": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), where=a(MASK)),
+    "cross_entropy, weights by class": lambda a: sg.cross_entropy(a(LOGITS), a(TARGETS)),
+    "cross_entropy, class_weight a list": lambda a: sg.cross_entropy(
+        a(LOGITS), a(LABELS), class_weight=[1.0, 2.0, 3.0], label_smoothing=0.1
+    ),
+    "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
+    "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
+    "linear_cross_entropy_grad, block_size": linear(sg.linear_cross_entropy_grad, block_size=2),
+}
+
+
+@functools.cache
+def expected(name):
+    """What the generic kernels give of NumPy arrays."""
+
+    def asarray(host, dtype=None, samples=True):
+        return np.asarray(host, "float32" if dtype == "bfloat16" else dtype)
+
+    with backends.use("generic"):
+        return [np.asarray(a) for a in flat(CALLS[name](asarray))]
+
+
+def flat(result):
+    return [a for part in result for a in flat(part)] if isinstance(result, tuple) else [result]

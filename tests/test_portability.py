@@ -1,0 +1,60 @@
+"""What the generic code owes to every array library: its width, its device, its type, its inputs and its graphs."""
+
+import numpy as np
+import pytest
+
+import softgrad as sg
+from calls import CALLS, expected, flat
+
+WIDTHS = [name for name in CALLS if "float16" not in name and "complex" not in name]
+ROWS = np.random.default_rng(3).normal(scale=4.0, size=(2, 150, 3))
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_call_keeps_width_device_library_and_inputs(name, xp, library, asarray, to_numpy):
+    made = []
+
+    def make(host, dtype=None, samples=True):
+        array = asarray(host, "float32" if host.dtype == np.float64 else None)
+        made.append((array, to_numpy(array).copy()))
+        return array
+
+    results = flat(CALLS[name](make))
+    for array, before in made:
+        np.testing.assert_array_equal(to_numpy(array), before)
+    like = made[0][0]
+    for result, right in zip(results, expected(name), strict=True):
+        assert isinstance(result, (type(like), np.generic) if isinstance(like, np.ndarray) else type(like))
+        assert result.dtype == (xp.bool if right.dtype == bool else xp.float32)
+        if hasattr(like, "device"):
+            assert result.device == like.device
+        np.testing.assert_allclose(to_numpy(result), right, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -2])
+@pytest.mark.parametrize("function", [sg.softmax, sg.log_softmax, sg.logsumexp])
+def test_axis_of_many_terms(function, axis, asarray, to_numpy):
+    exact = np.logaddexp.reduce(ROWS, axis=axis, keepdims=True)
+    right = {"logsumexp": exact.squeeze(axis), "log_softmax": ROWS - exact, "softmax": np.exp(ROWS - exact)}
+    np.testing.assert_allclose(
+        to_numpy(function(asarray(ROWS), axis=axis)), right[function.__name__], rtol=1e-11, atol=1e-12
+    )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Dask computes where NumPy is not told to be quiet
+def test_infinite_complex_sums_are_those_of_the_library_of_c(asarray, to_numpy, has_dtype):
+    if not has_dtype("complex128"):
+        pytest.skip("the library has no complex numbers")
+    inf = np.inf
+    x = np.asarray([[inf + 0.7j, 1.0], [-inf + 2j, inf], [-inf, -inf - 1j], [0.5j, 1.0]])
+    with np.errstate(all="ignore"):
+        right = np.log(np.sum(np.exp(x), axis=1))
+    result = to_numpy(sg.logsumexp(asarray(x, "complex128"), axis=1))
+    np.testing.assert_allclose(result, right, rtol=1e-14)
+
+
+@pytest.mark.parametrize("wide", ["x", "b"])
+def test_complex_factors_keep_the_width_of_x(wide, xp, asarray):
+    x = asarray([0.5, 1.0], "float64" if wide == "x" else "float32")
+    b = asarray([1.0 + 1j, 2.0], "complex64" if wide == "x" else "complex128")
+    assert sg.logsumexp(x, b=b).dtype == (xp.complex128 if wide == "x" else xp.complex64)

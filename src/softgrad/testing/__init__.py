@@ -1,1 +1,8 @@
-"""What those who embed softgrad import: checks of a back end, checks of a gradient."""
+"""What those who embed or extend softgrad import: checks of a back end, of a gradient, of digits."""
+
+from __future__ import annotations
+
+from ._gradient import DerivativeCheck, check_gradient, check_hvp
+from ._ulp import assert_close, ulp_distance
+
+__all__ = ["DerivativeCheck", "assert_close", "check_gradient", "check_hvp", "ulp_distance"]

@@ -1,0 +1,183 @@
+"""The formulas in eighty decimal digits; every derivative is a difference of them, no closed form of one is used."""
+
+from __future__ import annotations
+
+import decimal
+import functools
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ._host import Host
+
+STEP = Decimal("1e-20")
+_CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6, traps=[decimal.InvalidOperation])
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _precise(function: _F) -> _F:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with decimal.localcontext(_CONTEXT):
+            return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def exact(host: Any) -> Host:
+    """Every entry as the Decimal that it stands for."""
+    host = np.asarray(host)
+    out = np.empty(host.shape, dtype=object)
+    for place in np.ndindex(host.shape):
+        entry = host[place]
+        out[place] = entry if isinstance(entry, Decimal) else Decimal(float(entry))
+    return out
+
+
+def _lse(row: list[Decimal]) -> Decimal:
+    top = max(row)
+    return top + sum((value - top).exp() for value in row).ln()  # type: ignore[union-attr]
+
+
+@_precise
+def logsumexp(x: Any, b: Any = None) -> Host:
+    """Logarithm of the sum of exponentials over the last axis, of the magnitude with factors ``b``."""
+    x = exact(x)
+    if b is None:
+        return _by_row(_lse, x)
+    factors = exact(np.broadcast_to(b, x.shape))
+    out = np.empty(x.shape[:-1], dtype=object)
+    for place in np.ndindex(out.shape):
+        total = sum((f * v.exp() for f, v in zip(factors[place], x[place], strict=True)), Decimal(0))
+        out[place] = abs(total).ln()
+    return out
+
+
+@_precise
+def log_softmax(x: Any) -> Host:
+    """Logarithm of the softmax over the last axis."""
+    x = exact(x)
+    return x - _by_row(_lse, x)[..., None]
+
+
+@_precise
+def softmax(x: Any) -> Host:
+    """Softmax over the last axis."""
+    logs = log_softmax(x)
+    return np.asarray([value.exp() for value in logs.flat], dtype=object).reshape(logs.shape)
+
+
+def _by_row(function: Callable[[list[Decimal]], Decimal], x: Host) -> Host:
+    out = np.empty(x.shape[:-1], dtype=object)
+    for place in np.ndindex(out.shape):
+        out[place] = function(list(x[place]))
+    return out
+
+
+class Options(NamedTuple):
+    """What changes a loss; arrays on the host."""
+
+    label_smoothing: float = 0.0
+    class_weight: Any = None
+    sample_weight: Any = None
+    ignore_index: int | None = None
+    z_loss: float = 0.0
+    where: Any = None
+
+
+@_precise
+def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[Host, Decimal]:  # noqa: B008 - immutable
+    """(the loss of each sample, what the mean divides by) of logits ``(n, k)`` and their labels."""
+    x, labels = exact(x), np.asarray(labels)
+    n, k = x.shape
+    smoothing, z = Decimal(options.label_smoothing), Decimal(options.z_loss)
+    by_class = exact(np.ones(k) if options.class_weight is None else options.class_weight)
+    by_sample = exact(np.ones(n) if options.sample_weight is None else options.sample_weight)
+    shown = np.broadcast_to(np.asarray(True if options.where is None else options.where), (n, k))
+    out, total = np.full(n, Decimal(0), dtype=object), Decimal(0)
+    for i in range(n):
+        if by_sample[i] == 0 or (labels.ndim == 1 and labels[i] == options.ignore_index):
+            continue
+        target = exact(labels[i] if labels.ndim == 2 else np.arange(k) == labels[i])
+        weight = sum(by_class * target, Decimal(0))
+        allowed = [c for c in range(k) if shown[i, c]]
+        mass = sum(target, Decimal(0))
+        smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * mass / len(allowed)) for c in allowed}
+        lse = _lse([x[i, c] for c in allowed])
+        out[i] = by_sample[i] * (sum(v * (lse - x[i, c]) for c, v in smooth.items()) + z * weight * lse * lse)
+        total += by_sample[i] * weight
+    return out, total
+
+
+@_precise
+def loss(x: Any, labels: Any, options: Options = Options(), reduction: str = "mean") -> Decimal:  # noqa: B008
+    """The reduced loss, "sum" or "mean"."""
+    each, total = losses(x, labels, options)
+    value = sum(each, Decimal(0))
+    return value if reduction == "sum" or total == 0 else value / total
+
+
+@_precise
+def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
+    """Central differences of a scalar ``function``, right to some 40 digits."""
+    x = exact(x)
+    out = np.empty(x.shape, dtype=object)
+    for place in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[place] += STEP
+        down[place] -= STEP
+        out[place] = (function(up) - function(down)) / (2 * STEP)
+    return out
+
+
+@_precise
+def hvp(function: Callable[[Host], Decimal], x: Any, vector: Any) -> Host:
+    """Mixed second differences of a scalar ``function`` along ``vector`` and each axis."""
+    x, along = exact(x), exact(vector) * STEP
+    out = np.empty(x.shape, dtype=object)
+    for place in np.ndindex(x.shape):
+        step = np.full(x.shape, Decimal(0), dtype=object)
+        step[place] = STEP
+        corners = function(x + along + step) - function(x + along - step)
+        corners -= function(x - along + step) - function(x - along - step)
+        out[place] = corners / (4 * STEP * STEP)
+    return out
+
+
+@_precise
+def hessian_diag(function: Callable[[Host], Decimal], x: Any) -> Host:
+    """Second differences of a scalar ``function`` along each axis."""
+    x = exact(x)
+    out, middle = np.empty(x.shape, dtype=object), function(x)
+    for place in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[place] += STEP
+        down[place] -= STEP
+        out[place] = (function(up) - 2 * middle + function(down)) / (STEP * STEP)
+    return out
+
+
+@_precise
+def linear_loss(
+    X: Any,
+    labels: Any,
+    W: Any,
+    bias: Any = None,
+    options: Options = Options(),  # noqa: B008
+    reduction: str = "mean",
+    l2: float = 0.0,
+) -> Decimal:
+    """The reduced loss of the linear model, samples ``(n, m)``, weights ``(k, m)``, with its penalty."""
+    X, W = exact(X), exact(W)
+    logits = X @ W.T
+    if bias is not None:
+        logits = logits + exact(bias)
+    return loss(logits, labels, options, reduction) + Decimal(l2) / 2 * sum((W * W).flat, Decimal(0))
+
+
+@_precise
+def product(a: Any, b: Any) -> Decimal:
+    """The sum of the products of two arrays' entries."""
+    return sum((exact(a) * exact(b)).flat, Decimal(0))

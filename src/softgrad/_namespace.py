@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import array_api_compat as compat
 import numpy as np
 
 from ._errors import AxisError, MixedArraysError
 from ._typing import Array, DType, Namespace
+
+if TYPE_CHECKING:
+    import array_api_compat as compat
+else:
+    # a library that vendors this package says in the module beside it where its copy of array-api-compat is
+    try:
+        from .. import _array_api_compat_vendor as compat
+    except ModuleNotFoundError:
+        raise  # that module is there, and what it imports is not
+    except ImportError:
+        import array_api_compat as compat
 
 
 class Library(NamedTuple):
@@ -60,7 +70,7 @@ def _infer(x: Any, argument: str) -> Library:
             f"{argument} must be an array of a library of the array API standard (NumPy, PyTorch, CuPy, JAX, "
             f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
         ) from None
-    name = xp.__name__.removeprefix("array_api_compat.").split(".")[0]
+    name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
     library = Library(
         xp,
         name,

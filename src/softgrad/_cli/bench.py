@@ -17,7 +17,7 @@ from ..testing.bench import _report
 from ._errors import UsageError
 
 GROUPS = ("dense", "tiny", "linear")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "SOFTGRAD_WORKERS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "SOFTGRAD_WORKERS")
 
 
 def add_parser(subparsers: Any) -> None:

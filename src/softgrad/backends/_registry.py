@@ -19,15 +19,13 @@ GROUP = "softgrad.backends"
 _PACKAGE = __package__
 #: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
 _BUILTIN = {
-    "numpy": ("numpy", "numba"),
+    "numpy": ("numpy",),
     "torch": ("torch",),
     "cupy": ("cupy",),
     "jax": ("jax",),
     "jaxlib": ("jax",),
     "dask": ("dask",),
 }
-#: Built-in back ends that need a package beside the array's own.
-_NEEDS = {"numba": "numba"}
 
 
 class _Answer(Exception):  # noqa: N818 - it carries a result
@@ -111,9 +109,6 @@ def _load_builtin(name: str) -> None:
     if name in _loaded:
         return
     _loaded.add(name)
-    needs = _NEEDS.get(name)
-    if needs is not None and importlib.util.find_spec(needs) is None:
-        return
     if importlib.util.find_spec(f"{_PACKAGE}.{name}") is None:
         return
     try:

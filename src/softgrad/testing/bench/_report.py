@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..._version import __version__
 
-_VERSIONS = ("numpy", "scipy", "torch", "jax", "scikit-learn", "optax", "cupy-cuda12x", "numba")
+_VERSIONS = ("numpy", "scipy", "torch", "jax", "scikit-learn", "optax", "cupy-cuda12x")
 
 #: Heads of the columns, and whose time softgrad's is divided by.
 _COLUMNS = {

@@ -41,6 +41,14 @@ def columns(a):
     return a(X, samples=False), a(Y, samples=False), a(W, samples=False)
 
 
+def all_options(a):
+    logits, labels = a(LOGITS.T.copy(), samples=False), a(LABELS, samples=False)
+    weight = a(np.asarray([1.0, 0.5, 2.0]), samples=False)
+    class_weight = a(np.asarray([1.0, 2.0, 0.5]), samples=False)
+    loss = sg.CrossEntropy(axis=0, class_weight=class_weight, label_smoothing=0.1, z_loss=0.01, ignore_index=0)
+    return loss.value_and_grad(logits, labels, sample_weight=weight)
+
+
 #: A call of each function; its argument makes an array, ``samples`` telling whether the first axis counts the samples.
 CALLS = {
     "softmax": lambda a: sg.softmax(a(LOGITS)),
@@ -89,7 +97,10 @@ CALLS = {
         a(LOGITS), a(LABELS), class_weight=[1.0, 2.0, 3.0], label_smoothing=0.1
     ),
     "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
+    "cross_entropy_value_and_grad, all options": all_options,
     "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
+    "linear_cross_entropy_grad, l2": linear(sg.linear_cross_entropy_grad, l2=0.3, precision="high"),
+    "linear_cross_entropy_grad, classes": linear(sg.linear_cross_entropy_grad, classes=[2, 0]),
     "linear_cross_entropy_grad, block_size": linear(sg.linear_cross_entropy_grad, block_size=2),
 }
 

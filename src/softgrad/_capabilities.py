@@ -113,7 +113,10 @@ OPTIONS = (
     "cross_entropy, weights by class",
     "cross_entropy, class_weight a list",
     "cross_entropy, validate",
+    "cross_entropy_value_and_grad, all options",
     "linear_cross_entropy, reduction none",
+    "linear_cross_entropy_grad, l2",
+    "linear_cross_entropy_grad, classes",
     "linear_cross_entropy_grad, block_size",
 )
 
@@ -179,8 +182,7 @@ KINDS = (
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
                 *_PARTIAL_OF_SAMPLES,
-                "linear_cross_entropy, reduction none",
-                "linear_cross_entropy_grad, block_size",
+                *(name for name in OPTIONS if name.startswith("linear")),
             ),
             **_unsupported(
                 "shapes not known are not broadcast together",

@@ -109,11 +109,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation with warnings as errors."""
-    if not Path("docs/conf.py").exists():
-        session.skip("there is no docs/conf.py")
-    install(session, "docs", package="-e .")
-    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "build/docs", *session.posargs)
+    """Build the documentation with warnings as errors, run its examples, look at it in a browser."""
+    install(session, "docs", "test", "torch", "jax", "dask", package="-e .")
+    session.run("sphinx-build", "-W", "--keep-going", "--fresh-env", "-q", "-b", "html", "docs", "build/docs")
+    session.env["SOFTGRAD_DOCS"] = "build/docs"
+    # hypothesis' plugin breaks on the failures that sybil reports
+    plugins = ("-p", "no:hypothesispytest")
+    session.run("python", "-m", "pytest", *plugins, "docs", "tests/test_docs.py", *session.posargs)
 
 
 @nox.session

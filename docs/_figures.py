@@ -6,13 +6,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import softgrad as sg
 from softgrad._data import load_digits
 
 INKS = {"light": "#1f2933", "dark": "#d5dbe1"}
-#: Colour-blind safe, and clear on white as on black (Okabe and Ito).
-COLORS = ["#0072b2", "#e69f00", "#009e73"]
+#: Told apart by the colour-blind, too (Okabe and Ito).
+COLORS = {INKS["light"]: ["#0072b2", "#d55e00", "#009e73"], INKS["dark"]: ["#56b4e9", "#e69f00", "#00c08b"]}
 
 
 def softmax_curves(ink):
@@ -21,7 +22,7 @@ def softmax_curves(ink):
     figure = Figure(figsize=(6.4, 2.7))
     axes = figure.subplots()
     for k, name in enumerate(["t", "0", "1"]):
-        axes.plot(t, p[:, k], color=COLORS[k], label=f"logit {name}")
+        axes.plot(t, p[:, k], color=COLORS[ink][k], label=f"logit {name}")
     axes.set(xlabel="t", ylabel="probability", xlim=(-6, 6), ylim=(0, 1))
     axes.legend(frameon=False, loc="center left")
     return figure
@@ -29,7 +30,7 @@ def softmax_curves(ink):
 
 def some_digits(ink):
     X, y = load_digits()
-    figure = Figure(figsize=(6.4, 1.6))
+    figure = Figure(figsize=(6.4, 1.7))
     for axes, image, digit in zip(figure.subplots(2, 10).flat, X, y, strict=False):
         axes.imshow(image.reshape(8, 8), cmap="gray_r" if ink == INKS["light"] else "gray", interpolation="nearest")
         axes.set_title(str(digit), fontsize=8, pad=2)
@@ -47,8 +48,9 @@ def loss_curve(ink):
     figure = Figure(figsize=(6.4, 2.7))
     axes = figure.subplots()
     curve = fit().loss_curve_
-    axes.semilogy(range(len(curve)), curve, "o-", color=COLORS[0], markersize=3)
-    axes.set(xlabel="iteration", ylabel="mean loss with penalty")
+    axes.plot(range(len(curve)), curve, "o-", color=COLORS[ink][0], markersize=3)
+    axes.set(xlabel="iteration", ylabel="mean loss with penalty", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -76,7 +78,7 @@ FIGURES = {
 
 
 def style(ink):
-    parts = "text.color axes.edgecolor axes.labelcolor xtick.color ytick.color".split()
+    parts = ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"]
     return {
         **dict.fromkeys(parts, ink),
         "figure.constrained_layout.use": True,

@@ -1,8 +1,6 @@
 """What is made when the documentation is built: tables from declarations in code, pictures from fits."""
 
 import contextlib
-import importlib
-import importlib.util
 import inspect
 import io
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import _edge_cases
 import _figures
 
-from softgrad import _cli
+from softgrad import _capabilities, _cli
 from softgrad.backends._declaration import GENERIC
 
 OUT = Path(__file__).resolve().parent / "_generated"
@@ -36,16 +34,25 @@ def kernels():
     for name, kernel in GENERIC.items():
         arguments = ", ".join(list(inspect.signature(kernel).parameters)[1:])
         words = inspect.getdoc(kernel).partition("\n\n")[0].replace("\n", " ")
+        if words[1] == " ":  # the sentence begins with a symbol, which the docstring's style made a capital
+            words = words[0].lower() + words[1:]
         out.append(f"| `{name}` | `{arguments}` | {words.translate(ESCAPES)} |")
     return "\n".join(out) + "\n"
+
+
+def capabilities():
+    """The table of the array libraries, in two that fit a page."""
+    groups = {"Arrays that hold values": [], "Arrays that hold none yet, or are refused": []}
+    for kind in _capabilities.KINDS:
+        groups[list(groups)[kind.usual.status != "works"]].append(kind)
+    return "\n".join(f"## {title}\n\n{_capabilities.markdown(kinds)}\n" for title, kinds in groups.items())
 
 
 def pages():
     yield "edge_cases.md", _edge_cases.markdown()
     yield "commands.md", command_help()
     yield "kernels.md", kernels()
-    if importlib.util.find_spec("softgrad._capabilities"):
-        yield "capabilities.md", importlib.import_module("softgrad._capabilities").markdown()
+    yield "capabilities.md", capabilities()
 
 
 def generate(app):

@@ -1,5 +1,8 @@
 """Formulas as MathML, written into the page when it is built: no script, no font and no network to read them."""
 
+import html
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -10,11 +13,16 @@ logger = logging.getLogger(__name__)
 
 
 def mathml(node, as_block):
+    tex = node.astext()
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        written = tex2mathml(tex, as_block=as_block)
     except MathError as error:
         logger.warning("formula cannot be read: %s", error, location=node)
-        return nodes.unescape(node.astext())
+        return f"<code>{html.escape(tex)}</code>"
+    if r"\left" not in tex:
+        # plain braces are as high as a letter, as TeX sets them, and not as the formula around them
+        written = re.sub(r"<mo>([{}])</mo>", r'<mo stretchy="false">\1</mo>', written)
+    return written
 
 
 def inline(translator, node):

@@ -10,7 +10,7 @@ import softgrad  # noqa: E402
 
 project = "softgrad"
 author = "softgrad developers"
-copyright = "the softgrad developers"  # noqa: A001
+copyright = "the softgrad developers"
 version = release = softgrad.__version__
 
 extensions = [
@@ -40,6 +40,7 @@ nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!softgrad).*")]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "softgrad"
 html_static_path = ["_static"]
 html_css_files = ["softgrad.css"]

@@ -1,8 +1,20 @@
-"""The documentation tells the truth: its tables, its list of public names, and its pages in a browser."""
+"""The documentation tells the truth: its table of edge cases, its list of public names, its pages in a browser.
+
+``nox -s docs`` builds the pages, names them in ``SOFTGRAD_DOCS``, and runs what is skipped elsewhere.
+"""
 
 import builtins
+import html
+import http.server
+import importlib
 import importlib.util
+import json
+import os
 import re
+import shutil
+import subprocess
+import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +23,12 @@ import pytest
 import softgrad as sg
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+MODULES = ["softgrad", "softgrad.backends", "softgrad.identity", "softgrad.partial", "softgrad.testing"]
+BUILT = os.environ.get("SOFTGRAD_DOCS")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+needs_pages = pytest.mark.skipif(not BUILT, reason="SOFTGRAD_DOCS names no built pages: nox -s docs")
+needs_browser = pytest.mark.skipif(not BROWSER, reason="there is no Chromium")
 
 
 def load(name):
@@ -19,6 +37,8 @@ def load(name):
     spec.loader.exec_module(module)
     return module
 
+
+# --- the table of edge cases
 
 EDGE_CASES = load("_edge_cases")
 
@@ -39,3 +59,144 @@ def test_the_table_of_edge_cases(case, asarray, to_numpy, has_dtype):
     assert result.shape == expected.shape
     rtol = {"float16": 1e-3, "bfloat16": 1e-2, "float32": 1e-6}.get(case.needs, 1e-14)
     np.testing.assert_allclose(result, expected, rtol=rtol, atol=0)
+
+
+# --- the reference
+
+
+def public_names():
+    """Dotted names of all that is public, modules and dunders left out."""
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for each in getattr(module, "__all__", ()):
+            if not each.startswith("__") and f"{name}.{each}" not in MODULES:
+                yield f"{name}.{each}"
+
+
+def test_every_public_name_has_a_place_in_the_reference():
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
+    documented = set(re.findall(r"auto(?:function|class|exception|data):: (\S+)", pages))
+    for module in re.findall(r"automodule:: (\S+)\n +:members:", pages):
+        documented |= {f"{module}.{each}" for each in importlib.import_module(module).__all__}
+    missing = sorted(set(public_names()) - documented)
+    assert not missing, f"add to a page of docs/api: {missing}"
+
+
+def test_every_documented_name_is_there():
+    for path in (DOCS / "api").glob("*.md"):
+        for name in re.findall(r"auto(?:function|class|exception|data):: (\S+)", path.read_text(encoding="utf-8")):
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), f"{path.name} documents {name}"
+
+
+@needs_pages
+def test_every_public_name_is_in_the_built_inventory():
+    inventory = (Path(BUILT) / "objects.inv").read_bytes()
+    lines = zlib.decompress(inventory.split(b"zlib.\n", 1)[1]).decode().splitlines()
+    assert not sorted(set(public_names()) - {line.split(" ", 1)[0] for line in lines})
+
+
+# --- the built pages, without a network
+
+
+@needs_pages
+def test_no_page_loads_anything_from_elsewhere():
+    for path in Path(BUILT).rglob("*.html"):
+        for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", path.read_text(encoding="utf-8")):
+            assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", tag), f"{path.name}: {tag}"
+    for path in Path(BUILT).rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", text), path.name
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """The DOM of an address once its scripts have run; no name is resolved."""
+
+    def browse(address):
+        command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={tmp_path}"]
+        command += ["--virtual-time-budget=10000", "--dump-dom", address]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    return browse
+
+
+PROBE = """<iframe src="/derivation.html" width="1200" height="900"></iframe><pre></pre><script>
+const frame = document.querySelector("iframe");
+frame.onload = async () => {
+  const page = frame.contentDocument, box = (element) => element.getBoundingClientRect();
+  await page.fonts.ready;
+  const fractions = [...page.querySelectorAll("mfrac")], formulas = [...page.querySelectorAll("math")];
+  document.querySelector("pre").textContent = JSON.stringify({
+    formulas: formulas.length,
+    drawn: formulas.filter((each) => box(each).width > 0 && box(each).height > 0).length,
+    fractions: fractions.length,
+    stacked: fractions.filter((each) => box(each.children[0]).bottom <= box(each.children[1]).top + 1).length,
+    fonts: [...page.fonts].filter((font) => font.status === "loaded").map((font) => font.family),
+    loaded: frame.contentWindow.performance.getEntriesByType("resource").map((each) => each.name),
+    text: page.body.innerText,
+  });
+};
+</script>"""
+
+
+@pytest.fixture
+def server():
+    """The address of the built pages, and of a page that looks into the derivation's layout."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=BUILT)
+
+        def do_GET(self):
+            if self.path != "/probe.html":
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(PROBE.encode())
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@needs_pages
+@needs_browser
+def test_the_start_page_opens_from_a_folder(browse):
+    page = browse((Path(BUILT) / "index.html").resolve().as_uri())
+    assert "<h1>softgrad" in page
+    for target in ("tutorial.html", "derivation.html", "howto/own_data.html", "api/index.html"):
+        assert f'href="{target}"' in page
+
+
+@needs_pages
+@needs_browser
+def test_the_formulas_of_the_derivation_are_laid_out_without_a_network(browse, server):
+    page = browse(f"{server}/probe.html")
+    seen = json.loads(html.unescape(re.search(r"<pre>(.*)</pre>", page, re.DOTALL)[1]))
+    assert seen["formulas"] > 40
+    assert seen["drawn"] == seen["formulas"]
+    assert seen["fractions"] >= 3
+    assert seen["stacked"] == seen["fractions"]
+    assert any("softgrad math" in font for font in seen["fonts"])
+    assert seen["loaded"]
+    assert all(address.startswith(server) for address in seen["loaded"])
+    assert not re.search(r"\\(?:frac|sum|nabla|mathsf)|\$\$", seen["text"])
+
+
+@needs_pages
+@needs_browser
+@pytest.mark.parametrize("way", ["folder", "server"])
+def test_search_finds_a_function_and_a_word(way, browse, server):
+    root = server if way == "server" else Path(BUILT).resolve().as_uri()
+    assert 'href="api/dense.html#softgrad.log_softmax"' in browse(f"{root}/search.html?q=log_softmax")
+    assert re.search(r'href="derivation\.html[^"]*"', browse(f"{root}/search.html?q=slip").split("search-results")[1])

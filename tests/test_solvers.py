@@ -149,7 +149,17 @@ def test_no_moments_where_they_would_be_too_large_or_not_finite():
     assert moments(data=np.zeros((MOST_FEATURES + 9, MOST_FEATURES), dtype=np.int8)) is None
     with np.errstate(over="ignore", invalid="ignore"):
         assert moments(data=np.full((9, 2), 1e200)) is None
+    assert moments(np.zeros(N)) is None
     assert scaling(None, 3, 0.1, True) is None
+
+
+@pytest.mark.parametrize("rows", [N, 40_000])
+def test_second_moments_whose_squares_overflow(rows):
+    many = np.resize(X, (rows, M))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = moments(data=(many * 1e30).astype(np.float32))
+    size = np.append(np.full(M, 1e30), 1.0)
+    np.testing.assert_allclose(found / size[:, None] / size, moments(data=many), rtol=1e-3, atol=1e-6)
 
 
 def test_scaling_is_a_change_of_variables():
@@ -165,6 +175,11 @@ def test_scaling_of_a_feature_that_is_zero_or_follows_from_another():
     x = np.stack([X[:, 0], X[:, 0], np.zeros(N)], axis=1)
     change = scaling(moments(data=x), K, 0.0, True)
     assert np.all(np.isfinite(change.factor))
+    assert np.all(np.isfinite(change.inverse))
+
+
+def test_scaling_of_moments_that_rounding_left_indefinite():
+    change = scaling(np.array([[1.0, 1.0 + 1e-6], [1.0 + 1e-6, 1.0]]), K, 0.0, False)
     assert np.all(np.isfinite(change.inverse))
 
 
@@ -259,6 +274,13 @@ def test_a_step_that_overflows_is_taken_back(solver, broken):
 def test_a_start_that_overflows_is_an_error():
     with pytest.raises(FloatingPointError, match="not finite at the start"):
         minimize(objective_of(log_cosh(limit=1.3)), np.array([[5.0]]))
+
+
+@pytest.mark.parametrize("solver", ["newton-cg", "trust-ncg"])
+def test_a_second_derivative_that_overflows_is_an_error(solver):
+    loss = OneNumber(lambda w: w * w, lambda w: 2 * w, lambda w: math.inf)
+    with pytest.raises(FloatingPointError, match=r"second derivative overflows.*'lbfgs'"):
+        minimize(objective_of(loss), np.array([[3.0]]), solver=solver)
 
 
 @every_solver

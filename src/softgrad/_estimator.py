@@ -36,7 +36,7 @@ from ._estimator_data import (
 )
 from ._estimator_sparse import SparseLinearCrossEntropy
 from ._linear import LinearCrossEntropy
-from ._namespace import Library, library
+from ._namespace import Library, library, quiet
 from ._scaling import scaling, second_moments
 from ._softmax import log_softmax, softmax
 from ._solvers import SOLVERS, BoundLoss, Fit, Objective, Point, minimize
@@ -97,6 +97,8 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ValueError, TypeError
         From ``fit``: X or y is of a wrong shape or dtype, holds NaN, has a single class, or a parameter is out of
         its range.
+    FloatingPointError
+        From ``fit``: the features are so large that the loss at its start, or its second derivative, overflows.
 
     Warns
     -----
@@ -256,8 +258,16 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 class_weight=None if by_class is None else by_class.tolist(),
             )
         intercept = bool(self.fit_intercept)
-        moments = second_moments(lib, X, data.sample_weight, intercept)
-        return Objective(loss, shape, intercept, lambda a: put(lib, X, a), home, scaling(moments, count, l2, intercept))
+        with quiet():
+            moments = second_moments(lib, X, data.sample_weight, intercept)
+        return Objective(
+            loss,
+            shape,
+            intercept,
+            lambda a: put(lib, X, a),
+            home,
+            scaling(moments, count, l2, intercept, spacing(data)),
+        )
 
     def _keep(self, objective: Objective, data: Data, fit: Fit) -> None:
         W, bias = objective.split(fit.point.theta)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from ._errors import MixedArraysError
 from ._kernels_linear import block_rows
-from ._namespace import Library, default_float, floating, is_array, kind, library, same_place
+from ._namespace import Library, default_float, floating, is_array, kind, library, quiet, same_place
 from ._typing import Array
 from .backends._host import is_lazy, sorted_classes, to_host
 
@@ -106,7 +106,9 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
 def _finite(lib: Library, a: Array, name: str) -> None:
     xp = lib.xp
     # a sum needs no memory; it may overflow on its own, so only the mask is believed
-    if math.isfinite(float(to_host(lib, xp.sum(a, dtype=a.dtype))[0])):
+    with quiet():
+        sum_is_finite = math.isfinite(float(to_host(lib, xp.sum(a, dtype=a.dtype))[0]))
+    if sum_is_finite:
         return
     bad = xp.reshape(xp.logical_not(xp.isfinite(a)), (-1,))
     found, first = to_host(lib, xp.any(bad))[0], to_host(lib, xp.argmax(xp.astype(bad, xp.int32)))[0]

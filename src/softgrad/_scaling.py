@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ._namespace import Library
-from ._typing import Array
 from .backends._host import to_host
 
 Host = np.ndarray[Any, Any]
@@ -37,13 +36,24 @@ class Scaling:
     Parameters
     ----------
     curvature : ndarray of shape (p, p)
-        Symmetric, positive definite.
+        Symmetric, positive definite but for rounding.
+    spacing : float
+        Relative spacing of the numbers that it was summed in.
     """
 
-    def __init__(self, curvature: Host) -> None:
+    def __init__(self, curvature: Host, spacing: float = 2.0**-52) -> None:
         size = np.sqrt(np.diag(curvature))
-        alike = curvature / size[:, None] / size[None, :] + LEAST * np.eye(len(size))
-        self.factor = np.linalg.cholesky(alike) * size[:, None]
+        alike = curvature / size[:, None] / size[None, :]
+        least = max(LEAST, 100 * spacing)
+        while True:
+            try:
+                self.factor = np.linalg.cholesky(alike + least * np.eye(len(size))) * size[:, None]
+                break
+            except np.linalg.LinAlgError:
+                # rounding left a direction with less than no curvature; above 1 all are as good as uncorrelated
+                if least > 1:
+                    raise
+                least *= 10
         self.inverse = np.linalg.inv(self.factor)
 
     def coefficients(self, u: Host) -> Host:
@@ -70,67 +80,83 @@ def second_moments(lib: Library | None, X: Any, weight: Any, intercept: bool) ->
     if p > min(MOST_FEATURES, n):
         return None
     step = max(1, n // max(ROWS, ROWS_A_FEATURE * m))
-    if lib is None:
-        parts = _sparse_parts(X[::step], None if weight is None else weight[::step])
-    else:
-        parts = _dense_parts(lib, X[::step, :], None if weight is None else weight[::step])
-    gram, sums, mass = (np.asarray(a, dtype=np.float64) for a in parts)
-    if not (mass > 0 and np.all(np.isfinite(gram)) and np.all(np.isfinite(sums))):
+    some, weights = X[::step, :], None if weight is None else weight[::step]
+    peak = np.ones(m)
+    gram, sums, mass = _parts(lib, some, weights, None)
+    if not (np.all(np.isfinite(gram)) and np.all(np.isfinite(sums))):
+        peak = _peak(lib, X)
+        gram, sums, mass = _parts(lib, some, weights, peak)
+    if not mass > 0:
         return None
     moments = np.empty((p, p))
-    moments[:m, :m] = gram / mass
+    moments[:m, :m] = gram / mass * peak[:, None] * peak[None, :]
     if intercept:
-        moments[m, :m] = moments[:m, m] = sums / mass
+        moments[m, :m] = moments[:m, m] = sums / mass * peak
         moments[m, m] = 1.0
     if step > 1:
-        squares = np.append(_squares(lib, X, weight), np.ones(int(intercept)))
-        if not np.all(np.isfinite(squares)):
-            return None
+        squares = np.append(_squares(lib, X, weight, peak), np.ones(int(intercept)))
         seen = np.diag(moments).copy()
         ratio = np.sqrt(squares / np.where(seen > 0, seen, 1.0))
         moments *= (1 - SHRINK) * ratio[:, None] * ratio[None, :]
         moments[np.arange(p), np.arange(p)] = squares
-    return moments
+    return moments if np.all(np.isfinite(moments)) else None
 
 
-def _dense_parts(lib: Library, X: Array, weight: Array) -> list[Host]:
+def _peak(lib: Library | None, X: Any) -> Host:
+    """The largest magnitude of each feature: what their squares, which overflow, are divided by."""
+    if lib is None:
+        peak = np.asarray(abs(X).max(axis=0).todense(), dtype=np.float64).reshape(-1)
+    else:
+        peak = np.asarray(to_host(lib, lib.xp.max(lib.xp.abs(X), axis=0))[0], dtype=np.float64)
+    return np.where(peak > 0, peak, 1.0)
+
+
+def _over(lib: Library | None, X: Any, peak: Host | None) -> Any:
+    if peak is None or np.all(peak == 1):
+        return X
+    if lib is None:
+        return X.multiply(1 / peak[None, :]).tocsr().astype(X.dtype)
+    return X / lib.xp.asarray(peak, dtype=X.dtype, device=getattr(X, "device", None))
+
+
+def _parts(lib: Library | None, X: Any, weight: Any, peak: Host | None) -> tuple[Host, Host, float]:
+    """(sum of x x^T, sum of x, sum of the weights), features divided by ``peak``."""
+    X = _over(lib, X, peak)
+    if lib is None:
+        weighted = X if weight is None else X.multiply(weight[:, None]).tocsr()
+        mass = X.shape[0] if weight is None else weight.sum()
+        return (weighted.T @ X).toarray().astype(np.float64), np.asarray(weighted.sum(axis=0)).reshape(-1), float(mass)
     xp = lib.xp
     weighted = X if weight is None else X * xp.expand_dims(weight, axis=1)
-    gram = xp.matmul(xp.matrix_transpose(weighted), X)
-    sums = xp.sum(weighted, axis=0, dtype=X.dtype)
-    if weight is None:
-        return [*to_host(lib, gram, sums), np.asarray(X.shape[0])]
-    return to_host(lib, gram, sums, xp.sum(weight, dtype=X.dtype))
+    out = [xp.matmul(xp.matrix_transpose(weighted), X), xp.sum(weighted, axis=0, dtype=X.dtype)]
+    if weight is not None:
+        out.append(xp.sum(weight, dtype=X.dtype))
+    home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *out)]
+    return home[0], home[1], float(X.shape[0] if weight is None else home[2])
 
 
-def _sparse_parts(X: Any, weight: Any) -> list[Host]:
-    weighted = X if weight is None else X.multiply(weight[:, None]).tocsr()
-    gram = (weighted.T @ X).toarray()
-    mass = X.shape[0] if weight is None else weight.sum()
-    return [gram, np.asarray(weighted.sum(axis=0)).reshape(-1), np.asarray(mass)]
-
-
-def _squares(lib: Library | None, X: Any, weight: Any) -> Host:
+def _squares(lib: Library | None, X: Any, weight: Any, peak: Host) -> Host:
     """Mean of the squares of each feature over all samples."""
     n, m = int(X.shape[0]), int(X.shape[1])
     if lib is None:
+        X = _over(lib, X, peak)
         squares = X.multiply(X) if weight is None else X.multiply(X).multiply(weight[:, None])
-        return np.asarray(squares.sum(axis=0)).reshape(-1) / (n if weight is None else weight.sum())
+        return np.asarray(squares.sum(axis=0)).reshape(-1) / (n if weight is None else weight.sum()) * peak**2
     xp = lib.xp
     total: Any = None
     rows = max(1, BLOCK // m)
     for start in range(0, n, rows):
-        x = X[start : start + rows, :]
+        x = _over(lib, X[start : start + rows, :], peak)
         square = x * x if weight is None else x * x * xp.expand_dims(weight[start : start + rows], axis=1)
         part = xp.sum(square, axis=0, dtype=X.dtype)
         total = part if total is None else total + part
-    if weight is None:
-        return np.asarray(to_host(lib, total)[0], dtype=np.float64) / n
-    squares, mass = to_host(lib, total, xp.sum(weight, dtype=X.dtype))
-    return np.asarray(squares, dtype=np.float64) / float(mass)
+    home = to_host(lib, total) if weight is None else to_host(lib, total, xp.sum(weight, dtype=X.dtype))
+    return np.asarray(home[0], dtype=np.float64) / (n if weight is None else float(home[1])) * peak**2
 
 
-def scaling(moments: Host | None, classes: int, l2: float, intercept: bool) -> Scaling | None:
+def scaling(
+    moments: Host | None, classes: int, l2: float, intercept: bool, spacing: float = 2.0**-52
+) -> Scaling | None:
     """The scaling for a model of so many classes and this penalty; None where there is nothing to scale by."""
     if moments is None:
         return None
@@ -140,7 +166,4 @@ def scaling(moments: Host | None, classes: int, l2: float, intercept: bool) -> S
     flat = np.diag(curvature) <= 0
     # a feature that is 0 everywhere has no gradient: any scale will do
     curvature[flat, flat] = 1.0
-    try:
-        return Scaling(curvature)
-    except np.linalg.LinAlgError:
-        return None
+    return Scaling(curvature, spacing)

@@ -140,9 +140,13 @@ class Objective:
         W, bias = self._place(u)
         direction, shift = self.split(self.coefficients(vector))
         if bias is None or shift is None:
-            return self._pulled_back(self._joined(self.take(self.loss.hvp(W, self.put(direction)))))
-        products = self.loss.hvp(W, (self.put(direction), self.put(shift)), bias)
-        return self._pulled_back(self._joined(self.take(*products)))
+            products = [self.loss.hvp(W, self.put(direction))]
+        else:
+            products = self.loss.hvp(W, (self.put(direction), self.put(shift)), bias)
+        out = self._joined(self.take(*products))
+        if not np.all(np.isfinite(out)):
+            raise FloatingPointError("the second derivative overflows: scale the features, or use the solver 'lbfgs'")
+        return self._pulled_back(out)
 
     def at(self, u: Host) -> Point:
         """The point of ``u``, evaluated again only where it was not the last one."""
@@ -218,7 +222,7 @@ def minimize(
     Raises
     ------
     FloatingPointError
-        If the loss is not finite at the start.
+        If the loss is not finite at the start, or a product with the second derivative is not.
     """
     fit: Fit | None = None
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._namespace import Library
+from .._namespace import Library, quiet
 from .._typing import Array
 
 Host = np.ndarray[Any, Any]
@@ -36,7 +36,8 @@ def _cupy(lib: Library, arrays: Sequence[Array]) -> list[Host]:
 
 
 def _dask(lib: Library, arrays: Sequence[Array]) -> list[Host]:
-    computed = importlib.import_module("dask").compute(*arrays)
+    with quiet():
+        computed = importlib.import_module("dask").compute(*arrays)
     return [np.asarray(a.get() if hasattr(a, "get") else a) for a in computed]
 
 

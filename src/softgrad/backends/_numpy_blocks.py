@@ -30,7 +30,7 @@ THREAD_ELEMENTS = 1 << 17
 #: Elements up to which BLAS keeps a product of a matrix and a vector to the calling thread.
 GEMV_ELEMENTS = 9000
 #: Terms of one dot product, and of one sum along a strided axis, before a sum goes up a level.
-DOT_TERMS, LEVEL = 1024, 64
+DOT_TERMS, LEVEL = 1024, 16
 
 
 class Limits(NamedTuple):

@@ -15,7 +15,6 @@ import numpy as np
 from .. import _kernels
 from . import _numpy_small as small
 from ._numpy_blocks import (
-    LEVEL,
     LIMITS,
     Block,
     Floats,
@@ -42,6 +41,8 @@ NEAR = -0.69
 ARGMAX = 256
 #: Share of a block's sums so near 1 that their logarithm is computed again, above which none is tried without a shift.
 WEAK = 0.25
+#: Classes up to which the sum without the largest is formed at once.
+KNOCKOUT = 64
 #: Below this, log1p of the others is more exact than log of the sum.
 DOMINATED = 1.5
 
@@ -308,7 +309,7 @@ def _mend(y: Floats, e: Floats, s: Floats, memory: Memory) -> None:
 
 def _log_of_columns(e: Floats, s: Floats, memory: Memory) -> None:
     """Write the logarithm of the sum of shifted exponentials to ``s``; ``e`` is lost."""
-    if len(e) > LEVEL and column_sums(e, s).min() >= DOMINATED:
+    if len(e) > KNOCKOUT and column_sums(e, s).min() >= DOMINATED:
         _log(s, out=s)
     else:
         np.log1p(column_rests(e, memory(6, (len(e) // 2, e.shape[1])), s), out=s)

@@ -21,9 +21,11 @@ from ._numpy_dense import working
 from ._numpy_loss_blocks import Loss, Target
 
 #: Classes from which logits are worked on as rows.
-MANY = 48
-#: Bytes of a block of logits, and samples that it has at least.
+MANY = 24
+#: Bytes of a block of logits, of which there are more at a time only for the sake of the fewest samples.
 BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
+#: Samples and bytes from which a block gains nothing more: the sum of products that it is added to is read that seldom.
+ENOUGH_ROWS, ENOUGH_BYTES = 2048, 4 << 20
 #: Bytes of the pieces of it that a thread works on at a time.
 PIECE_BYTES = 1 << 20
 #: Bytes of logits above which a block is cut along the classes too.
@@ -74,7 +76,8 @@ class Linear:
         """Samples of a block of logits, of which there are ``spare`` at a time; all blocks about alike."""
         if self.block_size is not None:
             return self.block_size
-        most = max(BLOCK_ROWS, BLOCK_BYTES // spare // (self.k * self.work.itemsize))
+        row = self.k * self.work.itemsize
+        most = max(BLOCK_ROWS, min(BLOCK_BYTES, max(ENOUGH_BYTES, ENOUGH_ROWS * row)) // spare // row)
         return max(1, -(-self.n // max(1, -(-self.n // most))))
 
     def span_rows(self) -> tuple[int, int]:
@@ -294,11 +297,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                 losses = None
                 target = model.target(loss, start, stop)
                 if target is not None:
-                    m_ = np.maximum.reduce(z, axis=0)
-                    np.subtract(z, m_, out=z)
-                    at = target.y * (stop - start)
-                    at += loss.memory.starts(stop - start, 1)
-                    losses = loss.shifted(m_, z, None, at, target)
+                    losses = loss.small_columns(z, target)
                 if losses is None:
                     x = model.cleared(x, start, stop)
                     losses, grad = model.generic(x, start, stop)

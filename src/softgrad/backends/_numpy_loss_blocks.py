@@ -19,6 +19,17 @@ from ._numpy_dense import COLUMNS_FREE, columns_of, shifted_columns, shifted_row
 FAR = {"f": -60.0, "d": -600.0}
 
 
+def within(labels: Floats, k: int) -> bool:
+    """Whether all labels are classes; a negative one is a large number without its sign."""
+    if not labels.size:
+        return True
+    if labels.dtype.kind == "i":
+        if k > np.iinfo(labels.dtype).max:
+            return bool(labels.min() >= 0)
+        labels = labels.view(labels.dtype.str.replace("i", "u"))
+    return bool(labels.max() < k)
+
+
 class Target(NamedTuple):
     """The labels of a block of samples and their weights, each an array or the number that all share."""
 
@@ -54,7 +65,7 @@ class Loss:
             kept = labels != job.ignore_index
             labels = np.where(kept, labels, 0)
             weight = kept.astype(self.dtype) if weight is None else np.where(kept, weight, 0)
-        if labels.size and not (labels.min() >= 0 and labels.max() < self.k):
+        if not within(labels, self.k):
             return None
         y = labels.astype(np.intp, copy=False)
         w: Any = 1.0 if weight is None else weight.astype(self.dtype, copy=False)
@@ -201,6 +212,25 @@ class Loss:
             memory.free = False
         m, z = shifted_columns(src, memory)
         return self.shifted(m, z, dst, at, target)
+
+    def small_columns(self, z: Floats, target: Target) -> Floats | None:
+        """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
+        memory, limits = self.memory, LIMITS[self.dtype.char]
+        n = z.shape[1]
+        at = target.y * n
+        at += memory.starts(n, 1)
+        if memory.free and self.spread is None:
+            if z.max() <= limits.x and z.min() >= -limits.x:
+                flat = np.exp(z, out=z).reshape(-1)
+                own = flat.take(at)
+                flat[at] = 0.0
+                rest = column_sums(z, memory(2, (n,)))
+                losses, factor, at_label = self.finish(target, rest, own, rest + own, None, None, None)
+                return self._write_columns(losses, factor, at_label, z, None, at, target)
+            memory.free = False
+        m = np.maximum.reduce(z, axis=0)
+        np.subtract(z, m, out=z)
+        return self.shifted(m, z, None, at, target)
 
     def shifted(self, m: Floats, z: Floats, dst: Floats | None, at: Floats, target: Target) -> Floats | None:
         """Losses of a block whose shifted logits stand class first in ``z``; their gradient, there or in ``dst``."""

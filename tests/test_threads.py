@@ -1,0 +1,139 @@
+"""The threads of the NumPy kernels: how many, for whom, and that nothing is lost with them."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import softgrad as sg
+from softgrad.backends import _threads
+
+
+@pytest.mark.parametrize(("given", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_workers_refuses_what_is_no_number_of_threads(given, error):
+    with pytest.raises(error, match="workers"), sg.backends.workers(given):
+        raise AssertionError
+
+
+def test_workers_hold_for_the_block_and_the_context(monkeypatch):
+    monkeypatch.setenv("SOFTGRAD_WORKERS", "3")
+    assert _threads.count() == 3
+    elsewhere = []
+    with sg.backends.workers(5):
+        thread = threading.Thread(target=lambda: elsewhere.append(_threads.count()))
+        thread.start()
+        thread.join()
+        assert _threads.count() == 5
+        with sg.backends.workers(2):
+            assert _threads.count() == 2
+    assert elsewhere == [3]
+    assert _threads.count() == 3
+
+
+@pytest.mark.parametrize("text", ["0", "many", "-2", "1.5"])
+def test_an_environment_that_names_no_number_is_refused(text, monkeypatch):
+    monkeypatch.setenv("SOFTGRAD_WORKERS", text)
+    with pytest.raises(ValueError, match=r"SOFTGRAD_WORKERS.*whole number"):
+        sg.softmax(np.zeros((100_000, 10)))
+
+
+def test_limits_of_others_are_respected(monkeypatch):
+    monkeypatch.delenv("SOFTGRAD_WORKERS", raising=False)
+    monkeypatch.setattr(_threads, "_cpus", lambda: 64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7,2")
+    assert _threads.count() <= 7
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    np.ones((2, 2)) @ np.ones((2, 2))
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        assert _threads.count() == 1
+
+
+def test_tasks_run_in_order_and_start_no_threads_of_their_own():
+    seen = []
+
+    def task(start, stop):
+        seen.append(threading.current_thread())
+        assert _threads.count() == 1
+        assert _threads.run(lambda a, b: (a, b), 8, 1) == [(0, 8)]
+        return start, stop
+
+    assert _threads.run(task, 10, 3) == [(0, 3), (3, 6), (6, 10)]
+    assert threading.current_thread() in seen
+    assert _threads.run(task, 2, 5) == [(0, 1), (1, 2)]
+
+
+def test_an_error_waits_for_the_other_pieces():
+    ended = []
+
+    def task(start, stop):
+        if start == 0:
+            time.sleep(0.05)
+            raise KeyError("here")
+        time.sleep(0.2)
+        ended.append(start)
+
+    with pytest.raises(KeyError, match="here"):
+        _threads.run(task, 2, 2)
+    assert ended == [1]
+
+
+def test_callers_of_many_threads_share_the_pool():
+    x = np.random.default_rng(0).normal(size=(60_000, 10))
+    expected = sg.softmax(x)
+    wrong = []
+
+    def call():
+        with sg.backends.workers(2):
+            for _ in range(5):
+                if not np.array_equal(sg.softmax(x), expected):
+                    wrong.append(1)
+
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def run_python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_small_arrays_start_no_threads():
+    code = (
+        "import threading, numpy as np, softgrad as sg\n"
+        "x = np.zeros((1000, 10)); y = np.zeros(1000, int)\n"
+        "sg.softmax(x); sg.cross_entropy_value_and_grad(x, y); sg.linear_cross_entropy_grad(x, y, np.zeros((3, 10)))\n"
+        "print(threading.active_count())\n"
+        "sg.softmax(np.zeros((100_000, 10)))\n"
+        "print(threading.active_count())\n"
+    )
+    assert run_python(code, SOFTGRAD_WORKERS="2") == ["1", "2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
+def test_a_forked_child_makes_its_own_pool():
+    code = (
+        "import os, warnings, numpy as np, softgrad as sg\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "x = np.random.default_rng(0).normal(size=(200_000, 4)); p = sg.softmax(x)\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    os._exit(0 if np.array_equal(sg.softmax(x), p) else 3)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), np.array_equal(sg.softmax(x), p))\n"
+    )
+    assert run_python(code, SOFTGRAD_WORKERS="2") == ["0", "True"]

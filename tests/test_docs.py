@@ -61,6 +61,15 @@ def test_the_table_of_edge_cases(case, asarray, to_numpy, has_dtype):
     np.testing.assert_allclose(result, expected, rtol=rtol, atol=0)
 
 
+# --- the example of README.md
+
+
+def test_the_example_of_the_readme_prints_what_it_says(capsys):
+    example = re.search(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    exec(example, {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)  # (.*)", example)
+
+
 # --- the reference
 
 

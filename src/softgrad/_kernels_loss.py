@@ -244,7 +244,7 @@ def mass(xp: Namespace, x: Array, job: Job, w: Array) -> Array:
 
 def cut_class(xp: Namespace, x: Array, axis: int) -> Array:
     """The first class of ``x``, the class axis kept."""
-    return x[(slice(None),) * axis + (slice(0, 1),)]
+    return x[(*(slice(None),) * axis, slice(0, 1), ...)]
 
 
 def divided(xp: Namespace, a: Array, by: Array) -> Array:

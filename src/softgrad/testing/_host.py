@@ -117,7 +117,7 @@ class Arrays:
     def has_dtype(self, name: str) -> bool:
         """Whether arrays of a dtype can be made on the device, and computed with."""
         try:
-            made = self.put([1.0, 0.0], name)
+            made = self.put(np.asarray([1, 0], dtype=np.int64 if "int" in name else np.float64), name)
             return dtype_name(made.dtype) == name and self.get(made).shape == (2,)
         except Exception:  # noqa: BLE001 - each library refuses a dtype in its own way
             return False

@@ -111,8 +111,9 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation with warnings as errors, run its examples, look at it in a browser."""
     install(session, "docs", "test", "torch", "jax", "dask", package="-e .")
+    # the examples are small: threads would only wait for each other
+    session.env.update(SOFTGRAD_DOCS="build/docs", OMP_NUM_THREADS="1")
     session.run("sphinx-build", "-W", "--keep-going", "--fresh-env", "-q", "-b", "html", "docs", "build/docs")
-    session.env["SOFTGRAD_DOCS"] = "build/docs"
     # hypothesis' plugin breaks on the failures that sybil reports
     plugins = ("-p", "no:hypothesispytest")
     session.run("python", "-m", "pytest", *plugins, "docs", "tests/test_docs.py", *session.posargs)

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import textwrap
 from pathlib import Path
 
 import _edge_cases
@@ -24,7 +25,8 @@ def command_help():
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             _cli.main([name, "--help"])
-        out.append(f"## {name}\n\n```text\n{printed.getvalue().strip()}\n```\n")
+        lines = [textwrap.fill(line, 88) if len(line) > 88 else line for line in printed.getvalue().strip().split("\n")]
+        out += [f"## {name}", "", "```text", *lines, "```", ""]
     return "\n".join(out)
 
 

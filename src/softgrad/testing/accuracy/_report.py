@@ -1,0 +1,112 @@
+"""The measurements as Markdown tables and as a picture."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..._version import __version__
+from ._formats import FORMATS
+from ._linear import Fit
+from ._measure import Result
+from ._reference import FUNCTIONS
+from ._subjects import Subject
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PACKAGES = {
+    "numpy": ("numpy", "scipy", "scikit-learn"),
+    "torch": ("torch",),
+    "jax": ("jax", "optax"),
+    "array_api_strict": ("array-api-strict",),
+    "cupy": ("cupy-cuda12x",),
+    "dask": ("dask",),
+}
+
+
+def line(r: Result) -> str:
+    """One measurement in a line."""
+    more = "" if r.relative == r.worst else f", {number(r.relative)} of the result's own"
+    gone = f", {r.lost} lost" if r.lost else ""
+    limit = "" if r.bound is None else f" (bound {r.bound:g})"
+    return (
+        f"{r.subject}: {r.function} {r.dtype} {r.family}: {number(r.worst)}{limit}, mean {number(r.mean)}{gone}{more}"
+    )
+
+
+def number(value: float) -> str:
+    """A few digits; infinity for what is 0, NaN or infinite and should be something else."""
+    if value == float("inf"):
+        return "∞"
+    if value >= 1e5:
+        mantissa, _, exponent = f"{value:.0e}".partition("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def heading(libraries: Iterable[str], arguments: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """When, with what, by which command."""
+    versions = [f"softgrad {__version__}", f"Python {platform.python_version()}"]
+    for library in libraries:
+        for package in PACKAGES[library]:
+            try:
+                versions.append(f"{package} {importlib.metadata.version(package)}")
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    command = " ".join(["python -m softgrad.testing.accuracy", *arguments])
+    return (
+        "; ".join([f"Measured on {day} by `{command}`, on {platform.machine()}: {', '.join(versions)}", *notes]) + "."
+    )
+
+
+def tables(results: Sequence[Result], fits: Sequence[Fit], head: str) -> str:
+    """One table a function, worst (mean) error by subject and format over all families; one of the linear model."""
+    out = [head, ""]
+    dtypes = [name for name in FORMATS if any(r.dtype == name for r in results)]
+    subjects = list(dict.fromkeys(r.subject for r in results))
+    # ours first, then the peers
+    subjects.sort(key=lambda name: not name.startswith("softgrad"))
+    for function in FUNCTIONS:
+        out += [f"**{function}**", "", f"| | {' | '.join(dtypes)} |", f"| --- |{' --- |' * len(dtypes)}"]
+        for subject in subjects:
+            mine = [r for r in results if r.subject == subject and r.function == function]
+            if mine:
+                cells = [_cell([r for r in mine if r.dtype == dtype]) for dtype in dtypes]
+                out.append(f"| {subject} | {' | '.join(cells)} |")
+        out.append("")
+    columns = list(dict.fromkeys((fit.dtype, fit.fit) for fit in fits))
+    out += ["**gradient of the linear model**, error relative in norm", ""]
+    out += [f"| | {' | '.join(map(', '.join, columns))} |", f"| --- |{' --- |' * len(columns)}"]
+    for subject in sorted(dict.fromkeys(fit.subject for fit in fits), key=lambda name: not name.startswith("softgrad")):
+        errors = {(fit.dtype, fit.fit): fit.error for fit in fits if fit.subject == subject}
+        out.append(f"| {subject} | {' | '.join(f'{errors[c]:.1e}' for c in columns)} |")
+    return "\n".join([*out, ""])
+
+
+def _cell(results: list[Result]) -> str:
+    if not results:
+        return ""
+    means = [r.mean for r in results if r.mean != float("inf")]
+    mean = number(sum(means) / len(means)) if len(means) == len(results) else "∞"
+    gone = sum(r.lost for r in results)
+    text = f"{number(max(r.worst for r in results))} ({mean})"
+    return f"{text}, {gone} lost" if gone else text
+
+
+def write(folder: Path, results: Sequence[Result], fits: Sequence[Fit], head: str, subjects: Sequence[Subject]) -> None:
+    """Replace what stands between the marks in accuracy.md, and draw the picture anew."""
+    page = folder / "accuracy.md"
+    text = page.read_text(encoding="utf-8")
+    before, mark, rest = text.partition(BEGIN)
+    _, closing, after = rest.partition(END)
+    if not mark or not closing:
+        raise ValueError(f"{page} has no {BEGIN} before an {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{tables(results, fits, head)}\n{END}{after}", encoding="utf-8")
+    if importlib.util.find_spec("matplotlib"):
+        from ._picture import draw
+
+        draw(folder / "_static", subjects)

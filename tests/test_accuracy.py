@@ -1,0 +1,223 @@
+"""Errors in units in the last place, against mpmath and the bounds of docs/accuracy.md: some of ``nox -s accuracy``."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import mpmath
+import numpy as np
+import pytest
+
+import softgrad as sg
+from softgrad.testing.accuracy import __main__ as program
+from softgrad.testing.accuracy import _families, _formats, _linear, _measure, _reference, _report, _subjects
+
+FORMATS = _formats.FORMATS
+
+
+@pytest.fixture(scope="session")
+def arrays(backend, library):
+    made = _subjects.LIBRARIES[backend]()
+    # every function anew would be compiled for minutes; the program measures them compiled
+    return dataclasses.replace(made, compile=lambda call: call)
+
+
+def subjects(backend, arrays):
+    for subject in _subjects.ours(backend, arrays):
+        yield dataclasses.replace(
+            subject, arrays=dataclasses.replace(subject.arrays, compile=lambda call: call), choosy=False
+        )
+
+
+def broken(results):
+    return [_report.line(result) for result in results if result.broken]
+
+
+@pytest.mark.parametrize("dtype", list(FORMATS))
+def test_bounds_of_every_family(dtype, backend, arrays):
+    if dtype not in arrays.dtypes:
+        pytest.skip(f"no {dtype}")
+    inputs = list(_families.cases(FORMATS[dtype], long=False, special=False))
+    results = list(_measure.run(subjects(backend, arrays), inputs, _reference.compute))
+    assert len(results) >= 60
+    assert not broken(results)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("family", ["dominant", "low rows", "high rows", "subnormal"])
+def test_bounds_in_shapes_and_layouts_that_kernels_choose_by(family, dtype, backend, arrays):
+    mine = dataclasses.replace(next(iter(subjects(backend, arrays))), choosy=True)
+    inputs = [case for case in _families.cases(FORMATS[dtype], long=False) if case.family == family]
+    assert len(inputs) == len(_families.SHAPES)
+    if backend not in sg.backends.available():
+        # the generic kernels know no shape; JAX would compile each anew
+        inputs = inputs[1:2]
+    assert not broken(_measure.run([mine], inputs, _reference.compute))
+
+
+@pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
+def test_no_order_of_a_long_axis_costs_accuracy(function, backend, arrays):
+    # the emulation of a GPU takes a minute for a million
+    n = min(_families.LONG, arrays.largest // 2)
+    rng = np.random.default_rng(5)
+    pool = FORMATS["float32"].round(rng.normal(size=200) * 3)
+    x = rng.choice(pool, (n, 2))
+    case = _families.Case("long", FORMATS["float32"], x, np.zeros(2, np.int64), axis=0)
+    references = {function: _reference.compute(case)[function]}
+    mine = next(iter(subjects(backend, arrays)))
+    (result,) = _measure.measure(mine, case, references)
+    assert not result.broken, _report.line(result)
+    assert result.worst < 20
+
+
+@pytest.mark.parametrize("fit", list(_linear.GAPS))
+@pytest.mark.parametrize("dtype", list(_linear.BOUNDS))
+@pytest.mark.parametrize("generic", [False, True])
+def test_gradient_of_a_fit_that_separates_its_classes(generic, dtype, fit, arrays):
+    assert _linear.ours(arrays, _linear.problem(dtype, fit), dtype, generic) <= _linear.BOUNDS[dtype]
+
+
+def test_a_fit_goes_on_where_the_usual_gradient_is_zero(asarray, to_numpy):
+    p = _linear.problem("float32", "far apart")
+    X, W = p.X.astype("float32"), p.W.astype("float32")
+    logits = X @ W.T
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    usual = e / e.sum(1, keepdims=True)
+    usual[np.arange(len(X)), p.labels] -= 1
+    assert not usual[np.arange(len(X)), p.labels].any()
+    at_label = sg.cross_entropy_grad(asarray(logits, "float32"), asarray(p.labels, None), reduction="sum")
+    assert (to_numpy(at_label)[np.arange(len(X)), p.labels] < 0).all()
+
+
+def test_log_sum_exp_near_zero_is_exact_where_float64_is_to_be_had(asarray, to_numpy):
+    x = np.log(np.full(4, 0.25, dtype=np.float32))
+    with mpmath.workdps(60):
+        exact = float(mpmath.log(mpmath.fsum(mpmath.exp(float(v)) for v in x)))
+    assert abs(exact) < 1e-7
+    got = to_numpy(sg.logsumexp(asarray(x, "float32"), precision="high"))
+    assert abs(got - exact) <= 1e-7 * abs(exact)
+
+
+def hessian(backend):
+    if backend == "torch":
+        import torch
+
+        return torch.func.hessian
+    if backend == "jax":
+        import jax
+
+        return jax.hessian
+    pytest.skip(f"{backend} has no automatic differentiation")
+
+
+@pytest.mark.parametrize("ties", [2, 3])
+def test_hessians_at_ties(ties, backend, asarray, to_numpy):
+    exact = np.eye(ties) / ties - np.full((ties, ties), ties**-2.0)
+    x = asarray(np.zeros(ties))
+    label = asarray(np.asarray(0), None)
+    for function, expected in (
+        (sg.logsumexp, exact),
+        (lambda a: sg.cross_entropy(a, label), exact),
+        (lambda a: -sg.log_softmax(a)[0], exact),
+    ):
+        np.testing.assert_allclose(to_numpy(hessian(backend)(function)(x)), expected, rtol=1e-15, atol=1e-16)
+
+
+SCIPY = """
+import json, sys
+import scipy.special
+if sys.argv[1] == "torch":
+    import torch
+    found = torch.func.hessian(scipy.special.logsumexp)(torch.zeros(2, dtype=torch.float64)).tolist()
+else:
+    import jax
+    jax.config.update("jax_enable_x64", True)
+    found = jax.hessian(scipy.special.logsumexp)(jax.numpy.zeros(2)).tolist()
+print(json.dumps(found))
+"""
+
+
+def test_the_hessian_that_scipy_gives_at_ties_is_the_wrong_answer_that_ours_is_not(backend):
+    hessian(backend)
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", SCIPY, backend], capture_output=True, text=True, env=environment, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == [[0, 0], [0, 0]], "SciPy has changed: say so in docs/accuracy.md"
+
+
+# --------------------------------------------------------------------------- the measure itself
+
+
+def exact(*values):
+    with mpmath.workdps(60):
+        return _reference.pack([mpmath.mpf(v) for v in values], (len(values),))
+
+
+def test_ulps_counts_last_places():
+    form = FORMATS["float32"]
+    one = np.spacing(np.float32(1))
+    got = [1.0, 1 + one, 1 - one / 2, 0.0, np.inf, np.nan, 2.0**-149]
+    found = _formats.ulps(got, exact(1, 1, 1, 1, 1, 1, 2.0**-148), form)
+    np.testing.assert_array_equal(found, [0, 1, 0.5, 2**23, np.inf, np.inf, 1])
+
+
+def test_ulps_of_what_no_number_stands_for():
+    form = FORMATS["float64"]
+    found = _formats.ulps(
+        [np.inf, 1.0, np.nan, 0.0, 5e-324, -np.inf], exact(np.inf, np.inf, np.nan, 0, 0, -np.inf), form
+    )
+    np.testing.assert_array_equal(found, [0, np.inf, 0, 0, np.inf, 0])
+    beyond = exact(mpmath.mpf(2) ** 1024, -(mpmath.mpf(2) ** 1024), mpmath.mpf(2) ** -1080)
+    np.testing.assert_array_equal(_formats.ulps([np.inf, np.inf, 0.0], beyond, form) > 0.5, [False, True, False])
+
+
+def test_a_reference_has_twice_the_digits():
+    with mpmath.workdps(60):
+        (high,), (low,), (exponent,) = exact(mpmath.mpf(1) / 3)
+        third = (mpmath.mpf(high) + mpmath.mpf(low)) * mpmath.mpf(2) ** int(exponent)
+        assert abs(third - mpmath.mpf(1) / 3) < mpmath.mpf(2) ** -104
+
+
+def test_lost_is_what_a_normal_number_became_no_number_of():
+    form = FORMATS["float32"]
+    found = _formats.lost([0, 0, np.nan, 1e-10, np.inf], exact(1e-10, 1e-40, 1, 1e-10, 1), form)
+    np.testing.assert_array_equal(found, [True, False, True, False, True])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rounding_to_a_narrow_format(dtype):
+    form = FORMATS[dtype]
+    x = np.random.default_rng(0).normal(size=100) * 10
+    rounded = form.round(x)
+    assert (_formats.ulps(rounded, _reference.pack(map(mpmath.mpf, x), (100,)), form) <= 0.5 + 1e-4).all()
+    np.testing.assert_array_equal(form.round(rounded), rounded)
+
+
+def test_references_are_kept_and_read_back(tmp_path):
+    case = next(iter(_families.cases(FORMATS["float32"], long=False)))
+    reference = _reference.cached(tmp_path)
+    made, (path,) = reference(case), tmp_path.iterdir()
+    written = path.stat().st_mtime_ns
+    read = reference(case)
+    assert path.stat().st_mtime_ns == written
+    for name in made:
+        for a, b in zip(made[name].exact, read[name].exact, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert read["logsumexp"].scale is not None
+    assert read["softmax"].scale is None
+
+
+def test_the_program_fails_where_a_bound_is_broken(tmp_path, monkeypatch, capsys):
+    arguments = ["--dtypes", "float32", "--no-long", "--no-peers", "--cache", str(tmp_path)]
+    monkeypatch.setattr(_measure, "bound", lambda *_: 0.01)
+    assert program.main(arguments) == 1
+    assert "BROKEN softgrad numpy: softmax float32" in capsys.readouterr().out
+
+
+def test_the_program_refuses_a_library_it_does_not_know():
+    with pytest.raises(SystemExit):
+        program.main(["--libraries", "numpyy"])

@@ -203,3 +203,20 @@ def cell(outcomes: Counter[str] | None) -> str:
     marks = {"failed": "F", "skipped": "s", "xfailed": "x"}
     rest = [f"{outcomes[key]}{mark}" for key, mark in marks.items() if outcomes[key]]
     return " ".join([str(outcomes["passed"]), *rest])
+
+
+@nox.session
+def accuracy(session: nox.Session) -> None:
+    """Compare every library and the peers with mpmath; fails where a bound of docs/accuracy.md is broken."""
+    install(session, "test", "torch", "jax", "array_api_strict", "cupy", package="-e .")
+    session.install("-c", "constraints.txt", "optax", "scipy")
+    session.env["PYTHONPATH"] = "tests"  # where CuPy on the CPU is
+    libraries = ",".join(name for name in BACKENDS if name != "dask")
+    session.run("python", "-m", "softgrad.testing.accuracy", "--libraries", libraries, *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Call with random arguments, compare with slow formulas: ``nox -s fuzz -- --calls 1000000``."""
+    install(session, "test", "torch", package="-e .")
+    session.run("python", "tests/fuzz.py", *session.posargs)

@@ -121,6 +121,7 @@ def test_torch_compiles_into_one_graph(name, torch, calls, to_numpy):
     same(compiled(*arrays), function(*arrays), to_numpy)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # raised inside torch
 def test_torch_differentiates_a_compiled_loss(torch, asarray, to_numpy):
     torch._dynamo.reset()
     loss, labels = sg.CrossEntropy(**OPTIONS["all"]), asarray(LABELS, "int64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,7 @@ class Library(NamedTuple):
 
 
 _LIBRARIES: dict[type, Library] = {}
+_FRESH: dict[type, Library] = {}
 _KINDS: dict[tuple[type, DType], str] = {}
 _REFUSED = {
     "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
@@ -80,15 +82,42 @@ def _infer(x: Any, argument: str) -> Library:
         chunked=name == "dask",
         complaint=_torch_complaint if name == "torch" else None,
     )
-    _LIBRARIES[cls] = library
     return library
+
+
+def tracing() -> bool:
+    """Whether torch.compile is tracing the caller."""
+    guards = sys.modules.get("torch._guards")
+    return guards is not None and guards.TracingContext.try_get() is not None
+
+
+def _known_by_class(cls: type) -> bool:
+    """Infer the library of torch's own array types, and the kinds of its dtypes, without an array."""
+    torch = sys.modules.get("torch")
+    if torch is None or cls not in (torch.Tensor, torch.nn.Parameter):
+        return False
+    found = _FRESH[cls] = _infer(torch.empty(0), "x")
+    for dtype in vars(torch).values():
+        if isinstance(dtype, torch.dtype):
+            kind(found.xp, dtype)
+    if not tracing():
+        _LIBRARIES[cls] = found
+    return True
+
+
+# torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
+# has read must not change under it, so that what is new comes through another.
+vars(_known_by_class)["_dynamo_marked_constant"] = True
 
 
 def library(x: Any, argument: str) -> Library:
     """The library of ``x``, or a TypeError that names the argument."""
     found = _LIBRARIES.get(type(x))
     if found is None:
-        found = _infer(x, argument)
+        if _known_by_class(type(x)):
+            found = _FRESH[type(x)]
+        else:
+            found = _LIBRARIES[type(x)] = _infer(x, argument)
     if found.complaint is not None:
         words = found.complaint(x)
         if words is not None:

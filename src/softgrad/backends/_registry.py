@@ -11,7 +11,7 @@ from typing import Any
 
 from .._context import Override
 from .._errors import BackendError, BackendWarning
-from .._namespace import Library, quiet
+from .._namespace import Library, quiet, tracing
 from ._declaration import GENERIC, Backend, Explanation, Implementation
 
 #: The entry point group in which other packages name their ``Backend``.
@@ -37,6 +37,7 @@ _registered: dict[str, Backend] = {}
 _loaded: set[str] = set()
 _plans: dict[tuple[str, type], tuple[Implementation, ...]] = {}
 _override_plans: dict[tuple[str, type, str], tuple[Implementation, ...]] = {}
+_fresh: dict[tuple[str, type, str | None], tuple[Implementation, ...]] = {}
 _chosen: Override[str] = Override("softgrad.backends.use")
 _asked: Override[bool] = Override("softgrad.backends.explain")
 _discovered = False
@@ -189,18 +190,36 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementa
     return (*plan, generic)
 
 
+def _prepare(function: str, cls: type, chosen: str | None) -> None:
+    """Make the plan of a function and a type; of all functions while torch.compile traces, which looks here once."""
+    if tracing():
+        _fresh.update({(name, cls, chosen): _make_plan(name, cls, chosen) for name in GENERIC})
+        return
+    plan = _fresh[function, cls, chosen] = _make_plan(function, cls, chosen)
+    if chosen is None:
+        _plans[function, cls] = plan
+    else:
+        _override_plans[function, cls, chosen] = plan
+
+
+# torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
+# has read must not change under it, so that what is new comes through another.
+vars(_prepare)["_dynamo_marked_constant"] = True
+
+
 def _plan(function: str, cls: type) -> tuple[Implementation, ...]:
     if _chosen.users:
         chosen = _chosen.get()
         if chosen is not None:
-            key = (function, cls, chosen)
-            plan = _override_plans.get(key)
+            plan = _override_plans.get((function, cls, chosen))
             if plan is None:
-                plan = _override_plans[key] = _make_plan(function, cls, chosen)
+                _prepare(function, cls, chosen)
+                plan = _fresh[function, cls, chosen]
             return plan
     plan = _plans.get((function, cls))
     if plan is None:
-        plan = _plans[function, cls] = _make_plan(function, cls, None)
+        _prepare(function, cls, None)
+        plan = _fresh[function, cls, None]
     return plan
 
 

@@ -1,0 +1,140 @@
+"""The back end for PyTorch tensors, on any device.
+
+Tensors that nothing records go through kernels that write in place, block by block on a CPU. What autograd records,
+``torch.func`` transforms or ``torch.compile`` traces goes through operations whose every derivative is a closed form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _kernels, _kernels_linear, _kernels_loss
+from .._typing import Job
+from . import _torch_autograd as operations
+from . import _torch_linear, _torch_linear_recorded, _torch_loss, _torch_recorded
+from ._declaration import Backend
+from ._torch_blocks import autocast, obstacle, plain
+
+_DENSE = ("softmax", "log_softmax", "logsumexp")
+_VALUES = ("cross_entropy", "linear_cross_entropy")
+_DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+
+
+def _carries(x: Tensor, precision: str | None) -> bool:
+    return precision == "high" and x.dtype is torch.float64
+
+
+def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
+    """Decline what a kernel that writes in place cannot do."""
+    if function in _DENSE:
+        return True
+    job = next(each for each in rest if isinstance(each, Job))
+    if _carries(x, job.precision) and function not in _VALUES:
+        return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
+    if function in _VALUES:
+        return True
+    arrays = [each for each in (x, *rest) if isinstance(each, Tensor)]
+    why = obstacle(*arrays, job.labels, job.class_weight, job.sample_weight, job.where)
+    return True if why is None else f"{why}: the generic kernel can be differentiated"
+
+
+def _dense(
+    name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
+) -> Tensor:
+    if where is not None:
+        where = where.expand(x.shape)
+    if plain(x, where):
+        return getattr(operations, name)(x, where, axis, precision)
+    if operations.nested_forward():
+        return getattr(_kernels, name)(operations.XP, x, axis, where, precision)
+    return operations.recorded(operation, x, where, axis, precision)
+
+
+def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
+    """exp(x) / sum(exp(x))."""
+    return _dense("softmax", operations.SOFTMAX, x, axis, where, precision)
+
+
+def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
+    """X - logsumexp(x)."""
+    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision)
+
+
+def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
+    """log(sum(exp(x))), without ``axis``."""
+    return _dense("logsumexp", operations.LOG_SUM_EXP, x, axis, where, precision)
+
+
+def _autocast(x: Tensor) -> Tensor:
+    """Half precision under autocast goes through float32 and stays there, as torch's own losses do."""
+    if x.dtype in (torch.float16, torch.bfloat16) and autocast(x):
+        return x.to(torch.float32)
+    return x
+
+
+def cross_entropy(xp: Any, logits: Tensor, job: Job) -> Tensor:
+    """The loss, reduced."""
+    x = _autocast(logits)
+    if operations.nested_forward():
+        return _kernels_loss.cross_entropy(xp, x, job)
+    if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
+        return _torch_recorded.cross_entropy(x, job).to(x.dtype)
+    if _carries(x, job.precision):
+        return _kernels_loss.cross_entropy(xp, x, job)
+    value = _torch_loss.cross_entropy(xp, x, job, True, False)[0]
+    assert value is not None
+    return value
+
+
+def cross_entropy_grad(xp: Any, logits: Tensor, job: Job) -> Tensor:
+    """The gradient with respect to the logits."""
+    grad = _torch_loss.cross_entropy(xp, logits, job, False, True)[1]
+    assert grad is not None
+    return grad
+
+
+def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+    """Loss and gradient."""
+    x = _autocast(logits)
+    value, grad = _torch_loss.cross_entropy(xp, x, job, True, True)
+    assert value is not None
+    assert grad is not None
+    return value, grad.to(logits.dtype)
+
+
+def linear_cross_entropy(
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, block_size: int | None = None
+) -> Tensor:
+    """The loss, reduced; where autograd records it, with its gradients, block by block."""
+    extra = (job.labels, job.class_weight, job.sample_weight, job.where)
+    if not _carries(X, job.precision):
+        if plain(X, W, bias, *extra):
+            return _torch_linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
+        if _torch_linear_recorded.recordable(X, W, bias, *extra):
+            return _torch_linear_recorded.LinearLoss.apply(xp, X, W, bias, job, block_size)
+    return _kernels_linear.linear_cross_entropy(xp, X, W, bias, job, block_size, cross_entropy)
+
+
+def linear_cross_entropy_value_and_grad(
+    xp: Any,
+    X: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss and its gradients."""
+    return _torch_linear.value_and_grad(xp, X, W, bias, job, wrt, classes, block_size)
+
+
+BACKEND = Backend(
+    name="torch",
+    types=("torch:Tensor",),
+    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES)},
+    should_run=f"{__name__}:should_run",
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import backends, identity
+from . import backends, identity, partial
 from ._cross_entropy import CrossEntropy
 from ._cross_entropy_functions import (
     cross_entropy,
@@ -61,6 +61,7 @@ __all__ = [
     "log_softmax_jvp",
     "log_softmax_vjp",
     "logsumexp",
+    "partial",
     "precision",
     "softmax",
     "softmax_jvp",

@@ -56,6 +56,9 @@ def imports(path):
             outer |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             outer.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom) and node.level > len(package) + 1:
+            # beyond the package lies whoever vendors it
+            outer |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1]
             base = (*base, *node.module.split(".")) if node.module else base

@@ -220,3 +220,48 @@ def fuzz(session: nox.Session) -> None:
     """Call with random arguments, compare with slow formulas: ``nox -s fuzz -- --calls 1000000``."""
     install(session, "test", "torch", package="-e .")
     session.run("python", "tests/fuzz.py", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name) for name in ("numpy", "array_api_strict", "torch")])
+def vendor(session: nox.Session, backend: str) -> None:
+    """Copy the package into a made-up library, under another name, and run the contract and the suite there."""
+    install(session, "test", backend, package="-e .")
+    session.run("python", "tools/vendor.py", str(Path(session.create_tmp()) / "vendored"), backend)
+
+
+@nox.session
+def downstream(session: nox.Session) -> None:
+    """Run scikit-learn's tests of its loss on ours, and the pages that put it into other people's programs."""
+    install(session, "test", "downstream", "torch", "jax", "dask", package="-e .")
+    session.env.update(SCIPY_ARRAY_API="1", PYTHONPATH="tests/peers")
+    ini = ("-c", "tests/peers/pytest.ini", "-q", "-p", "sklearn_losses")
+    suites = ("sklearn._loss.tests.test_loss", "sklearn.linear_model.tests.test_linear_loss")
+    session.run("python", "-m", "pytest", *ini, "--pyargs", *suites)
+    pages = sorted(str(path) for path in Path("docs/howto").glob("downstream-*.md"))
+    # hypothesis' plugin breaks on the failures that sybil reports
+    session.run("python", "-m", "pytest", "-p", "no:hypothesispytest", "-q", *pages, *session.posargs)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check with mypy and pyright that the array type that goes in comes out."""
+    install(session, "typing", "torch", "jax", "test", package="-e .")
+    session.run("python", "tests/typing/check.py")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build what a release consists of, look into it (``-- --final``: the changelog too), try the wheel."""
+    out = Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    install(session, "release")
+    session.run("python", "-m", "build", "--outdir", str(out), silent=True)
+    session.run("twine", "check", "--strict", *map(str, sorted(out.iterdir())))
+    session.run("python", "tools/release.py", str(out), *session.posargs)
+    (built,) = out.glob("*.whl")
+    session.install("-c", "constraints.txt", "--force-reinstall", "--no-deps", str(built))
+    session.install("-c", "constraints.txt", str(built))
+    session.chdir(session.create_tmp())
+    session.run("python", "-c", "from softgrad.testing import check_backend; check_backend('numpy')")
+    session.run("python", "-m", "softgrad", "check", "--backend", "numpy")

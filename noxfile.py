@@ -116,9 +116,9 @@ def docs(session: nox.Session) -> None:
     # the examples are small: threads would only wait for each other
     session.env.update(SOFTGRAD_DOCS="build/docs", OMP_NUM_THREADS="1")
     session.run("sphinx-build", "-W", "--keep-going", "--fresh-env", "-q", "-b", "html", "docs", "build/docs")
-    # hypothesis' plugin breaks on the failures that sybil reports
-    plugins = ("-p", "no:hypothesispytest")
-    session.run("python", "-m", "pytest", *plugins, "docs", "tests/test_docs.py", *session.posargs)
+    # hypothesis' plugin breaks on the failures that sybil reports; the last pages compile, and have their own session
+    options = ("-p", "no:hypothesispytest", "--ignore-glob=docs/howto/downstream-*")
+    session.run("python", "-m", "pytest", *options, "docs", "tests/test_docs.py", *session.posargs)
 
 
 @nox.session

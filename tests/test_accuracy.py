@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 
+import fuzz
 import softgrad as sg
 from softgrad.testing.accuracy import __main__ as program
 from softgrad.testing.accuracy import _families, _formats, _linear, _measure, _reference, _report, _subjects
@@ -98,6 +99,29 @@ def test_log_sum_exp_near_zero_is_exact_where_float64_is_to_be_had(asarray, to_n
     assert abs(exact) < 1e-7
     got = to_numpy(sg.logsumexp(asarray(x, "float32"), precision="high"))
     assert abs(got - exact) <= 1e-7 * abs(exact)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12, 80])
+def test_a_loss_is_not_lost_where_the_other_exponentials_underflow(classes, asarray, to_numpy):
+    # exp(-110) is 0 in float32, exp(-110 + 36) is a normal number
+    x = np.full((40, classes), -110.0)
+    x[:, 0] = -36.0
+    loss = sg.cross_entropy(asarray(x, "float32"), asarray(np.zeros(40, np.int64), None), reduction="none")
+    np.testing.assert_allclose(to_numpy(loss), np.full(40, (classes - 1) * np.exp(-74.0)), rtol=1e-5)
+
+
+def test_random_calls(backend):
+    if backend not in ("numpy", "torch"):
+        pytest.skip("random calls are made on NumPy and torch")
+    made = [fuzz.one(1, number, backend) for number in range(250)]
+    assert len({call.function for call in made}) == 6
+
+
+def test_the_random_calls_find_a_wrong_result(monkeypatch, capsys):
+    monkeypatch.setattr(sg, "softmax", lambda x, **options: x)
+    monkeypatch.setattr(fuzz, "KINDS", ((fuzz.dense_call, 1.0),))
+    assert fuzz.main(["--calls", "60", "--libraries", "numpy", "--failures", "1"]) == 1
+    assert "numpy softmax" in capsys.readouterr().out
 
 
 def hessian(backend):

@@ -70,7 +70,7 @@ def draw(folder: Path, subjects: Sequence[Subject]) -> None:
                         axes.semilogy(gap, np.maximum(errors[name], 0.1), style, color=color, label=name, linewidth=1.6)
                 wrong = 2.0 ** (FORMATS[dtype].digits - 1)
                 axes.axhline(wrong, color=ink, linewidth=0.6)
-                axes.annotate("no digit is right", (gap[-1], wrong), (0, 3), textcoords="offset points", ha="right")
+                axes.annotate("no digit is right", (gap[-1], wrong), (0, -11), textcoords="offset points", ha="right")
                 axes.set(title=dtype, xlabel="label's logit above the other", ylabel="worst error of the loss, ULP")
             handles, labels = figure.axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)

@@ -41,6 +41,14 @@ def test_axis_of_many_terms(function, axis, asarray, to_numpy):
     )
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int64"])
+def test_labels_narrower_than_the_number_of_classes(dtype, asarray, to_numpy):
+    logits, labels = ROWS.reshape(3, 300), np.asarray([99, 0, 127])
+    right = np.logaddexp.reduce(logits, axis=1) - logits[[0, 1, 2], labels]
+    loss = sg.cross_entropy(asarray(logits), asarray(labels, dtype), reduction="none")
+    np.testing.assert_allclose(to_numpy(loss), right, rtol=1e-11)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Dask computes where NumPy is not told to be quiet
 def test_infinite_complex_sums_are_those_of_the_library_of_c(asarray, to_numpy, has_dtype):
     if not has_dtype("complex128"):

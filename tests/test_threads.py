@@ -53,18 +53,51 @@ def test_limits_of_others_are_respected(monkeypatch):
         assert _threads.count() == 1
 
 
-def test_tasks_run_in_order_and_start_no_threads_of_their_own():
-    seen = []
+@pytest.mark.parametrize(("n", "parts"), [(1, 3), (2, 5), (10, 3), (1000, 2)])
+def test_pieces_come_in_order_and_start_no_threads_of_their_own(n, parts):
+    seen = set()
 
     def task(start, stop):
-        seen.append(threading.current_thread())
+        seen.add(threading.current_thread())
         assert _threads.count() == 1
         assert _threads.run(lambda a, b: (a, b), 8, 1) == [(0, 8)]
         return start, stop
 
-    assert _threads.run(task, 10, 3) == [(0, 3), (3, 6), (6, 10)]
+    pieces = _threads.run(task, n, parts)
+    assert [stop for _, stop in pieces[:-1]] == [start for start, _ in pieces[1:]]
+    assert pieces[0][0] == 0
+    assert pieces[-1][1] == n
+    assert len(pieces) == min(n, parts * _threads.PIECES)
     assert threading.current_thread() in seen
-    assert _threads.run(task, 2, 5) == [(0, 1), (1, 2)]
+    assert len(seen) <= parts
+    assert _threads.run(task, n, parts) == pieces
+
+
+def test_nobody_waits_for_a_thread_that_has_not_begun():
+    release = threading.Event()
+    busy = [_threads._executor(3).submit(release.wait, 60) for _ in range(_threads._pool_size)]
+    try:
+        caller = threading.current_thread()
+        assert _threads.run(lambda a, b: threading.current_thread() is caller, 8, 2) == [True] * 8
+    finally:
+        release.set()
+    assert all(one.result(60) for one in busy)
+
+
+def test_sums_do_not_depend_on_which_thread_was_first():
+    rng = np.random.default_rng(0)
+    x, y = 40 * rng.normal(size=(100_000, 10)).astype("float32"), rng.integers(0, 10, 100_000)
+    X, W = rng.normal(size=(100_000, 5)), rng.normal(size=(10, 5))
+    with sg.backends.workers(3):
+        value, grad = sg.cross_entropy_value_and_grad(x, y)
+        model_value, model_grad = sg.linear_cross_entropy_value_and_grad(X, y, W)
+        for _ in range(10):
+            again = sg.cross_entropy_value_and_grad(x, y)
+            assert again[0] == value
+            np.testing.assert_array_equal(again[1], grad)
+            again = sg.linear_cross_entropy_value_and_grad(X, y, W)
+            assert again[0] == model_value
+            np.testing.assert_array_equal(again[1], model_grad)
 
 
 def test_an_error_waits_for_the_other_pieces():

@@ -20,8 +20,9 @@ T = TypeVar("T")
 
 #: Bytes of a block: of two arrays, both stay in a core's cache.
 BLOCK_BYTES = 1 << 20
-#: Samples of a class-first block at least, so that a line of memory is used whole.
-FEWEST_COLUMNS = 64
+#: Samples of a block of data that stand class first, so that lines and pages of memory are used whole: at least, and
+#: wanted as far as the block stays within these bytes.
+FEWEST_COLUMNS, WANTED_COLUMNS, WIDE_BYTES = 64, 2048, 4 << 20
 #: A row of at least this many classes is worked on in place, and NumPy's buffer for operands that are broadcast over
 #: a row made this small: filling it costs twice what the row's own work does.
 UNBUFFERED = 256
@@ -93,18 +94,24 @@ def view(x: Floats, axis: int) -> View:
 
 
 def over_blocks(
-    shape: tuple[int, int, int], itemsize: int, make: Callable[[tuple[int, int, int]], Callable[[Block], T]]
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    make: Callable[[Memory], Callable[[Block], T]],
+    block_bytes: int | None = None,
 ) -> list[T]:
-    """Cut (outer, class, inner) into blocks, give each to a worker, return what came, in order.
+    """Cut (outer, class, inner) into blocks, give them to the workers, return what came, in order.
 
-    ``make(largest block's shape)`` is called once in each thread and gives the function of a block.
+    ``make(scratch memory)`` gives the function of a block, for one thread at a time.
     """
     outer, k, inner = shape
-    elements = max(1, BLOCK_BYTES // itemsize)
+    itemsize = dtype.itemsize
+    elements = max(1, (block_bytes or BLOCK_BYTES) // itemsize)
     split_inner = k * inner > elements and inner > FEWEST_COLUMNS
     n = inner if split_inner else outer
     each = k if split_inner else k * inner
-    size = max(elements // max(1, each), FEWEST_COLUMNS if split_inner else 1)
+    size = max(1, elements // max(1, each))
+    if split_inner:
+        size = max(size, min(WANTED_COLUMNS, WIDE_BYTES // (k * itemsize)), FEWEST_COLUMNS)
     parts = _threads_for(outer * k * inner)
     size = _even(n, size, 1 if split_inner and outer > 1 else parts)
     if size * inner * itemsize % 1024 == 0 and size < n:
@@ -112,17 +119,23 @@ def over_blocks(
     pieces = [(i, min(i + size, n)) for i in range(0, n, size)]
     if split_inner:
         blocks = [(o, o + 1, *piece) for o in range(outer) for piece in pieces]
-        largest = (1, k, size)
     else:
         blocks = [(*piece, 0, inner) for piece in pieces]
-        largest = (size, k, inner)
+    spare: list[tuple[Memory, Callable[[Block], T]]] = []
 
     def task(start: int, stop: int) -> list[T]:
-        work = make(largest)
+        try:
+            memory, work = spare.pop()
+            memory.free = True
+        except IndexError:
+            memory = Memory(dtype)
+            work = make(memory)
         with np.errstate(all="ignore"):  # which bounds the life of the buffer's size too
             if k >= UNBUFFERED:
                 np.setbufsize(UNBUFFERED)
-            return [work(block) for block in blocks[start:stop]]
+            out = [work(block) for block in blocks[start:stop]]
+        spare.append((memory, work))
+        return out
 
     return [result for results in _threads.run(task, len(blocks), parts) for result in results]
 
@@ -144,7 +157,7 @@ class Memory:
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
-        #: Whether blocks are tried without a shift; the first that cannot be ends it.
+        #: Whether blocks are tried without a shift; the first that cannot be ends it, for its piece of the call.
         self.free = True
         self._buffers: dict[int, Floats] = {}
         self._ones = np.ones(DOT_TERMS, dtype)
@@ -211,21 +224,17 @@ def column_sums(z: Floats, out: Floats) -> Floats:
     return np.add.reduce(z, axis=0, out=out)
 
 
-def column_rests(z: Floats, low: Floats, out: Floats) -> Floats:
-    """Sum over the first axis without the largest term; ``z`` is lost.
+def column_rests(e: Floats, whole: Floats, out: Floats) -> Floats:
+    """Sum over the first axis less one, where the largest of each column is 1; ``e`` is lost.
 
-    A knock-out: the smaller of each pair is added, the larger goes on, and the largest of all is never added.
+    What is 1 is taken off before the sum, which then has nothing to cancel, and its ties are counted.
     """
-    k = len(z)
-    if k == 2:
-        return np.minimum(z[0], z[1], out=out)
-    out[...] = 0
-    while k > 1:
-        half, odd = divmod(k, 2)
-        losers = np.minimum(z[:half], z[half : 2 * half], out=low[:half])
-        np.maximum(z[:half], z[half : 2 * half], out=z[:half])
-        if odd:
-            z[half] = z[k - 1]
-        out += losers[0] if half == 1 else column_sums(losers, np.empty_like(out))
-        k = half + odd
+    if len(e) == 2:
+        return np.minimum(e[0], e[1], out=out)
+    ones = np.count_nonzero(e == 1)
+    np.floor(e, out=whole)
+    np.subtract(e, whole, out=e)
+    column_sums(e, out)
+    if ones != e.shape[1]:
+        out += column_sums(whole, np.empty_like(out)) - 1
     return out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _numpy_products, _threads
-from ._numpy_blocks import Floats, column_sums, row_dots
+from ._numpy_blocks import Floats, Memory, column_sums, row_dots
 from ._numpy_dense import shifted_rows
 from ._numpy_loss_blocks import Loss, Target
 
@@ -108,7 +108,7 @@ class Curvature:
         """(part of W, part of bias), many classes."""
         model, given = self.model, self.given
         k, work = model.k, model.work
-        pieces = pieces_of(model, lambda: Loss(model.job, k, work, model.scale, False))
+        pieces = pieces_of(model, lambda: Loss(model.job, k, Memory(work), model.scale, False))
         b = model.rows(2)
         Z, U = np.empty((min(b, model.n), k), work), np.empty((min(b, model.n), k), work)
         h_W, h_bias = np.empty((k, model.m), work), np.zeros(k)
@@ -151,7 +151,7 @@ class Curvature:
         size, group = model.span_rows()
 
         def task(begin: int, end: int) -> tuple[Floats, Floats]:
-            loss = Loss(model.job, k, work, model.scale, False)
+            loss = Loss(model.job, k, Memory(work), model.scale, False)
             products = _numpy_products.Small(model.W, group, loss.memory)
             changes = _numpy_products.Small(given["W"], group, loss.memory) if "W" in given else None
             h_W, h_bias = np.zeros((k, m), work), np.zeros(k)
@@ -180,7 +180,7 @@ class Curvature:
                         h_bias += np.add.reduce(u, axis=1)
             return h_W, h_bias
 
-        results = _threads.run(task, model.n, min(_threads.count(), max(1, model.n // (2 * size))))
+        results = _threads.run(task, model.n, model.span_parts(size))
         h_W, h_bias = results[0]
         for some_W, some_bias in results[1:]:
             h_W += some_W

@@ -1,7 +1,7 @@
 """Softmax, its logarithm and log-sum-exp of NumPy arrays, in blocks.
 
 A block is first tried without a shift: where the sums of exp(x) stay in a safe range nothing is rounded before the
-exponential, and no maximum is needed. The first block of a thread that fails sends the rest the usual way.
+exponential, and no maximum is needed. The first block that fails sends the rest of its piece of the call the usual way.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _kernels
+from . import _numpy_pairs
 from . import _numpy_small as small
 from ._numpy_blocks import (
     LIMITS,
@@ -29,8 +30,8 @@ from ._numpy_blocks import (
 ROWS = {"f": 48, "d": 32}
 #: The same without a shift, for what the row becomes.
 SOFTMAX_ROWS, LOG_SOFTMAX_ROWS, LOGSUMEXP_ROWS = 8, 16, 8
-#: Classes from which a class-first block is tried without a shift.
-COLUMNS_FREE = 16
+#: Classes from which a class-first block is tried without a shift: for sums, for log-probabilities.
+COLUMNS_FREE, LOG_COLUMNS_FREE = 8, 64
 #: Elements of an array that is worked on whole, without a block's bookkeeping.
 SMALL = 4096
 #: Bound on the sums (either way) where log-probabilities are x - log(sum) with x as it is.
@@ -41,8 +42,8 @@ NEAR = -0.69
 ARGMAX = 256
 #: Share of a block's sums so near 1 that their logarithm is computed again, above which none is tried without a shift.
 WEAK = 0.25
-#: Classes up to which the sum without the largest is formed at once.
-KNOCKOUT = 64
+#: Classes up to which the sum without the largest is formed for all samples at once.
+APART = 64
 #: Below this, log1p of the others is more exact than log of the sum.
 DOMINATED = 1.5
 
@@ -85,9 +86,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
         return out
     inner = out3.shape[1]
 
-    def make(shape: tuple[int, int, int]) -> Callable[[Block], Floats | None]:
-        memory = Memory(work)
-
+    def make(memory: Memory) -> Callable[[Block], Floats | None]:
         def block(at: Block) -> Floats | None:
             o0, o1, i0, i1 = at
             values, weak = _logsumexp(_cast(seen.x[o0:o1, :, i0:i1], memory, 4), memory)
@@ -96,7 +95,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
 
         return block
 
-    weak = [a for a in over_blocks(seen.x.shape, work.itemsize, make) if a is not None]
+    weak = [a for a in over_blocks(seen.x.shape, work, make) if a is not None]
     if weak:
         _again(seen.x, out3, np.concatenate(weak), work)
     return out
@@ -105,9 +104,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
 def _again(x3: Floats, out3: Floats, weak: Floats, work: np.dtype[Any]) -> None:
     """Compute weak samples (by their flat number) with a shift."""
 
-    def make(shape: tuple[int, int, int]) -> Callable[[Block], None]:
-        memory = Memory(work)
-
+    def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
             outer, inner = divmod(weak[at[0] : at[1]], out3.shape[1])
             rows = x3[outer, :, inner] if out3.shape[1] > 1 else x3[:, :, 0].take(outer, axis=0)
@@ -115,7 +112,7 @@ def _again(x3: Floats, out3: Floats, weak: Floats, work: np.dtype[Any]) -> None:
 
         return block
 
-    over_blocks((len(weak), x3.shape[1], 1), work.itemsize, make)
+    over_blocks((len(weak), x3.shape[1], 1), work, make)
 
 
 def _whole(x: Floats, axis: int, precision: str | None, work_on: Callable[[Floats, Floats, Memory], None]) -> Floats:
@@ -127,9 +124,7 @@ def _whole(x: Floats, axis: int, precision: str | None, work_on: Callable[[Float
     work = working(x.dtype, precision)
     out, out3 = seen.empty(x.shape, x.dtype)
 
-    def make(shape: tuple[int, int, int]) -> Callable[[Block], None]:
-        memory = Memory(work)
-
+    def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             src = _cast(seen.x[o0:o1, :, i0:i1], memory, 4)
@@ -144,7 +139,7 @@ def _whole(x: Floats, axis: int, precision: str | None, work_on: Callable[[Float
         return block
 
     if x.size:
-        over_blocks(seen.x.shape, work.itemsize, make)
+        over_blocks(seen.x.shape, work, make)
     return out
 
 
@@ -166,7 +161,7 @@ def _by_generic(kernel: Callable[..., Floats], xp: Any, x: Floats, axis: int, pr
             out3[o0:o1, i0:i1] = part
 
     if x.size:
-        over_blocks(seen.x.shape, x.itemsize, lambda shape: block)
+        over_blocks(seen.x.shape, x.dtype, lambda memory: block)
     return out
 
 
@@ -241,8 +236,10 @@ def _softmax(src: Floats, dst: Floats, memory: Memory) -> None:
             return
     x, cheap = columns_of(src)
     k, n = x.shape[0], x.shape[1] * x.shape[2]
+    if k == 2 and _numpy_pairs.softmax(src, dst, memory):
+        return
     s = memory(2, (n,))
-    if cheap and memory.free and k >= COLUMNS_FREE:
+    if cheap and memory.free:
         z = memory(0, x.shape)
         _exp(x, out=z)
         column_sums(z.reshape(k, n), s)
@@ -279,6 +276,16 @@ def _log_softmax(src: Floats, dst: Floats, memory: Memory) -> None:
             _blank(s, m)
             _subtract(y, s[:, None], out=y)
             return
+    x, cheap = columns_of(src)
+    if cheap and memory.free and len(x) >= LOG_COLUMNS_FREE and x.shape[1] == 1:
+        e, s = memory(0, (len(x), x.shape[2])), memory(2, x.shape[2:])
+        column_sums(_exp(x[:, 0], out=e), s)
+        if s.max() < LOG_BOUND and s.min() > 1 / LOG_BOUND:
+            y = dst[0]
+            _subtract(x[:, 0], _log(s), out=y)
+            _mend_columns(y, e, s)
+            return
+        memory.free = False
     m, z = shifted_columns(src, memory)
     k, n = z.shape
     s, e = memory(2, (n,)), memory(3, (k, n))
@@ -307,12 +314,31 @@ def _mend(y: Floats, e: Floats, s: Floats, memory: Memory) -> None:
     flat[near] = -np.log1p(rest)
 
 
+def _mend_columns(y: Floats, e: Floats, s: Floats) -> None:
+    """The same, class first."""
+    near = np.flatnonzero(y > NEAR)
+    if not near.size:
+        return
+    terms, column = e.reshape(-1), near % y.shape[1]
+    own = terms.take(near)
+    terms[near] = 0.0
+    rest = column_sums(e, s).take(column)
+    rest /= own
+    y[near // y.shape[1], column] = -np.log1p(rest)
+
+
 def _log_of_columns(e: Floats, s: Floats, memory: Memory) -> None:
     """Write the logarithm of the sum of shifted exponentials to ``s``; ``e`` is lost."""
-    if len(e) > KNOCKOUT and column_sums(e, s).min() >= DOMINATED:
-        _log(s, out=s)
-    else:
-        np.log1p(column_rests(e, memory(6, (len(e) // 2, e.shape[1])), s), out=s)
+    k, n = e.shape
+    if k > APART:
+        few = np.flatnonzero(~(column_sums(e, s) >= DOMINATED))
+        if few.size < n // 2:
+            _log(s, out=s)
+            if few.size:
+                some = e.take(few, axis=1)
+                s[few] = np.log1p(column_rests(some, np.empty_like(some), np.empty(few.size, e.dtype)))
+            return
+    np.log1p(column_rests(e, memory(6, (k, n)), s), out=s)
 
 
 def _blank(s: Floats, m: Floats) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from .. import _kernels_linear, _kernels_loss
 from .._typing import Job
 from . import _numpy_loss, _numpy_products, _threads
-from ._numpy_blocks import UNBUFFERED, Floats, column_sums
+from ._numpy_blocks import UNBUFFERED, Floats, Memory, column_sums
 from ._numpy_curvature import Curvature
 from ._numpy_dense import working
 from ._numpy_loss_blocks import Loss, Target
@@ -32,6 +32,8 @@ PIECE_BYTES = 1 << 20
 MOST_BYTES = 64 << 20
 #: Bytes of X in a block with few classes, and samples that it has at most.
 SPAN_BYTES, SPAN_ROWS = 1 << 20, 16384
+#: Bytes of the gradients that pieces of a call with few classes add to.
+PIECES_BYTES = 32 << 20
 
 
 class Linear:
@@ -87,6 +89,11 @@ class Linear:
             return self.block_size, self.block_size
         size = max(group, min(SPAN_ROWS, SPAN_BYTES // (self.work.itemsize * max(self.m, self.k))))
         return max(1, size // group) * group, group
+
+    def span_parts(self, size: int) -> int:
+        """Threads for blocks of ``size`` samples: each piece of the call has a gradient of its own to add to."""
+        held = _threads.PIECES * self.k * self.m * self.work.itemsize
+        return max(1, min(_threads.count(), self.n // (4 * size), PIECES_BYTES // max(1, held)))
 
     def block(self, start: int, stop: int) -> Floats:
         """Rows of X in the dtype to compute in."""
@@ -216,7 +223,11 @@ class _Pieces:
         size = -(-rows // count)
 
         def task(start: int, stop: int) -> list[Any]:
-            loss = self.spare.pop() if self.spare else self.make()
+            try:
+                loss = self.spare.pop()
+                loss.memory.free = True
+            except IndexError:
+                loss = self.make()
             with np.errstate(all="ignore"):
                 if self.model.k >= UNBUFFERED:
                     np.setbufsize(UNBUFFERED)
@@ -231,7 +242,7 @@ class _Pieces:
 def _many(model: Linear) -> tuple[float, Any, Any]:
     job, work, k = model.job, model.work, model.k
     want_grad = bool(model.wrt)
-    pieces = _Pieces(model, lambda: Loss(job, k, work, model.scale, want_grad))
+    pieces = _Pieces(model, lambda: Loss(job, k, Memory(work), model.scale, want_grad))
     b = model.rows()
     Z = np.empty((min(b, model.n), k), work)
     grad_W = np.empty((model.columns if "W" in model.wrt else 0, model.m), work)
@@ -284,7 +295,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
     size, group = model.span_rows()
 
     def task(first: int, last: int) -> tuple[float, Floats, Floats]:
-        loss = Loss(job, k, work, model.scale, want_grad)
+        loss = Loss(job, k, Memory(work), model.scale, want_grad)
         products = _numpy_products.Small(model.W, group, loss.memory)
         grad_W, grad_bias, total = np.zeros((k, m), work), np.zeros(k), 0.0
         with np.errstate(all="ignore"):
@@ -311,8 +322,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                     products.write_rows(model.grad_X[start:stop], z)
         return total, grad_W, grad_bias
 
-    parts = min(_threads.count(), max(1, model.n // (2 * size)))
-    results = _threads.run(task, model.n, parts)
+    results = _threads.run(task, model.n, model.span_parts(size))
     total = sum(result[0] for result in results)
     grad_W, grad_bias = results[0][1], results[0][2]
     for _, some_W, some_bias in results[1:]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _kernels_loss
 from .._typing import Job
-from ._numpy_blocks import Block, Floats, View, over_blocks, view
+from ._numpy_blocks import Block, Floats, Memory, View, over_blocks, view
 from ._numpy_dense import ROWS, SOFTMAX_ROWS, working
 from ._numpy_loss_blocks import Loss
 
@@ -90,14 +90,14 @@ class _Call:
             return np.zeros((), self.dtype), self.grad
         total = 0.0
         if self.x.size:
-            total = sum(over_blocks(self.view.x.shape, self.work.itemsize, self.make))
+            total = sum(over_blocks(self.view.x.shape, self.work, self.make))
         value: Any = self.losses
         if value is None and self.want_value:
             value = np.asarray(total / self.divisor).astype(self.dtype)
         return value, self.grad
 
-    def make(self, shape: tuple[int, int, int]) -> Callable[[Block], float]:
-        loss = Loss(self.job, self.k, self.work, 1.0 / self.divisor, self.want_grad)
+    def make(self, memory: Memory) -> Callable[[Block], float]:
+        loss = Loss(self.job, self.k, memory, 1.0 / self.divisor, self.want_grad)
 
         def block(at: Block) -> float:
             o0, o1, i0, i1 = at

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._typing import Job
+from . import _numpy_pairs
 from ._numpy_blocks import LIMITS, Floats, Memory, column_sums, row_dots
 from ._numpy_dense import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows
 
@@ -45,9 +46,9 @@ class Target(NamedTuple):
 class Loss:
     """A job's loss on blocks of logits, for one thread."""
 
-    def __init__(self, job: Job, k: int, dtype: np.dtype[Any], scale: float, want_grad: bool) -> None:
-        self.job, self.k, self.dtype, self.scale, self.want_grad = job, k, dtype, scale, want_grad
-        self.memory = Memory(dtype)
+    def __init__(self, job: Job, k: int, memory: Memory, scale: float, want_grad: bool) -> None:
+        self.job, self.k, self.memory, self.scale, self.want_grad = job, k, memory, scale, want_grad
+        dtype = self.dtype = memory.dtype
         weight = job.class_weight
         self.class_weight: Floats | None = None if weight is None else weight.astype(dtype)
         self.spread: Floats | None = None
@@ -191,6 +192,10 @@ class Loss:
     def columns(self, src: Floats, dst: Floats | None, target: Target) -> Floats | None:
         """Losses of a block (outer, class, inner); ``dst`` becomes the gradient times the scale."""
         memory, limits = self.memory, LIMITS[self.dtype.char]
+        if src.shape[1] == 2 and self.plain:
+            losses = _numpy_pairs.loss(src, dst, target.y, target.own, self.scale, memory)
+            if losses is not None:
+                return losses
         x, cheap = columns_of(src)
         k, n = x.shape[0], x.shape[1] * x.shape[2]
         at = target.y * n
@@ -217,6 +222,11 @@ class Loss:
         """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
         memory, limits = self.memory, LIMITS[self.dtype.char]
         n = z.shape[1]
+        if len(z) == 2 and self.plain:
+            pair = z[None]
+            losses = _numpy_pairs.loss(pair, pair if self.want_grad else None, target.y, target.own, self.scale, memory)
+            if losses is not None:
+                return losses
         at = target.y * n
         at += memory.starts(n, 1)
         if memory.free and self.spread is None:

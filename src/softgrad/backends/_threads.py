@@ -16,6 +16,8 @@ __all__ = ["count", "run", "workers"]
 T = TypeVar("T")
 
 VARIABLE = "SOFTGRAD_WORKERS"
+#: Pieces of a call for each thread: a thread that starts late, or shares its core, then holds up little.
+PIECES = 4
 
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
 _lock = threading.Lock()
@@ -129,42 +131,49 @@ def _executor(size: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def _guarded(task: Callable[[int, int], T], start: int, stop: int) -> T:
-    _inside.task = True
-    try:
-        return task(start, stop)
-    finally:
-        _inside.task = False
-
-
 def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
-    """Return ``task(start, stop)`` of `parts` contiguous pieces of ``range(n)``, in order.
+    """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
-    The calling thread takes the first piece, and every piece that no thread has begun by then. A task never
+    The pieces depend on ``n`` and ``parts`` alone, so that sums of theirs do too. There are a few for each thread,
+    which takes the next one when it is done: the calling thread waits for none that has not begun. A task never
     starts threads of its own. All pieces have ended when this returns or raises.
     """
-    parts = min(parts, n)
-    if parts <= 1:
+    if parts <= 1 or n <= 1:
         return [task(0, n)]
-    cuts = [n * i // parts for i in range(parts + 1)]
-    futures: list[Future[T]] = []
+    pieces = min(n, PIECES * parts)
+    cuts = [n * i // pieces for i in range(pieces + 1)]
+    waiting = iter(range(pieces))
+    lock = threading.Lock()
+    results: dict[int, T] = {}
+
+    def work() -> None:
+        before, _inside.task = getattr(_inside, "task", False), True
+        try:
+            while True:
+                with lock:
+                    i = next(waiting, None)
+                if i is None:
+                    return
+                results[i] = task(cuts[i], cuts[i + 1])
+        except BaseException:
+            with lock:
+                for _ in waiting:  # nobody begins another
+                    pass
+            raise
+        finally:
+            _inside.task = before
+
+    futures: list[Future[None]] = []
     try:
         pool = _executor(parts - 1)
-        for i in range(1, parts):
-            futures.append(pool.submit(_guarded, task, cuts[i], cuts[i + 1]))
+        futures.extend(pool.submit(work) for _ in range(min(parts, pieces) - 1))
     except RuntimeError:  # the interpreter is shutting down: no new threads
         pass
-    begun = len(futures)
     try:
-        results = [_guarded(task, cuts[0], cuts[1])]
-        for i in range(1, parts):
-            if i > begun or futures[i - 1].cancel():
-                results.append(_guarded(task, cuts[i], cuts[i + 1]))
-            else:
-                results.append(futures[i - 1].result())
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        wait(futures)
-        raise
-    return results
+        work()
+    finally:
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)
+    for future in begun:
+        future.result()
+    return [results[i] for i in range(pieces)]

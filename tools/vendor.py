@@ -17,6 +17,8 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 HOST, NAME = "madeup", "gradients"
 VENDORED = f"{HOST}.external.{NAME}"
+# what a copy may do without, as docs/howto/embedding.md says
+SPARE = ("_cli", "__main__.py", "_data", "_estimator.py", "_estimator_data.py", "_estimator_sparse.py", "testing")
 SUITE = ("test_softmax.py", "test_cross_entropy.py", "test_linear.py", "test_edge_cases.py", "test_errors.py")
 
 # what stands beside both copies, and is all that an embedder writes
@@ -46,6 +48,18 @@ for name in sys.argv[1:]:
 assert not set(backends.available()) - {{"numpy", "torch", "cupy", "dask", "jax"}}, backends.available()
 bad = [name for name in sys.modules if name.partition(".")[0] in ("softgrad", "array_api_compat")]
 assert not bad, bad
+"""
+
+CORE = f"""
+import guard
+import numpy as np
+import {VENDORED} as copied
+
+x, y = np.asarray([[1.0, 2.0], [0.0, 3.0]]), np.asarray([0, 1])
+assert np.allclose(copied.softmax(x).sum(axis=1), 1)
+value, gradient = copied.LinearCrossEntropy(x, y).value_and_grad(np.zeros((2, 2)))
+assert np.isclose(value, np.log(2)) and gradient.shape == (2, 2)
+assert copied.backends.explain("softmax", x).implementation.startswith({VENDORED!r})
 """
 
 
@@ -97,6 +111,13 @@ def main() -> None:
     for backend in options.backends:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "guard", "-p", "no:cacheprovider"]
         subprocess.run([*command, f"--backend={backend}"], cwd=folder, check=True)
+    for name in SPARE:
+        path = folder / HOST / "external" / NAME / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    subprocess.run([sys.executable, "-c", CORE], cwd=folder, check=True)
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
     """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
     The pieces depend on ``n`` and ``parts`` alone, so that sums of theirs do too. There are a few for each thread,
-    which takes the next one when it is done: the calling thread waits for none that has not begun. A task never
-    starts threads of its own. All pieces have ended when this returns or raises.
+    which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
+    several starts threads of its own. All pieces have ended when this returns or raises.
     """
     if parts <= 1 or n <= 1:
         return [task(0, n)]

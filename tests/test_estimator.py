@@ -20,9 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from softgrad import _estimator_data, _scaling
+from softgrad import SoftmaxRegression, _estimator_data, _scaling
 from softgrad._errors import MixedArraysError
-from softgrad._estimator import SoftmaxRegression
 from softgrad._linear import LinearCrossEntropy
 from softgrad._solvers import SOLVERS
 
@@ -368,7 +367,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.datasets import make_classification
 from sklearn.utils import estimator_checks as checks
-from softgrad._estimator import SoftmaxRegression
+from softgrad import SoftmaxRegression
 
 library, device = sys.argv[1:]
 module = importlib.import_module(library)

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import softgrad as sg
 from softgrad._scaling import MOST_FEATURES, scaling, second_moments
@@ -142,6 +143,18 @@ def test_second_moments_of_many_rows_keep_every_square(weighted):
     exact = (full.T * w) @ full / w.sum()
     np.testing.assert_allclose(np.diag(found), np.diag(exact), rtol=1e-12)
     np.testing.assert_allclose(found, exact, atol=0.1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("rows", "size"), [(N, 1.0), (40_000, 1.0), (40_000, 1e30)])
+def test_second_moments_of_sparse_data(rows, size, weighted):
+    many = np.where(np.random.default_rng(9).random((rows, M)) < 0.5, np.resize(X, (rows, M)), 0.0)
+    many = (many * size).astype(np.float32)
+    weight = np.resize(RNG.random(7), rows).astype(np.float32) if weighted else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, expected = moments(weight, True, csr_array(many)), moments(weight, True, many)
+    scale = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(found / scale[:, None] / scale, expected / scale[:, None] / scale, atol=1e-4)
 
 
 def test_no_moments_where_they_would_be_too_large_or_not_finite():

@@ -98,11 +98,7 @@ class Loss:
                 in_range = x is e or (
                     own.min() >= limits.least
                     and s.max() <= limits.most
-                    and (
-                        low >= 1.0
-                        or (not self.want_grad and rest.min() >= limits.least)
-                        or x.min() >= -limits.x
-                    )
+                    and (low >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x)
                 )
             if in_range:
                 losses, factor, at_label = self.finish(target, rest, own, s, None, None, lean)
@@ -214,9 +210,7 @@ class Loss:
             if (
                 own.min() >= limits.least
                 and s.max() <= limits.most
-                and (
-                    s.min() >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x
-                )
+                and (s.min() >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x)
             ):
                 losses, factor, at_label = self.finish(target, rest, own, s, None, None, None)
                 return self._write_columns(losses, factor, at_label, z, dst, at, target)

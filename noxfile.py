@@ -16,7 +16,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "wheel", "plugin", "lint", "types", "docs", "summary"]
+nox.options.sessions = ["tests", "release", "plugin", "lint", "types", "docs", "summary"]
 
 # uv does not read pip's variable, and without it takes PyTorch's CUDA build where pip finds a CPU wheel
 if "PIP_FIND_LINKS" in os.environ:
@@ -39,6 +39,7 @@ def install(session: nox.Session, *groups: str, package: str = "", pins: str = "
 
 def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
+    session.env["SOFTGRAD_JAX_CACHE"] = str(Path(session.cache_dir).resolve() / "jax")
     session.run("python", "-m", "pytest", f"--backend={backend}", "-n", WORKERS, *args, *session.posargs)
 
 
@@ -71,20 +72,6 @@ def minimums(session: nox.Session, backend: str) -> None:
     """Run the suite on the lowest versions that pyproject.toml allows."""
     install(session, "test", backend, package=".", pins="constraints-min.txt")
     run_pytest(session, backend)
-
-
-@nox.session
-def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it with nothing beside its dependencies, and run the main job from it."""
-    out = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(out, ignore_errors=True)
-    session.install("build")
-    session.run("python", "-m", "build", "--outdir", str(out), silent=True)
-    (built,) = out.glob("*.whl")
-    session.install("-c", "constraints.txt", "--force-reinstall", "--no-deps", str(built))
-    session.install("-c", "constraints.txt", str(built))
-    session.chdir(session.create_tmp())
-    session.run("python", "-m", "softgrad", "check")
 
 
 @nox.session

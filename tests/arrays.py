@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,12 @@ def load_jax() -> Library:
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
+    if cache := os.environ.get("SOFTGRAD_JAX_CACHE"):
+        # a folder for each process: JAX writes its entries in place, and another process could read half of one
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        jax.config.update("jax_compilation_cache_dir", f"{cache}/{worker}")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
     def put(host: np.ndarray, dtype: str | None) -> Any:
         return jnp.asarray(host, dtype=dtype, copy=True)

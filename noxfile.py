@@ -252,3 +252,35 @@ def release(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.run("python", "-c", "from softgrad.testing import check_backend; check_backend('numpy')")
     session.run("python", "-m", "softgrad", "check", "--backend", "numpy")
+
+
+@nox.session
+def others(session: nox.Session) -> None:
+    """Hold the array libraries outside the matrix to what is declared of them: ONNX graphs, and a refusal of sparse."""
+    install(session, "test", package="-e .")
+    session.install("-c", "constraints.txt", "ndonnx", "onnxruntime", "sparse")
+    session.run("python", "-m", "pytest", "tests/test_capabilities.py", "--backend=ndonnx,sparse", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Inject portability bugs into the generic code: each has to be noticed on some array library of the matrix."""
+    install(session, "test", *BACKENDS, package="-e .")
+    session.run("python", "tests/mutants", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Run the tests of SciPy, torch, optax and scikit-learn on softgrad; each difference is listed with its reason."""
+    install(session, "test", "torch", "jax", "array_api_strict", "downstream", package="-e .")
+    session.install("-c", "constraints.txt", "expecttest")
+    session.env.update(PYTHONPATH="tests/peers", OMP_NUM_THREADS="1")
+    pytest = ("python", "-m", "pytest", "-c", "tests/peers/pytest.ini", "-q")
+    scipy = {"SCIPY_ARRAY_API": '["numpy", "torch", "array_api_strict", "jax.numpy"]'}
+    session.run(*pytest, "-p", "scipy_special", "--pyargs", "scipy.special.tests.test_logsumexp", env=scipy)
+    session.run(*pytest, "-p", "torch_samples", "tests/peers/torch_samples.py")
+    session.run(*pytest, "-p", "optax_losses", "--pyargs", "optax.losses._classification_test")
+    suites = ("_loss.tests.test_loss", "linear_model.tests.test_linear_loss", "linear_model.tests.test_logistic")
+    chosen = ("-k", "(ultinomial or test_logistic) and not cupy")
+    modules = (f"sklearn.{suite}" for suite in suites)
+    session.run(*pytest, "-p", "sklearn_losses", *chosen, "--pyargs", *modules, env={"SCIPY_ARRAY_API": "1"})

@@ -105,7 +105,12 @@ MUTANTS = (
         "tuple(g + self.l2 * pull if",
         "tuple(g + lib.xp.asarray(self.l2) * pull if",
     ),
-    Mutant("np.float64 lifts float32", "_labels.py", "    result = float(value)\n", f"    result = {NUMPY}.float64(value)\n"),
+    Mutant(
+        "np.float64 lifts float32",
+        "_labels.py",
+        "    result = float(value)\n",
+        f"    result = {NUMPY}.float64(value)\n",
+    ),
     Mutant(
         "float64 where the device has none",
         LINEAR,
@@ -224,7 +229,7 @@ MUTANTS = (
         '        labels, dense = sample_labels(lib, x, labels, x.ndim, "logits")\n',
         '        if "_seen" not in self.__dict__:\n'
         '            object.__setattr__(self, "_seen", sample_labels(lib, x, labels, x.ndim, "logits"))\n'
-        "        labels, dense = self.__dict__[\"_seen\"]\n",
+        '        labels, dense = self.__dict__["_seen"]\n',
     ),
     Mutant(
         "labels in their own dtype",
@@ -236,6 +241,6 @@ MUTANTS = (
         "by way of a list on the host",
         "_namespace.py",
         "            return value if value.dtype == x.dtype else xp.astype(value, x.dtype)\n        value",
-        "            value = value.detach() if hasattr(value, \"detach\") else value\n        value",
+        '            value = value.detach() if hasattr(value, "detach") else value\n        value',
     ),
 )

@@ -52,7 +52,10 @@ TESTED_ON = {
     "array_api_strict": (*DECLARED, "test_devices.py::test_every_device_of_array_api_strict"),
     "jax": DECLARED,
     "dask": ("test_transforms.py::test_dask_computes_nothing_early",),
-    "cupy": (*DECLARED, "test_cupy_launches.py::test_no_call_copies_to_the_host_or_waits",),
+    "cupy": (
+        *DECLARED,
+        "test_cupy_launches.py::test_no_call_copies_to_the_host_or_waits",
+    ),
 }
 #: Modules that hold nothing of the package and are slow to load again.
 LASTING = ("arrays", "cupy_on_cpu")
@@ -102,15 +105,15 @@ def run(backend: str, folder: Path) -> dict[str, object]:
 def main() -> None:
     """Run what the command line names, results to the standard output, all else to nowhere."""
     backend, folder, *names = sys.argv[1:]
-    results = os.fdopen(os.dup(1), "w", buffering=1)
     sys.path.insert(0, str(TESTS))
     import arrays
 
     arrays.LOADERS[backend] = functools.cache(arrays.LOADERS[backend])
-    for name in names:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            outcome = run(backend, Path(folder) / name.replace("/", "-"))
-        results.write(json.dumps(outcome) + "\n")
+    with os.fdopen(os.dup(1), "w", buffering=1) as results, Path(os.devnull).open("w") as nowhere:
+        for name in names:
+            with contextlib.redirect_stdout(nowhere):
+                outcome = run(backend, Path(folder) / name.replace("/", "-"))
+            results.write(json.dumps(outcome) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ._numpy_blocks import LIMITS, Floats
+
+#: Numbers of which Python finds the largest sooner than NumPy does.
+FEW = 32
 
 _exp, _divide, _subtract = np.exp, np.divide, np.subtract
 #: Given their arguments by position, which halves the cost of a call.
@@ -22,23 +26,31 @@ _min: _Reduce = np.minimum.reduce
 _TINY = {"f": float(np.finfo(np.float32).tiny), "d": float(np.finfo(np.float64).tiny)}
 
 
+@cache
+def _ones(k: int, char: str) -> Floats:
+    return np.ones(k, char)
+
+
 def softmax(x: Floats) -> Floats:
     """Exponentials over their sum."""
     e = _exp(x)
+    if not x.size:
+        return e
+    char = x.dtype.char
+    most = LIMITS[char].most
     if x.ndim == 1:
         s = _sum(e)
-        if (s >= 1.0 or (s > 0.0 and _min(e) >= _TINY[x.dtype.char])) and s < LIMITS[x.dtype.char].most:
+        if s < most and (s >= 1.0 or (s > 0.0 and _min(e) >= _TINY[char])):
             return _divide(e, s, e)
-        if not x.size:
-            return e
-    elif x.size:
-        sums = _sum(e, -1, None, None, True)
-        if _max(sums, None) < LIMITS[x.dtype.char].most:
-            low = _min(sums, None)
-            if low >= 1.0 or (low > 0.0 and _min(e, None) >= _TINY[x.dtype.char]):
-                return _divide(e, sums, e)
-    else:
-        return e
+    elif x.ndim == 2:
+        sums = e.dot(_ones(x.shape[1], char))
+        if len(sums) <= FEW:
+            few = sums.tolist()
+            high, low = max(few), min(few)  # a NaN that they pass over makes its own row NaN, as it should
+        else:
+            high, low = _max(sums), _min(sums)
+        if high < most and (low >= 1.0 or (low > 0.0 and _min(e, None) >= _TINY[char])):
+            return _divide(e, sums[:, None], e)
     _subtract(x, _max(x, -1, None, None, True), e)
     _exp(e, e)
     return _divide(e, _sum(e, -1, None, None, True), e)
@@ -66,8 +78,9 @@ def _parts(x: Floats) -> tuple[Floats, Floats, Floats]:
 
 def logsumexp(x: Floats) -> Floats:
     """Logarithm of the sum of exponentials."""
-    limits = LIMITS[x.dtype.char]
-    s = _sum(_exp(x), -1)
+    char = x.dtype.char
+    limits = LIMITS[char]
+    s = _exp(x).dot(_ones(x.shape[1], char)) if x.ndim == 2 else _sum(_exp(x), -1)
     if x.ndim == 1:
         if limits.least < s < limits.most and not 1 / math.e < s < math.e:
             return np.asarray(np.log(s))

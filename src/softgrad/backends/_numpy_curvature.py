@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _numpy_products, _threads
 from ._numpy_blocks import Floats, Memory, column_sums, row_dots
-from ._numpy_dense import shifted_rows
+from ._numpy_dense_blocks import shifted_rows
 from ._numpy_loss_blocks import Loss, Target
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from .._typing import Job
 from . import _numpy_loss, _numpy_products, _threads
 from ._numpy_blocks import UNBUFFERED, Floats, Memory, column_sums
 from ._numpy_curvature import Curvature
-from ._numpy_dense import working
+from ._numpy_dense_blocks import working
 from ._numpy_loss_blocks import Loss, Target
 
 #: Classes from which logits are worked on as rows.

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _kernels_loss
 from .._typing import Job
 from ._numpy_blocks import Block, Floats, Memory, View, over_blocks, view
-from ._numpy_dense import ROWS, SOFTMAX_ROWS, working
+from ._numpy_dense_blocks import ROWS, SOFTMAX_ROWS, working
 from ._numpy_loss_blocks import Loss
 
 #: Labels that are looked at together.

@@ -14,7 +14,7 @@ import numpy as np
 from .._typing import Job
 from . import _numpy_pairs
 from ._numpy_blocks import LIMITS, Floats, Memory, column_sums, row_dots
-from ._numpy_dense import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows
+from ._numpy_dense_blocks import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows
 
 #: Below this exponent the label's own exponential is taken to be too small to divide by.
 FAR = {"f": -60.0, "d": -600.0}

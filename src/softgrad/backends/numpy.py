@@ -18,15 +18,10 @@ _MODULES = {
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
-    """Take half, single and double precision without a mask."""
-    if x.dtype.char not in "fde":
-        return f"dtype {x.dtype} has no kernel here"
-    if function in _DENSE:
-        return True if rest[1] is None else "where= is left to the generic kernel"
-    return True
+    """Take half, single and double precision in the machine's byte order."""
+    return (x.dtype.char in "fde" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 
 
-_DENSE = frozenset(_MODULES["_numpy_dense"])
 BACKEND = Backend(
     name="numpy",
     types=("numpy:ndarray",),

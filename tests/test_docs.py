@@ -23,7 +23,14 @@ import pytest
 import softgrad as sg
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-MODULES = ["softgrad", "softgrad.backends", "softgrad.identity", "softgrad.partial", "softgrad.testing"]
+MODULES = [
+    "softgrad",
+    "softgrad.backends",
+    "softgrad.identity",
+    "softgrad.partial",
+    "softgrad.statistics",
+    "softgrad.testing",
+]
 BUILT = os.environ.get("SOFTGRAD_DOCS")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

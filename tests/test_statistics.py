@@ -6,7 +6,7 @@ import pytest
 
 import oracle
 import softgrad as sg
-from softgrad._statistics import (
+from softgrad.statistics import (
     BlockPreconditioner,
     coefficient_statistics,
     hessian_diag,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import backends, identity, partial
+from . import backends, identity, partial, statistics
 from ._cross_entropy import CrossEntropy
 from ._cross_entropy_functions import (
     cross_entropy,
@@ -66,6 +66,7 @@ __all__ = [
     "softmax",
     "softmax_jvp",
     "softmax_vjp",
+    "statistics",
 ]
 
 

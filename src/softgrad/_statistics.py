@@ -76,7 +76,7 @@ def hessian_diag(loss: LinearCrossEntropy, W: ArrayT, bias: ArrayT | None = None
     >>> import numpy as np
     >>> import softgrad as sg
     >>> loss = sg.LinearCrossEntropy(np.asarray([[2.0]]), np.asarray([0]))
-    >>> sg.hessian_diag(loss, np.zeros((2, 1)))
+    >>> sg.statistics.hessian_diag(loss, np.zeros((2, 1)))
     array([[1.],
            [1.]])
     """
@@ -117,7 +117,7 @@ def linear_cross_entropy_hessian_diag(
     >>> import numpy as np
     >>> import softgrad as sg
     >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
-    >>> sg.linear_cross_entropy_hessian_diag(X, labels, np.zeros((2, 1)), np.zeros(2))[1]
+    >>> sg.statistics.linear_cross_entropy_hessian_diag(X, labels, np.zeros((2, 1)), np.zeros(2))[1]
     array([0.25, 0.25])
     """
     return hessian_diag(LinearCrossEntropy(X, labels, **options), W, bias)
@@ -152,7 +152,7 @@ class BlockPreconditioner:
     >>> import numpy as np
     >>> import softgrad as sg
     >>> loss = sg.LinearCrossEntropy(np.asarray([[2.0]]), np.asarray([0]))
-    >>> approximate_inverse = sg.BlockPreconditioner(loss, np.zeros((2, 1)))
+    >>> approximate_inverse = sg.statistics.BlockPreconditioner(loss, np.zeros((2, 1)))
     >>> approximate_inverse(np.asarray([[1.0], [3.0]])).round(6)
     array([[1.],
            [3.]])
@@ -303,7 +303,7 @@ def coefficient_statistics(
     >>> import numpy as np
     >>> import softgrad as sg
     >>> X = np.ones((4, 1))
-    >>> sg.coefficient_statistics(X, np.zeros((2, 1))).standard_errors
+    >>> sg.statistics.coefficient_statistics(X, np.zeros((2, 1))).standard_errors
     array([[1.]])
     """
     lib = library(X, "X")

@@ -1,0 +1,23 @@
+"""What the curvature of the linear softmax model tells: its diagonal, its blocks, and how sure the coefficients are.
+
+All take a loss that is bound to its data (:class:`softgrad.LinearCrossEntropy`) or the data themselves, and the
+coefficients at which the curvature is wanted.
+"""
+
+from __future__ import annotations
+
+from ._statistics import (
+    BlockPreconditioner,
+    CoefficientStatistics,
+    coefficient_statistics,
+    hessian_diag,
+    linear_cross_entropy_hessian_diag,
+)
+
+__all__ = [
+    "BlockPreconditioner",
+    "CoefficientStatistics",
+    "coefficient_statistics",
+    "hessian_diag",
+    "linear_cross_entropy_hessian_diag",
+]

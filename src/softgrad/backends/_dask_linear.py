@@ -6,7 +6,6 @@ The parameters are one chunk each, so a scheduler sends them to a worker once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import dask.array as da
@@ -84,12 +83,16 @@ class Plan:
         )
         self.chunks = list(zip(*columns, strict=True))
 
-    def parts(self, call: Callable[..., Any], extra: list[Any] | None = None, **options: Any) -> list[Delayed]:
-        """``call`` on each chunk."""
-        task = delayed(call, pure=True)
+    def parts(
+        self, function: str, *options: Any, vectors: list[Any] | None = None, extra: list[Any] | None = None
+    ) -> list[Delayed]:
+        """A kernel on each chunk."""
+        task = delayed(_part, pure=True)
         given = extra or [None] * len(self.chunks)
+        reduction = "none" if self.job.reduction == "none" else "sum"
+        job = self.bare._replace(reduction=reduction)
         return [
-            task(*chunk, *self.parameters, more, job=self.bare, **options)
+            task(*chunk, *self.parameters, more, job=job, function=function, options=options, vectors=vectors)
             for chunk, more in zip(self.chunks, given, strict=True)
         ]
 
@@ -111,17 +114,7 @@ class Plan:
         return da.concatenate(rows, axis=0, allow_unknown_chunksizes=True)
 
 
-def _job(job: Job, labels: Array, sample_weight: Array, where: Array, class_weight: Array, reduction: str) -> Job:
-    return job._replace(
-        labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight, reduction=reduction
-    )
-
-
-def _weight(x: Array, W: Array, job: Job) -> Array:
-    return _kernels_linear.Wide(library(x, "a chunk").xp, x, W, None, job._replace(reduction="mean"), None).divisor()
-
-
-def _loss_part(
+def _part(
     x: Array,
     labels: Array,
     sample_weight: Array,
@@ -129,91 +122,24 @@ def _loss_part(
     W: Array,
     bias: Array,
     class_weight: Array,
-    extra: None,
+    extra: Array,
     *,
     job: Job,
-    block_size: int | None,
+    function: str,
+    options: tuple[Any, ...],
+    vectors: list[Any] | None = None,
 ) -> tuple[Any, ...]:
-    piece = _job(job, labels, sample_weight, where, class_weight, "sum")
-    return _weight(x, W, piece), on_chunk("linear_cross_entropy", x, W, bias, piece, block_size)
-
-
-def _each_part(
-    x: Array,
-    labels: Array,
-    sample_weight: Array,
-    where: Array,
-    W: Array,
-    bias: Array,
-    class_weight: Array,
-    extra: None,
-    *,
-    job: Job,
-    block_size: int | None,
-) -> tuple[Any, ...]:
-    piece = _job(job, labels, sample_weight, where, class_weight, "none")
-    return (on_chunk("linear_cross_entropy", x, W, bias, piece, block_size),)
-
-
-def _grad_part(
-    x: Array,
-    labels: Array,
-    sample_weight: Array,
-    where: Array,
-    W: Array,
-    bias: Array,
-    class_weight: Array,
-    extra: None,
-    *,
-    job: Job,
-    wrt: tuple[str, ...],
-    classes: tuple[int, ...] | None,
-    block_size: int | None,
-) -> tuple[Any, ...]:
-    piece = _job(job, labels, sample_weight, where, class_weight, "sum")
-    value, grads = on_chunk("linear_cross_entropy_value_and_grad", x, W, bias, piece, wrt, classes, block_size)
-    return _weight(x, W, piece), value, *grads
-
-
-def _curvature_part(
-    x: Array,
-    labels: Array,
-    sample_weight: Array,
-    where: Array,
-    W: Array,
-    bias: Array,
-    class_weight: Array,
-    extra: Any,
-    *,
-    job: Job,
-    wrt: tuple[str, ...],
-    vectors: Any,
-    block_size: int | None,
-) -> tuple[Any, ...]:
-    piece = _job(job, labels, sample_weight, where, class_weight, "sum")
-    given = tuple(extra if name == "X" else v for name, v in zip(wrt, vectors, strict=True))
-    return _weight(x, W, piece), *on_chunk("linear_cross_entropy_hvp", x, W, bias, piece, wrt, given, block_size)
-
-
-def _hessian_part(
-    x: Array,
-    labels: Array,
-    sample_weight: Array,
-    where: Array,
-    W: Array,
-    bias: Array,
-    class_weight: Array,
-    extra: None,
-    *,
-    job: Job,
-    intercept: bool,
-    block_size: int | None,
-) -> tuple[Any, ...]:
-    piece = _job(job, labels, sample_weight, where, class_weight, "sum")
-    return (
-        _weight(x, W, piece),
-        on_chunk("linear_cross_entropy_hessian", x, W, bias, piece, intercept, block_size),
-    )
+    """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
+    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight)
+    if vectors is not None:
+        given = tuple(extra if v is None else v for v in vectors)
+        options = (*options[:-1], given, options[-1])
+    result = on_chunk(function, x, W, bias, piece, *options)
+    xp = library(x, "a chunk").xp
+    weight = _kernels_linear.Wide(xp, x, W, None, piece._replace(reduction="mean"), None).divisor()
+    if function == "linear_cross_entropy_value_and_grad":
+        result = (result[0], *result[1])
+    return (weight, *result) if isinstance(result, tuple) else (weight, result)
 
 
 def linear_cross_entropy(
@@ -222,8 +148,8 @@ def linear_cross_entropy(
     """The loss, reduced."""
     plan = Plan(X, W, bias, job)
     if job.reduction == "none":
-        return plan.stacked(plan.parts(_each_part, block_size=block_size), 0, (X.shape[0],))
-    return plan.results(plan.parts(_loss_part, block_size=block_size), [()])[0]
+        return plan.stacked(plan.parts("linear_cross_entropy", block_size), 1, (X.shape[0],))
+    return plan.results(plan.parts("linear_cross_entropy", block_size), [()])[0]
 
 
 def _without_rows(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
@@ -279,7 +205,7 @@ def linear_cross_entropy_value_and_grad(
     plan = Plan(X, W, bias, job)
     count = W.shape[0] if classes is None else len(classes)
     shapes = {"value": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
-    parts = plan.parts(_grad_part, wrt=wrt, classes=classes, block_size=block_size)
+    parts = plan.parts("linear_cross_entropy_value_and_grad", wrt, classes, block_size)
     value, *grads = _collect(plan, parts, wrt, shapes, 1)
     return value, tuple(grads)
 
@@ -300,7 +226,7 @@ def linear_cross_entropy_hvp(
     extra = _rows(given["X"], plan.X, "vector for X") if "X" in given else None
     small = [None if name == "X" else _one(v) for name, v in given.items()]
     shapes = {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}
-    parts = plan.parts(_curvature_part, extra, wrt=wrt, vectors=small, block_size=block_size)
+    parts = plan.parts("linear_cross_entropy_hvp", wrt, block_size, vectors=small, extra=extra)
     return tuple(_collect(plan, parts, wrt, shapes, 0))
 
 
@@ -310,5 +236,5 @@ def linear_cross_entropy_hessian(
     """The Hessian as (k, m, k, m)."""
     plan = Plan(X, W, bias, job)
     k, m = W.shape[0], W.shape[1] + intercept
-    parts = plan.parts(_hessian_part, intercept=intercept, block_size=block_size)
+    parts = plan.parts("linear_cross_entropy_hessian", intercept, block_size)
     return plan.results(parts, [(k, m, k, m)])[0]

@@ -1,6 +1,7 @@
 """The generic kernels in extended precision, as the reference for another back end's."""
 
 import numpy as np
+from array_api_compat import numpy as xp
 
 from softgrad._typing import Job
 from softgrad.backends import _numpy_blocks, _numpy_dense, _numpy_linear, _numpy_products, _threads
@@ -35,7 +36,7 @@ def cuts(how, monkeypatch):
 def exactly(kernel, *arguments):
     """A generic kernel's results, of NumPy arrays in extended precision."""
     with np.errstate(all="ignore"):
-        return kernel(np, *arguments)
+        return kernel(xp, *arguments)
 
 
 OPTIONS = {

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, ULPS, WIDE, assert_near, cuts, exactly, job_of, widened
@@ -206,8 +207,8 @@ def test_loss_kernels(layout, option, dtype, cut):
         # a probability and a target that nearly agree leave a difference of their own size's digits
         of_all = 0 if option in ("plain", "class weights", "sample weights", "ignored") else 8
         with np.errstate(all="ignore"):
-            both = _numpy_loss.cross_entropy_value_and_grad(np, x, job)
-            alone = _numpy_loss.cross_entropy(np, x, job), _numpy_loss.cross_entropy_grad(np, x, job)
+            both = _numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+            alone = _numpy_loss.cross_entropy(xp, x, job), _numpy_loss.cross_entropy_grad(xp, x, job)
         for one, two in (both, alone):
             assert_near(one, value, dtype, of_all=of_all, what=(family, reduction, "value"))
             assert_near(two, grad, dtype, of_all=of_all, what=(family, reduction, "gradient"))
@@ -222,7 +223,7 @@ def test_loss_in_high_precision(layout, dtype, goal, cut):
     job = job_of("plain", x, axis, "none", rng, "high")
     exact = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), job._replace(precision=None))
     with np.errstate(all="ignore"):
-        result = _numpy_loss.cross_entropy_value_and_grad(np, x, job)
+        result = _numpy_loss.cross_entropy_value_and_grad(xp, x, job)
     for one, other in zip(result, exact, strict=True):
         assert ulps(one, other) <= goal
 

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, cuts, exactly, job_of, widened
@@ -65,7 +66,7 @@ def check_linear(model, option, dtype, cut):
         bias_wide = None if bias is None else bias.astype(WIDE)
         block = None if seed else 9
         with np.errstate(all="ignore"):
-            value = _numpy_linear.linear_cross_entropy(np, X, W, bias, job, block)
+            value = _numpy_linear.linear_cross_entropy(xp, X, W, bias, job, block)
         exact = exactly(_kernels_linear.linear_cross_entropy, X_wide, W_wide, bias_wide, widened(job), block)
         assert_near(value, exact, dtype, of_all=16, what="value")
         if reduction == "none":
@@ -73,7 +74,7 @@ def check_linear(model, option, dtype, cut):
         wrt = ("W", "X") if bias is None else ("X", "W", "bias")
         classes = (k - 1, 0) if seed and cut != "whole" else None
         with np.errstate(all="ignore"):
-            result = _numpy_linear.linear_cross_entropy_value_and_grad(np, X, W, bias, job, wrt, classes, block)
+            result = _numpy_linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block)
         expected = exactly(
             _kernels_linear.linear_cross_entropy_value_and_grad,
             X_wide,
@@ -90,7 +91,7 @@ def check_linear(model, option, dtype, cut):
         vectors = tuple(rng.normal(size=(k, m) if name == "W" else k).astype(dtype) for name in ("W", "bias"))
         names = ("W",) if bias is None else ("W", "bias")
         with np.errstate(all="ignore"):
-            result = _numpy_linear.linear_cross_entropy_hvp(np, X, W, bias, job, names, vectors[: len(names)], block)
+            result = _numpy_linear.linear_cross_entropy_hvp(xp, X, W, bias, job, names, vectors[: len(names)], block)
         expected = exactly(
             _kernels_linear.linear_cross_entropy_hvp,
             X_wide,

@@ -169,3 +169,13 @@ def test_a_forked_child_makes_its_own_pool():
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), np.array_equal(sg.softmax(x), p))\n"
     )
     assert run_python(code, SOFTGRAD_WORKERS="2") == ["0", "True"]
+
+
+def test_the_callers_settings_of_numpy_stay_theirs():
+    x = np.random.default_rng(0).normal(size=(3000, 300))
+    before = np.getbufsize(), np.geterr()
+    for workers in (1, 2):
+        with sg.backends.workers(workers):
+            sg.softmax(x)
+            sg.linear_cross_entropy_grad(x, np.zeros(3000, int), x[:400])
+        assert (np.getbufsize(), np.geterr()) == before

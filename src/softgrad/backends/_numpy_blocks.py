@@ -34,6 +34,10 @@ GEMV_ELEMENTS = 9000
 DOT_TERMS, LEVEL = 1024, 16
 
 
+#: Numbers below this round to half precision without an overflow that is not infinity's own bits.
+HALF_LIMIT = 65536.0
+
+
 class Limits(NamedTuple):
     """Where exponentials of logits that are not shifted lose nothing."""
 
@@ -238,3 +242,39 @@ def column_rests(e: Floats, whole: Floats, out: Floats) -> Floats:
     if ones != e.shape[1]:
         out += column_sums(whole, np.empty_like(out)) - 1
     return out
+
+
+def narrow(wide: Floats, out: Floats) -> None:
+    """Write ``wide`` to ``out`` in its dtype; nothing to do if they are one."""
+    if out is wide:
+        return
+    if out.dtype.char == "e":
+        wide = np.ascontiguousarray(wide, np.float32)
+        if wide.size and np.abs(wide).max() < HALF_LIMIT:
+            out.view(np.uint16)[...] = _half_bits(wide)
+            return
+    np.copyto(out, wide, casting="same_kind")
+
+
+def _half_bits(wide: Floats) -> Floats:
+    """Bits of numbers rounded to half precision, ties to even; NumPy's own way raises a flag for each tiny one."""
+    bits = wide.view(np.uint32)
+    size = bits & np.uint32(0x7FFFFFFF)
+    # tiny: adding 1/2 leaves what half precision keeps in the lowest bits
+    tiny = np.add(size.view(np.float32), np.float32(0.5)).view(np.uint32) - np.uint32(0x3F000000)
+    usual = size + (((size >> np.uint32(13)) & np.uint32(1)) + np.uint32(0xC8000FFF))
+    usual >>= np.uint32(13)
+    half = np.where(size < np.uint32(0x38800000), tiny, usual)
+    half |= (bits >> np.uint32(16)) & np.uint32(0x8000)
+    return half
+
+
+def hide(x: Floats, mask: Floats) -> Floats:
+    """-inf where ``mask`` is False, else ``x``; by bits, where choosing would guess each branch."""
+    word = np.int32 if x.dtype.char == "f" else np.int64
+    keep = np.negative(mask.view(np.int8), dtype=word)
+    bits = np.bitwise_and(x.view(word), keep)
+    np.invert(keep, out=keep)
+    np.bitwise_and(keep, np.asarray(-np.inf, x.dtype).view(word), out=keep)
+    bits |= keep
+    return bits.view(x.dtype)

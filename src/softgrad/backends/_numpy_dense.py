@@ -10,7 +10,7 @@ import numpy as np
 from .. import _kernels
 from . import _numpy_dense_blocks as blocks
 from . import _numpy_small as small
-from ._numpy_blocks import Block, Floats, Memory, View, over_blocks, view
+from ._numpy_blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, view
 from ._numpy_dense_blocks import working
 
 #: Elements of an array that is worked on whole, without a block's bookkeeping.
@@ -32,14 +32,14 @@ def softmax(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) ->
     """Exponentials over their sum."""
     if _is_small(x, axis, where, precision):
         return small.softmax(x)
-    return _whole(xp, x, axis, where, precision, blocks.softmax, _kernels.softmax)
+    return _whole(xp, x, axis, where, precision, blocks.softmax, _kernels.softmax, 0.0)
 
 
 def log_softmax(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) -> Floats:
     """Logarithm of the softmax."""
     if _is_small(x, axis, where, precision):
         return small.log_softmax(x)
-    return _whole(xp, x, axis, where, precision, blocks.log_softmax, _kernels.log_softmax)
+    return _whole(xp, x, axis, where, precision, blocks.log_softmax, _kernels.log_softmax, -np.inf)
 
 
 def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) -> Floats:
@@ -59,14 +59,14 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
     def make(memory: Memory) -> Callable[[Block], Floats | None]:
         def block(at: Block) -> Floats | None:
             o0, o1, i0, i1 = at
-            src = seen.x[o0:o1, :, i0:i1]
+            src = _cast(seen.x[o0:o1, :, i0:i1], memory)
             if shown is not None:
-                src = np.where(shown[o0:o1, :, i0:i1], src, -np.inf)
+                src = hide(src, shown[o0:o1, :, i0:i1])
                 memory.free = False
             if carried:
                 out3[o0:o1, i0:i1] = _kernels.logsumexp(xp, src, 1, None, precision)
                 return None
-            values, weak = blocks.logsumexp(_cast(src, memory), memory)
+            values, weak = blocks.logsumexp(src, memory)
             out3[o0:o1, i0:i1] = values.reshape(o1 - o0, i1 - i0)
             return None if weak is None else weak + (o0 * inner + i0)
 
@@ -100,6 +100,7 @@ def _whole(
     precision: str | None,
     work_on: Callable[[Floats, Floats, Memory], None],
     generic: Callable[..., Floats],
+    hidden: float,
 ) -> Floats:
     """An array of ``x``'s shape, block by block."""
     seen: View = view(x, axis)
@@ -113,20 +114,18 @@ def _whole(
             o0, o1, i0, i1 = at
             src, dst = seen.x[o0:o1, :, i0:i1], out3[o0:o1, :, i0:i1]
             mask = None if shown is None else shown[o0:o1, :, i0:i1]
-            plain = src
-            if mask is not None:
-                src = np.where(mask, src, -np.inf)
-            if carried or (mask is not None and not np.isfinite(np.maximum.reduce(src, axis=1)).all()):
-                # a row that shows nothing is not one that holds only -inf
-                dst[...] = generic(xp, plain, 1, mask, precision)
+            if carried:
+                dst[...] = generic(xp, src, 1, mask, precision)
                 return
             src = _cast(src, memory)
-            if work == x.dtype:
-                work_on(src, dst, memory)
-            else:
-                wide = memory(5, src.shape)
-                work_on(src, wide, memory)
-                np.copyto(dst, wide, casting="same_kind")
+            if mask is not None:
+                src = hide(src, mask)
+            wide = dst if work == x.dtype else memory(5, src.shape)
+            work_on(src, wide, memory)
+            if mask is not None and np.isnan(np.add.reduce(wide, axis=None)):
+                # a row that is NaN hides its classes still, and one that shows nothing is not NaN
+                np.copyto(wide, hidden, where=~mask)
+            narrow(wide, dst)
 
         return block
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _kernels_loss
 from .._typing import Job
-from ._numpy_blocks import Block, Floats, Memory, View, over_blocks, view
+from ._numpy_blocks import Block, Floats, Memory, View, narrow, over_blocks, view
 from ._numpy_dense_blocks import ROWS, SOFTMAX_ROWS, working
 from ._numpy_loss_blocks import Loss
 
@@ -120,13 +120,13 @@ class _Call:
             if target is None:
                 return None
         src, dst = self.view.x[o0:o1, :, i0:i1], None
-        narrow = self.work != self.dtype
-        if narrow:
+        apart = self.work != self.dtype
+        if apart:
             wide = memory(4, src.shape)
             np.copyto(wide, src)
             src = wide
         if self.grad3 is not None:
-            dst = memory(5, src.shape) if narrow else self.grad3[o0:o1, :, i0:i1]
+            dst = memory(5, src.shape) if apart else self.grad3[o0:o1, :, i0:i1]
         if job.dense or (src.shape[2] == 1 and self.k >= (SOFTMAX_ROWS if memory.free else ROWS[self.work.char])):
             x, e = src[:, :, 0], memory(0, src.shape[:2]) if dst is None else dst[:, :, 0]
             if target is None:
@@ -136,8 +136,8 @@ class _Call:
         else:
             assert target is not None
             losses = loss.columns(src, dst, target)
-        if narrow and dst is not None and self.grad3 is not None:
-            np.copyto(self.grad3[o0:o1, :, i0:i1], dst, casting="same_kind")
+        if apart and dst is not None and self.grad3 is not None:
+            narrow(dst, self.grad3[o0:o1, :, i0:i1])
         return losses
 
     def generic_block(self, at: Block) -> Floats:
@@ -156,7 +156,7 @@ class _Call:
         if self.grad3 is None:
             return np.asarray(_kernels_loss.cross_entropy(self.xp, x, piece))
         losses, grad = _kernels_loss.cross_entropy_value_and_grad(self.xp, x, piece)
-        np.copyto(self.grad3[o0:o1, :, i0:i1], grad * self.work.type(1.0 / self.divisor), casting="same_kind")
+        narrow(grad * self.work.type(1.0 / self.divisor), self.grad3[o0:o1, :, i0:i1])
         return np.asarray(losses)
 
 

@@ -9,7 +9,7 @@ from array_api_compat import numpy as xp
 import softgrad as sg
 from extended import OPTIONS, ULPS, WIDE, assert_near, cuts, exactly, job_of, widened
 from softgrad import _kernels, _kernels_loss
-from softgrad.backends import _numpy_loss
+from softgrad.backends import _numpy_blocks, _numpy_loss
 
 pytestmark = pytest.mark.skipif(
     np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
@@ -252,3 +252,16 @@ def test_explain_names_the_kernel_or_the_reason():
         name, reason = sg.backends.explain("softmax", x.astype(dtype)).declined[0]
         assert name == "numpy"
         assert "no kernel" in reason
+
+
+def test_half_precision_is_rounded_as_numpy_rounds_it():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    every = np.sort(every[np.isfinite(every)]).astype(np.float32)
+    between = (every[1:] + every[:-1]) / 2
+    near = [np.nextafter(between, np.float32(to)) for to in (-np.inf, np.inf)]
+    edge = np.asarray([0.0, -0.0, 1e-30, 65519.996, 65520, 1e5, np.inf, np.nan], np.float32)
+    for wide in (every, between, *near, edge, -edge):
+        out = np.empty(wide.shape, np.float16)
+        with np.errstate(all="ignore"):
+            _numpy_blocks.narrow(wide, out)
+            np.testing.assert_array_equal(out.view(np.uint16), wide.astype(np.float16).view(np.uint16))

@@ -18,7 +18,7 @@ from .. import _kernels, _kernels_loss
 from .._namespace import library
 from .._typing import Job
 from . import _torch_dense, _torch_loss
-from ._torch_blocks import plain
+from ._torch_blocks import plain, plain_cotangent
 from ._torch_pull import log_softmax_pull, softmax_pull
 
 XP: Any = library(torch.empty(0), "x").xp
@@ -240,7 +240,7 @@ class _Slopes(Function):  # type: ignore[misc]
         x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Tensor:
         job = _job(target, where, axis, precision, weight)
-        if _carries(x, precision) or not plain(x, target, weight, where):
+        if _carries(x, precision) or not plain_cotangent(weight, x, target, where):
             return _kernels_loss.cross_entropy_grad(XP, x, job)
         slope = _torch_loss.cross_entropy(XP, x, job, False, True)[1]
         assert slope is not None

@@ -56,6 +56,11 @@ def plain(*arrays: Tensor | None) -> bool:
     return obstacle(*arrays) is None
 
 
+def plain_cotangent(c: Tensor, *arrays: Tensor | None) -> bool:
+    """As ``plain`` for a cotangent ``c``, which autograd may batch without torch.func."""
+    return plain(c, *arrays) and not torch._C._functorch.is_legacy_batchedtensor(c)
+
+
 def host(x: Tensor) -> bool:
     """Whether ``x`` is where a value can steer Python without waiting for a device."""
     return x.is_cpu
@@ -72,6 +77,11 @@ def working(dtype: torch.dtype, precision: str | None) -> torch.dtype:
     if precision == "high" or dtype is torch.float64:
         return torch.float64
     return torch.float32
+
+
+def put(a: Tensor, out: Tensor) -> Tensor:
+    """Write ``a`` into ``out``; no copy, for that transposes with one thread."""
+    return torch.mul(a, 1, out=out)
 
 
 class View(NamedTuple):
@@ -154,16 +164,16 @@ class Block(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _of_rows(start: int, stop: int) -> Cut:
-    return lambda a: a[start:stop]
+def rows_cut(start: int, stop: int, turned: bool = False) -> Cut:
+    """Take rows, and turn them class first."""
+    # not by brackets, which a build without a GPU refuses to a fake tensor of one
+    if turned:
+        return lambda a: a.narrow(0, start, stop - start).t()
+    return lambda a: a.narrow(0, start, stop - start)
 
 
-def _of_rows_turned(start: int, stop: int) -> Cut:
-    return lambda a: a[start:stop].t()
-
-
-def _of_columns(first: int, last: int, start: int, stop: int) -> Cut:
-    return lambda a: a[first:last, :, start:stop]
+def _columns_cut(first: int, last: int, start: int, stop: int) -> Cut:
+    return lambda a: a.narrow(0, first, last - first).narrow(2, start, stop - start)
 
 
 def blocks(v: View, itemsize: int, class_first: bool = False) -> Iterator[Block]:
@@ -174,16 +184,16 @@ def blocks(v: View, itemsize: int, class_first: bool = False) -> Iterator[Block]
     if v.rows:
         for start, stop in _ranges(n, elements // k):
             if class_first:
-                yield Block(_of_rows_turned(start, stop), 0, (k, stop - start))
+                yield Block(rows_cut(start, stop, True), 0, (k, stop - start))
             else:
-                yield Block(_of_rows(start, stop), 1, (stop - start, k))
+                yield Block(rows_cut(start, stop), 1, (stop - start, k))
         return
     columns = inner
     if k * inner > elements:
         columns = min(inner, max(FEWEST_COLUMNS, elements // k))
     for first, last in _ranges(n, elements // (k * max(1, columns))):
         for start, stop in _ranges(inner, columns):
-            yield Block(_of_columns(first, last, start, stop), 1, (last - first, k, stop - start))
+            yield Block(_columns_cut(first, last, start, stop), 1, (last - first, k, stop - start))
 
 
 def _ranges(n: int, most: int) -> list[tuple[int, int]]:
@@ -206,4 +216,4 @@ class Scratch:
         held = self.memory.get(slot)
         if held is None or held.numel() < size:
             held = self.memory[slot] = torch.empty(size, dtype=self.dtype, device=self.device)
-        return held[:size].view(shape)
+        return held.narrow(0, 0, size).view(shape)

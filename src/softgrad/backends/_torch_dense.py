@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._torch_blocks import BLOCK_BYTES, NATIVE_SUM, SHORT, Scratch, View, blocks, host, view, working
+from ._torch_blocks import BLOCK_BYTES, NATIVE_SUM, SHORT, Scratch, View, blocks, host, put, view, working
 
 #: Classes from which torch's kernels in float64 are ahead of one pass after the other.
 NATIVE_SOFTMAX64, NATIVE_LOG64 = 100, 64
@@ -33,8 +33,8 @@ def row_max(x: Tensor, dim: int) -> Tensor:
     if dim == 0 or x.ndim != 2 or k < width or k % width < width // 8 or not host(x):
         return x.amax(dim, keepdim=True)
     # an element that is looked at twice does not change a maximum
-    whole = x[:, : k - k % width].amax(1, keepdim=True)
-    return torch.maximum(whole, x[:, k - width :].amax(1, keepdim=True), out=whole)
+    whole = x.narrow(1, 0, k - k % width).amax(1, keepdim=True)
+    return torch.maximum(whole, x.narrow(1, k - width, width).amax(1, keepdim=True), out=whole)
 
 
 def padded(v: View, class_first: bool) -> int:
@@ -52,10 +52,10 @@ def shift(src: Tensor, z: Tensor, dim: int) -> Tensor:
         z[:, : src.shape[1]] = src
         src = z
     elif src.dtype != z.dtype:
-        src = z.copy_(src)
+        src = put(src, z)
     elif dim == 0:
         # an operation that is not a copy transposes with all threads
-        src = torch.mul(src, 1, out=z)
+        src = put(src, z)
     m = row_max(src, dim)
     torch.sub(src, m, out=z)
     return m
@@ -111,14 +111,14 @@ def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
             p.div_(p.sum(dim, keepdim=True))
         else:
             if not direct:
-                src = torch.mul(src, 1, out=scratch(shape, 1))
+                src = put(src, scratch(shape, 1))
             torch.softmax(src, dim, out=p)
             if k > NATIVE_SUM:
                 total = p.sum(dim, keepdim=True)
                 if not host(p) or not (total - 1).abs_().amax().item() <= 16 * torch.finfo(wide).eps:
                     p.div_(total)
         if not direct:
-            to.copy_(p)
+            put(p, to)
     return v.back(out)
 
 
@@ -227,5 +227,5 @@ def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
             r = _log_sum(src, z, dim, True)
         else:
             r, exact = _log_sum_checked(src, z, dim)
-        cut(out).copy_(r)
+        put(r, cut(out))
     return v.back_samples(out)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _kernels_linear, _kernels_loss
 from .._typing import Job
-from ._torch_blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, working
+from ._torch_blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
 from ._torch_loss import ROWS, Loss
 
 #: Samples of a block with few classes at least.
@@ -63,14 +63,14 @@ class Linear:
         """``a @ b`` in ``out``."""
         if self.narrow is self.wide and out.dtype is self.wide:
             return torch.mm(a, b, out=out)
-        return out.copy_(torch.mm(a.to(self.narrow), b.to(self.narrow)))
+        return put(torch.mm(a.to(self.narrow), b.to(self.narrow)), out)
 
     def block(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """(rows of X, their logits: class first with few classes)."""
-        x = self.X[start:stop].to(self.narrow)
+        x = self.X.narrow(0, start, stop - start).to(self.narrow)
         if self.ignored is not None:
             # what stands in a sample that does not count must not reach a product as 0 * NaN
-            x = x.masked_fill(self.ignored[start:stop], 0)
+            x = x.masked_fill(self.ignored.narrow(0, start, stop - start), 0)
         if self.first:
             z = self.product(self.W, x.t(), self.scratch((self.k, stop - start), 3))
             return x, z if self.bias is None else z.add_(self.bias.unsqueeze(1))
@@ -85,11 +85,8 @@ class Linear:
         size = max(1, BLOCK_BYTES // (self.k * self.wide.itemsize)) if host(z) else max(1, count)
         for i in range(0, count, size):
             j = min(i + size, count)
-            piece = z[:, i:j] if self.first else z[i:j]
-
-            def cut(a: Tensor, first: int = start + i, last: int = start + j) -> Tensor:
-                return a[first:last].t() if self.first else a[first:last]
-
+            piece = z.narrow(1 - dim, i, j - i)
+            cut = rows_cut(start + i, start + j, self.first)
             loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), piece, piece, value, grad)
             if loss is not None:
                 out.append(loss.reshape(-1))
@@ -98,7 +95,7 @@ class Linear:
     def spread(self, start: int, stop: int, x: Tensor, g: Tensor) -> None:
         """Add what a block's slopes ``g`` give to the gradients."""
         if "X" in self.wrt:
-            self.product(g.t() if self.first else g, self.W, self.grads["X"][start:stop])
+            self.product(g.t() if self.first else g, self.W, self.grads["X"].narrow(0, start, stop - start))
         slopes = g if self.first else g.t()
         if self.classes is not None and ("W" in self.wrt or "bias" in self.wrt):
             slopes = slopes.index_select(0, self.classes)

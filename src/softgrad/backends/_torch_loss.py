@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _kernels_loss as generic
 from .._typing import Job
-from ._torch_blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, view, working
+from ._torch_blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
 from ._torch_loss_blocks import dense_block, index_block, native_losses, target, weigh
 from ._torch_samples import Samples, inverse, prepare
 
@@ -80,7 +80,7 @@ class Loss:
         if at is not None and not self.soft:
             return index_block(src, z, dim, at, self.job.z_loss, value, grad, short)
         # what is read again later must not be written over
-        src = torch.mul(src, 1, out=self.scratch(shape, 1))
+        src = put(src, self.scratch(shape, 1))
         if at is not None:
             weights = target(z, dim, at, self.job.dense, self.job.label_smoothing, self.scratch(shape, 2))
             loss = dense_block(src, z, dim, at, weights, self.job.z_loss, value, grad, self.scratch)
@@ -140,12 +140,12 @@ def cross_entropy(xp: Any, x: Tensor, job: Job, value: bool, grad: bool) -> tupl
         else:
             some = loss.block(part, src, z, value, grad, native and v.classes < ROWS)
         if to is not None and not direct:
-            to.copy_(z)
+            put(z, to)
         if value and some is not None:
             if each is None:
                 sums.append(some.sum())
             else:
-                part.cut(each).copy_(some)
+                put(some, part.cut(each))
     result = None
     if each is not None:
         result = v.back_samples(each).to(x.dtype)

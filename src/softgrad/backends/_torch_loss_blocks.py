@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._torch_blocks import Scratch, host
+from ._torch_blocks import Scratch, host, put
 from ._torch_dense import powers, shift
 from ._torch_samples import Samples
 
@@ -148,7 +148,7 @@ def tops(e: Tensor, rest: Tensor, dim: int) -> Tops | None:
     place = high.mul_(iota).sum(dim, keepdim=True).nan_to_num_(0).clamp_(max=e.shape[dim] - 1).to(torch.int64)
     if rows is None:
         alone = rest < 0.5
-        rest.copy_(torch.where(alone, others, rest))
+        put(torch.where(alone, others, rest), rest)
         return Tops(None, place, alone)
     rest.index_copy_(1 - dim, rows, others)
     return Tops(rows, place, others < 0.5)
@@ -195,7 +195,10 @@ def dense_block(
     if lse is not None:
         more = lse.mul_(2 * z_loss)
         pull = total + (more if at.w is None else more.mul_(at.w))
-    scale = at.scale if at.weight is None and isinstance(at.scale, float) else 1.0
+    rest_of_scale = at.scale
+    scale = 1.0
+    if at.weight is None and isinstance(at.scale, float):
+        scale, rest_of_scale = at.scale, None
     z.mul_(slope.mul_(pull).mul_(scale)).sub_(v, alpha=scale)
     if top is not None:
         weights, near, pulls, misses = (
@@ -205,7 +208,7 @@ def dense_block(
         near.scatter_(dim, top.place, torch.where(top.alone, own, near.gather(dim, top.place)))
         if top.rows is not None:
             z.index_copy_(1 - dim, top.rows, near)
-    for each in (at.weight, None if scale == at.scale else at.scale):
+    for each in (at.weight, rest_of_scale):
         if each is not None:
             z.mul_(each)
     if at.ignored is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._torch_blocks import host, plain
+from ._torch_blocks import host, plain_cotangent
 
 #: How near to 1 a probability is for torch's kernels to lose its digits.
 NEAR = 1 / 64
@@ -22,12 +22,14 @@ def _wide(*arrays: Tensor) -> list[Tensor]:
 
 
 def softmax_closed(p: Tensor, c: Tensor, axis: int) -> Tensor:
-    """P (c - sum(p c)) with c centred on its value at the largest p; differentiable in both."""
+    """P (c - sum(p c)) with c less its value at the largest p; differentiable in both."""
     dtype = p.dtype
     p, c = _wide(p, c)
-    # the centre drops out where the probabilities sum to 1, and so do its derivatives
-    c = c - c.gather(axis, p.argmax(axis, keepdim=True)).detach()
-    return (p * (c - (p * c).sum(axis, keepdim=True))).to(dtype)
+    index = torch.arange(p.shape[axis], device=p.device).view((-1,) + (1,) * (p.ndim - 1 - axis % p.ndim))
+    top = index == p.argmax(axis, keepdim=True)
+    # the largest has the difference 0: what is linear in c here passes on to it the sum of the others, and no more
+    apart = torch.where(top, 0, c - torch.where(top, c, 0).sum(axis, keepdim=True))
+    return (p * (apart - (p * apart).sum(axis, keepdim=True))).to(dtype)
 
 
 def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
@@ -52,7 +54,7 @@ def _repaired(
 
 def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
-    if not plain(p, c) or not host(p) or not p.numel():
+    if not plain_cotangent(c, p) or not host(p) or not p.numel():
         return softmax_closed(p, c, axis)
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
     return _repaired(out, p, c, axis, p.amax(axis) > 1 - NEAR, softmax_closed)
@@ -60,7 +62,7 @@ def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
-    if not plain(log_p, c) or not host(log_p) or not log_p.numel():
+    if not plain_cotangent(c, log_p) or not host(log_p) or not log_p.numel():
         return log_softmax_closed(log_p, c, axis)
     out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
     return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)

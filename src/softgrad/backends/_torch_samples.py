@@ -89,7 +89,7 @@ def prepare(xp: Any, v: View, job: Job, wide: torch.dtype) -> Samples:
             known = ignored_index(xp, job.labels, given, job.ignore_index)
             ignored = None if known is None else _some(given == known)
         if class_weight is not None:
-            w = class_weight[labels]
+            w = class_weight.take(labels)
             if outside is not None:
                 w.masked_fill_(outside, 0)
     weight: Tensor | None = None

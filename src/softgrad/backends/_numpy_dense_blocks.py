@@ -19,8 +19,11 @@ from ._numpy_blocks import LIMITS, Floats, Memory, column_rests, column_sums
 ROWS = {"f": 48, "d": 32}
 #: The same without a shift, for what the row becomes.
 SOFTMAX_ROWS, LOG_SOFTMAX_ROWS, LOGSUMEXP_ROWS = 8, 16, 8
-#: Classes from which a class-first block is tried without a shift: for sums, for log-probabilities.
-COLUMNS_FREE, LOG_COLUMNS_FREE = 8, 64
+#: Classes from which sums of a class-first block are tried without a shift.
+COLUMNS_FREE = 8
+#: Share of dominated samples up to which log-probabilities of a class-first block are mended sample by sample, and
+#: classes from which they are mended where there are more.
+CALM, MENDED = 1 / 16, 64
 #: Bound on the sums (either way) where log-probabilities are x - log(sum) with x as it is.
 LOG_BOUND = math.exp(16.0)
 #: Above this a log-probability is computed again from the other classes; no two of a row are.
@@ -150,13 +153,8 @@ def log_softmax(src: Floats, dst: Floats, memory: Memory) -> None:
             _subtract(y, s[:, None], out=y)
             return
     x, cheap = columns_of(src)
-    if cheap and memory.free and len(x) >= LOG_COLUMNS_FREE and x.shape[1] == 1:
-        e, s = memory(0, (len(x), x.shape[2])), memory(2, x.shape[2:])
-        column_sums(_exp(x[:, 0], out=e), s)
-        if s.max() < LOG_BOUND and s.min() > 1 / LOG_BOUND:
-            y = dst[0]
-            _subtract(x[:, 0], _log(s), out=y)
-            _mend_columns(y, e, s)
+    if cheap and memory.free and x.shape[1] == 1:
+        if _calm_columns(x[:, 0], dst[0], memory):
             return
         memory.free = False
     m, z = shifted_columns(src, memory)
@@ -187,17 +185,33 @@ def _mend(y: Floats, e: Floats, s: Floats, memory: Memory) -> None:
     flat[near] = -np.log1p(rest)
 
 
-def _mend_columns(y: Floats, e: Floats, s: Floats) -> None:
-    """The same, class first."""
-    near = np.flatnonzero(y > NEAR)
-    if not near.size:
-        return
-    terms, column = e.reshape(-1), near % y.shape[1]
-    own = terms.take(near)
-    terms[near] = 0.0
-    rest = column_sums(e, s).take(column)
-    rest /= own
-    y[near // y.shape[1], column] = -np.log1p(rest)
+def _calm_columns(x: Floats, y: Floats, memory: Memory) -> bool:
+    """Write log-probabilities class first without a shift; False where sums are extreme or many rows dominated."""
+    k, n = x.shape
+    e, most, s = memory(0, (k, n)), memory(1, (n,)), memory(2, (n,))
+    _exp(x, out=e)
+    _max(e, 0, None, most)
+    column_sums(e, s)
+    if not (s.max() < LOG_BOUND and s.min() > 1 / LOG_BOUND):
+        return False
+    few = np.flatnonzero(most > 0.5 * s)
+    calm = few.size <= CALM * n
+    if not calm and k < MENDED:
+        return False
+    _subtract(x, _log(s, out=s), out=y)
+    if not calm:
+        near = np.flatnonzero(y > NEAR)
+        terms, row, column = e.reshape(-1), near // n, near % n
+        own = terms.take(near)
+        terms[near] = 0.0
+        y[row, column] = -np.log1p(column_sums(e, s).take(column) / own)
+    elif few.size:
+        some, column = e.take(few, axis=1), np.arange(few.size)
+        top = some.argmax(0)
+        own = some[top, column]
+        some[top, column] = 0.0
+        y[top, few] = -np.log1p(column_sums(some, np.empty_like(own)) / own)
+    return True
 
 
 def _log_of_columns(e: Floats, s: Floats, memory: Memory) -> None:

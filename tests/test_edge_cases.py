@@ -177,6 +177,15 @@ def test_wholly_masked_row_loses_nothing_with_soft_targets(check):
     check(sg.CrossEntropy(reduction="none"), LOGITS, np.eye(4)[LABELS], where=ROW_HIDDEN)
 
 
+def test_a_row_hidden_whole_leaves_a_tie_beside_it_alone(asarray, to_numpy):
+    x, where = asarray([[5.0, 1.0, 1.0], [2.0, 2.0, 2.0]]), asarray([[False, True, True], [False] * 3], "bool")
+    half, none = -np.log(2.0), -np.inf
+    expected = [[none, half, half], [none] * 3]
+    np.testing.assert_allclose(to_numpy(sg.log_softmax(x, where=where)), expected, rtol=1e-15)
+    total = to_numpy(sg.logsumexp(x, axis=-1, where=where))
+    np.testing.assert_allclose(total, [1.0 - half, none], rtol=1e-15)
+
+
 # --- NaN or inf under a False `where`
 
 HIDDEN = np.array([[True, False, True, True], [True, True, False, True], [False, True, True, True]])

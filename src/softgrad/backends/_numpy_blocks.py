@@ -239,7 +239,8 @@ def column_rests(e: Floats, whole: Floats, out: Floats) -> Floats:
     np.floor(e, out=whole)
     np.subtract(e, whole, out=e)
     column_sums(e, out)
-    if ones != e.shape[1]:
+    # a column that is hidden whole or NaN holds no 1, and would make up for a tie in the count
+    if ones != e.shape[1] or not (out > 0).all():
         out += column_sums(whole, np.empty_like(out)) - 1
     return out
 

@@ -112,9 +112,12 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     e = xp.exp(d)
     lo = None
     if carry:
-        z = d - x
-        lo = (x - (d - z)) - (m + z)
-        lo = xp.where(xp.isfinite(lo), lo, xp.zeros_like(lo))
+        # only of finite numbers: of others a lazy library warns where nobody can hold it back
+        finite, nothing = xp.isfinite(d), xp.zeros_like(d)
+        a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
+        z = gap - a
+        lo = (a - (gap - z)) - (most + z)
+        lo = xp.where(xp.isfinite(lo), lo, nothing)
         e = e + e * lo
     top = d == 0
     zero = xp.zeros_like(m)
@@ -201,8 +204,8 @@ def signed_logsumexp(
     terms = (b / weight) * xp.exp(y - safe)
     terms = xp.where(xp.logical_or(first, xp.logical_not(counts)), zero, terms)
     rest = total(xp, terms, axis, carry)
-    # below -1/2 the sum itself is exact enough (Sterbenz), and log1p would refuse a negative one
-    near = rest > -0.5
+    # below -1/4 the sum itself is exact enough, and log1p refuses a negative one (XLA's loses seven bits from -0.29)
+    near = rest > -0.25
     log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))
     r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
     sign = _sign(xp, weight) * xp.where(xp.isnan(rest), rest, _sign(xp, 1 + rest))

@@ -554,6 +554,32 @@ def test_all_ignored_is_zero_in_the_linear_model(asarray, to_numpy):
     np.testing.assert_array_equal(to_numpy(product), np.zeros((4, 2)))
 
 
+@pytest.mark.parametrize("junk", [np.nan, np.inf])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("by", ["class indices", "weights by class"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_mean_of_weight_zero_is_zero(masked, by, smoothing, junk, asarray, to_numpy):
+    weights = {"class_weight": asarray([0.0, 1.0])} if by == "class indices" else {}
+    labels = asarray([0, 0], "int64") if by == "class indices" else asarray([[0.0, 0.0], [0.0, 0.0]])
+    where = {"where": asarray([[True, True], [True, True]], "bool")} if masked else {}
+    loss = sg.CrossEntropy(label_smoothing=smoothing, **weights)
+    logits, vector = asarray([[junk, 1.0], [2.0, 3.0]]), asarray([[1.0, 2.0], [3.0, 4.0]])
+    for name, (array, _) in oracle.every_order(loss, logits, labels, vector, **where).items():
+        np.testing.assert_array_equal(to_numpy(array), np.zeros(to_numpy(array).shape), err_msg=name)
+
+
+@pytest.mark.parametrize("wrt", ["W", "X"])
+def test_a_mean_of_weight_zero_is_zero_in_the_linear_model(wrt, asarray, to_numpy):
+    junk = asarray([[np.nan, 1.0], [2.0, 3.0]])
+    arguments = junk, asarray([0, 0], "int64"), junk
+    options = {"class_weight": asarray([0.0, 1.0]), "wrt": wrt}
+    value, gradient = sg.linear_cross_entropy_value_and_grad(*arguments, **options)
+    assert to_numpy(value) == 0
+    np.testing.assert_array_equal(to_numpy(gradient), np.zeros((2, 2)))
+    product = sg.linear_cross_entropy_hvp(*arguments, asarray([[1.0, 2.0], [3.0, 4.0]]), **options)
+    np.testing.assert_array_equal(to_numpy(product), np.zeros((2, 2)))
+
+
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("by", ["ignore_index", "sample_weight"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)

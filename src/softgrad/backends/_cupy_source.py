@@ -90,14 +90,15 @@ extern "C" __global__ void loss(
     index_t start = row_start(row, step, k);
     long long y = labels[row];
     A weight = sample_weight ? (A)sample_weight[row] : (A)1;
-    if ((ignores && y == ignored) || weight == 0) {
+    // a mean of nothing is 0, whatever stands in the logits
+    if ((ignores && y == ignored) || weight == 0 || (divisor && *divisor == 0)) {
         if (values && LEADER) values[row] = (T)(A)0;
         if (grad) FOR_ROW(c) grad[start + c * step] = (T)(A)0;
         return;
     }
     bool valid = y >= 0 && y < k;
     if (class_weight && valid) weight *= (A)class_weight[y];
-    if (divisor) weight = *divisor == 0 ? (A)0 : weight / *divisor;
+    if (divisor) weight = weight / *divisor;
     weight *= scale;
     A m = -INFINITY;
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }

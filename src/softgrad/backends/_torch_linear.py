@@ -14,6 +14,7 @@ from .. import _kernels_linear, _kernels_loss
 from .._typing import Job
 from ._torch_blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
 from ._torch_loss import ROWS, Loss
+from ._torch_samples import no_weight
 
 #: Samples of a block with few classes at least.
 FEWEST_ROWS = 512
@@ -151,4 +152,9 @@ def value_and_grad(
     pieces = model.run(True, True)
     dtype = model.wide if model.narrow is not model.wide else X.dtype
     value = model.loss.total([piece.sum() for piece in pieces], dtype)
+    nothing = no_weight(model.loss.scale)
+    if nothing is not None:
+        # 0 times what is NaN in a parameter
+        for grad in model.grads.values():
+            grad.masked_fill_(nothing, 0)
     return value, tuple(model.grads[name].to(X.dtype) for name in wrt)

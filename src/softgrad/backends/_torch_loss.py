@@ -14,7 +14,7 @@ from .. import _kernels_loss as generic
 from .._typing import Job
 from ._torch_blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
 from ._torch_loss_blocks import dense_block, index_block, native_losses, target, weigh
-from ._torch_samples import Samples, inverse, prepare
+from ._torch_samples import Samples, inverse, no_weight, prepare
 
 #: Classes below which a block stands class first: torch's maximum of a row is slow there.
 ROWS = 32
@@ -36,6 +36,8 @@ class Masked:
                 generic.total_weight(xp, like.expand(part.shape), self.part(part)) for part in blocks(v, wide.itemsize)
             ]
             self.scale = inverse(torch.stack(weights).sum() if weights else 0.0)
+        #: Where the mean is of nothing: its loss and gradient are 0, whatever stands in the logits.
+        self.none = no_weight(self.scale)
 
     def part(self, block: Block) -> Job:
         """The job of a block."""
@@ -50,10 +52,15 @@ class Masked:
     def block(self, block: Block, src: Tensor, z: Tensor, grad: bool) -> Tensor:
         """Losses of a block, the class axis kept; leaves the gradient in ``z``."""
         job = self.part(block)
-        if not grad:
-            return generic.cross_entropy(self.xp, src, job).unsqueeze(block.dim)
-        loss, slope = generic.cross_entropy_value_and_grad(self.xp, src, job)
-        torch.mul(slope, 1.0 if self.scale is None else self.scale, out=z)
+        if grad:
+            loss, slope = generic.cross_entropy_value_and_grad(self.xp, src, job)
+            torch.mul(slope, 1.0 if self.scale is None else self.scale, out=z)
+        else:
+            loss = generic.cross_entropy(self.xp, src, job)
+        if self.none is not None:
+            loss = loss.masked_fill(self.none, 0)
+            if grad:
+                z.masked_fill_(self.none, 0)
         return loss.unsqueeze(block.dim)
 
 

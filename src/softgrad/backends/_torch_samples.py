@@ -38,6 +38,11 @@ def inverse(divisor: Tensor | float) -> Tensor | float:
     return divisor.masked_fill(none, 1).reciprocal_().masked_fill_(none, 0)
 
 
+def no_weight(scale: Tensor | float | None) -> Tensor | None:
+    """Where a mean divides by 0, 0-d; None where it is known not to."""
+    return _some(scale == 0) if isinstance(scale, Tensor) else None
+
+
 def times(a: Tensor | None, b: Tensor) -> Tensor:
     """``a * b``, None being 1."""
     return b if a is None else a * b
@@ -103,9 +108,14 @@ def prepare(xp: Any, v: View, job: Job, wide: torch.dtype) -> Samples:
         mass = torch.ones_like(labels, dtype=wide)
     count = v.x.numel() // v.classes
     scale = _scale(mass, ignored, count) if job.reduction == "mean" else None
+    nothing = no_weight(scale)
+    if nothing is not None and mass is not None:
+        # a NaN that counts for nothing must not stay as 0 * NaN
+        nothing = nothing.expand(mass.shape)
+        ignored = nothing if ignored is None else ignored | nothing
     if ignored is not None or outside is not None:
         if weight is None:
-            weight = torch.ones_like(labels, dtype=wide)
+            weight = torch.ones_like(labels if mass is None else mass, dtype=wide)
         if outside is not None:
             weight = weight.masked_fill(outside, math.nan)
         if ignored is not None:

@@ -132,9 +132,15 @@ def _ignored(kit: Kit) -> None:
     ):
         kit.equal(value[0], np.log(2.0), name)
         kit.equal(value[1], [[-0.5, 0.5], [0.0, 0.0]], name)
-    none = CrossEntropy(ignore_index=-100).value_and_grad(x, kit.labels([-100, -100]))
-    kit.equal(none[0], 0.0, "every sample ignored")
-    kit.equal(none[1], np.zeros((2, 2)), "every sample ignored")
+    none, every = kit.put([0.0, 1.0]), kit.put([[True, True]] * 2, "bool")
+    for name, value in (
+        ("every sample ignored", CrossEntropy(ignore_index=-100).value_and_grad(x, kit.labels([-100, -100]))),
+        ("classes of weight 0", CrossEntropy(class_weight=none).value_and_grad(x, kit.labels([0, 0]))),
+        ("the same, masked", CrossEntropy(class_weight=none).value_and_grad(x, kit.labels([0, 0]), where=every)),
+        ("targets of weight 0", CrossEntropy().value_and_grad(x, kit.put([[0.0, 0.0]] * 2))),
+    ):
+        kit.equal(value[0], 0.0, name)
+        kit.equal(value[1], np.zeros((2, 2)), name)
 
 
 @clause("edge cases", "a hidden true class loses inf, a row hidden whole 0; weight 0 of a class at -inf is 0")

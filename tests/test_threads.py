@@ -74,7 +74,8 @@ def test_pieces_come_in_order_and_start_no_threads_of_their_own(n, parts):
 
 def test_nobody_waits_for_a_thread_that_has_not_begun():
     release = threading.Event()
-    busy = [_threads._executor(3).submit(release.wait, 60) for _ in range(_threads._pool_size)]
+    pool = _threads._executor(3)
+    busy = [pool.submit(release.wait, 60) for _ in range(_threads._pool_size)]
     try:
         caller = threading.current_thread()
         assert _threads.run(lambda a, b: threading.current_thread() is caller, 8, 2) == [True] * 8

@@ -130,6 +130,84 @@ def test_rows_are_put_together_within_dasks_limit(da):
     assert max(whole.chunks[0]) * 800 * 8 <= 2**20
 
 
+# --- numbers at the edge, on the scheduler's own threads
+
+
+def edge_rows(family, dtype):
+    big = float(np.finfo(dtype).max)
+    rows = {
+        "huge": [[big, big / 2, -big], [big, big, big], [-big, -big, big], [0, big, 1]],
+        "infinite": [[np.inf, 0, 1], [-np.inf, 0, 1], [-np.inf] * 3, [np.inf, -np.inf, np.inf]],
+        "nan": [[np.nan, 0, 1], [1, 2, 3], [np.nan] * 3, [np.inf, -np.inf, np.nan]],
+        "tiny": [[1e-7, 0, 1], [-30, 0, 1], [-87, -90, -104], [-700, -745, 1]],
+    }[family]
+    return np.array(rows * 2, dtype=dtype)
+
+
+def silently(results):
+    import dask
+
+    with dask.config.set(scheduler="threads", num_workers=2):
+        return dask.compute(*results)
+
+
+every_edge = [
+    pytest.mark.parametrize("dtype", ["float16", "float32", "float64"]),
+    pytest.mark.parametrize("family", ["huge", "infinite", "nan", "tiny"]),
+]
+
+
+@every_edge[0]
+@every_edge[1]
+def test_dense_results_at_the_edge_bring_no_warning(family, dtype, da):
+    rows = edge_rows(family, dtype)
+    x = da.from_array(rows, chunks=(3, 2))
+    calls = [f(x, axis=axis) for f in (sg.softmax, sg.log_softmax, sg.logsumexp) for axis in (0, 1, None)]
+    calls += [f(x, x) for f in (sg.softmax_vjp, sg.softmax_jvp, sg.log_softmax_vjp, sg.log_softmax_jvp)]
+    results = silently(calls)
+    np.testing.assert_allclose(results[1].astype("float64"), sg.softmax(rows, axis=1).astype("float64"), rtol=1e-3)
+
+
+@every_edge[0]
+@every_edge[1]
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_losses_at_the_edge_bring_no_warning(family, dtype, reduction, da):
+    rows, big = edge_rows(family, dtype), float(np.finfo(dtype).max)
+    host = (rows, np.array([0, 1, 2, 0] * 2))
+    x, labels = da.from_array(rows, chunks=(3, 2)), da.from_array(host[1], chunks=3)
+    W, bias = rows[:3], rows[0]
+    weight = np.array([1, big, 0, big] * 2, dtype=dtype)
+    plain = {"reduction": reduction}
+    heavy = {"label_smoothing": 0.1, "z_loss": big / 10, "class_weight": (big, 1, big), **plain}
+    calls = []
+    for options in (plain, heavy):
+        heavy_rows = {**options, "sample_weight": da.from_array(weight, chunks=4)}
+        loss = sg.CrossEntropy(**options)
+        calls += [sg.cross_entropy(x, labels, **heavy_rows), *sg.cross_entropy_value_and_grad(x, labels, **heavy_rows)]
+        calls += [sg.cross_entropy_hvp(x, labels, x, **options), loss.hessian_diag(x, labels)]
+        linear = sg.LinearCrossEntropy(x, labels, l2=min(big, 1e308), **heavy_rows)
+        value, grads = linear.value_and_grad(W, bias, wrt=NAMES)
+        calls += [linear.value(W), value, *grads, *linear.hvp(W, (W, bias), bias), linear.hessian(W)]
+    results = silently([sg.cross_entropy(x, labels, **plain), *calls])
+    # the sums of huge losses, taken in the dtype of the logits, are infinite before they are divided
+    if family != "huge":
+        rtol = 2e-3 if dtype == "float16" else 1e-5
+        np.testing.assert_allclose(float(results[0]), float(sg.cross_entropy(*host, **plain)), rtol=rtol)
+
+
+@every_edge[0]
+@every_edge[1]
+def test_partial_results_at_the_edge_bring_no_warning(family, dtype, da):
+    rows = edge_rows(family, dtype)
+    W, bias = da.from_array(rows[:3]), da.from_array(rows[0])
+    shares = [
+        sg.partial.linear_partial(da.from_array(rows, chunks=(3, 2)), da.from_array(labels, chunks=3), W, bias)
+        for labels in (np.array([0, 1, 2, 0] * 2), np.array([2, 2, 1, 0] * 2))
+    ]
+    value, grads = sg.partial.finish(sg.partial.merge(*shares), W=W, l2=3.0)
+    assert len(silently([value, *grads])) == 3
+
+
 # --- more than one process
 
 

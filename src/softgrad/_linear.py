@@ -8,6 +8,7 @@ from typing import Any
 from ._cross_entropy import CrossEntropy
 from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
 from ._linear_arguments import columns_of, names_of
+from ._linear_penalty import on_gradient, on_hessian, on_value
 from ._namespace import Library, adopt, finish, floating, library, mask, same_place
 from ._precision import resolve_precision
 from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
@@ -199,11 +200,6 @@ class LinearCrossEntropy:
     def _out(self, name: str, a: Array) -> Array:
         return a if name == "bias" else _transposed(self._lib, a, self.sample_axis)
 
-    def _penalty(self, W: Array) -> Array:
-        xp = self._lib.xp
-        wide = xp.astype(W, xp.float32) if xp.finfo(W.dtype).bits < 32 else W
-        return 0.5 * self.l2 * xp.sum(wide * wide, dtype=wide.dtype)
-
     def value(self, W: ArrayT, bias: ArrayT | None = None) -> ArrayT:
         """The loss.
 
@@ -222,12 +218,7 @@ class LinearCrossEntropy:
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         value = run("linear_cross_entropy", lib, lib.xp, self._X, weights, intercept, job, self.block_size)
-        return finish(lib, self._penalised(value, weights))
-
-    def _penalised(self, value: Array, W: Array) -> Array:
-        if not self.l2:
-            return value
-        return self._lib.xp.astype(value + self._penalty(W), self._X.dtype)
+        return finish(lib, on_value(lib, value, weights, self.l2))
 
     def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
         """The gradient; see ``value_and_grad``."""
@@ -272,11 +263,11 @@ class LinearCrossEntropy:
             columns,
             self.block_size,
         )
-        if self.l2 and "W" in names:
-            pull = weights if columns is None else lib.xp.concat([weights[i : i + 1, :] for i in columns], axis=0)
-            grads = tuple(g + self.l2 * pull if name == "W" else g for name, g in zip(names, grads, strict=True))
-        grads = tuple(self._out(name, g) for name, g in zip(names, grads, strict=True))
-        return finish(lib, self._penalised(value, weights)), grads[0] if single else grads
+        grads = tuple(
+            self._out(name, on_gradient(lib, g, weights, self.l2, columns) if name == "W" else g)
+            for name, g in zip(names, grads, strict=True)
+        )
+        return finish(lib, on_value(lib, value, weights, self.l2)), grads[0] if single else grads
 
     def hvp(self, W: ArrayT, vector: Any, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
         """The second derivative times a vector.
@@ -325,7 +316,7 @@ class LinearCrossEntropy:
             self.block_size,
         )
         out = tuple(
-            self._out(name, h + self.l2 * v if name == "W" and self.l2 else h)
+            self._out(name, on_gradient(lib, h, v, self.l2) if name == "W" else h)
             for name, h, v in zip(names, products, vectors, strict=True)
         )
         return out[0] if single else out
@@ -351,8 +342,7 @@ class LinearCrossEntropy:
         self._reducible()
         names, single = names_of(wrt, bias, ("W", "bias"))
         weights, intercept, job = self._parameters(W, bias)
-        lib, xp = self._lib, self._lib.xp
-        k, m = weights.shape
+        lib, xp, m = self._lib, self._lib.xp, weights.shape[1]
         full = run(
             "linear_cross_entropy_hessian",
             lib,
@@ -364,10 +354,7 @@ class LinearCrossEntropy:
             "bias" in names,
             self.block_size,
         )
-        blocks: dict[tuple[str, str], Array] = {("W", "W"): full[:, :m, :, :m]}
-        if self.l2:
-            ridge = xp.eye(k * m, dtype=self._X.dtype, device=getattr(self._X, "device", None))
-            blocks["W", "W"] = blocks["W", "W"] + self.l2 * xp.reshape(ridge, (k, m, k, m))
+        blocks: dict[tuple[str, str], Array] = {("W", "W"): on_hessian(lib, full[:, :m, :, :m], self.l2)}
         if "bias" in names:
             blocks["W", "bias"] = full[:, :m, :, m]
             blocks["bias", "W"] = full[:, m, :, :m]

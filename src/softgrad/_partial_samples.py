@@ -10,9 +10,12 @@ from ._kernels_linear import Wide
 from ._kernels_loss import divided
 from ._linear import LinearCrossEntropy
 from ._linear_functions import DataOptions
+from ._linear_penalty import on_gradient, on_value
 from ._namespace import Library, floating, library, quiet, same_place
 from ._namespace import finish as as_scalar
-from ._typing import Array, ArrayT
+from ._typing import Array, ArrayT, Namespace
+from .backends._registry import run
+from .backends._small import on_small
 
 
 class LinearPartial(NamedTuple):
@@ -92,31 +95,41 @@ def linear_partial(
     value, grad = loss.value_and_grad(W, bias)
     weights, intercept, job = loss._parameters(W, bias)
     with silence(lib):
-        mean = Wide(xp, loss._X, weights, intercept, job._replace(reduction="mean"), loss.block_size)
-        weight = narrow(xp, mean.divisor(), x.dtype)
+        job = job._replace(reduction="mean", precision=None)
+        mean = Wide(xp, loss._X, weights, intercept, job, loss.block_size)
+        weight = run("total_weight", lib, xp, mean.logits_like(), job) if lib.chunked else mean.divisor()
+        weight = narrow(xp, weight, x.dtype)
     return LinearPartial(value, grad, as_scalar(lib, weight))
+
+
+def _sum(xp: Namespace, a: Array, b: Array) -> Array:
+    return a + b
+
+
+def _mean(xp: Namespace, total: Array, weight: Array) -> Array:
+    return divided(xp, xp.asarray(total), xp.asarray(weight))
 
 
 def merge_samples(a: LinearPartial, b: LinearPartial) -> LinearPartial:
     """The sums of two disjoint shares."""
     if isinstance(a.grad, tuple) != isinstance(b.grad, tuple):
         raise TypeError("merge wants partial results that all have a bias, or none")
-    single = not isinstance(a.grad, tuple)
-    grad = a.grad + b.grad if single else tuple(g + h for g, h in zip(a.grad, b.grad, strict=True))
-    return LinearPartial(a.loss + b.loss, grad, a.weight + b.weight)
+    lib = library(a.loss, "a partial result")
+    if isinstance(a.grad, tuple):
+        grad: Any = tuple(on_small(lib, _sum, pair) for pair in zip(a.grad, b.grad, strict=True))
+    else:
+        grad = on_small(lib, _sum, (a.grad, b.grad))
+    return LinearPartial(on_small(lib, _sum, (a.loss, b.loss)), grad, on_small(lib, _sum, (a.weight, b.weight)))
 
 
 def mean_of(lib: Library, part: LinearPartial, W: Any, l2: float) -> tuple[Array, Any]:
     """The mean loss and its gradient, with the penalty."""
-    xp = lib.xp
     single = not isinstance(part.grad, tuple)
-    grads = [part.grad] if single else list(part.grad)
-    weight = xp.asarray(part.weight)
-    value = divided(xp, xp.asarray(part.loss), weight)
-    grads = [divided(xp, g, weight) for g in grads]
+    weight = lib.xp.asarray(part.weight)
+    value = on_small(lib, _mean, (lib.xp.asarray(part.loss), weight))
+    grads = [on_small(lib, _mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
     if l2:
         same_place(lib, grads[0], W, "W", "the gradient")
-        W = narrow(xp, floating(lib, W, "W"), grads[0].dtype)
-        value = value + 0.5 * l2 * xp.sum(W * W, dtype=W.dtype)
-        grads[0] = grads[0] + l2 * W
+        W = narrow(lib.xp, floating(lib, W, "W"), grads[0].dtype)
+        value, grads[0] = on_value(lib, value, W, l2), on_gradient(lib, grads[0], W, l2)
     return as_scalar(lib, value), grads[0] if single else tuple(grads)

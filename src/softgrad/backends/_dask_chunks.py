@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import dask
 import dask.array as da
+from dask.delayed import delayed
 from dask.utils import parse_bytes
 
-from .._namespace import library
+from .._kernels_loss import divided
+from .._namespace import library, quiet
 from .._typing import Array
 from ._registry import run
 from ._threads import workers
+
+
+def quietly(task: Callable[..., Any]) -> Callable[..., Any]:
+    """A task in which NumPy says nothing of infinities: what its caller holds back does not reach the workers."""
+
+    @functools.wraps(task)
+    def run_quietly(*args: Any, **kwargs: Any) -> Any:
+        with quiet():
+            return task(*args, **kwargs)
+
+    return run_quietly
 
 
 def on_chunk(function: str, x: Array, *args: Any) -> Any:
@@ -21,6 +35,19 @@ def on_chunk(function: str, x: Array, *args: Any) -> Any:
     lib = library(x, "a chunk")
     with workers(1):
         return run(function, lib, lib.xp, x, *args)
+
+
+@quietly
+def _on_small(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
+    return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
+
+
+def one_task(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
+    """``function(xp, *arrays, *rest)`` of arrays that are small, as one task; of the first one's shape and dtype."""
+    first = arrays[0]
+    chunks = tuple(a.rechunk(-1).to_delayed().ravel()[0] for a in arrays)
+    result = delayed(_on_small, pure=True)(function, chunks, rest)
+    return da.from_delayed(result, first.shape, dtype=first.dtype, meta=meta_of(first, first.ndim, first.dtype))
 
 
 def whole_rows(x: Array, axis: int) -> Array:
@@ -72,3 +99,30 @@ def rowwise(
         concatenate=True,
         **options,
     )
+
+
+@quietly
+def _sum_of(x: Array, axis: Any, keepdims: bool, *, dtype: Any) -> Array:
+    return library(x, "a chunk").xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
+
+
+def sum_all(x: Array, dtype: Any) -> Array:
+    """The sum of all elements, 0-d, by Dask's tree."""
+    one = functools.partial(_sum_of, dtype=dtype)
+    return da.reduction(x, one, one, dtype=dtype, concatenate=True, meta=meta_of(x, 0, dtype))
+
+
+@quietly
+def _quotient(a: Array, by: Array, *, dtype: Any) -> Array:
+    xp = library(a, "a chunk").xp
+    if by is not None:
+        a = divided(xp, xp.asarray(a), xp.astype(xp.asarray(by), a.dtype, copy=False))
+    return xp.astype(xp.asarray(a), dtype, copy=False)
+
+
+def quotient(a: Array, by: Array, dtype: Any) -> Array:
+    """``a`` divided by the total weight ``by``, 0-d or None; 0 where that is 0."""
+    letters = tuple(range(a.ndim))
+    pair = (None, None) if by is None else (by, ())
+    call = functools.partial(_quotient, dtype=dtype)
+    return da.blockwise(call, letters, a, letters, *pair, dtype=dtype, meta=meta_of(a, a.ndim, dtype))

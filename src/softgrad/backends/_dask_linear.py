@@ -15,12 +15,13 @@ from .. import _kernels_linear
 from .._kernels_loss import divided
 from .._namespace import library
 from .._typing import Array, Job, Namespace
-from ._dask_chunks import meta_of, on_chunk, whole_rows
+from ._dask_chunks import meta_of, on_chunk, quietly, quotient, whole_rows
 
 #: Partial results merged by one task.
 FAN = 8
 
 
+@quietly
 def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Partial sums added up; None stands for what has none."""
     total = parts[0]
@@ -36,6 +37,7 @@ def _tree(parts: list[Delayed]) -> Delayed:
     return parts[0]
 
 
+@quietly
 def _finish(total: tuple[Any, ...], mean: bool, dtype: Any) -> tuple[Any, ...]:
     """(weight, sums...) as the sums themselves, divided where the mean is wanted."""
     weight, *sums = total
@@ -114,6 +116,7 @@ class Plan:
         return da.concatenate(rows, axis=0, allow_unknown_chunksizes=True)
 
 
+@quietly
 def _part(
     x: Array,
     labels: Array,
@@ -173,7 +176,7 @@ def _collect(plan: Plan, parts: list[Delayed], wrt: tuple[str, ...], shapes: dic
             if plan.job.reduction == "mean":
                 weight = delayed(_weight_of, pure=True)(tree)
                 by = da.from_delayed(weight, (), dtype=plan.dtype, meta=meta_of(plan.X, 0, plan.dtype))
-                rows = (rows / da.where(by == 0, 1, by)).astype(plan.dtype)
+                rows = quotient(rows, by, plan.dtype)
             out.append(rows)
         else:
             meta = meta_of(plan.X, len(shapes[name]), plan.dtype)
@@ -185,6 +188,7 @@ def _weight_of(total: tuple[Any, ...]) -> Any:
     return total[0]
 
 
+@quietly
 def _finish_some(total: tuple[Any, ...], mean: bool, dtype: Any) -> tuple[Any, ...]:
     present = [i for i, a in enumerate(total) if a is not None]
     done = iter(_finish(tuple(total[i] for i in present), mean, dtype))

@@ -9,7 +9,7 @@ import dask.array as da
 from .. import _kernels_loss
 from .._namespace import library
 from .._typing import Array, Job, Namespace
-from ._dask_chunks import meta_of, on_chunk, rowwise
+from ._dask_chunks import meta_of, on_chunk, quietly, quotient, rowwise, sum_all
 
 
 def _chunk_job(job: Job, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array) -> Job:
@@ -35,6 +35,7 @@ def _kernel(
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
+@quietly
 def _weights(
     x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array, vector: Array, *, job: Job
 ) -> Any:
@@ -66,25 +67,20 @@ def _rows(call: Any, logits: Array, job: Job, *, keeps_axis: bool, vector: Array
 
 def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
     """What the mean divides by, 0-d."""
-    return _rows(_weights, logits, job, keeps_axis=False).sum()
-
-
-def _divided(a: Array, by: Array) -> Array:
-    return a / da.where(by == 0, 1, by).astype(a.dtype)
+    return sum_all(_rows(_weights, logits, job, keeps_axis=False), logits.dtype)
 
 
 def _reduced(xp: Namespace, losses: Array, logits: Array, job: Job) -> Array:
     if job.reduction == "none":
         return losses
-    wide = losses.dtype if losses.dtype.itemsize >= 4 else "float32"
-    value = losses.sum(dtype=wide)
-    return (_divided(value, total_weight(xp, logits, job)) if job.reduction == "mean" else value).astype(losses.dtype)
+    value = sum_all(losses, losses.dtype if losses.dtype.itemsize >= 4 else "float32")
+    return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, losses.dtype)
 
 
 def _scaled(xp: Namespace, rows: Array, logits: Array, job: Job) -> Array:
     if job.reduction != "mean":
         return rows
-    return _divided(rows, total_weight(xp, logits, job)).astype(logits.dtype)
+    return quotient(rows, total_weight(xp, logits, job), logits.dtype)
 
 
 def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:

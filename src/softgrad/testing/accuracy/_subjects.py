@@ -182,7 +182,7 @@ def _dask() -> Arrays:
 
     @contextlib.contextmanager
     def context() -> Iterator[None]:
-        # of a result beyond float16, infinite as it has to be, NumPy warns where the chunks are computed
+        # the generic kernels leave each step to Dask: of a result beyond float16 NumPy warns where it is computed
         with dask.config.set(scheduler="synchronous"), np.errstate(over="ignore"):
             yield
 

@@ -15,6 +15,13 @@ pytestmark = pytest.mark.skipif(
     np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
 )
 
+
+@pytest.fixture(autouse=True)
+def _of_numpy(backend):
+    if backend != "numpy":
+        pytest.skip("the kernels are NumPy's")
+
+
 LAYOUTS = {
     "vector": ((9,), 0),
     "pairs": ((700, 2), 1),

@@ -116,7 +116,7 @@ def over_blocks(
     size = max(1, elements // max(1, each))
     if split_inner:
         size = max(size, min(WANTED_COLUMNS, WIDE_BYTES // (k * itemsize)), FEWEST_COLUMNS)
-    parts = _threads_for(outer * k * inner)
+    parts = threads_for(outer * k * inner)
     size = _even(n, size, 1 if split_inner and outer > 1 else parts)
     if size * inner * itemsize % 1024 == 0 and size < n:
         size += 3  # classes a power of two apart would fall on one another in the cache
@@ -144,7 +144,8 @@ def over_blocks(
     return [result for results in _threads.run(task, len(blocks), parts) for result in results]
 
 
-def _threads_for(elements: int) -> int:
+def threads_for(elements: int) -> int:
+    """How many threads that much work is worth."""
     return min(_threads.count(), elements // THREAD_ELEMENTS) if elements >= 2 * THREAD_ELEMENTS else 1
 
 

@@ -19,12 +19,13 @@ GROUP = "softgrad.backends"
 _PACKAGE = __package__
 #: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
 _BUILTIN = {
-    "numpy": ("numpy",),
+    "numpy": ("numpy", "numba"),
     "torch": ("torch",),
     "cupy": ("cupy",),
     "jax": ("jax",),
     "jaxlib": ("jax",),
     "dask": ("dask",),
+    "scipy": ("sparse",),
 }
 
 
@@ -117,6 +118,8 @@ def _load_builtin(name: str) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a broken installation raises must not reach the caller
         _warn(name, error)
         return
+    if backend is None:  # what its kernels are made with is not installed
+        return
     _builtin_types.update(backend.types)
     _registered.setdefault(backend.name, backend)
 
@@ -134,9 +137,10 @@ def _discover() -> None:
             backend = entry.load()
             if not isinstance(backend, Backend):
                 raise TypeError(f"{entry.value} is not a Backend")
-            for name in ("numpy", "torch", "cupy", "jax", "dask"):
+            for name in _BUILTIN:
                 if any(path.split(":")[0].split(".")[0] == name for path in backend.types):
-                    _load_builtin(name)
+                    for builtin in _BUILTIN[name]:
+                        _load_builtin(builtin)
             if not backend.opt_in and _builtin_types & set(backend.types):
                 backend = Backend(
                     backend.name, backend.types, backend.functions, backend.priority, True, backend.should_run

@@ -1,0 +1,73 @@
+"""The back end of compiled loops for large NumPy arrays, where numba is installed: softgrad[numba]."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from ._declaration import Backend
+
+#: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
+LEAST = 1 << 16
+#: From how many classes on it is ahead of NumPy's blocks, in single and in double precision.
+CLASSES = {
+    "softmax": {"f": 32, "d": 24},
+    "log_softmax": {"f": 16, "d": 16},
+    "logsumexp": {"f": 80, "d": 80},
+    "cross_entropy": {"f": 48, "d": 32},
+    "cross_entropy_grad": {"f": 32, "d": 24},
+    "cross_entropy_value_and_grad": {"f": 32, "d": 24},
+}
+_verdict: bool | str | None = None
+
+
+def _compiles() -> bool | str:
+    """Whether the loops can be had; or why not."""
+    global _verdict
+    if _verdict is None:
+        try:
+            importlib.import_module("._numba_rows", __package__)
+            _verdict = True
+        except Exception as error:  # noqa: BLE001 - numba refuses a NumPy or a cache folder in ways of its own
+            _verdict = f"numba: {error}"
+    return _verdict
+
+
+def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
+    """Take what lies in memory row by row and is large enough, in the cases that have a loop."""
+    if x.size < LEAST:
+        return f"fewer than {LEAST} elements"
+    least = CLASSES[function].get(x.dtype.char)
+    if least is None or not x.dtype.isnative:
+        return f"dtype {x.dtype} has no loop here"
+    job = None
+    if function.startswith("cross_entropy"):
+        job = rest[0]
+        axis, where, precision = job.axis, job.where, job.precision
+    else:
+        axis, where, precision = rest[0], rest[1], rest[2]
+    if axis != x.ndim - 1 or not x.flags.c_contiguous:
+        return "the classes of a row are not next to each other in memory"
+    if x.shape[axis] < least:
+        return f"fewer than {least} classes"
+    if where is not None or precision is not None:
+        return "where and precision='high' have no loop"
+    if job is not None and (job.dense or job.label_smoothing or job.z_loss or job.class_weight is not None):
+        return "the loss has options that have no loop"
+    if job is not None and (job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62):
+        return "labels are not of int64's range"
+    return _compiles()
+
+
+BACKEND = (
+    Backend(
+        name="numba",
+        types=("numpy:ndarray",),
+        functions={name: f"{__package__}._numba_rows:{name}" for name in CLASSES},
+        priority=1,
+        should_run=f"{__name__}:should_run",
+    )
+    if importlib.util.find_spec("numba") is not None
+    else None
+)

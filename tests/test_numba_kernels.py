@@ -1,0 +1,196 @@
+"""The compiled loops against the generic kernels in extended precision, and where they give way to others."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+from array_api_compat import numpy as xp
+
+import softgrad as sg
+from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
+from softgrad import _kernels, _kernels_loss
+from softgrad.backends import _numpy_blocks, _threads, numba
+
+#: Around one vector, two, four, and the parts of a long sum.
+CLASSES = (16, 17, 23, 31, 32, 33, 48, 63, 64, 65, 100, 1000, 4096, 8191, 8192, 9001)
+DTYPES = ("float32", "float64")
+FAMILIES = {
+    "usual": lambda r, shape: 4 * r.normal(size=shape),
+    "equal": lambda r, shape: np.full(shape, 0.25),
+    "far": lambda r, shape: 500 + r.normal(size=shape),
+    "down to nothing": lambda r, shape: r.uniform(-800, 0, shape),
+    "dominated": lambda r, shape: np.where(np.arange(shape[1]) == shape[1] - 1, 25.0, 0.1 * r.normal(size=shape)),
+    "two at the top": lambda r, shape: np.where(np.arange(shape[1]) % 15 == 1, 3.0, -20.0 - r.random(shape)),
+    "with -inf": lambda r, shape: np.where(r.random(shape) < 0.3, -np.inf, 3 * r.normal(size=shape)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _of_numba(backend):
+    if backend != "numpy":
+        pytest.skip("the kernels are numba's, of NumPy arrays")
+    if importlib.util.find_spec("numba") is None and "numba" not in os.environ.get("SOFTGRAD_REQUIRED", ""):
+        pytest.skip("numba is not installed")
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """The kernels, for arrays of any size; cut for three threads."""
+    from softgrad.backends import _numba_rows
+
+    monkeypatch.setattr(_numpy_blocks, "THREAD_ELEMENTS", 1)
+    with _threads.workers(3):
+        yield _numba_rows
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", CLASSES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_kernels(family, k, dtype, rows):
+    x = FAMILIES[family](np.random.default_rng(k), (7 if k > 100 else 70, k)).astype(dtype)
+    x.flags.writeable = False
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        exact = exactly(getattr(_kernels, name), x.astype(WIDE), 1)
+        assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, what=name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", CLASSES)
+@pytest.mark.parametrize(
+    "option", ["plain", "sample weights", "ignored", "ignored, no class", "out of range", "nothing counts"]
+)
+def test_loss_kernels(option, k, dtype, rows):
+    rng = np.random.default_rng(k)
+    for family, make in FAMILIES.items():
+        x = make(rng, (7 if k > 100 else 70, k)).astype(dtype)
+        for reduction in ("none", "sum", "mean"):
+            job = job_of(option, x, 1, reduction, rng)
+            if family == "dominated":
+                job.labels[::2] = np.where(job.labels[::2] < 0, job.labels[::2], k - 1)
+            value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
+            got = rows.cross_entropy_value_and_grad(xp, x, job)
+            # a sum of losses is as exact as the largest of them
+            assert_near(got[0], value, dtype, of_all=4.0, what=family)
+            assert_near(got[1], grad, dtype, what=family)
+            np.testing.assert_array_equal(rows.cross_entropy(xp, x, job), got[0])
+            np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("at", [0, 15, 16, 32])
+@pytest.mark.parametrize(
+    "bad", [np.nan, -np.nan, np.inf, -np.inf, (np.inf, np.nan), (np.inf, -np.nan), (np.inf, -np.inf)]
+)
+def test_what_is_not_finite_stays_in_its_row(bad, at, dtype, rows):
+    x = np.random.default_rng(0).normal(size=(5, 33)).astype(dtype)
+    values = bad if isinstance(bad, tuple) else (bad,)
+    for step, value in enumerate(values):
+        x[2, at - step] = value
+    x[3] = values[0]
+    wide = x.astype(WIDE)
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        assert_near(getattr(rows, name)(xp, x, 1, None, None), exactly(getattr(_kernels, name), wide, 1), dtype)
+    for label in (at, (at + 1) % 33):
+        job = job_of("plain", x, 1, "none", np.random.default_rng(1))._replace(labels=np.full(5, label))
+        exact = exactly(_kernels_loss.cross_entropy_value_and_grad, wide, job)
+        for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
+            assert_near(got, wanted, dtype)
+
+
+def test_a_million_classes(rows):
+    x = np.full((1, 1_000_003), 0.1, np.float32)
+    np.testing.assert_allclose(rows.softmax(xp, x, 1, None, None), 1 / 1_000_003, rtol=6 * 6e-8)
+    np.testing.assert_allclose(rows.logsumexp(xp, x, 1, None, None), np.float32(0.1) + np.log(1_000_003), rtol=1.2e-7)
+
+
+def large(dtype="float32", k=1000):
+    return np.random.default_rng(0).normal(size=(-(-numba.LEAST // k), k)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", numba.CLASSES)
+def test_large_arrays_come_here(name, dtype):
+    x = large(dtype)
+    labels = np.zeros(len(x), np.int64)
+    arguments = (x, labels) if name.startswith("cross_entropy") else (x,)
+    options = {"axis": -1}
+    explained = sg.backends.explain(name, *arguments, **options)
+    assert explained.backend == "numba"
+    ours = getattr(sg, name)(*arguments, **options)
+    with sg.backends.use("numpy"):
+        assert sg.backends.explain(name, *arguments, **options).backend == "numpy"
+        others = getattr(sg, name)(*arguments, **options)
+    assert type(ours) is type(others)
+    for got, wanted in zip(*((r if isinstance(r, tuple) else (r,)) for r in (ours, others)), strict=True):
+        assert got.dtype == wanted.dtype == dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda x: (x[:10], {}), "elements"),
+        (lambda x: (x[:, ::2].copy()[:, :10].repeat(200, 0), {}), "classes"),
+        (lambda x: (np.asfortranarray(x), {}), "memory"),
+        (lambda x: (x, {"axis": 0}), "memory"),
+        (lambda x: (x.astype(np.float16), {}), "dtype"),
+        (lambda x: (x.astype(x.dtype.newbyteorder()), {}), "dtype"),
+        (lambda x: (x, {"precision": "high"}), "precision"),
+        (lambda x: (x, {"where": x < 2}), "where"),
+    ],
+)
+def test_what_has_no_loop_goes_on(change, reason):
+    x, options = change(large())
+    explained = sg.backends.explain("softmax", x, **options)
+    assert explained.backend != "numba"
+    assert reason in dict(explained.declined)["numba"]
+    assert np.isfinite(sg.softmax(x, **options)).all()
+
+
+@pytest.mark.parametrize("option", sorted(set(OPTIONS) - {"nothing counts"}))
+def test_every_option_of_the_loss_gives_what_it_gives_elsewhere(option):
+    x = large("float64", 40)
+    job = job_of(option, x, 1, "mean", np.random.default_rng(3))
+    options = job._asdict()
+    labels = options.pop("labels")
+    del options["dense"], options["precision"]
+    value, grad = sg.cross_entropy_value_and_grad(x, labels, **options)
+    with sg.backends.use("generic"):
+        wanted, wanted_grad = sg.cross_entropy_value_and_grad(x, labels, **options)
+    np.testing.assert_allclose(value, wanted, rtol=1e-12)
+    np.testing.assert_allclose(grad, wanted_grad, rtol=1e-11, atol=1e-18)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "uint64"])
+@pytest.mark.parametrize("shape", [(10, 8, 1000), (80_000,)])
+def test_labels_and_shapes_of_every_kind(shape, dtype):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 100, shape[:-1]).astype(dtype)
+    for reduction in ("none", "mean"):
+        value, grad = sg.cross_entropy_value_and_grad(x, labels, reduction=reduction)
+        with sg.backends.use("generic"):
+            wanted, wanted_grad = sg.cross_entropy_value_and_grad(x, labels, reduction=reduction)
+        np.testing.assert_allclose(value, wanted, rtol=1e-6)
+        np.testing.assert_allclose(grad, wanted_grad, rtol=1e-5, atol=1e-12)
+
+
+def test_the_number_of_threads_changes_no_element():
+    x, labels = large(), np.zeros(66, np.int64)
+    results = []
+    for n in (1, 4):
+        with sg.backends.workers(n):
+            results.append([sg.softmax(x), sg.log_softmax(x), sg.cross_entropy_grad(x, labels)])
+    for one, four in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, four)
+
+
+def test_a_numba_that_does_not_work_is_named_and_left_out(monkeypatch):
+    monkeypatch.setattr(numba, "_verdict", None)
+
+    def refuse(name, package=None):
+        raise ImportError("Numba needs NumPy 2.3 or less")
+
+    monkeypatch.setattr(numba.importlib, "import_module", refuse)
+    verdict = numba.should_run("softmax", xp, large(), 1, None, None)
+    assert verdict == "numba: Numba needs NumPy 2.3 or less"

@@ -114,7 +114,8 @@ def target(like: Tensor, dim: int, at: Samples, dense: bool, label_smoothing: fl
         if not label_smoothing:
             return q if cw is None and dim and q.dtype is v.dtype else torch.mul(q, 1 if cw is None else cw, out=v)
         size = q.sum(dim, keepdim=True, dtype=v.dtype).mul_(label_smoothing / k)
-        torch.mul(q, 1 - label_smoothing, out=v).add_(size)
+        # a product with a number would be rounded to the labels' dtype first
+        v.copy_(q).mul_(1 - label_smoothing).add_(size)
     else:
         v.fill_(label_smoothing / k)
         v.scatter_(dim, at.labels, (1 - label_smoothing) + label_smoothing / k)

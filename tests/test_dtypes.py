@@ -210,3 +210,11 @@ def test_features_decide_in_the_linear_model(asarray, to_numpy):
         assert result.dtype == features.dtype
     expected = oracle.linear(FEATURES, LABELS, WEIGHTS, [0.5, 0.0, 0.0, 0.25], sample_weight=[1.0, 2.0, 0.5])
     np.testing.assert_allclose(to_numpy(value), float(expected.item()), rtol=1e-5)
+
+
+def test_targets_are_smoothed_in_a_wide_dtype(narrow, asarray, to_numpy):
+    # the differences from 1/4 are exact in half precision, those of 0.9 times the targets are not
+    shares = np.array([[0.25390625, 0.25, 0.25, 0.24609375]])
+    got = sg.cross_entropy_grad(asarray(np.zeros((1, 4)), narrow), asarray(shares, narrow), label_smoothing=0.1)
+    rtol = {"float16": 5e-4, "bfloat16": 4e-3}[narrow]
+    np.testing.assert_allclose(to_numpy(got), 0.9 * (0.25 - shares), rtol=rtol, atol=1e-6)

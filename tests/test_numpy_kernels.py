@@ -256,8 +256,7 @@ def test_explain_names_the_kernel_or_the_reason():
     x = np.zeros((4, 3))
     assert sg.backends.explain("softmax", x).backend == "numpy"
     for dtype in (np.longdouble, ">f8"):
-        name, reason = sg.backends.explain("softmax", x.astype(dtype)).declined[0]
-        assert name == "numpy"
+        reason = dict(sg.backends.explain("softmax", x.astype(dtype)).declined)["numpy"]
         assert "no kernel" in reason
 
 

@@ -81,7 +81,15 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """All cases of one dtype in one process, whose libraries are held to ``threads`` from their start."""
     asked = {"groups": groups, "dtype": dtype, "threads": threads}
-    command = [sys.executable, "-m", "softgrad", "bench", "--child", json.dumps(asked), f"--rounds={args.rounds}"]
+    command = [
+        sys.executable,
+        "-m",
+        __package__.rpartition(".")[0],
+        "bench",
+        "--child",
+        json.dumps(asked),
+        f"--rounds={args.rounds}",
+    ]
     command += [flag for flag, on in (("--quick", args.quick), ("--compile", args.compile)) if on]
     environment = os.environ | dict.fromkeys(_THREADS, str(threads))
     if threads == 1:

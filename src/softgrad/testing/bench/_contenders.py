@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,24 +50,22 @@ def _softgrad(case: Case, x: Any, labels: Any, W: Any) -> Call:
     }[case.operation]
 
 
+def _with(context: Callable[[], AbstractContextManager[None]], call: Call) -> Call:
+    def run() -> Any:
+        with context():
+            return call()
+
+    return run
+
+
 def _numpy(case: Case, data: Data) -> Iterator[Contender]:
     x, labels, W = data.x, data.labels, data.W
     yield "softgrad", _softgrad(case, x, labels, W)
-    generic = _softgrad(case, x, labels, W)
-
-    def run_generic() -> Any:
-        with backends.use("generic"):
-            return generic()
-
-    yield "softgrad generic", run_generic
-    high = _softgrad(case, x, labels, W)
-
-    def run_high() -> Any:
-        with precision("high"):
-            return high()
-
+    yield "softgrad generic", _with(lambda: backends.use("generic"), _softgrad(case, x, labels, W))
     if case.group == "dense":
-        yield "softgrad high", run_high
+        if installed("numba"):
+            yield "softgrad without numba", _with(lambda: backends.use("numpy"), _softgrad(case, x, labels, W))
+        yield "softgrad high", _with(lambda: precision("high"), _softgrad(case, x, labels, W))
 
 
 def _scipy(case: Case, data: Data) -> Iterator[Contender]:
@@ -179,6 +178,9 @@ def _jax(case: Case, data: Data) -> Iterator[Contender]:
     function, args = calls[case.operation]
     fast = jax.jit(function)
     yield "jax.jit", lambda: jax.block_until_ready(fast(*args))
+    # ours compiled alike, of the arrays that the peer is given
+    ours = jax.jit(lambda *arrays: _softgrad(case, *arrays)())
+    yield "softgrad on jax", lambda: jax.block_until_ready(ours(x, labels, W))
 
 
 def _sklearn(case: Case, data: Data) -> Iterator[Contender]:

@@ -10,11 +10,11 @@ from typing import Any
 from ._cases import Case, data
 
 #: Contenders whose memory is on the host and so can be read from the process.
-MEASURED = ("softgrad", "torch", "jax.jit", "scikit-learn", "softgrad on torch")
+MEASURED = ("softgrad", "torch", "jax.jit", "scikit-learn", "softgrad on torch", "softgrad on jax")
 
-_CHILD = """
+_CHILD = f"""
 import json, resource, sys
-from softgrad.testing.bench import _cases, _contenders
+from {__package__} import _cases, _contenders
 shape, dtype, name = json.loads(sys.argv[1])
 case = _cases.Case("linear", tuple(shape))
 warm = _cases.Case("linear", (64, shape[1], 8))

@@ -18,15 +18,18 @@ class WrongError(AssertionError):
     """A result that differs from what it has to be."""
 
 
-def compare(got, exact, dtype, scale=None, what=""):
-    """Finite results within the tolerance, of ``scale`` where given; others the same."""
+def compare(got, exact, dtype, scale=None, what="", factor=1):
+    """Finite results within the tolerance, of ``scale`` where given; others the same.
+
+    ``factor`` is what an exponential is multiplied by at most: in subnormal numbers it stretches their unit.
+    """
     if got.shape != exact.shape:
         raise WrongError(f"{what} shape {got.shape}, expected {exact.shape}")
     size = np.abs(exact) if scale is None else np.maximum(np.abs(exact), scale)
     known = np.isnan(exact) | (np.abs(exact) < LARGEST[dtype] * 0.99) | np.isinf(exact)
     same = (np.isnan(got) & np.isnan(exact)) | (got == exact)
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(got - exact) <= TOLERANCE[dtype] * size + 200 * SMALLEST[dtype]
+        near = np.abs(got - exact) <= TOLERANCE[dtype] * size + 200 * SMALLEST[dtype] * factor
     wrong = known & ~(same | (near & np.isfinite(exact)))
     if wrong.any():
         at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)

@@ -131,4 +131,4 @@ def loss_call(rng, call, dtype):
         size = np.where(np.isfinite(size), size, 0)
         rows, size = (np.moveaxis(np.where(fine, a, 0), -1, axis) for a in (rows, size))
         for what, result in (("", mine), ("generic ", theirs)):
-            compare(np.where(np.moveaxis(fine, -1, axis), result, 0), rows, dtype, size, what + want)
+            compare(np.where(np.moveaxis(fine, -1, axis), result, 0), rows, dtype, size, what + want, losses.factor)

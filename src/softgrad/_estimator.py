@@ -34,12 +34,11 @@ from ._estimator_data import (
     total_weight,
     where_is,
 )
-from ._estimator_sparse import SparseLinearCrossEntropy
 from ._linear import LinearCrossEntropy
 from ._namespace import Library, library, quiet
 from ._scaling import scaling, second_moments
 from ._softmax import log_softmax, softmax
-from ._solvers import SOLVERS, BoundLoss, Fit, Objective, Point, minimize
+from ._solvers import SOLVERS, Fit, Objective, Point, minimize
 from ._typing import Array
 from .backends._host import to_host
 
@@ -244,19 +243,13 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _objective(self, data: Data, by_class: np.ndarray[Any, Any] | None, l2: float, count: int) -> Objective:
         shape = (count, int(data.X.shape[1]))
         lib, X = data.lib, data.X
-        loss: BoundLoss
-        if lib is None:
-            loss = SparseLinearCrossEntropy(
-                X, data.labels, count, sample_weight=data.sample_weight, class_weight=by_class, l2=l2
-            )
-        else:
-            loss = LinearCrossEntropy(
-                X,
-                data.labels,
-                l2=l2,
-                sample_weight=data.sample_weight,
-                class_weight=None if by_class is None else by_class.tolist(),
-            )
+        loss = LinearCrossEntropy(
+            X,
+            data.labels,
+            l2=l2,
+            sample_weight=data.sample_weight,
+            class_weight=None if by_class is None else by_class.tolist(),
+        )
         intercept = bool(self.fit_intercept)
         with quiet():
             moments = second_moments(lib, X, data.sample_weight, intercept)

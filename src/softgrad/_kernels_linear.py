@@ -55,7 +55,7 @@ class Wide:
         self.xp, self.X, self.job = xp, X, job
         self.W = widen(xp, W, job.precision)[0]
         self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
-        self.n, self.k, self.dtype = X.shape[0], W.shape[0], X.dtype
+        self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype
         itemsize = xp.finfo(self.W.dtype).bits // 8
         self.rows = block_rows(self.n, self.k, itemsize, block_size)
 
@@ -125,7 +125,7 @@ def linear_cross_entropy(
     model = Wide(xp, X, W, bias, job, block_size)
     if job.reduction == "none":
         each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
-        return narrow(xp, each[0] if len(each) == 1 else xp.concat(each, axis=0), X.dtype)
+        return narrow(xp, each[0] if len(each) == 1 else xp.concat(each, axis=0), W.dtype)
     value = None
     for _, _, _, z, piece in model.blocks():
         value = add(value, loss(xp, z, piece))

@@ -7,17 +7,13 @@ from typing import Any
 
 from ._cross_entropy import CrossEntropy
 from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
-from ._linear_arguments import columns_of, names_of
+from ._linear_arguments import columns_of, names_of, rows_at_a_time, samples_of, transposed
 from ._linear_penalty import on_gradient, on_hessian, on_value
-from ._namespace import Library, adopt, finish, floating, library, mask, same_place
+from ._namespace import adopt, finish, floating, mask, same_place
 from ._precision import resolve_precision
 from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
 from .backends._registry import run
-
-
-def _transposed(lib: Library, a: Array, axis: int) -> Array:
-    """``a`` seen with its samples (or its classes) first, and back."""
-    return lib.xp.matrix_transpose(a) if axis == 1 else a
+from .backends._sparse import namespace_of
 
 
 class LinearCrossEntropy:
@@ -29,7 +25,8 @@ class LinearCrossEntropy:
     ----------
     X : array
         Samples of real numbers: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
-        Its floating dtype decides for all.
+        Its floating dtype decides for all. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
+        never made dense; or a ``numpy.memmap``, which is read a block at a time.
     labels : array
         Class indices ``(n_samples,)``, or one weight a class: ``(n_samples, n_classes)``, or
         ``(n_classes, n_samples)`` with ``sample_axis=1``.
@@ -110,13 +107,11 @@ class LinearCrossEntropy:
         )
         if self.l2 and reduction == "none":
             raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
-        self._lib = library(X, "X")
-        if X.ndim != 2:
-            raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
-        self._X = _transposed(self._lib, floating(self._lib, X, "X"), self.sample_axis)
+        self._lib, self._X, self._like = samples_of(X, self.sample_axis)
+        self._xp = namespace_of(self._lib, self._X)
         self._where = where
-        labels, self._dense = sample_labels(self._lib, self._X, labels, 2, "X")
-        self._labels = _transposed(self._lib, labels, self.sample_axis) if self._dense else labels
+        labels, self._dense = sample_labels(self._lib, self._like, labels, 2, "X")
+        self._labels = transposed(self._lib, labels, self.sample_axis) if self._dense else labels
         samples = self._X.shape[0]
         if not same_shape(tuple(self._labels.shape[:1]), (samples,)):
             raise ValueError(
@@ -124,7 +119,7 @@ class LinearCrossEntropy:
                 f"samples (sample_axis={self.sample_axis})"
             )
         self._sample_weight = (
-            None if sample_weight is None else sample_weights(self._lib, self._X, sample_weight, (samples,))
+            None if sample_weight is None else sample_weights(self._lib, self._like, sample_weight, (samples,))
         )
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
@@ -139,7 +134,7 @@ class LinearCrossEntropy:
                 f"W of shape {tuple(W.shape)} wants {features} features, X has {x.shape[1]} "
                 f"(sample_axis={self.sample_axis})"
             )
-        W = _transposed(lib, W, self.sample_axis)
+        W = transposed(lib, W, self.sample_axis)
         classes = W.shape[0]
         if classes == 0:
             raise ValueError(f"W of shape {tuple(W.shape)} has no classes")
@@ -161,7 +156,7 @@ class LinearCrossEntropy:
             self._labels,
             self._dense,
             options.label_smoothing,
-            None if weight is None else class_weights(lib, x, weight, classes),
+            None if weight is None else class_weights(lib, self._like, weight, classes),
             self._sample_weight,
             options.ignore_index,
             options.z_loss,
@@ -174,31 +169,47 @@ class LinearCrossEntropy:
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
         a = adopt(self._lib, a, name)
-        same_place(self._lib, self._X, a, name, "X")
+        same_place(self._lib, self._like, a, name, "X")
         a = floating(self._lib, a, name)
-        return a if a.dtype == self._X.dtype else self._lib.xp.astype(a, self._X.dtype)
+        return a if a.dtype == self._like.dtype else self._lib.xp.astype(a, self._like.dtype)
 
     def _mask(self, classes: int) -> Array:
         where, xp = self._where, self._lib.xp
         if where is None:
             return None
         full = (self._X.shape[0], classes)
-        like = xp.broadcast_to(xp.reshape(self._X[:1, :1], (1, 1)), full) if math.prod(self._X.shape) else None
+        like = xp.broadcast_to(xp.reshape(self._like[:1, :1], (1, 1)), full) if math.prod(self._like.shape) else None
         if like is None:
-            like = xp.zeros(full, dtype=self._X.dtype, device=getattr(self._X, "device", None))
-        where = mask(self._lib, _transposed(self._lib, like, self.sample_axis), where, beside="the logits")
+            like = xp.zeros(full, dtype=self._like.dtype, device=getattr(self._like, "device", None))
+        where = mask(self._lib, transposed(self._lib, like, self.sample_axis), where, beside="the logits")
         if where is None:
             return None
         if where.ndim < 2:
             where = xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
-        return _transposed(self._lib, where, self.sample_axis)
+        return transposed(self._lib, where, self.sample_axis)
+
+    def _names(self, wrt: Wrt, bias: Any) -> tuple[tuple[str, ...], bool]:
+        """(The parameters to differentiate by, whether the answer is a single array)."""
+        names, single = names_of(wrt, bias)
+        if "X" in names and self._xp is not self._lib.xp:
+            raise ValueError(
+                "wrt names X, which is sparse: its gradient, (S - Y) W, is as large as X.toarray(), so pass that "
+                "(rows at a time) if it is wanted"
+            )
+        return names, single
+
+    def _block_size(self, classes: int) -> int | None:
+        """Rows of a block for what copies the samples: bounded where they may stand in a file."""
+        if self.block_size is not None or not self._lib.scalars:
+            return self.block_size
+        return rows_at_a_time(self._X, classes, self._like.dtype.itemsize, 2)
 
     def _reducible(self) -> None:
         if self.loss.reduction == "none":
             raise ValueError("reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'")
 
     def _out(self, name: str, a: Array) -> Array:
-        return a if name == "bias" else _transposed(self._lib, a, self.sample_axis)
+        return a if name == "bias" else transposed(self._lib, a, self.sample_axis)
 
     def value(self, W: ArrayT, bias: ArrayT | None = None) -> ArrayT:
         """The loss.
@@ -217,7 +228,7 @@ class LinearCrossEntropy:
         """
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
-        value = run("linear_cross_entropy", lib, lib.xp, self._X, weights, intercept, job, self.block_size)
+        value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
         return finish(lib, on_value(lib, value, weights, self.l2))
 
     def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
@@ -247,14 +258,14 @@ class LinearCrossEntropy:
             shape (``classes`` alone along the axis of the classes).
         """
         self._reducible()
-        names, single = names_of(wrt, bias)
+        names, single = self._names(wrt, bias)
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         columns = columns_of(classes, weights.shape[0])
         value, grads = run(
             "linear_cross_entropy_value_and_grad",
             lib,
-            lib.xp,
+            self._xp,
             self._X,
             weights,
             intercept,
@@ -289,7 +300,7 @@ class LinearCrossEntropy:
             As ``vector``.
         """
         self._reducible()
-        names, single = names_of(wrt, bias)
+        names, single = self._names(wrt, bias)
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         given = (vector,) if single else vector
@@ -306,7 +317,7 @@ class LinearCrossEntropy:
         products = run(
             "linear_cross_entropy_hvp",
             lib,
-            lib.xp,
+            self._xp,
             self._X,
             weights,
             intercept,
@@ -346,13 +357,13 @@ class LinearCrossEntropy:
         full = run(
             "linear_cross_entropy_hessian",
             lib,
-            xp,
+            self._xp,
             self._X,
             weights,
             intercept,
             job,
             "bias" in names,
-            self.block_size,
+            self._block_size(weights.shape[0]),
         )
         blocks: dict[tuple[str, str], Array] = {("W", "W"): on_hessian(lib, full[:, :m, :, :m], self.l2)}
         if "bias" in names:

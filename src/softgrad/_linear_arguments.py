@@ -1,12 +1,47 @@
-"""Which parameters and which classes a derivative of the linear model is asked for."""
+"""What the linear model is asked about: its samples, and the parameters and classes of a derivative."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._typing import Wrt
+import numpy as np
+
+from ._kernels_linear import BLOCK_BYTES, BLOCK_ROWS, block_rows
+from ._namespace import Library, floating, library
+from ._typing import Array, Wrt
+from .backends._sparse import is_sparse, rows_of
 
 NAMES = ("W", "bias", "X")
+#: Bytes of integers, as the floats that they are computed as, from which they are converted a block at a time.
+LARGE = 256 << 20
+
+
+def transposed(lib: Library, a: Array, axis: int) -> Array:
+    """``a`` seen with its samples (or its classes) first, and back."""
+    return lib.xp.matrix_transpose(a) if axis == 1 else a
+
+
+def samples_of(X: Any, sample_axis: int) -> tuple[Library, Array, Array]:
+    """(library, samples as rows, an array of the dtype and on the device that all else has to have)."""
+    if is_sparse(X):
+        rows = rows_of(X, sample_axis == 1)
+        return library(np.zeros(0), "X"), rows, np.zeros((1, 1), rows.dtype)
+    lib = library(X, "X")
+    if X.ndim != 2:
+        raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
+    if isinstance(X, np.ndarray):
+        # integers that stand in a file, or are many, stay what they are
+        like = floating(lib, X[:0], "X")
+        if like.dtype != X.dtype and (isinstance(X, np.memmap) or X.size * like.dtype.itemsize > LARGE):
+            return lib, transposed(lib, X, sample_axis), np.zeros((1, 1), like.dtype)
+    rows = transposed(lib, floating(lib, X, "X"), sample_axis)
+    return lib, rows, rows
+
+
+def rows_at_a_time(X: Array, classes: int, itemsize: int, copies: int = 1) -> int:
+    """Rows of a block of which the logits, and ``copies`` of the samples themselves, stay bounded."""
+    width = copies * max(1, X.nnz // max(1, X.shape[0]) if is_sparse(X) else X.shape[1])
+    return min(block_rows(X.shape[0], classes, itemsize, None), max(BLOCK_ROWS, BLOCK_BYTES // (width * itemsize)))
 
 
 def names_of(wrt: Wrt, bias: Any, allowed: tuple[str, ...] = NAMES) -> tuple[tuple[str, ...], bool]:

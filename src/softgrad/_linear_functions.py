@@ -52,7 +52,7 @@ def linear_cross_entropy(
     Parameters
     ----------
     X : array
-        ``(n_samples, n_features)``; its floating dtype decides for all.
+        ``(n_samples, n_features)``; its floating dtype decides for all. May be a ``scipy.sparse`` matrix.
     labels : array
         Class indices ``(n_samples,)``, or one weight a class ``(n_samples, n_classes)``.
     W : array

@@ -65,6 +65,11 @@ def _infer(x: Any, argument: str) -> Library:
         raise TypeError(f"{argument}: a masked tensor's mask would be lost: pass its data and where=")
     if cls.__module__.split(".")[0] == "sparse":
         raise TypeError(f"{argument} is a sparse array: exp(0) is 1, so that nothing stays sparse; pass its .todense()")
+    if "sparse" in cls.__module__.split(".") and cls.__module__.startswith(("scipy.", "cupyx.")):
+        raise TypeError(
+            f"{argument} is a sparse matrix ({cls.__module__.split('.')[0]}): exp(0) is 1, so that nothing stays "
+            "sparse; pass its .toarray(). Only the linear model takes samples in a scipy.sparse matrix"
+        )
     try:
         xp = compat.array_namespace(x)
     except TypeError:

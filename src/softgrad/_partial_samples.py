@@ -83,30 +83,39 @@ def linear_partial(
     for name, why in (("l2", "finish applies it"), ("reduction", "a partial result is a sum, finish makes the mean")):
         if name in options:
             raise TypeError(f"linear_partial has no option {name!r}: {why}")
-    lib = library(X, "X")
-    xp = lib.xp
-    x = floating(lib, X, "X")
-    if xp.finfo(x.dtype).bits < 32:
-        # a sum of losses soon outgrows half precision
-        x, W = xp.astype(x, xp.float32), xp.astype(W, xp.float32)
-        bias = None if bias is None else xp.astype(bias, xp.float32)
-    given: dict[str, Any] = dict(options)
-    loss = LinearCrossEntropy(x, labels, reduction="sum", **given)
+    loss, W, bias = summed(X, labels, W, bias, dict(options))
     value, grad = loss.value_and_grad(W, bias)
+    return LinearPartial(value, grad, weight_of(loss, W, bias))
+
+
+def summed(
+    X: Any, labels: Any, W: Any, bias: Any, options: dict[str, Any]
+) -> tuple[LinearCrossEntropy, Array, Array | None]:
+    """(the loss as a sum, W, bias) of a share, in float32 where X is narrower: a sum soon outgrows half precision."""
+    loss = LinearCrossEntropy(X, labels, reduction="sum", **options)
+    xp = loss._lib.xp
+    if xp.finfo(loss._like.dtype).bits < 32:
+        loss = LinearCrossEntropy(xp.astype(X, xp.float32), labels, reduction="sum", **options)
+        W, bias = xp.astype(W, xp.float32), None if bias is None else xp.astype(bias, xp.float32)
+    return loss, W, bias
+
+
+def weight_of(loss: LinearCrossEntropy, W: Any, bias: Any) -> Array:
+    """The sum of sample weight times class weight over the samples that count, 0-d."""
+    lib = loss._lib
     weights, intercept, job = loss._parameters(W, bias)
+    job = job._replace(reduction="mean", precision=None)
     with silence(lib):
-        job = job._replace(reduction="mean", precision=None)
-        mean = Wide(xp, loss._X, weights, intercept, job, loss.block_size)
-        weight = run("total_weight", lib, xp, mean.logits_like(), job) if lib.chunked else mean.divisor()
-        weight = narrow(xp, weight, x.dtype)
-    return LinearPartial(value, grad, as_scalar(lib, weight))
+        mean = Wide(lib.xp, loss._X, weights, intercept, job, loss.block_size)
+        weight = run("total_weight", lib, lib.xp, mean.logits_like(), job) if lib.chunked else mean.divisor()
+        return as_scalar(lib, narrow(lib.xp, weight, weights.dtype))
 
 
-def _sum(xp: Namespace, a: Array, b: Array) -> Array:
+def add(xp: Namespace, a: Array, b: Array) -> Array:
     return a + b
 
 
-def _mean(xp: Namespace, total: Array, weight: Array) -> Array:
+def mean(xp: Namespace, total: Array, weight: Array) -> Array:
     return divided(xp, xp.asarray(total), xp.asarray(weight))
 
 
@@ -116,18 +125,18 @@ def merge_samples(a: LinearPartial, b: LinearPartial) -> LinearPartial:
         raise TypeError("merge wants partial results that all have a bias, or none")
     lib = library(a.loss, "a partial result")
     if isinstance(a.grad, tuple):
-        grad: Any = tuple(on_small(lib, _sum, pair) for pair in zip(a.grad, b.grad, strict=True))
+        grad: Any = tuple(on_small(lib, add, pair) for pair in zip(a.grad, b.grad, strict=True))
     else:
-        grad = on_small(lib, _sum, (a.grad, b.grad))
-    return LinearPartial(on_small(lib, _sum, (a.loss, b.loss)), grad, on_small(lib, _sum, (a.weight, b.weight)))
+        grad = on_small(lib, add, (a.grad, b.grad))
+    return LinearPartial(on_small(lib, add, (a.loss, b.loss)), grad, on_small(lib, add, (a.weight, b.weight)))
 
 
 def mean_of(lib: Library, part: LinearPartial, W: Any, l2: float) -> tuple[Array, Any]:
     """The mean loss and its gradient, with the penalty."""
     single = not isinstance(part.grad, tuple)
     weight = lib.xp.asarray(part.weight)
-    value = on_small(lib, _mean, (lib.xp.asarray(part.loss), weight))
-    grads = [on_small(lib, _mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
+    value = on_small(lib, mean, (lib.xp.asarray(part.loss), weight))
+    grads = [on_small(lib, mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
     if l2:
         same_place(lib, grads[0], W, "W", "the gradient")
         W = narrow(lib.xp, floating(lib, W, "W"), grads[0].dtype)

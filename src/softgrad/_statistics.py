@@ -10,8 +10,9 @@ import numpy as np
 from ._kernels_linear import Wide
 from ._labels import number
 from ._linear import LinearCrossEntropy
+from ._linear_arguments import samples_of
 from ._linear_functions import DataOptions
-from ._namespace import Library, library
+from ._namespace import Library
 from ._typing import Array, ArrayT
 from .backends._host import to_host
 from .backends._registry import run
@@ -28,14 +29,14 @@ def _device(x: Array) -> Any:
 
 
 def _spacing(loss: LinearCrossEntropy) -> float:
-    return float(loss._lib.xp.finfo(loss._X.dtype).eps)
+    return float(loss._lib.xp.finfo(loss._like.dtype).eps)
 
 
 def _block_products(loss: LinearCrossEntropy, W: Any, bias: Any, product: Any) -> list[Array]:
     """Sums over blocks of rows of what ``product(x, h)`` gives, h the curvature of each class's logit, reduced."""
     weights, intercept, job = loss._parameters(W, bias)
     lib = loss._lib
-    model = Wide(lib.xp, loss._X, weights, intercept, job, loss.block_size)
+    model = Wide(loss._xp, loss._X, weights, intercept, job, loss._block_size(weights.shape[0]))
     sums: list[Array] = []
     for _, _, x, z, piece in model.blocks():
         parts = product(x, run("cross_entropy_hessian_diag", lib, lib.xp, z, piece))
@@ -81,7 +82,7 @@ def hessian_diag(loss: LinearCrossEntropy, W: ArrayT, bias: ArrayT | None = None
            [1.]])
     """
     loss._reducible()
-    xp = loss._lib.xp
+    xp = loss._xp
 
     def product(x: Array, h: Array) -> list[Array]:
         squares = xp.matmul(xp.matrix_transpose(h), x * x)
@@ -162,8 +163,7 @@ class BlockPreconditioner:
         loss._reducible()
         ridge = number(ridge, "ridge", 0.0)
         self._loss, self._bias = loss, bias is not None
-        lib = loss._lib
-        xp = lib.xp
+        lib, xp = loss._lib, loss._xp
         weights = loss._parameters(W, bias)[0]
         classes, features = int(weights.shape[0]), int(weights.shape[1])
 
@@ -179,7 +179,7 @@ class BlockPreconditioner:
         penalty[features:] = 0.0
         for k, block in enumerate(blocks):
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
-        self._inverse = _beside(lib, loss._X, inverse)
+        self._inverse = _beside(lib, loss._like, inverse)
 
     def __call__(self, vector: Any) -> Any:
         """The blocks' inverse times a vector.
@@ -306,11 +306,9 @@ def coefficient_statistics(
     >>> sg.statistics.coefficient_statistics(X, np.zeros((2, 1))).standard_errors
     array([[1.]])
     """
-    lib = library(X, "X")
-    if X.ndim != 2:
-        raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
+    lib, rows, like = samples_of(X, sample_axis)
     # the curvature is that of any labels
-    labels = lib.xp.zeros((X.shape[1 if sample_axis == 1 else 0],), dtype=lib.xp.int64, device=_device(X))
+    labels = lib.xp.zeros((rows.shape[0],), dtype=lib.xp.int64, device=_device(like))
     loss = LinearCrossEntropy(X, labels, sample_axis=sample_axis, reduction="sum", sample_weight=sample_weight)
     weights, intercept, job = loss._parameters(W, bias)
     classes = int(weights.shape[0])
@@ -320,8 +318,8 @@ def coefficient_statistics(
         raise TypeError(f"reference must be an int, got {reference!r}")
     if not -classes <= reference < classes:
         raise IndexError(f"reference is {reference}: there are {classes} classes")
-    args = (loss._X, weights, intercept, job, intercept is not None, loss.block_size)
-    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, lib.xp, *args))
+    args = (loss._X, weights, intercept, job, intercept is not None, loss._block_size(classes))
+    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *args))
     home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
     theta = home[0] if intercept is None else np.concatenate([home[0], home[1][:, None]], axis=1)
     others = [k for k in range(classes) if k != reference % classes]
@@ -332,4 +330,4 @@ def coefficient_statistics(
     errors = np.sqrt(np.diag(covariance)).reshape(estimate.shape)
     z = estimate / errors
     p = np.asarray([math.erfc(abs(v) / math.sqrt(2)) for v in z.reshape(-1)]).reshape(z.shape)
-    return CoefficientStatistics(*(_beside(lib, loss._X, a) for a in (estimate, errors, z, p, covariance)))
+    return CoefficientStatistics(*(_beside(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))

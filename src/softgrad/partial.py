@@ -5,7 +5,8 @@ Each machine computes a partial result of its share, partial results are merged 
 so they can be pickled, sent, and reduced.
 
 Shares of the samples (:func:`linear_partial`): the loss, its gradients and the total weight are sums over the samples,
-so a merge adds them, and the mean divides once, at the end.
+so a merge adds them, and the mean divides once, at the end. Where the shares are batches that one machine reads one
+after the other, :class:`BatchedLinearCrossEntropy` does all of it.
 
 Shares of the classes (:func:`logsumexp_partial`, :func:`cross_entropy_partial`): with m the maximum of a share and r
 the sum of ``exp(x - m)`` without the maximum itself, two shares with ``m1 >= m2`` merge into ``(m1, r1 + (1 + r2)
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 from ._labels import number
 from ._namespace import Library, library, same_place
 from ._namespace import finish as as_scalar
+from ._partial_batches import BatchedLinearCrossEntropy
 from ._partial_classes import (
     CrossEntropyPartial,
     LogSumExpPartial,
@@ -36,6 +38,7 @@ from ._partial_classes import (
 from ._partial_samples import LinearPartial, linear_partial, mean_of, merge_samples, silence
 
 __all__ = [
+    "BatchedLinearCrossEntropy",
     "CrossEntropyPartial",
     "LinearPartial",
     "LogSumExpPartial",

@@ -50,8 +50,8 @@ class Linear:
         wrt: tuple[str, ...] = (),
         classes: tuple[int, ...] | None = None,
     ) -> None:
-        self.xp, self.job, self.wrt, self.dtype = xp, job, wrt, X.dtype
-        self.work = working(X.dtype, job.precision)
+        self.xp, self.job, self.wrt, self.dtype = xp, job, wrt, W.dtype
+        self.work = working(W.dtype, job.precision)
         self.X, self.W = np.asarray(X), np.asarray(W).astype(self.work, copy=False)
         self.bias = None if bias is None else bias.astype(self.work, copy=False)
         self.n, self.m = X.shape
@@ -69,9 +69,9 @@ class Linear:
             else:
                 self.divisor = _numpy_loss.mass(job, self.labels, self.weight, self.k)
         self.scale = 1.0 / self.divisor if self.divisor else 0.0
-        self.losses = np.empty(self.n, X.dtype) if job.reduction == "none" else None
+        self.losses = np.empty(self.n, self.dtype) if job.reduction == "none" else None
         self.columns = self.k if classes is None else len(classes)
-        self.grad_X = np.empty((self.n, self.m), X.dtype) if "X" in wrt else None
+        self.grad_X = np.empty((self.n, self.m), self.dtype) if "X" in wrt else None
         self.many = job.dense or self.k >= MANY
 
     def rows(self, spare: int = 1) -> int:
@@ -151,9 +151,15 @@ class Linear:
         return np.asarray(total * self.scale).astype(self.dtype)
 
 
-def _declined(X: Floats, job: Job) -> bool:
+def _declined(W: Floats, job: Job) -> bool:
     """Whether a job is for the generic kernel, whose blocks of logits then come here."""
-    return job.where is not None or (job.precision == "high" and X.dtype.char == "d")
+    return job.where is not None or (job.precision == "high" and W.dtype.char == "d")
+
+
+def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:
+    """Rows of a block of the generic kernel, which may copy those of X."""
+    rows = _kernels_linear.block_rows(len(X), len(W), W.itemsize, block_size)
+    return block_size or min(rows, max(BLOCK_ROWS, BLOCK_BYTES // (W.itemsize * max(1, X.shape[1]))))
 
 
 def _too_many(model: Linear) -> bool:
@@ -165,8 +171,9 @@ def linear_cross_entropy(
     xp: Any, X: Floats, W: Floats, bias: Floats | None, job: Job, block_size: int | None = None
 ) -> Any:
     """Return the loss, reduced."""
-    if _declined(X, job):
-        return _kernels_linear.linear_cross_entropy(xp, X, W, bias, job, block_size, loss=_numpy_loss.cross_entropy)
+    if _declined(W, job):
+        rows = _generic_rows(X, W, block_size)
+        return _kernels_linear.linear_cross_entropy(xp, X, W, bias, job, rows, loss=_numpy_loss.cross_entropy)
     model = Linear(xp, X, W, bias, job, block_size)
     return model.value(_sums(model)[0])
 
@@ -182,14 +189,15 @@ def linear_cross_entropy_value_and_grad(
     block_size: int | None = None,
 ) -> tuple[Any, tuple[Floats, ...]]:
     """Return the loss and its gradients with respect to ``wrt``."""
-    if _declined(X, job):
+    if _declined(W, job):
+        rows = _generic_rows(X, W, block_size)
         return _kernels_linear.linear_cross_entropy_value_and_grad(
-            xp, X, W, bias, job, wrt, classes, block_size, loss=_numpy_loss.cross_entropy_value_and_grad
+            xp, X, W, bias, job, wrt, classes, rows, loss=_numpy_loss.cross_entropy_value_and_grad
         )
     model = Linear(xp, X, W, bias, job, block_size, wrt, classes)
     total, grad_W, grad_bias = _sums(model)
     named = {"W": grad_W, "bias": grad_bias, "X": model.grad_X}
-    return model.value(total), tuple(named[name].astype(X.dtype, copy=False) for name in wrt)
+    return model.value(total), tuple(named[name].astype(W.dtype, copy=False) for name in wrt)
 
 
 def _sums(model: Linear) -> tuple[float, Any, Any]:
@@ -345,12 +353,13 @@ def linear_cross_entropy_hvp(
 ) -> tuple[Floats, ...]:
     """Return the second derivative with respect to ``wrt``, times ``vectors``."""
     model = Linear(xp, X, W, bias, job, block_size)
-    if _declined(X, job) or "X" in wrt or _too_many(model) or not model.n or model.divisor == 0.0:
-        return _kernels_linear.linear_cross_entropy_hvp(xp, X, W, bias, job, wrt, vectors, block_size)
+    if _declined(W, job) or "X" in wrt or _too_many(model) or not model.n or model.divisor == 0.0:
+        rows = _generic_rows(X, W, block_size)
+        return _kernels_linear.linear_cross_entropy_hvp(xp, X, W, bias, job, wrt, vectors, rows)
     model.wrt = wrt
     curvature = Curvature(
         model, dict(zip(wrt, (np.asarray(v).astype(model.work, copy=False) for v in vectors), strict=True))
     )
     h_W, h_bias = curvature.many(_Pieces) if model.many else curvature.few()
     named = {"W": h_W, "bias": h_bias}
-    return tuple(named[name].astype(X.dtype, copy=False) for name in wrt)
+    return tuple(named[name].astype(W.dtype, copy=False) for name in wrt)

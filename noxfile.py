@@ -51,7 +51,8 @@ def tests(session: nox.Session, backend: str) -> None:
     report.unlink(missing_ok=True)
     data.unlink(missing_ok=True)
     install(session, "test", backend, package="-e .")
-    session.env["COVERAGE_FILE"] = str(data)
+    # of a program that a test starts elsewhere too
+    session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
     run_pytest(session, backend, f"--junit-xml={report}", "--cov=softgrad", "--cov-report=")
     if backend == "numpy" and not session.posargs:

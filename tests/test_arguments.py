@@ -1,0 +1,157 @@
+"""Arguments at the edge of what is taken: the short forms that mean the same, and what is refused by its name."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import oracle
+import softgrad as sg
+from softgrad import _capabilities, partial
+
+LOGITS = np.array([[0.5, -1.0, 2.0], [1.5, 0.5, -0.75]])
+LABELS = np.array([2, 0])
+X = np.array([[1.0, -0.5], [0.25, 2.0]])
+W = np.array([[0.5, -0.25], [1.0, 0.75], [-0.5, 2.0]])
+
+
+# --- short forms
+
+
+def test_a_number_is_the_label_of_one_sample(asarray, to_numpy):
+    row = asarray(LOGITS[0])
+    want = oracle.rounded(oracle.cross_entropy(LOGITS[:1], LABELS[:1], orders=("grad",)).value("mean"))
+    np.testing.assert_allclose(to_numpy(sg.cross_entropy(row, 2)), want, rtol=1e-13)
+
+
+def test_factors_may_be_integers(asarray, to_numpy):
+    factors = np.array([[2, 1, 3], [1, 4, 2]])
+    want = np.log((factors * np.exp(LOGITS)).sum())
+    np.testing.assert_allclose(to_numpy(sg.logsumexp(asarray(LOGITS), b=asarray(factors, "int64"))), want, rtol=1e-13)
+
+
+def test_where_may_be_one_truth_value(asarray, to_numpy):
+    x = asarray(LOGITS)
+    np.testing.assert_array_equal(to_numpy(sg.softmax(x, where=False)), np.zeros((2, 3)))
+    np.testing.assert_array_equal(to_numpy(sg.logsumexp(x, axis=1, where=False)), [-np.inf, -np.inf])
+    np.testing.assert_array_equal(to_numpy(sg.softmax(x, where=True)), to_numpy(sg.softmax(x)))
+    arguments = asarray(X), asarray(LABELS, "int64"), asarray(W)
+    want = to_numpy(sg.linear_cross_entropy(*arguments))
+    np.testing.assert_array_equal(to_numpy(sg.linear_cross_entropy(*arguments, where=True)), want)
+
+
+@pytest.mark.parametrize("name", ["softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"])
+def test_one_number_has_no_derivative(name, asarray, to_numpy):
+    # its softmax is 1, whatever it is
+    value = asarray(0.0 if name.startswith("log") else 1.0)
+    got = to_numpy(getattr(sg, name)(value, asarray(3.0)))
+    assert got.shape == ()
+    assert got == 0
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("axis", [True, False])
+def test_a_truth_value_is_no_axis(axis, asarray):
+    with pytest.raises(TypeError, match="axis must be an int"):
+        sg.softmax(asarray(LOGITS), axis=axis)
+
+
+def test_no_axis_at_all_is_refused(asarray):
+    with pytest.raises(sg.AxisError, match="at least one axis"):
+        sg.softmax(asarray(LOGITS), axis=())
+
+
+def test_the_imaginary_part_is_not_dropped(xp, asarray, has_dtype):
+    if not has_dtype("complex128"):
+        pytest.skip("no complex numbers here")
+    with pytest.raises(TypeError, match="imaginary part"):
+        sg.logsumexp(asarray(LOGITS, "complex128"), dtype=xp.float64)
+
+
+@pytest.mark.parametrize("weight", ["many", [1.0, "two", 3.0], {"a": 1.0}])
+def test_class_weights_are_numbers(weight, asarray):
+    with pytest.raises(TypeError, match="class_weight must be a number, a list of numbers or an array"):
+        sg.cross_entropy(asarray(LOGITS), asarray(LABELS, "int64"), class_weight=weight)
+
+
+def test_class_weights_are_real(asarray):
+    weight = asarray([True, False, True], "bool")
+    with pytest.raises(TypeError, match="class_weight must hold real numbers, got dtype"):
+        sg.cross_entropy(asarray(LOGITS), asarray(LABELS, "int64"), class_weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"block_size": True}, TypeError, "block_size must be an int or None, got True"),
+        ({"block_size": 2.0}, TypeError, "block_size must be an int or None, got 2.0"),
+        ({"l2": 0.5, "reduction": "none"}, ValueError, "l2 is added to the reduced loss"),
+    ],
+)
+def test_options_of_the_linear_model(options, error, words, asarray):
+    with pytest.raises(error, match=words):
+        sg.linear_cross_entropy(asarray(X), asarray(LABELS, "int64"), asarray(W), **options)
+
+
+@pytest.mark.parametrize(
+    ("classes", "error", "words"),
+    [
+        ([], ValueError, "at least one class"),
+        ([0.0], TypeError, "classes must be ints, got 0.0"),
+        ([True], TypeError, "classes must be ints, got True"),
+    ],
+)
+def test_classes_of_the_linear_model(classes, error, words, asarray):
+    with pytest.raises(error, match=words):
+        sg.linear_cross_entropy_grad(asarray(X), asarray(LABELS, "int64"), asarray(W), classes=classes)
+
+
+def test_a_linear_model_has_classes(asarray):
+    with pytest.raises(ValueError, match="has no classes"):
+        sg.linear_cross_entropy(asarray(X), asarray(LABELS, "int64"), asarray(W[:0]))
+
+
+def test_a_share_of_the_classes_has_a_class_axis(asarray):
+    with pytest.raises(ValueError, match="logits must have a class axis"):
+        partial.cross_entropy_partial(asarray(1.0), asarray(0, "int64"), offset=0)
+
+
+def test_arrays_of_two_devices_are_refused(backend, xp, asarray):
+    if backend != "array_api_strict":
+        pytest.skip("one device alone")
+    there = xp.asarray(LABELS, device=xp.Device("CPU_DEVICE"))
+    with pytest.raises(sg.MixedArraysError, match="labels is on device"):
+        sg.cross_entropy(asarray(LOGITS), there)
+
+
+# --- what is declared, and what is registered
+
+
+@pytest.fixture
+def once(backend):
+    if backend != "numpy":
+        pytest.skip("no array takes part")
+
+
+@pytest.mark.usefixtures("once")
+def test_no_back_end_of_that_name_to_unregister():
+    with pytest.raises(sg.BackendError, match="no back end is named 'nobody'"):
+        sg.backends.unregister("nobody")
+
+
+@pytest.mark.usefixtures("once")
+def test_what_is_declared_names_what_there_is():
+    works = _capabilities.Capability("works")
+    with pytest.raises(ValueError, match="no function or option is called 'sofmax'"):
+        _capabilities.Kind("numpy", "numpy", works, {"sofmax": works})
+
+
+@pytest.mark.usefixtures("once")
+def test_the_table_of_the_docs_is_printed():
+    run = subprocess.run(
+        [sys.executable, "-m", "softgrad._capabilities"], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    assert run.stdout == _capabilities.markdown()

@@ -4,7 +4,8 @@ A row is a number of whole vectors and, where something is left over, its last 6
 four vectors at once and single numbers at the end, which costs rows of 16 to 200 classes more than all the rest.
 
 The exponential is 2^n exp(r), abs(r) <= log(2) / 2, with exp(r) = 1 + r + r^2 P(r), as in Cody and Waite (1980); the
-coefficients of P are those of its Chebyshev fit, within 8e-9 and 2e-17 of the exponential.
+coefficients of P are those of its Chebyshev fit, within 8e-9 and 2e-17 of the exponential. The logarithm of 2^n (1 + f)
+is n log(2) + f - s (f - z Q(z)), s = f / (2 + f), z = s^2, where 2 s + s z Q(z) = log((1 + s) / (1 - s)), Q alike.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ class _Format(NamedTuple):
     #: log(2) in two parts, the first of few bits.
     high: float
     low: float
-    #: Of P, the highest power first.
+    #: Of P and of Q, the highest power first.
     powers: Sequence[float]
+    quotients: Sequence[float]
 
 
 _FORMATS = {
     types.float32: _Format(
         ir.FloatType(), _INT32, np.float32, 23, 127, -104.0, 0.693359375, -2.12194440e-4,
         (1.3926213466332443e-3, 8.3632029715758550e-3, 4.1666554437685939e-2, 0.16666576845993976, 0.5),
+        (0.23331614471843499, 0.28550778633191965, 0.40000122211810650, 0.66666666554042012),
     ),
     types.float64: _Format(
         ir.DoubleType(), _INT64, np.float64, 52, 1023, -746.0, 0.693145751953125, 1.42860682030941723212e-6,
@@ -51,6 +54,10 @@ _FORMATS = {
             2.5100424157005067e-8, 2.7620138719733996e-7, 2.7557268378684193e-6, 2.4801521190217728e-5,
             1.9841269863105969e-4, 1.3888888917281793e-3, 8.3333333333300513e-3, 4.1666666666623992e-2,
             0.16666666666666667, 0.50000000000000010,
+        ),
+        (
+            0.13088034850927554, 0.13268638369266824, 0.15386244737621667, 0.18181795547521136,
+            0.22222222392581045, 0.28571428570799785, 0.40000000000000883, 0.66666666666666663,
         ),
     ),
 }  # fmt: skip
@@ -162,6 +169,31 @@ class _Vectors:
             power = builder.shl(builder.add(part, self.ints(form.bias)), self.ints(form.digits))
             p = builder.fmul(p, builder.bitcast(power, self.real))
         return p
+
+    def log1p(self, r: Any) -> Any:
+        """log(1 + r) of numbers that are not below 0: the logarithm of u = 1 + r, rounded, and what u lost over u."""
+        builder, form = self.builder, self.form
+        one = self.all(1.0)
+        u = builder.fadd(one, r)
+        lost = builder.select(
+            builder.fcmp_ordered(">", r, one),
+            builder.fsub(one, builder.fsub(u, r)),
+            builder.fsub(r, builder.fsub(u, one)),
+        )
+        # u = 2^n (1 + f), with 1 + f between the square roots of 1/2 and 2
+        root = self.ints(int(np.sqrt(form.numpy(0.5)).view(f"i{self.bits // 8}")))
+        above = builder.sub(builder.bitcast(u, self.integer), root)
+        n = builder.sitofp(builder.ashr(above, self.ints(form.digits)), self.real)
+        fraction = builder.add(builder.and_(above, self.ints((1 << form.digits) - 1)), root)
+        f = builder.fsub(builder.bitcast(fraction, self.real), one)
+        s = builder.fdiv(f, builder.fadd(self.all(2.0), f))
+        z = builder.fmul(s, s)
+        q = self.all(form.quotients[0])
+        for coefficient in form.quotients[1:]:
+            q = builder.fadd(builder.fmul(q, z), self.all(coefficient))
+        small = builder.fadd(builder.fmul(n, self.all(form.low)), builder.fdiv(lost, u))
+        inner = builder.fsub(builder.fmul(s, builder.fsub(f, builder.fmul(q, z))), small)
+        return builder.fadd(builder.fmul(n, self.all(form.high)), builder.fsub(f, inner))
 
     @cached_property
     def one(self) -> Any:
@@ -278,16 +310,14 @@ def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) ->
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def fraction(context: Any, u: Any) -> Any:
-    """(n as a float, u / 2^n between the square roots of 1/2 and 2), of one normal number."""
-    form = _FORMATS[u]
-    root = int(np.sqrt(form.numpy(0.5)).view(f"i{np.dtype(form.numpy).itemsize}"))
+def log1p(context: Any, x: Any) -> Any:
+    """Turn ``x``, of a whole number of vectors and nowhere below 0, into log(1 + x)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integer = form.integer
-        above = builder.sub(builder.bitcast(arguments[0], integer), integer(root))
-        n = builder.sitofp(builder.ashr(above, integer(form.digits)), form.real)
-        rest = builder.add(builder.and_(above, integer((1 << form.digits) - 1)), integer(root))
-        return context.make_tuple(builder, signature.return_type, (n, builder.bitcast(rest, form.real)))
+        v = _Vectors(context, builder, x.dtype)
+        n = context.make_array(x)(context, builder, arguments[0]).nitems
+        at = v.pointer(x, arguments[0], n.type(0))
+        v.each(n, lambda i, new: v.store(v.log1p(v.load(at(i))), at(i)))
+        return context.get_dummy_value()
 
-    return types.UniTuple(u, 2)(u), generate
+    return types.void(x), generate

@@ -227,6 +227,11 @@ def _plan(function: str, cls: type) -> tuple[Implementation, ...]:
     return plan
 
 
+def asked_for() -> str | None:
+    """The back end that ``use`` prefers here."""
+    return _chosen.get() if _chosen.users else None
+
+
 def run(function: str, lib: Library, *args: Any) -> Any:
     """Run a kernel on ``args`` (the namespace, the array that decides, the rest)."""
     for step in _plan(function, type(args[1])):

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from . import _torch_shared
 from ._torch_blocks import BLOCK_BYTES, NATIVE_SUM, SHORT, Scratch, View, blocks, host, put, view, working
 
 #: Classes from which torch's kernels in float64 are ahead of one pass after the other.
@@ -89,6 +90,9 @@ def _class_first(v: View, below: int = SHORT) -> bool:
 
 def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """exp(x) / sum(exp(x))."""
+    lent = _torch_shared.dense("softmax", x, axis, precision)
+    if lent is not None:
+        return lent
     k, wide = x.shape[axis], working(x.dtype, precision)
     # the native kernel of a CPU rounds half precision more than once
     native = precision is None and k <= NATIVE_SUM and (x.dtype is wide or not host(x))
@@ -154,6 +158,9 @@ def _log_rows(src: Tensor, out: Tensor, dim: int, size: int, scratch: Scratch) -
 
 def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """X - logsumexp(x); -log1p(the others) at the top."""
+    lent = _torch_shared.dense("log_softmax", x, axis, precision)
+    if lent is not None:
+        return lent
     k, wide = x.shape[axis], working(x.dtype, precision)
     if x.numel() <= SMALL and k <= NATIVE_SUM and x.dtype is wide and host(x):
         y = torch.log_softmax(x, axis)
@@ -213,6 +220,9 @@ def _log_sum_checked(src: Tensor, z: Tensor, dim: int) -> tuple[Tensor, bool]:
 
 def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """Max + log1p(the others), without ``axis``."""
+    lent = _torch_shared.dense("logsumexp", x, axis, precision)
+    if lent is not None:
+        return lent
     wide = working(x.dtype, precision)
     v = view(x, axis)
     first = _class_first(v)

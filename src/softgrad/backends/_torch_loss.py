@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _kernels_loss as generic
 from .._typing import Job
+from . import _torch_shared
 from ._torch_blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
 from ._torch_loss_blocks import dense_block, index_block, native_losses, target, weigh
 from ._torch_samples import Samples, inverse, no_weight, prepare
@@ -124,6 +125,9 @@ def _native(v: View, job: Job, wide: torch.dtype) -> bool:
 
 def cross_entropy(xp: Any, x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
     """(loss, gradient), each None where it is not asked for."""
+    lent = _torch_shared.cross_entropy(x, job, value, grad)
+    if lent is not None:
+        return lent
     wide = working(x.dtype, job.precision)
     v = view(x, job.axis)
     scratch = Scratch(x, wide)

@@ -22,8 +22,8 @@ CLASSES = {
 _verdict: bool | str | None = None
 
 
-def _compiles() -> bool | str:
-    """Whether the loops can be had; or why not."""
+def compiles() -> bool | str:
+    """Whether the loops can be had, or why not."""
     global _verdict
     if _verdict is None:
         try:
@@ -57,7 +57,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return "the loss has options that have no loop"
     if job is not None and (job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62):
         return "labels are not of int64's range"
-    return _compiles()
+    return compiles()
 
 
 BACKEND = (

@@ -1,0 +1,91 @@
+"""Large PyTorch tensors on a CPU by the kernels for NumPy arrays, in the same memory, where these are ahead.
+
+numba's loops are, where it is installed, for rows of a vector or more; NumPy's blocks are for what takes torch several
+passes: a log-sum-exp, and the losses.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._namespace import library, quiet
+from .._typing import Job
+from . import _threads, numba
+from ._registry import asked_for
+
+#: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
+LEAST = 1 << 14
+#: The shortest row of a loop, a vector's; and where torch's own softmax is overtaken.
+LOOP_BYTES, SOFTMAX_LOOP = 64, 96
+#: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
+BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
+
+
+def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType | None:
+    """Whose kernel is ahead of torch's, if anybody's."""
+    size = x.element_size()
+    if (
+        x.numel() < LEAST
+        or not x.is_cpu
+        or x.dtype not in (torch.float32, torch.float64)
+        or not x.is_contiguous()
+        or x.is_neg()
+        or asked_for() == "torch"
+    ):
+        return None
+    k = x.shape[axis]
+    least = SOFTMAX_LOOP if function == "softmax" else LOOP_BYTES
+    loop = has_loop and numba.BACKEND is not None and axis == x.ndim - 1 and k * size >= least
+    if loop and x.numel() >= numba.LEAST and numba.compiles() is True:
+        return importlib.import_module("._numba_rows", __package__)
+    if k < BLOCKS.get(function, {}).get(size, k + 1):
+        return None
+    return importlib.import_module("._numpy_loss" if function == "loss" else "._numpy_dense", __package__)
+
+
+@contextmanager
+def _as_torch() -> Iterator[None]:
+    """No more threads than torch may use, and no warning that torch would not give."""
+    with _threads.workers(min(_threads.count(), torch.get_num_threads())), quiet():
+        yield
+
+
+def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
+    """The softmax, its logarithm or its normaliser; None where torch is to do it."""
+    if precision is not None:
+        return None
+    module = _module(function, x, axis, True)
+    if module is None:
+        return None
+    with _as_torch():
+        return torch.from_numpy(getattr(module, function)(None, x.detach().numpy(), axis, None, None))
+
+
+def _host(a: Any) -> Any:
+    return a.detach().resolve_neg().numpy() if isinstance(a, Tensor) else a
+
+
+def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
+    """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
+    # what NumPy's blocks leave to the generic kernel is torch's as well
+    if job.where is not None or job.precision is not None:
+        return None
+    plain = not (job.dense or job.label_smoothing or job.z_loss or job.class_weight is not None)
+    module = _module("loss", x, job.axis, plain and job.labels.dtype != torch.uint64)
+    if module is None:
+        return None
+    host = job._replace(**{name: _host(getattr(job, name)) for name in ("labels", "class_weight", "sample_weight")})
+    name = {(1, 0): "cross_entropy", (0, 1): "cross_entropy_grad", (1, 1): "cross_entropy_value_and_grad"}[value, grad]
+    kernel: Callable[..., Any] = getattr(module, name)
+    with _as_torch():
+        logits = x.detach().numpy()
+        result = kernel(library(logits, "logits").xp, logits, host)
+    out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
+    return (out[0] if value else None), (out[-1] if grad else None)

@@ -59,6 +59,10 @@ def load_numpy() -> Library:
 def load_torch() -> Library:
     import torch
 
+    if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        # small tensors everywhere: more threads than cores would wait for each other
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(processes)))
+
     def put(host: np.ndarray, dtype: str | None) -> Any:
         tensor = torch.from_numpy(np.array(host))
         return tensor if dtype is None else tensor.to(getattr(torch, dtype))

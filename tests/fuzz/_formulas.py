@@ -82,9 +82,12 @@ class Target(NamedTuple):
 
 
 class Losses:
-    """Losses of rows and their derivatives; ``size`` of any is what its rounding is a part of."""
+    """Losses of rows and their derivatives; ``size`` of any is what its rounding is a part of.
 
-    def __init__(self, x, target):
+    ``terms`` is the size of the terms that a row's logits were added from.
+    """
+
+    def __init__(self, x, target, terms=0):
         shown, q, eps, z = target.shown, target.q, LD(target.eps), LD(target.z)
         self.target, self.shown = target, shown
         fine, m, e, rest = parts(x, shown)
@@ -96,7 +99,9 @@ class Losses:
         with np.errstate(invalid="ignore"):
             cost = np.log1p(rest) - np.where(fine, low - high, 0)
             value = np.where(v == 0, 0, v * cost).sum(-1)
-        self.lse, self.lse_size = high + np.log1p(rest), np.abs(high) + np.log1p(rest)
+        self.lse, self.lse_size = high + np.log1p(rest), np.abs(high) + np.log1p(rest) + terms
+        # kernels of a few classes take the logarithm of the whole sum, which is near 1 where the result is near 0
+        self.lse_size = np.maximum(self.lse_size, 1)
         self.zw = z * (target.class_weight * q).sum(-1, keepdims=True)
         self.p, self.other = e / (1 + rest), np.where(e == 1, rest, 1 + rest - e) / (1 + rest)
         gradient, size = np.where(shown, self.T * self.p - v, 0), np.where(shown, self.T * self.p + v, 0)

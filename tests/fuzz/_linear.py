@@ -50,7 +50,7 @@ class Model:
         bias = self.exact.get("bias", np.zeros(self.k, LD))
         logits = self.exact["X"] @ self.exact["W"].T + bias
         size = np.abs(self.exact["X"]) @ np.abs(self.exact["W"]).T + np.abs(bias)
-        self.losses = Losses(logits, target)
+        self.losses = Losses(logits, target, size.max(-1, keepdims=True, initial=0))
         #: Relative error of a row's exponentials and of sums over samples, at most.
         error = 8 * (self.m + 8) * ROUNDING[dtype] * size.max(-1, initial=0)
         base = TOLERANCE["float64" if dtype == "float64" else "float32"] + self.n * ROUNDING[dtype]

@@ -99,11 +99,12 @@ def loss_call(rng, call, dtype):
     pairs = [(got, generic)] if call.function != "value_and_grad" else list(zip(got, generic, strict=True))
     wants = ("value", "grad") if call.function == "value_and_grad" else (call.function,)
     losses = Losses(np.moveaxis(exact, axis, -1), target)
-    # sums of losses near the largest number may overflow on the way to a mean or a weighted loss that does not
+    # what is added up near the largest number may overflow on the way to a mean or a weighted loss that does not
     huge = bool((np.abs(exact[np.isfinite(exact)]) > LARGEST[dtype] / 1e5).any()) and dtype != "float16"
     if target.z and exact.size:
         huge |= bool((np.abs(exact[np.isfinite(exact)]) > np.sqrt(LD(LARGEST[dtype])) / 100).any())
     plain = reduction == "none" and not {"class_weight", "sample_weight", "z_loss"} & {*fields, *beside}
+    plain = plain and target.index is not None
     if huge and not plain:
         return
     for want, (mine, theirs) in zip(wants, pairs, strict=True):

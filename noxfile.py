@@ -205,6 +205,18 @@ def accuracy(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed against the peers, on an idle machine: a quarter of an hour; the numbers of docs/performance.md."""
+    install(session, "numpy", "torch", "jax", "downstream", package=".[sklearn,plot]")
+    cores = str(os.cpu_count() or 1)
+    options = [f"--group={name}" for name in ("dense", "tiny", "linear")]
+    options += ["--dtype=float32", "--dtype=float64", "--threads=1", *([f"--threads={cores}"] if cores != "1" else [])]
+    options += ["--memory", "--json=build/performance.json", "--plot=build/performance.png"]
+    Path("build").mkdir(exist_ok=True)
+    session.run("python", "-m", "softgrad", "bench", *(session.posargs or options))
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Call with random arguments, compare with slow formulas: ``nox -s fuzz -- --calls 1000000``."""
     install(session, "test", "torch", package="-e .")

@@ -3,16 +3,22 @@
 import contextlib
 import inspect
 import io
+import json
 import textwrap
 from pathlib import Path
 
 import _edge_cases
 import _figures
+import matplotlib
 
 from softgrad import _capabilities, _cli
 from softgrad.backends._declaration import GENERIC
+from softgrad.testing.bench import _plot, _report
 
-OUT = Path(__file__).resolve().parent / "_generated"
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "_generated"
+#: What ``nox -s bench`` measured.
+MEASURED = HERE / "_data" / "performance.json"
 #: What Markdown would take for its own.
 ESCAPES = str.maketrans({sign: f"\\{sign}" for sign in "|*_<>"})
 
@@ -50,11 +56,48 @@ def capabilities():
     return "\n".join(f"## {title}\n\n{_capabilities.markdown(kinds)}\n" for title, kinds in groups.items())
 
 
+def performance():
+    """Machine and tables of the last benchmark that was kept."""
+    result = json.loads(MEASURED.read_text(encoding="utf-8"))
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    out = [
+        f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, Python {machine['python']}; "
+        f"{versions}.",
+        "",
+        _report.markdown(result["cases"]),
+    ]
+    if memory := result.get("memory"):
+        out += [
+            f"### Memory: {memory['case']}, {memory['dtype']}",
+            "",
+            f"MiB that one call of loss and gradient adds to the process; the gradient itself takes "
+            f"{memory['gradient']:.0f}.",
+            "",
+            "| | MiB |",
+            "| --- | ---: |",
+            *(f"| {name} | {peak:.0f} |" for name, peak in memory["peaks"].items() if peak is not None),
+            "",
+        ]
+    return "\n".join(out)
+
+
+def draw_performance(folder):
+    """The benchmark's picture, for a light page and for a dark one."""
+    for theme, ink in _figures.INKS.items():
+        path = folder / f"performance_{theme}.svg"
+        if path.exists() and path.stat().st_mtime > MEASURED.stat().st_mtime:
+            continue
+        with matplotlib.rc_context(_figures.style(ink)):
+            _plot.draw(json.loads(MEASURED.read_text()), path, transparent=True, metadata={"Date": None})
+
+
 def pages():
     yield "edge_cases.md", _edge_cases.markdown()
     yield "commands.md", command_help()
     yield "kernels.md", kernels()
     yield "capabilities.md", capabilities()
+    yield "performance.md", performance()
 
 
 def generate(app):
@@ -65,6 +108,7 @@ def generate(app):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
     _figures.draw(OUT)
+    draw_performance(OUT)
 
 
 def setup(app):

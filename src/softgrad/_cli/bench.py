@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.memory:
         out.print(_report.memory_table(result["memory"]))
     if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        args.json.write_text(json.dumps(result, indent=0) + "\n")
     if args.plot is not None:
         from ..testing.bench._plot import draw
 
@@ -135,12 +135,17 @@ def _child(args: argparse.Namespace) -> int:
             "dtype": asked["dtype"],
             "threads": asked["threads"],
             # a peer's time is in units of softgrad's, so softgrad's ratio to it is the inverse
-            "seconds": {name: t.seconds for name, t in timings.items()},
-            "ratio": {name: 1 / t.ratio for name, t in timings.items()},
-            "spread": {name: (1 / t.high, 1 / t.low) for name, t in timings.items()},
+            "seconds": {name: _short(t.seconds) for name, t in timings.items()},
+            "ratio": {name: _short(1 / t.ratio) for name, t in timings.items()},
+            "spread": {name: (_short(1 / t.high), _short(1 / t.low)) for name, t in timings.items()},
         }
         print(json.dumps(row), flush=True)
     return 0
+
+
+def _short(number: float) -> float:
+    """Four digits: more than a clock is good for."""
+    return float(f"{number:.4g}")
 
 
 def _memory(console: Console) -> dict[str, Any]:

@@ -15,8 +15,8 @@ _PEERS = ("scipy", "torch", "torch.compile", "jax.jit", "optax", "scikit-learn")
 _MARKERS = {"scipy": "s", "torch": "o", "torch.compile": "^", "jax.jit": "D", "optax": "v", "scikit-learn": "P"}
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Write the picture of what ``bench`` measured."""
+def draw(result: dict[str, Any], path: Path, **options: Any) -> None:
+    """Write the picture of what ``bench`` measured; ``options`` are those of Matplotlib's ``savefig``."""
     rows = result["cases"]
     panels = list(dict.fromkeys((row["dtype"], row["threads"]) for row in rows))
     labels = list(dict.fromkeys(_label(row) for row in rows))
@@ -37,7 +37,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         f"{machine['processor']}, {machine['cores']} cores, {machine['date']}",
         fontsize=10,
     )
-    fig.savefig(path, dpi=130)
+    fig.savefig(path, **({"dpi": 130} | options))
     plt.close(fig)
 
 
@@ -60,10 +60,11 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], labels: list[str]) -> None:
     ]
     if floors:
         x, y = zip(*floors, strict=True)
-        ax.scatter(x, y, marker="|", s=60, color="0.4", label="floor: exp alone, or the two products")
-    ax.axvline(1, color="0.2", linewidth=0.8)
+        ax.scatter(x, y, marker="|", s=60, color="0.5", label="floor: exp alone, or the two products")
+    ink = mpl.rcParams["axes.edgecolor"]
+    ax.axvline(1, color=ink, linewidth=0.8)
     ax.set_xscale("log")
     ax.set_xlabel("time of softgrad / time of the peer", fontsize=8)
     ax.grid(axis="x", which="both", linewidth=0.3, alpha=0.6)
     for line in range(len(labels)):
-        ax.axhline(line, color="0.9", linewidth=0.5, zorder=0)
+        ax.axhline(line, color=ink, alpha=0.12, linewidth=0.5, zorder=0)

@@ -103,6 +103,21 @@ def test_log_sum_exp_near_zero_is_exact_where_float64_is_to_be_had(asarray, to_n
     assert abs(got - exact) <= 1e-7 * abs(exact)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("classes", [2, 3, 12, 80])
+def test_a_z_loss_sees_how_far_the_sum_is_from_one(classes, axis, label, asarray, to_numpy):
+    # the log-sum-exp is (classes - 1) exp(-40), and so is the sum of the other probabilities
+    x, small = np.full((40, classes), -40.0), (classes - 1) * np.exp(-40.0)
+    x[:, 0] = 0.0
+    grad = sg.cross_entropy_grad(
+        asarray(x if axis else x.T), asarray(np.full(40, label), "int64"), axis=axis, z_loss=0.25, reduction="sum"
+    )
+    rows = to_numpy(grad) if axis else to_numpy(grad).T
+    right = -0.5 * small if label == 0 else 1 + 0.5 * small
+    np.testing.assert_allclose(rows[:, 0], np.full(40, right), rtol=1e-13)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 12, 80])
 def test_a_loss_is_not_lost_where_the_other_exponentials_underflow(classes, asarray, to_numpy):
     # exp(-110) is 0 in float32, exp(-110 + 36) is a normal number

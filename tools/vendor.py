@@ -45,7 +45,9 @@ from {VENDORED}.testing import check_backend
 
 for name in sys.argv[1:]:
     check_backend(name)
-assert not set(backends.available()) - {{"numpy", "torch", "cupy", "dask", "jax"}}, backends.available()
+kernels = [kernel for known in backends.available().values() for kernel in known.functions.values()]
+strange = [kernel for kernel in kernels if not kernel.startswith("{VENDORED}.")]
+assert kernels and not strange, strange
 bad = [name for name in sys.modules if name.partition(".")[0] in ("softgrad", "array_api_compat")]
 assert not bad, bad
 """

@@ -311,6 +311,9 @@ class Loss:
                 losses += cost
                 extra = t.weight * self.total_spread
             if self.job.z_loss:
+                # near 1 the sum's logarithm is what stands beside its largest term
+                beside = np.where(own > rest, (own - 1) + rest, (rest - 1) + own)
+                log_s = np.where(s < 0.5, log_s, np.log1p(np.maximum(beside, -0.5)))
                 lse = log_s if m is None else log_s + m
                 losses += t.z * lse * lse
                 extra = extra + 2.0 * t.z * lse

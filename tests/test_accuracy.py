@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import mpmath
 import numpy as np
@@ -262,3 +263,27 @@ def test_the_program_fails_where_a_bound_is_broken(tmp_path, monkeypatch, capsys
 def test_the_program_refuses_a_library_it_does_not_know():
     with pytest.raises(SystemExit):
         program.main(["--libraries", "numpyy"])
+
+
+def test_the_program_writes_its_page_and_picture(backend, tmp_path, monkeypatch, capsys):
+    if backend != "numpy":
+        pytest.skip("the same whatever the library under test")
+    (tmp_path / "_static").mkdir()
+    page = tmp_path / "accuracy.md"
+    page.write_text(f"first\n{_report.BEGIN}\nold\n{_report.END}\nlast\n", encoding="utf-8")
+    monkeypatch.setattr(program, "cases", lambda form, long: [next(iter(_families.cases(form, long=False)))])
+    arguments = ["--libraries", backend, "--dtypes", "float32", "--no-long", "--write", str(tmp_path)]
+    assert program.main([*arguments, "--details", "--cache", str(tmp_path)]) == 0
+    assert "0 bounds broken" in capsys.readouterr().out
+    head, tables, tail = page.read_text(encoding="utf-8").replace(_report.END, _report.BEGIN).split(_report.BEGIN)
+    assert (head, tail) == ("first\n", "\nlast\n")
+    assert "old" not in tables
+    assert f"| softgrad {backend} high |" in tables
+    assert "| scipy |" in tables
+    for theme in ("light", "dark"):
+        words = "".join(ElementTree.parse(tmp_path / "_static" / f"accuracy_{theme}.svg").getroot().itertext())
+        assert "worst error of the loss, ULP" in words
+        assert "scikit-learn" in words
+    page.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"accuracy.md has no .* before an"):
+        _report.write(tmp_path, [], [], "", [])

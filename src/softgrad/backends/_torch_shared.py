@@ -22,8 +22,8 @@ from ._registry import asked_for
 
 #: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
 LEAST = 1 << 14
-#: The shortest row of a loop, a vector's; and where torch's own softmax is overtaken.
-LOOP_BYTES, SOFTMAX_LOOP = 64, 96
+#: The shortest row of a loop, a vector's.
+LOOP_BYTES = 64
 #: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
 BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
 
@@ -41,8 +41,7 @@ def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType |
     ):
         return None
     k = x.shape[axis]
-    least = SOFTMAX_LOOP if function == "softmax" else LOOP_BYTES
-    loop = has_loop and numba.BACKEND is not None and axis == x.ndim - 1 and k * size >= least
+    loop = has_loop and numba.BACKEND is not None and axis == x.ndim - 1 and k * size >= LOOP_BYTES
     if loop and x.numel() >= numba.LEAST and numba.compiles() is True:
         return importlib.import_module("._numba_rows", __package__)
     if k < BLOCKS.get(function, {}).get(size, k + 1):

@@ -12,12 +12,12 @@ from ._declaration import Backend
 LEAST = 1 << 16
 #: From how many classes on it is ahead of NumPy's blocks, in single and in double precision.
 CLASSES = {
-    "softmax": {"f": 32, "d": 24},
-    "log_softmax": {"f": 16, "d": 16},
-    "logsumexp": {"f": 80, "d": 80},
-    "cross_entropy": {"f": 48, "d": 32},
-    "cross_entropy_grad": {"f": 32, "d": 24},
-    "cross_entropy_value_and_grad": {"f": 32, "d": 24},
+    "softmax": {"f": 16, "d": 16},
+    "log_softmax": {"f": 16, "d": 8},
+    "logsumexp": {"f": 16, "d": 16},
+    "cross_entropy": {"f": 16, "d": 16},
+    "cross_entropy_grad": {"f": 16, "d": 8},
+    "cross_entropy_value_and_grad": {"f": 16, "d": 8},
 }
 _verdict: bool | str | None = None
 

@@ -1,15 +1,20 @@
 """The linear model on Dask arrays: one task a chunk of rows, partial sums merged by a tree.
 
-The parameters are one chunk each, so a scheduler sends them to a worker once.
+The parameters are one chunk each, so a scheduler sends them to a worker once. The graph is written out by hand: a
+solver builds it anew at every step, and of a ``delayed`` call for each chunk it would wait longer than for the sums.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+import operator
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import dask.array as da
-from dask.delayed import Delayed, delayed
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
 from .. import _kernels_linear
 from .._kernels_loss import divided
@@ -19,6 +24,8 @@ from ._dask_chunks import meta_of, on_chunk, quietly, quotient, whole_rows
 
 #: Partial results merged by one task.
 FAN = 8
+#: The name of a task, by which others take its result.
+Key: TypeAlias = Any
 
 
 @quietly
@@ -30,90 +37,20 @@ def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     return total
 
 
-def _tree(parts: list[Delayed]) -> Delayed:
-    merge = delayed(_merge, pure=True)
-    while len(parts) > 1:
-        parts = [merge(parts[i : i + FAN]) for i in range(0, len(parts), FAN)]
-    return parts[0]
-
-
 @quietly
-def _finish(total: tuple[Any, ...], mean: bool, dtype: Any) -> tuple[Any, ...]:
-    """(weight, sums...) as the sums themselves, divided where the mean is wanted."""
+def _finish(total: tuple[Any, ...], *, mean: bool, dtype: Any) -> tuple[Any, ...]:
+    """(weight, sums...) as the sums themselves, divided where the mean is wanted; None stays."""
     weight, *sums = total
     xp = library(weight, "a sum").xp
-    return tuple(xp.astype(divided(xp, xp.asarray(a), weight) if mean else xp.asarray(a), dtype) for a in sums)
+
+    def done(a: Array) -> Array:
+        return xp.astype(divided(xp, xp.asarray(a), weight) if mean else xp.asarray(a), dtype)
+
+    return tuple(None if a is None else done(a) for a in sums)
 
 
-def _rows(a: Array, like: Array, name: str) -> list[Any]:
-    """The row chunks of ``a``, cut as those of ``like``."""
-    if a is None:
-        return [None] * like.numblocks[0]
-    if a.ndim == 2:
-        a = whole_rows(a, 1)
-    if a.shape[0] == 1 and like.shape[0] != 1:
-        return list(a.to_delayed().ravel()) * like.numblocks[0]
-    unknown = any(math.isnan(size) for size in (*a.chunks[0], *like.chunks[0]))
-    if unknown and a.numblocks[0] != like.numblocks[0]:
-        raise ValueError(
-            f"{name} has {a.numblocks[0]} chunks of rows and X has {like.numblocks[0]}, of unknown sizes: "
-            "call compute_chunk_sizes() on them first"
-        )
-    if not unknown and a.chunks[0] != like.chunks[0]:
-        a = a.rechunk({0: like.chunks[0]})
-    return list(a.to_delayed().ravel())
-
-
-def _one(a: Array) -> Any:
-    """The single chunk of a parameter."""
-    return None if a is None else a.rechunk(-1).to_delayed().ravel()[0]
-
-
-class Plan:
-    """The chunks of X with what belongs to each, and the parameters."""
-
-    def __init__(self, X: Array, W: Array, bias: Array, job: Job) -> None:
-        self.X = whole_rows(X, 1)
-        self.job, self.dtype = job, X.dtype
-        self.parameters = (_one(W), _one(bias), _one(job.class_weight))
-        self.bare = job._replace(labels=None, sample_weight=None, where=None, class_weight=None)
-        columns = (
-            self.X.to_delayed().ravel(),
-            _rows(job.labels, self.X, "labels"),
-            _rows(job.sample_weight, self.X, "sample_weight"),
-            _rows(job.where, self.X, "where"),
-        )
-        self.chunks = list(zip(*columns, strict=True))
-
-    def parts(
-        self, function: str, *options: Any, vectors: list[Any] | None = None, extra: list[Any] | None = None
-    ) -> list[Delayed]:
-        """A kernel on each chunk."""
-        task = delayed(_part, pure=True)
-        given = extra or [None] * len(self.chunks)
-        reduction = "none" if self.job.reduction == "none" else "sum"
-        job = self.bare._replace(reduction=reduction)
-        return [
-            task(*chunk, *self.parameters, more, job=job, function=function, options=options, vectors=vectors)
-            for chunk, more in zip(self.chunks, given, strict=True)
-        ]
-
-    def results(self, parts: list[Delayed], shapes: list[tuple[int, ...]]) -> list[Array]:
-        """The merged sums as lazy arrays of ``shapes``."""
-        done = delayed(_finish, pure=True)(_tree(parts), self.job.reduction == "mean", self.dtype)
-        return [
-            da.from_delayed(done[i], shape, dtype=self.dtype, meta=meta_of(self.X, len(shape), self.dtype))
-            for i, shape in enumerate(shapes)
-        ]
-
-    def stacked(self, parts: list[Any], index: int, shape: tuple[int, ...]) -> Array:
-        """Rows of each chunk, one under the other."""
-        meta = meta_of(self.X, len(shape), self.dtype)
-        rows = [
-            da.from_delayed(part[index], (size, *shape[1:]), dtype=self.dtype, meta=meta)
-            for part, size in zip(parts, self.X.chunks[0], strict=True)
-        ]
-        return da.concatenate(rows, axis=0, allow_unknown_chunksizes=True)
+def _without(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    return (*part[:at], None, *part[at + 1 :])
 
 
 @quietly
@@ -126,15 +63,15 @@ def _part(
     bias: Array,
     class_weight: Array,
     extra: Array,
+    vectors: list[Any],
     *,
     job: Job,
     function: str,
     options: tuple[Any, ...],
-    vectors: list[Any] | None = None,
 ) -> tuple[Any, ...]:
     """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
     piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight)
-    if vectors is not None:
+    if vectors:
         given = tuple(extra if v is None else v for v in vectors)
         options = (*options[:-1], given, options[-1])
     result = on_chunk(function, x, W, bias, piece, *options)
@@ -145,54 +82,160 @@ def _part(
     return (weight, *result) if isinstance(result, tuple) else (weight, result)
 
 
+class Graph:
+    """The tasks of one call: a part for each chunk of X, the tree of their sums, and the results.
+
+    Parameters
+    ----------
+    X, W, bias, job
+        As the kernels have them, of Dask arrays.
+    function : str
+        The kernel that each chunk goes through.
+    options : tuple
+        What it is given after the job.
+    vectors : sequence of arrays, optional
+        Directions by parameter, None for X's, which is ``extra``.
+    extra : array, optional
+        Rows beside those of X.
+    """
+
+    def __init__(
+        self,
+        X: Array,
+        W: Array,
+        bias: Array,
+        job: Job,
+        function: str,
+        options: tuple[Any, ...],
+        vectors: Sequence[Array] = (),
+        extra: Array = None,
+    ) -> None:
+        self.X, self.dtype, self.mean = whole_rows(X, 1), X.dtype, job.reduction == "mean"
+        self.arrays: list[Array] = [self.X]
+        columns = [_keys(self.X)]
+        columns += [
+            self._rows(a, name)
+            for a, name in (
+                (job.labels, "labels"),
+                (job.sample_weight, "sample_weight"),
+                (job.where, "where"),
+            )
+        ]
+        small = [self._one(a) for a in (W, bias, job.class_weight)]
+        last = self._rows(extra, "vector for X")
+        given = [self._one(v) for v in vectors]
+        bare = job._replace(
+            labels=None,
+            sample_weight=None,
+            where=None,
+            class_weight=None,
+            reduction="none" if job.reduction == "none" else "sum",
+        )
+        call = functools.partial(_part, job=bare, function=function, options=options)
+        self.token = tokenize(function, options, job.reduction, bare, columns[1:], last, small, given, self.X.name)
+        name = f"{function}_part-{self.token}"
+        self.parts: list[Key] = [(name, i) for i in range(len(columns[0]))]
+        self.tasks: dict[Key, Any] = {
+            key: (call, *(column[i] for column in columns), *small, last[i], given) for i, key in enumerate(self.parts)
+        }
+        self.name = f"{function}-{self.token}"
+
+    def _rows(self, a: Array, name: str) -> list[Key]:
+        """The row chunks of ``a``, cut as those of X."""
+        X = self.X
+        if a is None:
+            return [None] * X.numblocks[0]
+        if a.ndim == 2:
+            a = whole_rows(a, 1)
+        if not (a.shape[0] == 1 and X.shape[0] != 1):
+            unknown = any(math.isnan(size) for size in (*a.chunks[0], *X.chunks[0]))
+            if unknown and a.numblocks[0] != X.numblocks[0]:
+                raise ValueError(
+                    f"{name} has {a.numblocks[0]} chunks of rows and X has {X.numblocks[0]}, of unknown sizes: "
+                    "call compute_chunk_sizes() on them first"
+                )
+            if not unknown and a.chunks[0] != X.chunks[0]:
+                a = a.rechunk({0: X.chunks[0]})
+        self.arrays.append(a)
+        keys = _keys(a)
+        return keys if len(keys) == X.numblocks[0] else keys * X.numblocks[0]
+
+    def _one(self, a: Array) -> Key:
+        """The single chunk of a parameter."""
+        if a is None:
+            return None
+        a = a.rechunk(-1)
+        self.arrays.append(a)
+        return _keys(a)[0]
+
+    def sums(self, drop: int | None = None) -> Key:
+        """The merged sums of all parts, without the entry ``drop``, which stays with its chunk."""
+        keys = self.parts
+        if drop is not None:
+            keys = [(f"_without-{self.token}", i) for i in range(len(self.parts))]
+            self.tasks |= {key: (_without, part, drop) for key, part in zip(keys, self.parts, strict=True)}
+        level = 0
+        while len(keys) > 1:
+            groups = [keys[i : i + FAN] for i in range(0, len(keys), FAN)]
+            keys = [(f"_merge-{self.token}", level, i) for i in range(len(groups))]
+            self.tasks |= {key: (_merge, group) for key, group in zip(keys, groups, strict=True)}
+            level += 1
+        return keys[0]
+
+    def finished(self, total: Key) -> Key:
+        """What ``total`` stands for, in the dtype of the results."""
+        key = f"_finish-{self.token}"
+        self.tasks[key] = (functools.partial(_finish, mean=self.mean, dtype=self.dtype), total)
+        return key
+
+    def array(self, name: str, keys: list[Key], index: int, chunks: tuple[Any, ...]) -> Array:
+        """A lazy array of the entries ``index`` of ``keys``, one chunk under the other; made after all tasks."""
+        name = f"{name}-{self.token}"
+        rest = (0,) * (len(chunks) - 1)
+        places = [(name, i, *rest) for i in range(len(keys))] if chunks else [(name,)]
+        layer = {place: (operator.getitem, key, index) for place, key in zip(places, keys, strict=True)}
+        shared = HighLevelGraph.from_collections(self.name, self.tasks, dependencies=self.arrays)
+        graph = HighLevelGraph({**shared.layers, name: layer}, {**shared.dependencies, name: {self.name}})
+        return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), self.dtype))
+
+    def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...]) -> Array:
+        """A lazy array of one chunk."""
+        return self.array(name, [key], index, tuple((size,) for size in shape))
+
+    def stacked(self, name: str, index: int, width: tuple[int, ...]) -> Array:
+        """Rows of each chunk, one under the other."""
+        return self.array(name, self.parts, index, (self.X.chunks[0], *((size,) for size in width)))
+
+
+def _keys(a: Array) -> list[Key]:
+    """The keys of chunks of whole rows."""
+    keys: list[Any] = a.__dask_keys__()
+    return [key[0] if isinstance(key, list) else key for key in keys] if a.ndim else keys
+
+
 def linear_cross_entropy(
     xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
-    plan = Plan(X, W, bias, job)
+    graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
     if job.reduction == "none":
-        return plan.stacked(plan.parts("linear_cross_entropy", block_size), 1, (X.shape[0],))
-    return plan.results(plan.parts("linear_cross_entropy", block_size), [()])[0]
+        return graph.stacked("losses", 1, ())
+    return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 
-def _without_rows(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
-    return (*part[:at], None, *part[at + 1 :])
-
-
-def _collect(plan: Plan, parts: list[Delayed], wrt: tuple[str, ...], shapes: dict[str, Any], lead: int) -> list[Array]:
-    """The lazy results of ``wrt`` after ``lead`` scalars; rows of X stay with their chunk."""
-    names = ["value"] * lead + list(wrt)
-    sums = parts
-    if "X" in wrt:
-        drop = delayed(_without_rows, pure=True)
-        at = names.index("X") + 1
-        sums = [drop(part, at) for part in parts]
-    tree = _tree(sums)
-    done = delayed(_finish_some, pure=True)(tree, plan.job.reduction == "mean", plan.dtype)
-    out: list[Array] = []
+def _results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
+    """The lazy results by name; rows of X stay with their chunk."""
+    at = names.index("X") + 1 if "X" in names else None
+    total = graph.sums(at)
+    done = graph.finished(total)
+    out = []
     for i, name in enumerate(names):
-        if name == "X":
-            rows = plan.stacked(parts, i + 1, shapes["X"])
-            if plan.job.reduction == "mean":
-                weight = delayed(_weight_of, pure=True)(tree)
-                by = da.from_delayed(weight, (), dtype=plan.dtype, meta=meta_of(plan.X, 0, plan.dtype))
-                rows = quotient(rows, by, plan.dtype)
-            out.append(rows)
-        else:
-            meta = meta_of(plan.X, len(shapes[name]), plan.dtype)
-            out.append(da.from_delayed(done[i], shapes[name], dtype=plan.dtype, meta=meta))
+        if name != "X":
+            out.append(graph.whole(name, done, i, shapes[name]))
+            continue
+        rows = graph.stacked("X", i + 1, (graph.X.shape[1],))
+        out.append(quotient(rows, graph.whole("weight", total, 0, ()) if graph.mean else None, graph.dtype))
     return out
-
-
-def _weight_of(total: tuple[Any, ...]) -> Any:
-    return total[0]
-
-
-@quietly
-def _finish_some(total: tuple[Any, ...], mean: bool, dtype: Any) -> tuple[Any, ...]:
-    present = [i for i, a in enumerate(total) if a is not None]
-    done = iter(_finish(tuple(total[i] for i in present), mean, dtype))
-    return tuple(None if a is None else next(done) for a in total[1:])
 
 
 def linear_cross_entropy_value_and_grad(
@@ -206,11 +249,11 @@ def linear_cross_entropy_value_and_grad(
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients, each chunk read once."""
-    plan = Plan(X, W, bias, job)
+    graph = Graph(X, W, bias, job, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
     count = W.shape[0] if classes is None else len(classes)
-    shapes = {"value": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
-    parts = plan.parts("linear_cross_entropy_value_and_grad", wrt, classes, block_size)
-    value, *grads = _collect(plan, parts, wrt, shapes, 1)
+    value, *grads = _results(
+        graph, ["loss", *wrt], {"loss": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
+    )
     return value, tuple(grads)
 
 
@@ -225,20 +268,16 @@ def linear_cross_entropy_hvp(
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors``."""
-    plan = Plan(X, W, bias, job)
     given = dict(zip(wrt, vectors, strict=True))
-    extra = _rows(given["X"], plan.X, "vector for X") if "X" in given else None
-    small = [None if name == "X" else _one(v) for name, v in given.items()]
-    shapes = {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}
-    parts = plan.parts("linear_cross_entropy_hvp", wrt, block_size, vectors=small, extra=extra)
-    return tuple(_collect(plan, parts, wrt, shapes, 0))
+    small = [None if name == "X" else v for name, v in given.items()]
+    graph = Graph(X, W, bias, job, "linear_cross_entropy_hvp", (wrt, block_size), small, given.get("X"))
+    return tuple(_results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
 
 
 def linear_cross_entropy_hessian(
     xp: Namespace, X: Array, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m)."""
-    plan = Plan(X, W, bias, job)
+    graph = Graph(X, W, bias, job, "linear_cross_entropy_hessian", (intercept, block_size))
     k, m = W.shape[0], W.shape[1] + intercept
-    parts = plan.parts("linear_cross_entropy_hessian", intercept, block_size)
-    return plan.results(parts, [(k, m, k, m)])[0]
+    return graph.whole("hessian", graph.finished(graph.sums()), 0, (k, m, k, m))

@@ -15,6 +15,8 @@ from softgrad.backends import _numpy_blocks, _threads, numba
 #: Around one vector, two, four, and the parts of a long sum.
 CLASSES = (8, 15, 16, 17, 23, 31, 32, 33, 48, 63, 64, 65, 100, 1000, 4096, 8191, 8192, 9001)
 DTYPES = ("float32", "float64")
+#: A row is a vector of 64 bytes at least.
+ROWS = [(dtype, k) for dtype in DTYPES for k in CLASSES if k * np.dtype(dtype).itemsize >= 64]
 FAMILIES = {
     "usual": lambda r, shape: 4 * r.normal(size=shape),
     "equal": lambda r, shape: np.full(shape, 0.25),
@@ -34,10 +36,6 @@ def _of_numba(backend):
         pytest.skip("numba is not installed")
 
 
-def loops_take(dtype, k):
-    return k * np.dtype(dtype).itemsize >= 64
-
-
 @pytest.fixture
 def rows(monkeypatch):
     """The kernels, for arrays of any size; cut for three threads."""
@@ -48,12 +46,9 @@ def rows(monkeypatch):
         yield _numba_rows
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("k", CLASSES)
+@pytest.mark.parametrize(("dtype", "k"), ROWS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dense_kernels(family, k, dtype, rows):
-    if not loops_take(dtype, k):
-        pytest.skip("shorter than a vector")
     x = FAMILIES[family](np.random.default_rng(k), (7 if k > 100 else 70, k)).astype(dtype)
     x.flags.writeable = False
     for name in ("softmax", "log_softmax", "logsumexp"):
@@ -61,14 +56,11 @@ def test_dense_kernels(family, k, dtype, rows):
         assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, what=name)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("k", CLASSES)
+@pytest.mark.parametrize(("dtype", "k"), ROWS)
 @pytest.mark.parametrize(
     "option", ["plain", "sample weights", "ignored", "ignored, no class", "out of range", "nothing counts"]
 )
 def test_loss_kernels(option, k, dtype, rows):
-    if not loops_take(dtype, k):
-        pytest.skip("shorter than a vector")
     rng = np.random.default_rng(k)
     for family, make in FAMILIES.items():
         x = make(rng, (7 if k > 100 else 70, k)).astype(dtype)

@@ -19,6 +19,8 @@ CLASSES = {
     "cross_entropy_grad": {"f": 16, "d": 8},
     "cross_entropy_value_and_grad": {"f": 16, "d": 8},
 }
+#: Said of every small call: not worth the time to put together.
+_SMALL = f"fewer than {LEAST} elements"
 _verdict: bool | str | None = None
 
 
@@ -37,7 +39,7 @@ def compiles() -> bool | str:
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Take what lies in memory row by row and is large enough, in the cases that have a loop."""
     if x.size < LEAST:
-        return f"fewer than {LEAST} elements"
+        return _SMALL
     least = CLASSES[function].get(x.dtype.char)
     if least is None or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"

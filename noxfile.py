@@ -197,11 +197,10 @@ def cell(outcomes: Counter[str] | None) -> str:
 @nox.session
 def accuracy(session: nox.Session) -> None:
     """Compare every library and the peers with mpmath; fails where a bound of docs/accuracy.md is broken."""
-    install(session, "test", "torch", "jax", "array_api_strict", "cupy", package="-e .")
-    session.install("-c", "constraints.txt", "optax", "scipy")
+    install(session, "test", *BACKENDS, package="-e .")
+    session.install("-c", "constraints.txt", "optax")
     session.env["PYTHONPATH"] = "tests"  # where CuPy on the CPU is
-    libraries = ",".join(name for name in BACKENDS if name != "dask")
-    session.run("python", "-m", "softgrad.testing.accuracy", "--libraries", libraries, *session.posargs)
+    session.run("python", "-m", "softgrad.testing.accuracy", "--libraries", ",".join(BACKENDS), *session.posargs)
 
 
 @nox.session

@@ -91,6 +91,38 @@ def test_a_merge_of_many_chunks_is_a_tree(da):
     assert merges == 9
 
 
+def test_a_diagonal_takes_one_task_a_chunk(da):
+    loss = sg.LinearCrossEntropy(da.from_array(X, chunks=(15, M)), da.from_array(LABELS, chunks=15), l2=0.1)
+    found = sg.statistics.hessian_diag(loss, W, BIAS)
+    assert sum("_sums_part-" in str(key) for key in found[0].__dask_graph__()) == 4
+    wanted = sg.statistics.hessian_diag(sg.LinearCrossEntropy(X, LABELS, l2=0.1), W, BIAS)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a.compute(), b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["csr_array", "csr_matrix"])
+def test_chunks_may_be_sparse(kind, da):
+    sparse = pytest.importorskip("scipy.sparse")
+    dense = np.where(np.random.default_rng(3).random(X.shape) < 0.5, X, 0.0)
+    lazy = da.from_array(dense, chunks=(15, M)).map_blocks(getattr(sparse, kind))
+    labels = da.from_array(LABELS, chunks=15)
+    options = {"l2": 0.3, "sample_weight": WEIGHT}
+    given = {**options, "sample_weight": da.from_array(WEIGHT, chunks=15)}
+    value, grads = sg.linear_cross_entropy_value_and_grad(lazy, labels, W, BIAS, **given)
+    expected, wanted = sg.linear_cross_entropy_value_and_grad(dense, LABELS, W, BIAS, **options)
+    np.testing.assert_allclose(value.compute(), expected, rtol=1e-13)
+    vectors = (W[::-1].copy(), BIAS[::-1].copy())
+    products = sg.linear_cross_entropy_hvp(lazy, labels, W, vectors, BIAS, **given)
+    turned = sg.linear_cross_entropy_hvp(dense, LABELS, W, vectors, BIAS, **options)
+    one, other = (sg.LinearCrossEntropy(a, y) for a, y in ((lazy, labels), (dense, LABELS)))
+    pairs = [*zip(grads, wanted, strict=True), *zip(products, turned, strict=True)]
+    pairs += [(one.hessian(W), other.hessian(W))]
+    pairs += [(sg.statistics.hessian_diag(one, W), sg.statistics.hessian_diag(other, W))]
+    for a, b in pairs:
+        np.testing.assert_allclose(a.compute(), b, rtol=1e-11, atol=1e-14)
+    assert isinstance(grads[0].compute(), np.ndarray)
+
+
 def unknown(da, array):
     """The array in chunks of which Dask does not know the sizes."""
     kept = da.from_array(np.ones(len(array), dtype=bool), chunks=20)
@@ -188,6 +220,7 @@ def test_losses_at_the_edge_bring_no_warning(family, dtype, reduction, da):
         linear = sg.LinearCrossEntropy(x, labels, l2=min(big, 1e308), **heavy_rows)
         value, grads = linear.value_and_grad(W, bias, wrt=NAMES)
         calls += [linear.value(W), value, *grads, *linear.hvp(W, (W, bias), bias), linear.hessian(W)]
+        calls += sg.statistics.hessian_diag(linear, W, bias)
     results = silently([sg.cross_entropy(x, labels, **plain), *calls])
     # the sums of huge losses, taken in the dtype of the logits, are infinite before they are divided
     if family != "huge":

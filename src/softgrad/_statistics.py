@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
@@ -12,10 +14,12 @@ from ._labels import number
 from ._linear import LinearCrossEntropy
 from ._linear_arguments import samples_of
 from ._linear_functions import DataOptions
-from ._namespace import Library
-from ._typing import Array, ArrayT
+from ._namespace import Library, quiet
+from ._typing import Array, ArrayT, Job, Namespace
 from .backends._host import to_host
 from .backends._registry import run
+from .backends._small import on_rows
+from .backends._sparse import home_of
 
 Host = np.ndarray[Any, Any]
 
@@ -32,17 +36,46 @@ def _spacing(loss: LinearCrossEntropy) -> float:
     return float(loss._lib.xp.finfo(loss._like.dtype).eps)
 
 
-def _block_products(loss: LinearCrossEntropy, W: Any, bias: Any, product: Any) -> list[Array]:
-    """Sums over blocks of rows of what ``product(x, h)`` gives, h the curvature of each class's logit, reduced."""
+def _squares(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array, ...]:
+    squares = xp.matmul(xp.matrix_transpose(h), x * x)
+    return (squares, xp.sum(h, axis=0, dtype=h.dtype)) if bias else (squares,)
+
+
+def _class_blocks(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array, ...]:
+    if bias:
+        x = xp.concat([x, xp.ones_like(h[:, :1])], axis=1)
+    each = (xp.matmul(xp.matrix_transpose(h[:, k : k + 1] * x), x) for k in range(h.shape[1]))
+    return (xp.stack(list(each), axis=0),)
+
+
+def _sums(
+    X: Array, W: Array, bias: Array, job: Job, product: Callable[..., tuple[Array, ...]], block_size: int | None
+) -> tuple[Array, ...]:
+    """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
+    lib, xp, X = home_of(X, "X")
+    with quiet() if lib.warns else nullcontext():
+        model = Wide(xp, X, W, bias, job, block_size)
+        sums: tuple[Array, ...] = ()
+        for _, _, x, z, piece in model.blocks():
+            parts = product(xp, x, run("cross_entropy_hessian_diag", lib, lib.xp, z, piece), bias is not None)
+            sums = tuple(a + b for a, b in zip(sums, parts, strict=True)) if sums else parts
+        divisor = model.divisor()
+        return tuple(model.scaled(a, divisor) for a in sums)
+
+
+def _block_products(
+    loss: LinearCrossEntropy,
+    W: Any,
+    bias: Any,
+    product: Callable[..., tuple[Array, ...]],
+    shapes: Callable[[int, int], list[tuple[int, ...]]],
+) -> Sequence[Array]:
+    """``_sums`` of a bound loss; ``shapes(n_classes, n_features)`` are those of the results."""
     weights, intercept, job = loss._parameters(W, bias)
-    lib = loss._lib
-    model = Wide(loss._xp, loss._X, weights, intercept, job, loss._block_size(weights.shape[0]))
-    sums: list[Array] = []
-    for _, _, x, z, piece in model.blocks():
-        parts = product(x, run("cross_entropy_hessian_diag", lib, lib.xp, z, piece))
-        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
-    divisor = model.divisor()
-    return [model.scaled(a, divisor) for a in sums]
+    k, m = (int(size) for size in weights.shape)
+    data, options = (loss._X, weights, intercept, job), (product, loss._block_size(k))
+    found = on_rows(loss._lib, _sums, data, options, shapes(k, m))
+    return _sums(*data, *options) if found is None else found
 
 
 def hessian_diag(loss: LinearCrossEntropy, W: ArrayT, bias: ArrayT | None = None) -> Any:
@@ -82,13 +115,7 @@ def hessian_diag(loss: LinearCrossEntropy, W: ArrayT, bias: ArrayT | None = None
            [1.]])
     """
     loss._reducible()
-    xp = loss._xp
-
-    def product(x: Array, h: Array) -> list[Array]:
-        squares = xp.matmul(xp.matrix_transpose(h), x * x)
-        return [squares] if bias is None else [squares, xp.sum(h, axis=0, dtype=h.dtype)]
-
-    out = _block_products(loss, W, bias, product)
+    out = _block_products(loss, W, bias, _squares, lambda k, m: [(k, m)] if bias is None else [(k, m), (k,)])
     first = loss._out("W", out[0] + loss.l2 if loss.l2 else out[0])
     return first if bias is None else (first, out[1])
 
@@ -163,17 +190,11 @@ class BlockPreconditioner:
         loss._reducible()
         ridge = number(ridge, "ridge", 0.0)
         self._loss, self._bias = loss, bias is not None
-        lib, xp = loss._lib, loss._xp
-        weights = loss._parameters(W, bias)[0]
-        classes, features = int(weights.shape[0]), int(weights.shape[1])
-
-        def product(x: Array, h: Array) -> list[Array]:
-            if bias is not None:
-                x = xp.concat([x, xp.ones_like(h[:, :1])], axis=1)
-            each = (xp.matmul(xp.matrix_transpose(h[:, k : k + 1] * x), x) for k in range(classes))
-            return [xp.stack(list(each), axis=0)]
-
-        blocks = np.asarray(to_host(lib, *_block_products(loss, W, bias, product))[0], dtype=np.float64)
+        lib = loss._lib
+        features = int(loss._X.shape[1])
+        size = features + self._bias
+        sums = _block_products(loss, W, bias, _class_blocks, lambda k, m: [(k, size, size)])
+        blocks = np.asarray(to_host(lib, *sums)[0], dtype=np.float64)
         inverse = np.empty_like(blocks)
         penalty = np.full(blocks.shape[1], loss.l2)
         penalty[features:] = 0.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import numpy as np
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
@@ -16,6 +17,7 @@ from .._kernels_loss import divided
 from .._namespace import library, quiet
 from .._typing import Array
 from ._registry import run
+from ._sparse import home_of, is_sparse
 from ._threads import workers
 
 
@@ -32,9 +34,9 @@ def quietly(task: Callable[..., Any]) -> Callable[..., Any]:
 
 def on_chunk(function: str, x: Array, *args: Any) -> Any:
     """Run a kernel on a chunk, on the one thread that the scheduler gave to its task."""
-    lib = library(x, "a chunk")
+    lib, xp, x = home_of(x, "a chunk")
     with workers(1):
-        return run(function, lib, lib.xp, x, *args)
+        return run(function, lib, xp, x, *args)
 
 
 @quietly
@@ -63,7 +65,9 @@ def whole_rows(x: Array, axis: int) -> Array:
 
 
 def meta_of(x: Array, ndim: int, dtype: Any) -> Array:
-    """An empty array of ``ndim`` dimensions in the library of ``x``'s chunks."""
+    """An empty array of ``ndim`` dimensions in the library of ``x``'s chunks, NumPy's of sparse ones."""
+    if is_sparse(x._meta):
+        return np.empty((0,) * ndim, dtype=dtype)
     return da.utils.meta_from_array(x, ndim=ndim, dtype=dtype)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import dask.array as da
@@ -66,7 +66,7 @@ def _part(
     vectors: list[Any],
     *,
     job: Job,
-    function: str,
+    function: str | Callable[..., Any],
     options: tuple[Any, ...],
 ) -> tuple[Any, ...]:
     """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
@@ -74,8 +74,11 @@ def _part(
     if vectors:
         given = tuple(extra if v is None else v for v in vectors)
         options = (*options[:-1], given, options[-1])
-    result = on_chunk(function, x, W, bias, piece, *options)
-    xp = library(x, "a chunk").xp
+    if callable(function):
+        result = function(x, W, bias, piece, *options)
+    else:
+        result = on_chunk(function, x, W, bias, piece, *options)
+    xp = library(W, "a parameter").xp
     weight = _kernels_linear.Wide(xp, x, W, None, piece._replace(reduction="mean"), None).divisor()
     if function == "linear_cross_entropy_value_and_grad":
         result = (result[0], *result[1])
@@ -89,8 +92,8 @@ class Graph:
     ----------
     X, W, bias, job
         As the kernels have them, of Dask arrays.
-    function : str
-        The kernel that each chunk goes through.
+    function : str or callable
+        The kernel that each chunk goes through, or a function of (X, W, bias, job) and the options.
     options : tuple
         What it is given after the job.
     vectors : sequence of arrays, optional
@@ -105,7 +108,7 @@ class Graph:
         W: Array,
         bias: Array,
         job: Job,
-        function: str,
+        function: str | Callable[..., Any],
         options: tuple[Any, ...],
         vectors: Sequence[Array] = (),
         extra: Array = None,
@@ -133,12 +136,13 @@ class Graph:
         )
         call = functools.partial(_part, job=bare, function=function, options=options)
         self.token = tokenize(function, options, job.reduction, bare, columns[1:], last, small, given, self.X.name)
-        name = f"{function}_part-{self.token}"
+        label = function if isinstance(function, str) else function.__name__
+        name = f"{label}_part-{self.token}"
         self.parts: list[Key] = [(name, i) for i in range(len(columns[0]))]
         self.tasks: dict[Key, Any] = {
             key: (call, *(column[i] for column in columns), *small, last[i], given) for i, key in enumerate(self.parts)
         }
-        self.name = f"{function}-{self.token}"
+        self.name = f"{label}-{self.token}"
 
     def _rows(self, a: Array, name: str) -> list[Key]:
         """The row chunks of ``a``, cut as those of X."""
@@ -281,3 +285,18 @@ def linear_cross_entropy_hessian(
     graph = Graph(X, W, bias, job, "linear_cross_entropy_hessian", (intercept, block_size))
     k, m = W.shape[0], W.shape[1] + intercept
     return graph.whole("hessian", graph.finished(graph.sums()), 0, (k, m, k, m))
+
+
+def sums_by_chunk(
+    function: Callable[..., Any],
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    options: tuple[Any, ...],
+    shapes: list[tuple[int, ...]],
+) -> list[Array]:
+    """What ``function(X, W, bias, job, *options)`` gives for the rows of each chunk, added up and reduced."""
+    graph = Graph(X, W, bias, job, function, options)
+    done = graph.finished(graph.sums())
+    return [graph.whole(f"sum-{i}", done, i, shape) for i, shape in enumerate(shapes)]

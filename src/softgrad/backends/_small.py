@@ -1,4 +1,4 @@
-"""Arithmetic on the parameters and the results of a model: at once, or as one task where arrays are lazy."""
+"""Arithmetic on the parameters and the results of a model: at once, or as tasks where arrays are lazy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._namespace import Library, quiet
-from .._typing import Array
+from .._typing import Array, Job
 
 
 def on_small(lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any) -> Array:
@@ -18,3 +18,19 @@ def on_small(lib: Library, function: Callable[..., Array], arrays: tuple[Array, 
         with quiet():
             return function(lib.xp, *arrays, *rest)
     return function(lib.xp, *arrays, *rest)
+
+
+def on_rows(
+    lib: Library,
+    function: Callable[..., tuple[Array, ...]],
+    data: tuple[Array, Array, Array, Job],
+    options: tuple[Any, ...],
+    shapes: list[tuple[int, ...]],
+) -> list[Array] | None:
+    """``function(X, W, bias, job, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
+    if not lib.chunked:
+        return None
+    found: list[Array] = importlib.import_module("._dask_linear", __package__).sums_by_chunk(
+        function, *data, options, shapes
+    )
+    return found

@@ -97,3 +97,12 @@ _of = functools.cache(SparseNamespace)
 def namespace_of(lib: Library, x: Any) -> Namespace:
     """The namespace for kernels that are given ``x`` as the samples."""
     return _of(lib.xp) if is_sparse(x) else lib.xp
+
+
+def home_of(x: Any, argument: str) -> tuple[Library, Namespace, Array]:
+    """(library, namespace for the kernels, rows) of samples that may be sparse."""
+    if not is_sparse(x):
+        lib = library(x, argument)
+        return lib, lib.xp, x
+    lib = library(np.zeros(0), argument)
+    return lib, _of(lib.xp), rows_of(x, False)

@@ -18,10 +18,14 @@ from .. import _kernels, _kernels_loss
 from .._namespace import library
 from .._typing import Job
 from . import _torch_dense, _torch_loss
-from ._torch_blocks import plain, plain_cotangent
+from ._torch_blocks import host, plain, plain_cotangent
 from ._torch_pull import log_softmax_pull, softmax_pull
 
 XP: Any = library(torch.empty(0), "x").xp
+
+
+#: Whether the backward pass that is running leaves its graph for another one.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def nested_forward() -> bool:
@@ -185,14 +189,24 @@ def _job(target: Tensor, where: Tensor | None, axis: int, precision: str | None,
     return Job(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
 
 
+def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
+    """Their product, in the slope's place if that is not needed again; 0 where the factor is, whatever the slope."""
+    out = slope * factor if _keeps_graph() else slope.mul_(factor)
+    nothing = factor == 0
+    return out.masked_fill_(nothing, 0) if nothing.any() else out
+
+
 class _Losses(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
         job = _job(target, where, axis, precision)
         if _carries(x, precision) or not plain(x, target, where):
             return _kernels_loss.cross_entropy(XP, x, job)
-        loss = _torch_loss.cross_entropy(XP, x, job, True, False)[0]
+        loss, slope = _torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and host(x))
         assert loss is not None
+        if slope is not None:
+            # handed on to the context with the output, which is the same object there
+            loss.slope = slope
         return loss
 
     @staticmethod
@@ -203,7 +217,7 @@ class _Losses(Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, target, where = ctx.saved_tensors
+        x, target, where = ctx.saved_tensors[:3]
         return recorded(SLOPES, x, target, grads[0], where, ctx.axis, ctx.precision), None, None, None, None
 
     @staticmethod
@@ -217,13 +231,27 @@ class _Losses(Function):  # type: ignore[misc]
 class Losses(_Losses):
     """One loss a sample: (x, class indices or weights by class, where or None, axis, precision).
 
-    Weights by class are constants of it.
+    Weights by class are constants of it. On a CPU the gradient comes with the loss, and is kept.
     """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep the gradient too."""
+        _Losses.setup_context(ctx, inputs, output)
+        ctx.save_for_backward(*inputs[:3], vars(output).pop("slope", None))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """The gradient times the cotangent; recorded anew where that is to be differentiated."""
+        slope = ctx.saved_tensors[3]
+        if slope is not None and not torch.is_grad_enabled() and plain_cotangent(grads[0], slope):
+            return _scaled(slope, grads[0].unsqueeze(ctx.axis)), None, None, None, None
+        return _Losses.backward(ctx, *grads)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The gradient times the tangent."""
-        x, target, where = ctx.saved_tensors
+        x, target, where = ctx.saved_tensors[:3]
         slope = _slope(x, target, where, ctx.axis, ctx.precision)
         return (slope * _seen(tangents[0], where)).sum(ctx.axis)
 

@@ -98,6 +98,49 @@ def test_what_is_not_finite_stays_in_its_row(bad, at, dtype, rows):
             assert_near(got, wanted, dtype)
 
 
+@pytest.mark.parametrize(("dtype", "k"), ROWS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_derivatives_of_the_softmax(family, k, dtype, rows):
+    rng = np.random.default_rng(k)
+    x = FAMILIES[family](rng, (7 if k > 100 else 70, k)).astype(dtype).astype(WIDE)
+    c = rng.normal(size=x.shape).astype(dtype)
+    for name, function in (("softmax", "softmax_vjp"), ("softmax", "softmax_jvp"), ("log_softmax", "log_softmax_vjp")):
+        a = exactly(getattr(_kernels, name), x, 1).astype(dtype)
+        got = getattr(rows, function)(xp, a, c, 1)
+        if name == "softmax":
+            # of the rounded probabilities; a small one times a difference that cancels is off by its size
+            top = np.take_along_axis(c, a.argmax(1)[:, None], 1).astype(WIDE)
+            apart = c - top
+            exact = a * (apart - np.sum(a * apart, 1, keepdims=True))
+            scale = a * (np.abs(c) + np.sum(a * np.abs(c), 1, keepdims=True))
+        else:
+            p = np.exp(a.astype(WIDE))
+            others = np.where(a == a.max(1, keepdims=True), 0, c.astype(WIDE)).sum(1, keepdims=True)
+            own = -c * np.expm1(a.astype(WIDE)) - p * others
+            exact = np.where(a > -0.01, own, c - p * np.sum(c.astype(WIDE), 1, keepdims=True))
+            scale = np.where(
+                a > -0.01,
+                np.abs(c * np.expm1(a)) + p * np.abs(c).sum(1, keepdims=True),
+                np.abs(c) + p * np.abs(c).sum(1, keepdims=True),
+            )
+        tiny = np.finfo(dtype).tiny
+        assert np.all(np.abs(got - exact) <= 40 * np.finfo(dtype).eps * scale + tiny), function
+
+
+def test_the_cotangent_of_a_sure_class_keeps_its_digits(rows):
+    p = np.full((1, 16), 1e-9, np.float32)
+    p[0, 3] = 1.0
+    c = np.full((1, 16), 3.0, np.float32)
+    c[0, 5] = 4.0
+    got = rows.softmax_vjp(xp, p, c, 1)
+    np.testing.assert_allclose(got[0, 3], -1e-9, rtol=1e-6)
+    np.testing.assert_allclose(got[0, 5], 1e-9, rtol=1e-6)
+    log_p = np.full((1, 16), -20.0, np.float32)
+    log_p[0, 3] = -15 * np.exp(-20.0)
+    got = rows.log_softmax_vjp(xp, log_p, np.eye(16, dtype=np.float32)[3:4], 1)
+    np.testing.assert_allclose(got[0, 3], 15 * np.exp(-20.0), rtol=1e-6)
+
+
 def test_a_million_classes(rows):
     x = np.full((1, 1_000_003), 0.1, np.float32)
     np.testing.assert_allclose(rows.softmax(xp, x, 1, None, None), 1 / 1_000_003, rtol=6 * 6e-8)
@@ -112,19 +155,23 @@ def large(dtype="float32", k=1000):
 @pytest.mark.parametrize("name", numba.CLASSES)
 def test_large_arrays_come_here(name, dtype):
     x = large(dtype)
-    labels = np.zeros(len(x), np.int64)
-    arguments = (x, labels) if name.startswith("cross_entropy") else (x,)
+    arguments = (x,)
+    if name.startswith("cross_entropy"):
+        arguments = (x, np.zeros(len(x), np.int64))
+    elif name.endswith(("vjp", "jvp")):
+        arguments = (sg.log_softmax(x) if name.startswith("log") else sg.softmax(x), x)
     options = {"axis": -1}
     explained = sg.backends.explain(name, *arguments, **options)
     assert explained.backend == "numba"
     ours = getattr(sg, name)(*arguments, **options)
-    with sg.backends.use("numpy"):
-        assert sg.backends.explain(name, *arguments, **options).backend == "numpy"
+    other = "generic" if name.endswith(("vjp", "jvp")) else "numpy"
+    with sg.backends.use(other):
+        assert sg.backends.explain(name, *arguments, **options).backend == other
         others = getattr(sg, name)(*arguments, **options)
     assert type(ours) is type(others)
     for got, wanted in zip(*((r if isinstance(r, tuple) else (r,)) for r in (ours, others)), strict=True):
         assert got.dtype == wanted.dtype == dtype
-        np.testing.assert_allclose(got, wanted, rtol=1e-4 if dtype == "float32" else 1e-12)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-8)
 
 
 @pytest.mark.parametrize(

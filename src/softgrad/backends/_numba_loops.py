@@ -11,10 +11,12 @@ from typing import Any
 import numba
 import numpy as np
 
-from ._numba_vectors import apart, log1p, peak, powers, scale, sums
+from ._numba_vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
 TERMS = 4096
+#: How near to 1 a probability is for its difference from 1, or its cotangent's from the mean, to lose its digits.
+NEAR = 1 / 64
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
 ROWS, ELEMENTS = 64, 1 << 13
 
@@ -176,3 +178,35 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
 
 
 loss = _compiled(_loss)
+
+
+def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
+    for start in range(0, p.size, k):
+        if peak(p, start, k) <= 1 - NEAR:
+            pulled(p, start, k, c, dot(p, start, k, c), out)
+            continue
+        # the cotangent less its value at the largest: the sum of the others, and no more, is what that one gets
+        top = start + np.argmax(p[start : start + k])
+        mean = 0.0
+        for j in range(start, start + k):
+            mean += p[j] * (c[j] - c[top])
+        for j in range(start, start + k):
+            out[j] = p[j] * ((c[j] - c[top]) - mean)
+
+
+softmax_pull = _compiled(_softmax_pull)
+
+
+def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
+    for start in range(0, p.size, k):
+        total = sum_of(c, start, k)
+        pulled_log(p, start, k, c, total, out)
+        if peak(p, start, k) > -NEAR:
+            top = start + np.argmax(p[start : start + k])
+            others = 0.0
+            for j in range(start, start + k):
+                others += c[j] if j != top else 0.0
+            out[top] = -(c[top] * np.expm1(p[top])) - np.exp(p[top]) * others
+
+
+log_softmax_pull = _compiled(_log_softmax_pull)

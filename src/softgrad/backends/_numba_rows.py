@@ -50,6 +50,27 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Fl
     return out
 
 
+def _pull(loop: Any, p: Floats, c: Floats) -> Floats:
+    k, out = p.shape[-1], np.empty(p.shape, p.dtype)
+    flat, beside, into = _input(p), _input(c), out.reshape(-1)
+    _share_out(lambda a, b: loop(flat[a * k : b * k], k, beside[a * k : b * k], into[a * k : b * k]), p, k)
+    return out
+
+
+def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
+    """P (c - sum(p c)), with c less its value at a probability near 1."""
+    return _pull(loops.softmax_pull, probs, cotangent)
+
+
+def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
+    """C - p sum(c), at a probability near 1 from the others alone."""
+    return _pull(loops.log_softmax_pull, log_probs, cotangent)
+
+
+#: The Jacobian diag(p) - p pT is symmetric.
+softmax_jvp = softmax_vjp
+
+
 def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
     k, dtype, samples = x.shape[-1], x.dtype, x.shape[:-1]
     none = np.empty(0, dtype)

@@ -309,6 +309,76 @@ def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) ->
     return types.void(x, types.intp, types.intp, x.dtype, x.dtype, y), generate
 
 
+def _total(x: Any, y: Any) -> tuple[Any, Callable[..., Any]]:
+    """The type and the code of the sum of ``x``, or of its products with ``y`` where that is an array."""
+    kind = x.dtype
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        v = _Vectors(context, builder, kind)
+        start, n = arguments[1], arguments[2]
+        at = v.pointer(x, arguments[0], start)
+        beside = None if y is None else v.pointer(y, arguments[3], start)
+        total = v.variable(v.all(0.0))
+
+        def body(i: Any, new: Any) -> None:
+            terms = v.load(at(i))
+            if beside is not None:
+                terms = builder.fmul(terms, v.load(beside(i)))
+            if new is not None:
+                terms = builder.bitcast(builder.and_(builder.bitcast(terms, v.integer), new), v.real)
+            builder.store(builder.fadd(builder.load(total), terms), total)
+
+        v.each(n, body)
+        return v.reduce("fadd", builder.load(total), ir.Constant(v.form.real, 0.0))
+
+    return kind, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sum_of(context: Any, x: Any, start: Any, n: Any) -> Any:
+    """The sum of ``x[start : start + n]``."""
+    returned, generate = _total(x, None)
+    return returned(x, types.intp, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def dot(context: Any, x: Any, start: Any, n: Any, y: Any) -> Any:
+    """The sum of its products with ``y`` at the same indices."""
+    returned, generate = _total(x, y)
+    return returned(x, types.intp, types.intp, y), generate
+
+
+def _written(x: Any, c: Any, out: Any, formula: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    """The type and the code of ``formula(vectors, x, c, number)`` into ``out``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        v = _Vectors(context, builder, x.dtype)
+        start, n = arguments[1], arguments[2]
+        places = [v.pointer(k, arguments[i], start) for k, i in ((x, 0), (c, 3), (out, 5))]
+        number = v.spread(arguments[4])
+
+        def body(i: Any, new: Any) -> None:
+            at, beside, into = (place(i) for place in places)
+            v.store(formula(v, v.load(at), v.load(beside), number), into)
+
+        v.each(n, body)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, c, x.dtype, out), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pulled(context: Any, p: Any, start: Any, n: Any, c: Any, mean: Any, out: Any) -> Any:
+    """P (c - mean) into ``out``."""
+    return _written(p, c, out, lambda v, p, c, m: v.builder.fmul(p, v.builder.fsub(c, m)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pulled_log(context: Any, p: Any, start: Any, n: Any, c: Any, total: Any, out: Any) -> Any:
+    """C - exp(p) total into ``out``."""
+    return _written(p, c, out, lambda v, p, c, t: v.builder.fsub(c, v.builder.fmul(v.exp(p), t)))
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def log1p(context: Any, x: Any) -> Any:
     """Turn ``x``, of a whole number of vectors and nowhere below 0, into log(1 + x)."""

@@ -67,6 +67,18 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
         return torch.from_numpy(getattr(module, function)(None, x.detach().numpy(), axis, None, None))
 
 
+def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | None:
+    """What a vjp gives of (log-)probabilities ``a``; None where torch is to do it."""
+    if a.shape[axis] > numba.LONGEST or cotangent.dtype != a.dtype or cotangent.is_neg():
+        return None
+    module = _module("pull", a, axis % a.ndim, True)
+    if module is None:
+        return None
+    with _as_torch():
+        kernel = getattr(module, function)
+        return torch.from_numpy(kernel(None, a.detach().numpy(), cotangent.detach().contiguous().numpy(), axis))
+
+
 def _host(a: Any) -> Any:
     return a.detach().resolve_neg().numpy() if isinstance(a, Tensor) else a
 

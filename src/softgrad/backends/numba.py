@@ -15,10 +15,15 @@ CLASSES = {
     "softmax": {"f": 16, "d": 16},
     "log_softmax": {"f": 16, "d": 8},
     "logsumexp": {"f": 16, "d": 16},
+    "softmax_vjp": {"f": 16, "d": 8},
+    "softmax_jvp": {"f": 16, "d": 8},
+    "log_softmax_vjp": {"f": 16, "d": 8},
     "cross_entropy": {"f": 16, "d": 16},
     "cross_entropy_grad": {"f": 16, "d": 8},
     "cross_entropy_value_and_grad": {"f": 16, "d": 8},
 }
+#: Terms that a sum of cotangents takes in its dtype.
+LONGEST = 1 << 15
 #: Said of every small call: not worth the time to put together.
 _SMALL = f"fewer than {LEAST} elements"
 _verdict: bool | str | None = None
@@ -47,6 +52,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     if function.startswith("cross_entropy"):
         job = rest[0]
         axis, where, precision = job.axis, job.where, job.precision
+    elif function.endswith(("_vjp", "_jvp")):
+        beside, axis, where, precision = rest[0], rest[1], None, None
+        if not beside.flags.c_contiguous or beside.dtype != x.dtype or x.shape[axis] > LONGEST:
+            return "the other array is laid out otherwise, or its sums are long"
     else:
         axis, where, precision = rest[0], rest[1], rest[2]
     if axis != x.ndim - 1 or not x.flags.c_contiguous:

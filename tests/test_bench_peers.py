@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from softgrad._cli import main
 from softgrad.testing.bench import _cases, _contenders, _memory
 
 CASES = [
@@ -47,6 +48,15 @@ def test_memory_is_that_of_one_call():
     assert measured is not None
     assert 0 <= measured < 100
     assert _memory.peak(_cases.Case("linear", (64, 8, 4)), "float64", "nobody") is None
+
+
+@pytest.mark.usefixtures("once")
+def test_the_command_draws(tmp_path, capsys):
+    out = tmp_path / "bench.png"
+    words = ["--group", "tiny", "--quick", "--rounds", "2", "--threads", "1", "--dtype", "float64"]
+    assert main(["bench", *words, "--plot", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert "softmax 3" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("once")

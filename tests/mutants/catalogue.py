@@ -101,9 +101,9 @@ MUTANTS = (
     ),
     Mutant(
         "constant in the default dtype",
-        "_linear.py",
-        "tuple(g + self.l2 * pull if",
-        "tuple(g + lib.xp.asarray(self.l2) * pull if",
+        "_linear_penalty.py",
+        "return grad + l2 * W",
+        "return grad + xp.asarray(l2) * W",
     ),
     Mutant(
         "np.float64 lifts float32",

@@ -66,3 +66,16 @@ def test_complex_factors_keep_the_width_of_x(wide, xp, asarray):
     x = asarray([0.5, 1.0], "float64" if wide == "x" else "float32")
     b = asarray([1.0 + 1j, 2.0], "complex64" if wide == "x" else "complex128")
     assert sg.logsumexp(x, b=b).dtype == (xp.complex128 if wide == "x" else xp.complex64)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_generic_loss_sums_a_number_of_samples_that_is_not_known(reduction, backend, asarray, to_numpy):
+    if backend != "dask":
+        pytest.skip("only Dask's arrays may not know their size")
+    logits, labels = ROWS.reshape(300, 3), np.arange(300) % 3
+    x, shares = asarray(logits), asarray(np.eye(3)[labels])
+    every = x[:, 0] == x[:, 0]
+    right = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(300), labels]
+    with sg.backends.use("generic"):
+        loss = sg.cross_entropy(x[every], shares[every], reduction=reduction)
+    np.testing.assert_allclose(to_numpy(loss), getattr(np, reduction)(right), rtol=1e-11)

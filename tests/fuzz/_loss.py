@@ -103,8 +103,8 @@ def loss_call(rng, call, dtype):
     huge = bool((np.abs(exact[np.isfinite(exact)]) > LARGEST[dtype] / 1e5).any()) and dtype != "float16"
     if target.z and exact.size:
         huge |= bool((np.abs(exact[np.isfinite(exact)]) > np.sqrt(LD(LARGEST[dtype])) / 100).any())
-    plain = reduction == "none" and not {"class_weight", "sample_weight", "z_loss", "label_smoothing"} & {*fields, *beside}
-    plain = plain and target.index is not None
+    weighing = {"class_weight", "sample_weight", "z_loss", "label_smoothing"}
+    plain = reduction == "none" and target.index is not None and not weighing & {*fields, *beside}
     if huge and not plain:
         return
     for want, (mine, theirs) in zip(wants, pairs, strict=True):

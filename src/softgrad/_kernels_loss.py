@@ -217,15 +217,16 @@ def keep(xp: Namespace, job: Job, x: Array) -> tuple[Array, Array]:
         weight = narrow(xp, job.sample_weight, x.dtype)
         counts = weight != 0
         kept = counts if kept is None else xp.logical_and(kept, counts)
-        weight = xp.expand_dims(weight, axis=job.axis)
+        weight = xp.expand_dims(xp.where(kept, weight, xp.zeros_like(weight)), axis=job.axis)
     return None if kept is None else xp.expand_dims(kept, axis=job.axis), weight
 
 
 def scaled(xp: Namespace, a: Array, kept: Array, weight: Array) -> Array:
     """``a`` times its samples' weights, exactly 0 for a sample that does not count."""
-    if weight is not None:
-        a = a * weight
-    return a if kept is None else xp.where(kept, a, xp.zeros_like(a))
+    # in this order: a NaN that does not count must not reach the derivative with respect to the weights
+    if kept is not None:
+        a = xp.where(kept, a, xp.zeros_like(a))
+    return a if weight is None else a * weight
 
 
 def sum_all(xp: Namespace, a: Array) -> Array:

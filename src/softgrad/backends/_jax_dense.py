@@ -1,0 +1,138 @@
+"""Softmax, its logarithm and log-sum-exp as JAX functions with closed forms for their derivatives.
+
+Each carries a rule for forward mode, linear in the tangent and written so that its transpose, which is reverse mode,
+subtracts no two numbers that are close either. The rules are made of the same functions: any order follows.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import _kernels
+from .._typing import Array
+
+#: Classes up to which a plain sum is exact enough.
+PLAIN_SUM = 1024
+#: Classes up to which XLA on a CPU makes two float32 sums faster in one pass.
+ONE_PASS = 16
+#: Probability from which a class is kept out of the mean of a row.
+DOMINANT = 0.75
+
+
+def total(a: Array, axis: int) -> Array:
+    """The sum over ``axis``, which goes."""
+    if a.shape[axis] <= PLAIN_SUM:
+        return jnp.sum(a, axis=axis)
+    return jnp.squeeze(_kernels.total(jnp, a, axis), axis=axis)
+
+
+def sums(e: Array, axis: int) -> tuple[Array, Array]:
+    """(sum(e) - 1 without the cancellation, sum(e)) for exponentials whose largest is 1; without ``axis``."""
+    # XLA vectorises what follows a reduction only where no axis of length 1 is left
+    fraction = e - jnp.floor(e)
+    if e.dtype == jnp.float32 and e.shape[axis] <= ONE_PASS:
+        zero = jnp.zeros((), e.dtype)
+        others, s = jax.lax.reduce((fraction, e), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis,))
+    else:
+        others, s = total(fraction, axis), total(e, axis)
+    # the fraction of the largest is 0; what is missing then are its ties, a whole number
+    return others + jnp.round(s - 1 - others), s
+
+
+def wide(x: Array, precision: str | None = None) -> Array:
+    """``x`` in the dtype to compute in."""
+    return _kernels.widen(jnp, x, precision)[0]
+
+
+def carries(x: Array, precision: str | None) -> bool:
+    """Whether the rounding of x - max is to be carried: the generic kernel does that."""
+    return _kernels.widen(jnp, x, precision)[1]
+
+
+def seen(a: Array, where: Array | None) -> Array:
+    """``a`` with 0 where classes are hidden."""
+    return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
+
+
+def spread(p: Array, t: Array, axis: int) -> Array:
+    """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
+    # one class at most can be so likely; where none is, nothing cancels
+    high = p > DOMINANT
+    apart = jnp.where(high, 0, t - jnp.expand_dims(jnp.sum(jnp.where(high, t, 0), axis=axis), axis))
+    return apart - jnp.expand_dims(total(p * apart, axis), axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """exp(x) / sum(exp(x))."""
+    if carries(x, precision):
+        return _kernels.softmax(jnp, x, axis, where, precision)
+    y = wide(x, precision)
+    if where is not None:
+        y = _kernels.hide(jnp, y, axis, where)[0]
+    e = jnp.exp(y - jnp.max(y, axis=axis, keepdims=True))
+    return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+
+
+def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, where = primals
+    p = softmax(x, where, axis, precision)
+    q = wide(p)
+    return p, (q * spread(q, wide(seen(tangents[0], where)), axis)).astype(p.dtype)
+
+
+softmax.defjvp(_softmax_jvp)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """X - logsumexp(x)."""
+    if carries(x, precision):
+        return _kernels.log_softmax(jnp, x, axis, where, precision)
+    y = wide(x, precision)
+    if where is not None:
+        y = _kernels.hide(jnp, y, axis, where)[0]
+    d = y - jnp.max(y, axis=axis, keepdims=True)
+    r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
+    return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
+
+
+def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, where = primals
+    r = log_softmax(x, where, axis, precision)
+    return r, seen(spread(jnp.exp(wide(r)), wide(seen(tangents[0], where)), axis), where).astype(r.dtype)
+
+
+log_softmax.defjvp(_log_softmax_jvp)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """Max + log1p(the others), without ``axis``."""
+    if carries(x, precision):
+        return _kernels.logsumexp(jnp, x, axis, where, precision)
+    y = wide(x, precision)
+    rows = None
+    if where is not None:
+        y, _, rows = _kernels.hide(jnp, y, axis, where)
+    m = jnp.max(y, axis=axis)
+    finite = jnp.where(jnp.isfinite(m), m, 0)
+    rest, s = sums(jnp.exp(y - jnp.expand_dims(finite, axis)), axis)
+    # an infinite maximum may stand beside a NaN, which XLA's maximum passes over on a CPU and the sum does not
+    r = jnp.where(m == math.inf, s, finite + jnp.log1p(rest))
+    return (r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf)).astype(x.dtype)
+
+
+def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, where = primals
+    r = logsumexp(x, where, axis, precision)
+    p = wide(softmax(x, where, axis, precision))
+    return r, total(p * wide(seen(tangents[0], where)), axis).astype(r.dtype)
+
+
+logsumexp.defjvp(_logsumexp_jvp)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import _kernels_loss as generic
 from .._kernels import widen
@@ -133,49 +132,58 @@ def _run(
     return value, tuple(results[name].astype(X.dtype) for name in model.wrt) if grads else ()
 
 
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or tangent.dtype == jax.dtypes.float0
+
+
+def _moved(model: Model, grads: bool, primals: Any, tangents: Any) -> Any:
+    """Results and their change, of what changes alone."""
+    leaves, tree = jax.tree.flatten(primals)
+    changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not _is_zero(t)}
+
+    def run(some: dict[int, Array]) -> Any:
+        X, W, bias, arrays = jax.tree.unflatten(tree, [some.get(i, leaf) for i, leaf in enumerate(leaves)])
+        return _run(X, W, bias, arrays, model, grads)
+
+    return jax.jvp(run, ({i: leaves[i] for i in changes},), (changes,))
+
+
+# a scan that a rule makes itself would be cut, with the rules inside it lost, where a gradient is differentiated:
+# what has a rule of its own is handed on whole
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def value_and_grad(
+    X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and its gradients."""
+    return _run(X, W, bias, arrays, model, True)
+
+
+def _value_and_grad_jvp(model: Model, primals: Any, tangents: Any) -> Any:
+    return _moved(model, True, primals, tangents)
+
+
+value_and_grad.defjvp(_value_and_grad_jvp, symbolic_zeros=True)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
 def value(X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model) -> Array:
     """The loss, reduced."""
     return _run(X, W, bias, arrays, model, False)[0]
 
 
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-
-
 def _value_jvp(model: Model, primals: Any, tangents: Any) -> Any:
+    if model.job.reduction == "none" or not all(map(_is_zero, jax.tree.leaves(tangents[3]))):
+        return tuple(result[0] for result in _moved(model, False, primals, tangents))
     X, W, bias, arrays = primals
     moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
-    if model.job.reduction == "none" or not all(map(_is_zero, jax.tree.leaves(tangents[3], is_leaf=_is_zero))):
-
-        def plain(X: Array, W: Array, bias: Array | None, arrays: Arrays) -> Array:
-            return _run(X, W, bias, arrays, model, False)[0]
-
-        return jax.jvp(plain, primals, jax.tree.map(_written, primals, tangents, is_leaf=_is_zero))
-    loss, grads = _run(X, W, bias, arrays, model._replace(wrt=tuple(moved)), True)
+    loss, grads = value_and_grad(X, W, bias, arrays, model._replace(wrt=tuple(moved)))
     tangent = jnp.zeros((), loss.dtype)
     for name, g in zip(moved, grads, strict=True):
         tangent = tangent + jnp.sum(g * moved[name]).astype(loss.dtype)
     return loss, tangent
 
 
-def _written(primal: Array, tangent: Any) -> Any:
-    """A tangent that is no symbol."""
-    if not _is_zero(tangent):
-        return tangent
-    if jnp.issubdtype(primal.dtype, jnp.floating):
-        return jnp.zeros_like(primal)
-    return np.zeros(primal.shape, jax.dtypes.float0)
-
-
 value.defjvp(_value_jvp, symbolic_zeros=True)
-
-
-def value_and_grad(
-    X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model
-) -> tuple[Array, tuple[Array, ...]]:
-    """The loss and its gradients."""
-    return _run(X, W, bias, arrays, model, True)
 
 
 def hvp(

@@ -1,0 +1,575 @@
+"""JAX's own kernels: the generic ones' numbers, digits kept, memory bounded, compiled once, under every transform."""
+
+import importlib
+import itertools
+import logging
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import oracle
+import softgrad as sg
+
+RNG = np.random.default_rng(21)
+# sizes on both sides of every threshold: sums in one pass, plain sums, sums in levels
+SHAPES = [
+    ((5,), 0),
+    ((30, 2), 1),
+    ((20, 16), 1),
+    ((20, 17), -1),
+    ((3, 3000), 1),
+    ((4, 7, 9), 1),
+    ((7, 40, 3), 0),
+    ((4, 1), 1),
+    ((0, 4), 1),
+    ((3, 5, 0), 1),
+]
+BOUND = {"float32": 70, "float64": 500, "float16": 1, "bfloat16": 1}
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+@pytest.fixture(autouse=True)
+def jax(backend):
+    if backend != "jax":
+        pytest.skip("the kernels are JAX's")
+    return importlib.import_module("jax")
+
+
+def generic(function, *args, **kwargs):
+    with sg.backends.use("generic"):
+        return function(*args, **kwargs)
+
+
+def doubled(value):
+    return value.astype("float64") if hasattr(value, "dtype") and "float" in str(value.dtype) else value
+
+
+def flat(result):
+    return [leaf for part in result for leaf in flat(part)] if isinstance(result, tuple) else [result]
+
+
+def close(got, expected, tolerance, to_numpy, what=""):
+    """Within ``tolerance`` of each number; where that cancels, of the largest."""
+    for one, other in zip(flat(got), flat(expected), strict=True):
+        one, other = to_numpy(one).astype(np.float64), to_numpy(other).astype(np.float64)
+        scale = np.abs(other[np.isfinite(other)]).max(initial=0.0)
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * scale, err_msg=what)
+
+
+def ulps(got, exact, dtype):
+    """The largest distance from a long double reference, in units of its last place in ``dtype``."""
+    unit = EPS[dtype] * 2.0 ** np.floor(np.log2(np.abs(exact)))
+    return np.max(np.abs(got.astype(np.longdouble) - exact) / unit)
+
+
+# --- dense
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
+def test_dense_kernels_agree_with_the_generic_ones(shape, axis, dtype, asarray, to_numpy):
+    for scale, masked in itertools.product((0.5, 20.0), (False, True)):
+        x = asarray(RNG.normal(size=shape) * scale, dtype)
+        where = asarray(RNG.random(shape) > 0.3, "bool") if masked else None
+        for name in ("softmax", "log_softmax", "logsumexp"):
+            function = getattr(sg, name)
+            got = function(x, axis=axis, where=where)
+            assert got.dtype == x.dtype
+            assert sg.backends.explain(name, x, axis=axis).backend == "jax"
+            # with a single class the contract's log-sum-exp is exact, and so is the tolerance's scale
+            close(got, generic(function, doubled(x), axis=axis, where=where), 40 * EPS[dtype], to_numpy, name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 16, 100, 1500])
+def test_a_dominant_class_keeps_its_digits(classes, dtype, jax, asarray, to_numpy):
+    gaps = np.array([3.0, 4.5, 8.0, 15.0, 30.0, 60.0, 80.0])
+    rows = np.where(RNG.random((len(gaps), classes)) < 0.5, 0.0, RNG.normal(size=(len(gaps), classes)))
+    label = classes // 2
+    rows[:, label] = rows.max(axis=1) + gaps
+    x, labels = asarray(rows, dtype), asarray(np.full(len(gaps), label), "int64")
+    exact = to_numpy(x).astype(np.longdouble)
+    rest = np.delete(np.exp(exact - exact[:, [label]]), label, axis=1).sum(axis=1)
+    top, others, lse = -np.log1p(rest), -rest / (1 + rest), exact[:, label] + np.log1p(rest)
+    bound = BOUND[dtype]
+    loss = sg.CrossEntropy(reduction="none")
+    summed = sg.CrossEntropy(reduction="sum")
+    smooth = sg.CrossEntropy(reduction="none", label_smoothing=1e-300)
+    at_label = np.zeros((len(gaps), classes))
+    at_label[:, label] = 1.0
+    unit = asarray(at_label, dtype)
+    assert ulps(to_numpy(sg.log_softmax(x))[:, label], top, dtype) <= bound
+    assert ulps(to_numpy(sg.logsumexp(x, axis=-1)), lse, dtype) <= 2
+    for value in (loss(x, labels), loss.value_and_grad(x, labels)[0], loss(x, unit), smooth(x, labels)):
+        assert ulps(to_numpy(value), -top, dtype) <= bound
+    for slope in (
+        loss.grad(x, labels),
+        loss.grad(x, unit),
+        smooth.grad(x, labels),
+        jax.grad(lambda x: summed(x, labels))(x),
+        -jax.vjp(lambda x: sg.log_softmax(x), x)[1](unit)[0],
+        -jax.jvp(lambda x: sg.log_softmax(x), (x,), (unit,))[1],
+    ):
+        assert ulps(to_numpy(slope)[:, label], others, dtype) <= bound
+    spread = rest / (1 + rest) / (1 + rest)
+    for slope in (
+        jax.vjp(lambda x: sg.softmax(x), x)[1](unit)[0],
+        jax.jvp(lambda x: sg.softmax(x), (x,), (unit,))[1],
+        jax.jvp(jax.grad(lambda x: summed(x, labels)), (x,), (unit,))[1],
+        summed.hvp(x, labels, unit),
+    ):
+        assert ulps(to_numpy(slope)[:, label], spread, dtype) <= 2 * bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [5, 20, 2000])
+def test_one_bad_row_leaves_the_others_alone(classes, dtype, asarray, to_numpy):
+    rows = RNG.normal(size=(10, classes))
+    labels = RNG.integers(0, classes, 10)
+    bad = rows.copy()
+    bad[3, 1], bad[5, 2], bad[7], bad[8, :2] = np.nan, np.inf, -np.inf, (np.nan, np.inf)
+    good = np.setdiff1d(np.arange(10), [3, 5, 7, 8])
+    x, clean, y = asarray(bad, dtype), asarray(rows, dtype), asarray(labels, "int64")
+    for function in (sg.softmax, sg.log_softmax, lambda x: sg.logsumexp(x, axis=-1)):
+        got, expected = to_numpy(function(x)), to_numpy(function(clean))
+        np.testing.assert_array_equal(got[good], expected[good])
+        assert np.isnan(got[[3, 8]]).all()
+    assert np.isnan(to_numpy(sg.softmax(x))[[5, 7]]).all()
+    np.testing.assert_array_equal(to_numpy(sg.logsumexp(x, axis=-1))[[5, 7]], [np.inf, -np.inf])
+    for target in (y, asarray(np.eye(classes)[labels], dtype)):
+        loss = sg.CrossEntropy(reduction="none")
+        got, expected = loss.value_and_grad(x, target), generic(loss.value_and_grad, doubled(x), doubled(target))
+        close(got, expected, 40 * EPS[dtype], to_numpy)
+
+
+def test_equal_largest_logits(jax, asarray, to_numpy):
+    for classes, ties in ((4, 4), (20, 3), (500, 2), (1500, 1500)):
+        row = RNG.normal(size=classes) - 30
+        row[:ties] = 1.5
+        x = asarray(row)
+        tie = -np.log(np.exp(row - 1.5).sum())
+        np.testing.assert_allclose(to_numpy(sg.log_softmax(x)), row - 1.5 + tie, rtol=1e-14)
+        value, gradient = sg.cross_entropy_value_and_grad(x, asarray(0, "int64"))
+        np.testing.assert_allclose(to_numpy(value), -tie, rtol=1e-11)
+        np.testing.assert_allclose(to_numpy(gradient)[0], np.expm1(tie), rtol=1e-14)
+        direction = asarray(RNG.normal(size=classes))
+        p = np.exp(row - 1.5 + tie)
+        expected = p * (to_numpy(direction) - p @ to_numpy(direction))
+        got = jax.jvp(jax.grad(lambda x: sg.logsumexp(x)), (x,), (direction,))[1]
+        np.testing.assert_allclose(to_numpy(got), expected, rtol=1e-12, atol=1e-15)
+
+
+# --- the loss
+
+OPTIONS = [
+    {},
+    {"reduction": "none", "z_loss": 0.3},
+    {"sample_weight": True, "class_weight": True, "ignore_index": -100, "z_loss": 0.1},
+    {"label_smoothing": 0.2, "class_weight": True, "ignore_index": -100, "sample_weight": True, "reduction": "sum"},
+    {"where": True, "class_weight": True, "z_loss": 0.1},
+    {"where": True, "label_smoothing": 0.1, "reduction": "none"},
+    {"dense": True},
+    {"dense": True, "class_weight": True, "sample_weight": True, "z_loss": 0.2, "label_smoothing": 0.1},
+    {"dense": True, "where": True, "reduction": "none"},
+    {"out_of_range": True, "reduction": "none"},
+    {"out_of_range": True, "reduction": "none", "label_smoothing": 0.1, "class_weight": True, "ignore_index": -100},
+]
+METHODS = ("value_and_grad", "hvp", "hessian_diag", "total_weight")
+
+
+def loss_case(options, shape, axis, dtype, asarray):
+    """(loss, x, labels, arguments) in a dtype, from the same draws for each."""
+    rng = np.random.default_rng(5)
+    options = dict(options)
+    classes = shape[axis]
+    samples = shape[:axis] + shape[axis + 1 :] if axis >= 0 else shape[:-1]
+    x = rng.normal(size=shape) * 4
+    labels = rng.integers(0, classes, samples)
+    if options.pop("out_of_range", False):
+        labels.flat[1::5], labels.flat[2::5] = classes, -3
+    if options.get("ignore_index") is not None:
+        labels.flat[::3] = options["ignore_index"]
+        np.moveaxis(x, axis, -1)[labels == options["ignore_index"]] = np.nan
+    if options.pop("class_weight", False):
+        options["class_weight"] = asarray(rng.uniform(0.5, 2, classes).round(2), dtype)
+    arguments = {}
+    if options.pop("sample_weight", False):
+        weight = rng.uniform(0.5, 2, samples)
+        weight.flat[::4] = 0
+        arguments["sample_weight"] = asarray(weight, dtype)
+    if options.pop("where", False):
+        where = rng.random(shape) > 0.3
+        np.moveaxis(where, axis, -1).reshape(-1, classes)[:1] = False
+        arguments["where"] = asarray(where, "bool")
+        x = np.where(where, x, np.nan)
+    target = asarray(labels, "int64")
+    if options.pop("dense", False):
+        target = asarray(rng.random(shape), dtype)
+    return sg.CrossEntropy(axis=axis, **options), asarray(x, dtype), target, arguments
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((40, 2), 1), ((20, 17), -1), ((6, 1500), 1), ((4, 7, 9), 1), ((0, 4), 1)], ids=str
+)
+def test_loss_kernels_agree_with_the_generic_ones(shape, axis, dtype, asarray, to_numpy):
+    tolerance = {"float32": 3e-5, "float64": 1e-12, "bfloat16": 2e-2}[dtype]
+    for options in OPTIONS:
+        loss, x, target, arguments = loss_case(options, shape, axis, dtype, asarray)
+        assert sg.backends.explain("cross_entropy_value_and_grad", x, target, axis=axis).backend == "jax"
+        vector = asarray(np.random.default_rng(6).normal(size=shape), dtype)
+        fields = {name: getattr(loss, name) for name in loss.__dataclass_fields__}
+        exact_loss = sg.CrossEntropy(**fields | {"class_weight": doubled(loss.class_weight)})
+        exact_arguments = {name: doubled(value) for name, value in arguments.items()}
+        for method in METHODS:
+            rest, exact_rest = ((vector,), (doubled(vector),)) if method == "hvp" else ((), ())
+            got = getattr(loss, method)(x, target, *rest, **arguments)
+            expected = generic(getattr(exact_loss, method), doubled(x), doubled(target), *exact_rest, **exact_arguments)
+            assert all(a.dtype == x.dtype for a in flat(got))
+            close(got, expected, tolerance, to_numpy, f"{method} {options}")
+            if method == "value_and_grad":
+                close(loss(x, target, **arguments), expected[0], tolerance, to_numpy, f"{options}")
+                close(loss.grad(x, target, **arguments), expected[1], tolerance, to_numpy, f"{options}")
+
+
+def test_targets_with_an_infinite_cost(asarray, to_numpy):
+    rows = RNG.normal(size=(12, 6))
+    rows[:, 1] = -np.inf
+    soft = RNG.random((12, 6))
+    soft[:8, 1] = 0
+    loss = sg.CrossEntropy(reduction="none")
+    for target in (asarray(soft), asarray(RNG.integers(0, 3, 12), "int64")):
+        x = asarray(rows)
+        close(loss.value_and_grad(x, target), generic(loss.value_and_grad, x, target), 1e-12, to_numpy)
+
+
+def test_a_label_far_below_the_top(asarray, to_numpy):
+    # its probability underflows, its loss does not
+    rows = RNG.normal(size=(30, 20))
+    rows[::7, 3] = -150.0
+    x, labels = asarray(rows, "float32"), asarray(np.full(30, 3), "int64")
+    expected = to_numpy(generic(sg.CrossEntropy(reduction="none"), doubled(x), labels))
+    np.testing.assert_allclose(to_numpy(sg.cross_entropy(x, labels, reduction="none")), expected, rtol=3e-6)
+
+
+# --- the linear model
+
+
+def linear_case(n, features, classes, dtype, asarray):
+    rng = np.random.default_rng(3)
+    X, W, bias = (asarray(rng.normal(size=s), dtype) for s in ((n, features), (classes, features), (classes,)))
+    return X, asarray(rng.integers(0, classes, n), "int64"), W, bias
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(("n", "features", "classes"), [(50, 4, 3), (0, 3, 4), (5, 0, 4)])
+def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype, asarray, to_numpy):
+    X, labels, W, bias = linear_case(n, features, classes, dtype, asarray)
+    soft = asarray(np.random.default_rng(1).random((n, classes)), dtype)
+    third = np.arange(n) % 3 == 0
+    ignoring = asarray(np.where(third, -1, to_numpy(labels)), "int64")
+    lost = asarray(np.where(third[:, None], np.nan, to_numpy(X)), dtype)
+    where = asarray(np.random.default_rng(2).random((n, classes)) > 0.3, "bool")
+    by_class = asarray(np.arange(1, classes + 1), dtype)
+    cases = [
+        (X, labels, bias, {"wrt": ("X", "bias", "W"), "reduction": "sum"}),
+        (X, labels, bias, {"sample_weight": asarray(np.arange(n) % 4, dtype), "z_loss": 0.1, "block_size": 7}),
+        (lost, ignoring, bias, {"ignore_index": -1, "class_weight": by_class, "wrt": ("X", "W"), "block_size": 10}),
+        (lost, ignoring, None, {"ignore_index": -1, "where": where, "wrt": ("W", "X"), "block_size": 8}),
+        (X, soft, bias, {"label_smoothing": 0.1, "l2": 0.5, "class_weight": by_class, "block_size": 16}),
+        (X, labels, bias, {"classes": [2, 0, 2]}),
+    ]
+    tolerance = {"float32": 5e-5, "float64": 1e-12, "bfloat16": 3e-2}[dtype]
+    for data, target, offset, options in cases:
+        given = (data, target, W, offset)
+        exact = tuple(map(doubled, given))
+        exact_options = {name: doubled(option) for name, option in options.items()}
+        got = sg.linear_cross_entropy_value_and_grad(*given, **options)
+        expected = generic(sg.linear_cross_entropy_value_and_grad, *exact, **exact_options)
+        assert all(a.dtype == X.dtype for a in flat(got))
+        close(got, expected, tolerance, to_numpy, f"{options}")
+        if "classes" in options:
+            continue
+        vectors = {"X": X, "W": W, "bias": bias}
+        moved = tuple(vectors[name] for name in options.get("wrt", ("W", "bias")))
+        got = sg.linear_cross_entropy_hvp(*given[:3], moved, offset, **options)
+        exact_moved = tuple(map(doubled, moved))
+        expected = generic(sg.linear_cross_entropy_hvp, *exact[:3], exact_moved, exact[3], **exact_options)
+        close(got, expected, tolerance, to_numpy, f"{options}")
+        options.pop("wrt", None)
+        for reduction in ("sum", "none"):
+            if reduction == "none" and "l2" in options:
+                continue
+            kind = {"reduction": reduction}
+            got = sg.linear_cross_entropy(*given, **options | kind)
+            exact_options.pop("wrt", None)
+            expected = generic(sg.linear_cross_entropy, *exact, **exact_options | kind)
+            close(got, expected, tolerance, to_numpy, f"{options}")
+
+
+def program(jax, kind):
+    """A function of X, W and bias that a fit would compile."""
+    labels = jax.numpy.zeros(2048, "int32")
+
+    def value(X, W, bias):
+        return sg.linear_cross_entropy(X, labels, W, bias)
+
+    def naive(X, W, bias):
+        return sg.cross_entropy(X @ W.T + bias, labels)
+
+    gradient = jax.grad(value, argnums=(0, 1, 2))
+    return {
+        "value": value,
+        "value and gradient": lambda *a: sg.linear_cross_entropy_value_and_grad(a[0], labels, *a[1:], wrt=("W", "X")),
+        "hvp": lambda *a: sg.linear_cross_entropy_hvp(a[0], labels, a[1], a[1:], a[2]),
+        "reverse": gradient,
+        "forward": lambda *a: jax.jvp(value, a, a),
+        "forward over reverse": lambda *a: jax.jvp(gradient, a, a),
+        "reverse over reverse": lambda *a: jax.vjp(gradient, *a)[1](a),
+        "naive": jax.grad(naive, argnums=(0, 1, 2)),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "value",
+        "value and gradient",
+        "hvp",
+        "reverse",
+        "forward",
+        "forward over reverse",
+        "reverse over reverse",
+        "naive",
+    ],
+)
+def test_memory_of_the_linear_loss_is_bounded(kind, jax):
+    # 2048 x 32000 logits in float32 take 250 MiB, a block of them 32 MiB
+    arguments = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((2048, 16), (32000, 16), (32000,))]
+    compiled = jax.jit(program(jax, kind)).lower(*arguments).compile()
+    used = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    blocks = {"value": 2, "value and gradient": 3, "reverse": 4, "naive": None}.get(kind, 6)
+    assert used > 250 if blocks is None else used < 32 * blocks
+
+
+# --- under transforms, to second order
+
+FUNCTIONS = {
+    "softmax": lambda x, y, w: sg.softmax(x),
+    "softmax, where": lambda x, y, w: sg.softmax(x, where=w),
+    "softmax, high": lambda x, y, w: sg.softmax(x, precision="high"),
+    "log_softmax, first axis": lambda x, y, w: sg.log_softmax(x, axis=0),
+    "logsumexp": lambda x, y, w: sg.logsumexp(x, axis=-1),
+    "logsumexp, where": lambda x, y, w: sg.logsumexp(x, axis=-1, where=w),
+    "loss": lambda x, y, w: sg.cross_entropy(x, y),
+    "loss, options": lambda x, y, w: sg.cross_entropy(
+        x, y, z_loss=0.2, class_weight=(1.0, 2.0, 0.5, 3.0), ignore_index=0, sample_weight=0.5
+    ),
+    "loss, where": lambda x, y, w: sg.cross_entropy(x, y, where=w, z_loss=0.1),
+    "loss, smoothed": lambda x, y, w: sg.cross_entropy(x, y, label_smoothing=0.1, where=w, reduction="none"),
+    "loss, soft": lambda x, y, w: sg.cross_entropy(x, (0.25 * w).astype(x.dtype), reduction="sum"),
+    "loss, high": lambda x, y, w: sg.cross_entropy(x, y, precision="high"),
+    "gradient": lambda x, y, w: sg.cross_entropy_grad(x, y, label_smoothing=0.1),
+    "linear": lambda x, y, w: sg.linear_cross_entropy(x, y, 0.5 * x[:, :3].T @ x, block_size=2),
+    "linear, weighted": lambda x, y, w: sg.linear_cross_entropy(x, y, x[:2], sample_weight=x[:, 0] ** 2, block_size=2),
+    "linear, each": lambda x, y, w: sg.linear_cross_entropy(x, y, x, x[:, 0], reduction="none", block_size=2),
+}
+
+
+@pytest.fixture
+def arguments(asarray):
+    x = asarray([[0.5, -1.0, 2.0, 0.25], [1.5, 0.5, -0.75, 3.0], [-2.0, 1.0, 0.125, 0.75]])
+    where = asarray([[True, False, True, True], [True, True, False, True], [False, True, True, True]], "bool")
+    return x, asarray([2, 0, 1], "int64"), where
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_order_of_transforms(name, arguments, jax, to_numpy):
+    x, labels, where = arguments
+    jit = jax.jit
+
+    def function(x):
+        return (FUNCTIONS[name](x, labels, where) ** 2).sum()
+
+    def reference(x):
+        with sg.backends.use("generic"):
+            return function(x)
+
+    first, second = jit(jax.grad(reference))(x), jit(jax.hessian(reference))(x)
+    close(jit(jax.grad(jit(function)))(x), first, 1e-11, to_numpy)
+    close(jit(jax.jacfwd(function))(x), first, 1e-11, to_numpy)
+    for outer, inner in itertools.product((jax.jacfwd, jax.jacrev), repeat=2):
+        close(jit(outer(inner(function)))(x), second, 1e-11, to_numpy, f"{outer.__name__} {inner.__name__}")
+    many = jax.numpy.stack([x, x * 0.5])
+    expected = jax.numpy.stack([first, jit(jax.grad(reference))(x * 0.5)])
+    close(jit(jax.vmap(jax.grad(function)))(many), expected, 1e-11, to_numpy)
+    along = jax.grad(lambda x: jax.vmap(lambda row: sg.logsumexp(row))(x).sum())
+    close(along(x), sg.softmax(x), 1e-13, to_numpy)
+
+
+def test_gradients_of_weights_and_soft_targets(arguments, jax, asarray, to_numpy):
+    x, labels, _ = arguments
+    leaves = (x, asarray(RNG.random((3, 4))), asarray([0.5, 1.0, 2.0]), asarray([1.0, 2.0, 0.5, 3.0]))
+
+    def function(x, q, w, c):
+        loss = sg.CrossEntropy(label_smoothing=0.1, z_loss=0.1, class_weight=c)
+        model = sg.linear_cross_entropy(x, q[:, :2], x[:2], sample_weight=w, class_weight=c[:2], block_size=2)
+        return loss(x, q, sample_weight=w) + sg.CrossEntropy(class_weight=c)(x, labels, sample_weight=w) + model
+
+    from jax.test_util import check_grads
+
+    check_grads(jax.jit(function), leaves, order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+def test_junk_that_does_not_count_reaches_no_derivative(jax, asarray, to_numpy):
+    x = asarray([[np.nan, 1.0], [np.inf, -np.inf], [1.0, 2.0]])
+    labels, weight = asarray([-100, 7, 1], "int64"), asarray([1.0, 0.0, 2.0])
+
+    def function(x, w):
+        return sg.cross_entropy(x, labels, sample_weight=w, ignore_index=-100, z_loss=0.1, reduction="sum")
+
+    for transform in (jax.grad, lambda f, **kw: jax.jit(jax.jacfwd(f, **kw))):
+        by_x, by_weight = transform(function, argnums=(0, 1))(x, weight)
+        np.testing.assert_array_equal(to_numpy(by_x)[:2], 0.0)
+        np.testing.assert_array_equal(to_numpy(by_weight)[:2], 0.0)
+        assert np.isfinite(to_numpy(by_x)).all()
+        assert to_numpy(by_weight)[2] > 0
+
+
+def test_rows_hidden_whole_have_no_gradient(jax, asarray, to_numpy):
+    x = asarray([[-np.inf, -np.inf], [np.nan, 1.0], [1.0, 2.0]])
+    where = asarray([[False, False], [False, False], [True, True]], "bool")
+    labels, soft = asarray([0, 1, 1], "int64"), asarray([[0.5, 0.5]] * 3)
+    for function in (
+        lambda x: sg.softmax(x, where=where)[:, 0].sum(),
+        lambda x: jax.numpy.where(where, sg.log_softmax(x, where=where), 0.0)[:, 0].sum(),
+        lambda x: sg.logsumexp(x, axis=-1, where=where)[2],
+        lambda x: sg.cross_entropy(x, labels, where=where, z_loss=0.1),
+        lambda x: sg.cross_entropy(x, soft, where=where, label_smoothing=0.1),
+    ):
+        gradient = to_numpy(jax.grad(function)(x))
+        np.testing.assert_array_equal(gradient[:2], 0.0)
+        assert np.isfinite(gradient).all()
+        assert gradient[2].any()
+
+
+def test_vmap_over_whatever_is_batched(arguments, jax, asarray, to_numpy):
+    x, labels, where = arguments
+    many, masks = jax.numpy.stack([x, x + 1, x * 2], axis=1), jax.numpy.stack([where, ~where, where], axis=2)
+    for in_axes, args in (((1, None), (many, where)), ((None, 2), (x, masks)), ((1, 2), (many, masks))):
+        for name in ("softmax", "log_softmax", "logsumexp"):
+
+            def function(x, w, name=name):
+                return getattr(sg, name)(x, axis=-1, where=w)
+
+            pairs = list(zip(args, in_axes, strict=True))
+            expected = [
+                function(*(a if d is None else jax.numpy.take(a, i, axis=d) for a, d in pairs)) for i in range(3)
+            ]
+            close(jax.vmap(function, in_axes)(*args), jax.numpy.stack(expected), 1e-13, to_numpy)
+    targets = jax.numpy.stack([labels, labels[::-1]])
+    got = jax.vmap(lambda y: jax.grad(lambda x: sg.cross_entropy(x, y))(x))(targets)
+    close(got, jax.numpy.stack([sg.cross_entropy_grad(x, y) for y in targets]), 1e-13, to_numpy)
+
+
+def test_digits_survive_a_compiled_derivative(jax, asarray, to_numpy):
+    x, labels = asarray([[40.0, 0.0, -1.0]]), asarray([0], "int64")
+    p = oracle.rounded(oracle.softmax(np.array([40.0, 0.0, -1.0])))
+    row = np.array([-(p[1] + p[2]), p[1], p[2]])
+    gradient = jax.jit(jax.grad(lambda x: sg.cross_entropy(x, labels)))
+    np.testing.assert_allclose(to_numpy(gradient(x))[0], row, rtol=1e-13)
+    curvature = jax.jit(jax.hessian(lambda x: sg.cross_entropy(x, labels)))(x)
+    np.testing.assert_allclose(to_numpy(curvature)[0, 0, 0], -row, rtol=1e-13)
+
+
+# --- compiled
+
+
+CALLS = {
+    "softmax": lambda x, y, W: sg.softmax(x, where=y > 3),
+    "logsumexp": lambda x, y, W: sg.logsumexp(x, axis=-1),
+    "loss": lambda x, y, W: sg.cross_entropy_value_and_grad(x, y, z_loss=0.1, class_weight=W),
+    "hvp": lambda x, y, W: sg.cross_entropy_hvp(x, y, x),
+    "linear": lambda x, y, W: sg.linear_cross_entropy_value_and_grad(x, y, W, block_size=4),
+    "linear hvp": lambda x, y, W: sg.linear_cross_entropy_hvp(x, y, W, W),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_call_compiles_nothing(name, jax, asarray, caplog):
+    def call(seed):
+        rng = np.random.default_rng(seed)
+        x, W = asarray(rng.normal(size=(11, 13)), "float32"), asarray(rng.normal(size=(13, 13)), "float32")
+        CALLS[name](x, asarray(rng.integers(0, 13, 11), "int64"), W)
+
+    def compiled(seed):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            call(seed)
+        return [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()]
+
+    jax.clear_caches()
+    assert compiled(1)
+    assert not compiled(2)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_array_moves_between_host_and_device(name, jax, asarray):
+    x, y, W = (
+        asarray(RNG.normal(size=(6, 5))),
+        asarray(RNG.integers(0, 5, 6), "int64"),
+        asarray(RNG.normal(size=(5, 5))),
+    )
+    with jax.transfer_guard("disallow"), pytest.raises(Exception, match=r"[Dd]isallowed"):
+        jax.jit(lambda a: a + 1)(np.ones(3))
+    CALLS[name](x, y, W)
+    with jax.transfer_guard("disallow"):
+        CALLS[name](x, y, W)
+    # what reads a value raises on a tracer, which has none
+    jax.eval_shape(CALLS[name], x, y, W)
+
+
+def test_tracers_go_through_the_same_kernels(jax, asarray):
+    x, labels = asarray(RNG.normal(size=(3, 4))), asarray([0, 1, 2], "int64")
+    told = []
+
+    def function(x):
+        told.append(sg.backends.explain("cross_entropy", x, labels).backend)
+        return sg.cross_entropy(x, labels)
+
+    jax.jit(jax.grad(function))(x)
+    jax.vmap(function)(x[None])
+    assert told == ["jax", "jax"]
+
+
+def test_without_float64(jax):
+    # x64 is off unless asked for, and cannot be changed once arrays exist
+    lines = """
+        import jax, jax.numpy as jnp, numpy as np
+        import softgrad as sg
+        x = jnp.asarray([[20.0, 0.0, -1.0], [0.5, 0.25, 0.0]])
+        y = jnp.asarray([0, 2])
+        rest = np.exp(-20.0) + np.exp(-21.0)
+        for precision in (None, "high"):
+            loss = sg.CrossEntropy(reduction="none", precision=precision)
+            value, gradient = loss.value_and_grad(x, y)
+            assert value.dtype == gradient.dtype == jnp.float32
+            np.testing.assert_allclose(value[0], np.log1p(rest), rtol=1e-6)
+            np.testing.assert_allclose(gradient[0, 0], -rest / (1 + rest), rtol=1e-6)
+            slope = jax.jit(jax.grad(lambda x: sg.cross_entropy(x, y, precision=precision, reduction="sum")))(x)
+            np.testing.assert_allclose(slope, gradient, rtol=1e-6)
+            W = jnp.ones((3, 3)) * jnp.arange(3.0)
+            linear = sg.linear_cross_entropy_value_and_grad(x, y, W, jnp.zeros(3), precision=precision, block_size=1)
+            naive = jax.value_and_grad(lambda W: sg.cross_entropy(x @ W.T, y, precision=precision))(W)
+            np.testing.assert_allclose(linear[0], naive[0], rtol=1e-5)
+            np.testing.assert_allclose(linear[1][0], naive[1], rtol=1e-4, atol=1e-6)
+            assert sg.linear_cross_entropy_hvp(x, y, W, W, precision=precision).dtype == jnp.float32
+        print(sg.backends.explain("cross_entropy", x, y).backend)
+    """
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(lines)], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.strip() == "jax", run.stderr[-2000:]

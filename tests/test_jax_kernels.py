@@ -489,26 +489,39 @@ def test_digits_survive_a_compiled_derivative(jax, asarray, to_numpy):
 
 
 CALLS = {
-    "softmax": lambda x, y, W: sg.softmax(x, where=y > 3),
-    "logsumexp": lambda x, y, W: sg.logsumexp(x, axis=-1),
-    "loss": lambda x, y, W: sg.cross_entropy_value_and_grad(x, y, z_loss=0.1, class_weight=W),
-    "hvp": lambda x, y, W: sg.cross_entropy_hvp(x, y, x),
-    "linear": lambda x, y, W: sg.linear_cross_entropy_value_and_grad(x, y, W, block_size=4),
-    "linear hvp": lambda x, y, W: sg.linear_cross_entropy_hvp(x, y, W, W),
+    "softmax": lambda x, y, W, mask, weight: sg.softmax(x, where=mask),
+    "logsumexp": lambda x, y, W, mask, weight: sg.logsumexp(x, axis=-1),
+    "loss": lambda x, y, W, mask, weight: sg.cross_entropy_value_and_grad(x, y, z_loss=0.1, class_weight=weight),
+    "hvp": lambda x, y, W, mask, weight: sg.cross_entropy_hvp(x, y, x),
+    "linear": lambda x, y, W, mask, weight: sg.linear_cross_entropy_value_and_grad(x, y, W, weight, block_size=4),
+    "linear hvp": lambda x, y, W, mask, weight: sg.linear_cross_entropy_hvp(x, y, W, W),
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_second_call_compiles_nothing(name, jax, asarray, caplog):
-    def call(seed):
-        rng = np.random.default_rng(seed)
-        x, W = asarray(rng.normal(size=(11, 13)), "float32"), asarray(rng.normal(size=(13, 13)), "float32")
-        CALLS[name](x, asarray(rng.integers(0, 13, 11), "int64"), W)
+@pytest.fixture
+def draw(asarray):
+    """The arrays of a call, other ones for each seed."""
 
+    def make(seed):
+        rng = np.random.default_rng(seed)
+        return (
+            asarray(rng.normal(size=(11, 13)), "float32"),
+            asarray(rng.integers(0, 13, 11), "int64"),
+            asarray(rng.normal(size=(13, 13)), "float32"),
+            asarray(rng.random(13) > 0.3, "bool"),
+            asarray(rng.random(13), "float32"),
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_call_compiles_nothing(name, jax, draw, caplog):
     def compiled(seed):
+        arrays = draw(seed)
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            call(seed)
+            CALLS[name](*arrays)
         return [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()]
 
     jax.clear_caches()
@@ -517,19 +530,15 @@ def test_a_second_call_compiles_nothing(name, jax, asarray, caplog):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_array_moves_between_host_and_device(name, jax, asarray):
-    x, y, W = (
-        asarray(RNG.normal(size=(6, 5))),
-        asarray(RNG.integers(0, 5, 6), "int64"),
-        asarray(RNG.normal(size=(5, 5))),
-    )
+def test_no_array_moves_between_host_and_device(name, jax, draw):
+    arrays = draw(1)
     with jax.transfer_guard("disallow"), pytest.raises(Exception, match=r"[Dd]isallowed"):
         jax.jit(lambda a: a + 1)(np.ones(3))
-    CALLS[name](x, y, W)
+    CALLS[name](*arrays)
     with jax.transfer_guard("disallow"):
-        CALLS[name](x, y, W)
+        CALLS[name](*arrays)
     # what reads a value raises on a tracer, which has none
-    jax.eval_shape(CALLS[name], x, y, W)
+    jax.eval_shape(CALLS[name], *arrays)
 
 
 def test_tracers_go_through_the_same_kernels(jax, asarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +60,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", list(metafunc.config.stash[LIBRARIES]), scope="session")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Forget after each module what JAX compiled: a process may map memory 65,530 times, and 23 go to each program."""
+    yield
+    if "jax" in request.config.stash[LIBRARIES]:
+        importlib.import_module("jax").clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,11 @@ def cross_entropy(logits: Array, job: Job) -> Array:
         w = None if w is None else jnp.squeeze(w, axis=axis)
     elif job.class_weight is not None:
         w = label_weight(job, x.shape[axis], x.dtype)
+    mass = None
+    if job.reduction == "mean":
+        mass = generic.mass(jnp, x, job, None if w is None else jnp.expand_dims(w, axis))
+        # where nothing counts, no NaN must come back as 0 * NaN either
+        x = jnp.where(mass == 0, 0, x)
     each = losses(x, target, where, axis, precision)
     if not _is_dense(target) and w is not None:
         # a class of weight 0 costs nothing, though its logit be -inf
@@ -152,9 +157,7 @@ def cross_entropy(logits: Array, job: Job) -> Array:
     if job.reduction == "none":
         return jnp.squeeze(each, axis=axis).astype(logits.dtype)
     value = generic.sum_all(jnp, each)
-    if job.reduction == "mean":
-        value = generic.divided(jnp, value, generic.mass(jnp, x, job, None if w is None else jnp.expand_dims(w, axis)))
-    return value.astype(logits.dtype)
+    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
 
 
 def value_and_grad(logits: Array, job: Job) -> tuple[Array, Array]:

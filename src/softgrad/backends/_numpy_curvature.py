@@ -115,9 +115,9 @@ class Curvature:
         for first in range(0, model.n, b):
             last = min(first + b, model.n)
             x, z, u = model.block(first, last), Z[: last - first], U[: last - first]
-            np.matmul(x, model.W.T, out=z)
+            _numpy_products.product_beside(z, x, model.W.T, h_W)
             if "W" in given:
-                np.matmul(x, given["W"].T, out=u)
+                _numpy_products.product_beside(u, x, given["W"].T, h_W)
             else:
                 u[...] = 0
 

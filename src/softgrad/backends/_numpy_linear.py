@@ -259,7 +259,7 @@ def _many(model: Linear) -> tuple[float, Any, Any]:
     for start in range(0, model.n, b):
         stop = min(start + b, model.n)
         x, z = model.block(start, stop), Z[: stop - start]
-        np.matmul(x, model.W.T, out=z)
+        _numpy_products.product_beside(z, x, model.W.T, grad_W)
         first = start
 
         def piece(loss: Loss, i: int, j: int, x: Floats = x, z: Floats = z, first: int = first) -> tuple[Any, ...]:

@@ -27,19 +27,40 @@ def _gemm(char: str) -> Any:
     return blas.sgemm if char == "f" else blas.dgemm
 
 
+def _adds(total: Floats) -> Any:
+    """BLAS's product that adds to ``total`` in place, where that is worth it and to be had."""
+    return None if total.nbytes <= PIECE_BYTES else _gemm(total.dtype.char)
+
+
+def _in_place(gemm: Any, total: Floats, a: Floats, b: Floats, beta: float) -> None:
+    # the transpose of all: BLAS adds into columns in order of memory
+    left, trans_left = _columns(b.T)
+    right, trans_right = _columns(a.T)
+    gemm(1.0, left, right, beta=beta, c=total.T, trans_a=trans_left, trans_b=trans_right, overwrite_c=1)
+
+
+def product_beside(out: Floats, a: Floats, b: Floats, total: Floats) -> None:
+    """``out`` (rows in order of memory) = ``a @ b``, by the library that adds to ``total``.
+
+    SciPy and NumPy bring a BLAS each, and the threads of one wait, at work, on the cores of the other's.
+    """
+    gemm = _adds(total) if a.size and b.size and out.dtype == total.dtype else None
+    if gemm is None:
+        np.matmul(a, b, out=out)
+    else:
+        _in_place(gemm, out, a, b, 0.0)
+
+
 def add_product(total: Floats, a: Floats, b: Floats, first: bool) -> None:
     """``total`` (rows in order of memory) += ``a @ b``, or = the first time."""
     if first:
-        np.matmul(a, b, out=total)
+        product_beside(total, a, b, total)
         return
     if not a.size or not b.size:
         return
-    gemm = None if total.nbytes <= PIECE_BYTES else _gemm(total.dtype.char)
+    gemm = _adds(total)
     if gemm is not None:
-        # the transpose of all: BLAS adds into columns in order of memory
-        left, trans_left = _columns(b.T)
-        right, trans_right = _columns(a.T)
-        gemm(1.0, left, right, beta=1.0, c=total.T, trans_a=trans_left, trans_b=trans_right, overwrite_c=1)
+        _in_place(gemm, total, a, b, 1.0)
         return
     step = max(1, PIECE_BYTES // max(1, b.shape[1] * total.itemsize))
     for i in range(0, len(total), step):

@@ -46,7 +46,7 @@ class _Tiles:
     def logits(self, x: Floats, c0: int, c1: int) -> Floats:
         model = self.model
         z = self.Z[: len(x) * (c1 - c0)].reshape(len(x), c1 - c0)
-        np.matmul(x, model.W[c0:c1].T, out=z)
+        _numpy_products.product_beside(z, x, model.W[c0:c1].T, self.grad_W[c0:c1])
         if model.bias is not None:
             z += model.bias[c0:c1]
         return z

@@ -279,8 +279,5 @@ def contenders(case: Case, data: Data, *, compiled: bool) -> dict[str, Call]:
         out |= _sklearn(case, data)
     if has_gpu():
         out |= _cupy(case, data)
-    if case.group == "tiny":
-        # Python specialises code for the types that it meets: called on one library after another it is slow on each
-        out = {name: call for name, call in out.items() if not name.startswith("softgrad on ")}
     out |= _floors(case, data)
     return out

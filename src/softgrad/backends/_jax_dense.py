@@ -59,6 +59,11 @@ def seen(a: Array, where: Array | None) -> Array:
     return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
 
 
+def shown(x: Array, where: Array | None, axis: int) -> Array:
+    """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
+    return x if where is None else _kernels.hide(jnp, x, axis, where)[0]
+
+
 def spread(p: Array, t: Array, axis: int) -> Array:
     """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
     # one class at most can be so likely; where none is, nothing cancels
@@ -72,9 +77,7 @@ def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> 
     """exp(x) / sum(exp(x))."""
     if carries(x, precision):
         return _kernels.softmax(jnp, x, axis, where, precision)
-    y = wide(x, precision)
-    if where is not None:
-        y = _kernels.hide(jnp, y, axis, where)[0]
+    y = shown(wide(x, precision), where, axis)
     e = jnp.exp(y - jnp.max(y, axis=axis, keepdims=True))
     return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
 
@@ -94,9 +97,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
     """X - logsumexp(x)."""
     if carries(x, precision):
         return _kernels.log_softmax(jnp, x, axis, where, precision)
-    y = wide(x, precision)
-    if where is not None:
-        y = _kernels.hide(jnp, y, axis, where)[0]
+    y = shown(wide(x, precision), where, axis)
     d = y - jnp.max(y, axis=axis, keepdims=True)
     r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
     return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)

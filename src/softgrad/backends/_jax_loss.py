@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import _kernels_loss as generic
-from .._kernels import hide
 from .._typing import Array, Job
-from ._jax_dense import carries, log_softmax, logsumexp, seen, softmax, spread, total, wide
+from ._jax_dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
 
 
 def _is_dense(target: Array) -> bool:
@@ -35,8 +34,7 @@ def label_weight(job: Job, classes: int, dtype: Any) -> Array:
 def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
     """(exp(x - max), where the label is; without ``axis`` the sum of the others, x - max at the label, both valid)."""
     inside, valid = _inside(labels, x.shape[axis])
-    if where is not None:
-        x = hide(jnp, x, axis, where)[0]
+    x = shown(x, where, axis)
     inside = jnp.expand_dims(inside, axis)
     m = jnp.max(x, axis=axis, keepdims=True)
     e = jnp.exp(x - m)

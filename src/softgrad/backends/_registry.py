@@ -124,6 +124,12 @@ def _load_builtin(name: str) -> None:
     _registered.setdefault(backend.name, backend)
 
 
+def _load_for(module: str) -> None:
+    """Load the built-in back ends for types of a module."""
+    for name in _BUILTIN.get(module.partition(".")[0], ()):
+        _load_builtin(name)
+
+
 def _discover() -> None:
     """Load the back ends that other packages declare, once."""
     global _discovered
@@ -137,10 +143,8 @@ def _discover() -> None:
             backend = entry.load()
             if not isinstance(backend, Backend):
                 raise TypeError(f"{entry.value} is not a Backend")
-            for name in _BUILTIN:
-                if any(path.split(":")[0].split(".")[0] == name for path in backend.types):
-                    for builtin in _BUILTIN[name]:
-                        _load_builtin(builtin)
+            for path in backend.types:
+                _load_for(path.partition(":")[0])
             if not backend.opt_in and _builtin_types & set(backend.types):
                 backend = Backend(
                     backend.name, backend.types, backend.functions, backend.priority, True, backend.should_run
@@ -173,8 +177,7 @@ def _names(cls: type) -> set[str]:
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementation, ...]:
     generic = Implementation("generic", GENERIC[function], None)
     for base in cls.__mro__:
-        for name in _BUILTIN.get(base.__module__.split(".")[0], ()):
-            _load_builtin(name)
+        _load_for(base.__module__)
     _discover()
     if chosen == "generic":
         return (generic,)
@@ -272,10 +275,9 @@ def available() -> dict[str, Backend]:
     >>> isinstance(backends.available(), dict)
     True
     """
-    for root, names in _BUILTIN.items():
+    for root in _BUILTIN:
         if importlib.util.find_spec(root) is not None:
-            for name in names:
-                _load_builtin(name)
+            _load_for(root)
     _discover()
     return dict(sorted(_registered.items()))
 

@@ -52,10 +52,7 @@ def shift(src: Tensor, z: Tensor, dim: int) -> Tensor:
         z[:, src.shape[1] :] = -math.inf
         z[:, : src.shape[1]] = src
         src = z
-    elif src.dtype != z.dtype:
-        src = put(src, z)
-    elif dim == 0:
-        # an operation that is not a copy transposes with all threads
+    elif src.dtype != z.dtype or dim == 0:
         src = put(src, z)
     m = row_max(src, dim)
     torch.sub(src, m, out=z)

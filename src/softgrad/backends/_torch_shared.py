@@ -6,7 +6,6 @@ passes: a log-sum-exp, and the losses.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from .._namespace import library, quiet
 from .._typing import Job
-from . import _threads, numba
+from . import _numpy_dense, _numpy_loss, _threads, numba
 from ._registry import asked_for
 
 #: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
@@ -43,10 +42,12 @@ def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType |
     k = x.shape[axis]
     loop = has_loop and numba.BACKEND is not None and axis == x.ndim - 1 and k * size >= LOOP_BYTES
     if loop and x.numel() >= numba.LEAST and numba.compiles() is True:
-        return importlib.import_module("._numba_rows", __package__)
+        from . import _numba_rows
+
+        return _numba_rows
     if k < BLOCKS.get(function, {}).get(size, k + 1):
         return None
-    return importlib.import_module("._numpy_loss" if function == "loss" else "._numpy_dense", __package__)
+    return _numpy_loss if function == "loss" else _numpy_dense
 
 
 @contextmanager

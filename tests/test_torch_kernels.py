@@ -11,6 +11,7 @@ import pytest
 
 import oracle
 import softgrad as sg
+from kernel_cases import loss_case
 
 RNG = np.random.default_rng(12)
 # sizes on both sides of every threshold: class first, padded rows, short rows, native rows, levelled sums
@@ -245,34 +246,6 @@ OPTIONS = [
     {"out_of_range": True},
     {"out_of_range": True, "class_weight": True, "ignore_index": -100},
 ]
-
-
-def loss_case(options, shape, axis, dtype, asarray):
-    """(loss, x, labels, arguments) in a dtype, from the same draws for each."""
-    rng = np.random.default_rng(5)
-    options = dict(options)
-    classes = shape[axis]
-    samples = shape[:axis] + shape[axis + 1 :] if axis >= 0 else shape[:-1]
-    x = rng.normal(size=shape) * 4
-    labels = rng.integers(0, classes, samples)
-    if options.pop("out_of_range", False):
-        labels.flat[1::5], labels.flat[2::5] = classes, -3
-    if options.get("ignore_index") is not None:
-        labels.flat[::3] = options["ignore_index"]
-        np.moveaxis(x, axis, -1)[labels == options["ignore_index"]] = np.nan
-    if options.pop("class_weight", False):
-        options["class_weight"] = asarray(rng.uniform(0.5, 2, classes).round(2), dtype)
-    arguments = {}
-    if options.pop("sample_weight", False):
-        weight = rng.uniform(0.5, 2, samples)
-        weight.flat[::4] = 0
-        arguments["sample_weight"] = asarray(weight, dtype)
-    if options.pop("where", False):
-        arguments["where"] = asarray(rng.random(shape) > 0.3, "bool")
-    target = asarray(labels, "int64")
-    if options.pop("dense", False):
-        target = asarray(rng.random(shape), dtype)
-    return sg.CrossEntropy(axis=axis, **options), asarray(x, dtype), target, arguments
 
 
 def doubled(value):

@@ -1,0 +1,36 @@
+"""Losses for a library's own kernels, with whatever options."""
+
+import numpy as np
+
+import softgrad as sg
+
+
+def loss_case(options, shape, axis, dtype, asarray):
+    """(loss, x, labels, arguments) in a dtype, from the same draws for each."""
+    rng = np.random.default_rng(5)
+    options = dict(options)
+    classes = shape[axis]
+    samples = shape[:axis] + shape[axis + 1 :] if axis >= 0 else shape[:-1]
+    x = rng.normal(size=shape) * 4
+    labels = rng.integers(0, classes, samples)
+    if options.pop("out_of_range", False):
+        labels.flat[1::5], labels.flat[2::5] = classes, -3
+    if options.get("ignore_index") is not None:
+        labels.flat[::3] = options["ignore_index"]
+        np.moveaxis(x, axis, -1)[labels == options["ignore_index"]] = np.nan
+    if options.pop("class_weight", False):
+        options["class_weight"] = asarray(rng.uniform(0.5, 2, classes).round(2), dtype)
+    arguments = {}
+    if options.pop("sample_weight", False):
+        weight = rng.uniform(0.5, 2, samples)
+        weight.flat[::4] = 0
+        arguments["sample_weight"] = asarray(weight, dtype)
+    if options.pop("where", False):
+        where = rng.random(shape) > 0.3
+        np.moveaxis(where, axis, -1).reshape(-1, classes)[:1] = False
+        arguments["where"] = asarray(where, "bool")
+        x = np.where(where, x, np.nan)
+    target = asarray(labels, "int64")
+    if options.pop("dense", False):
+        target = asarray(rng.random(shape), dtype)
+    return sg.CrossEntropy(axis=axis, **options), asarray(x, dtype), target, arguments

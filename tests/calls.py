@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import softgrad as sg
-from softgrad import backends, identity, partial
+from softgrad import backends, identity, partial, statistics
 
 LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
 MASK = np.asarray([[True, False, True], [True, True, False], [False, True, True]])
@@ -39,6 +39,28 @@ def classes_in_shares(a):
 def columns(a):
     X, Y, W = FEATURES.T, np.eye(4)[:, LABELS], WEIGHTS.T
     return a(X, samples=False), a(Y, samples=False), a(W, samples=False)
+
+
+def bound(a):
+    return sg.LinearCrossEntropy(a(FEATURES), a(LABELS))
+
+
+def coefficients(a):
+    return tuple(statistics.coefficient_statistics(a(FEATURES), a(WEIGHTS, samples=False)))
+
+
+def fitted(a):
+    """The estimator as a fit leaves it."""
+    model = sg.SoftmaxRegression()
+    model.coef_, model.intercept_ = directions(a)
+    model.classes_, model.n_features_in_ = a(np.arange(4), samples=False), 2
+    return model
+
+
+def fit(a):
+    """The classes 0, 1 and 2, each seen once."""
+    model = sg.SoftmaxRegression(solver="newton-cg", tol=1e-7).fit(a(FEATURES), a(LABELS))
+    return model.coef_, model.intercept_, model.classes_
 
 
 def all_options(a):
@@ -79,11 +101,17 @@ CALLS = {
     "partial.linear_partial": linear(partial.linear_partial),
     "partial.merge": lambda a: partial.merge(*shares(a)),
     "partial.finish": lambda a: partial.finish(partial.merge(*shares(a)), W=directions(a)[0], l2=0.1),
+    "statistics.hessian_diag": lambda a: statistics.hessian_diag(bound(a), *directions(a)),
+    "statistics.linear_cross_entropy_hessian_diag": linear(statistics.linear_cross_entropy_hessian_diag),
+    "statistics.coefficient_statistics": coefficients,
     "identity.loss_from_probabilities": lambda a: identity.loss_from_probabilities(*columns(a)),
     "identity.loss_from_normalizer": lambda a: identity.loss_from_normalizer(*columns(a)),
     "identity.gradient_column": lambda a: identity.gradient_column(*columns(a), 1),
     "identity.gradient_product": lambda a: identity.gradient_product(*columns(a)),
     "identity.slipped_gradient_column": lambda a: identity.slipped_gradient_column(*columns(a), 1),
+    "SoftmaxRegression.fit": fit,
+    "SoftmaxRegression.predict": lambda a: fitted(a).predict(a(FEATURES)),
+    "SoftmaxRegression.predict_proba": lambda a: fitted(a).predict_proba(a(FEATURES)),
     "softmax, several axes": lambda a: sg.softmax(a(LOGITS), axis=(0, 1)),
     "softmax, where": lambda a: sg.softmax(a(LOGITS), where=a(MASK)),
     "softmax, precision high": lambda a: sg.softmax(a(LOGITS), precision="high"),

@@ -205,9 +205,8 @@ def test_wrong_use_is_named(change, words):
 # --- the contract
 
 
-def test_every_library_keeps_the_contract(backend, xp):
-    sections = QUICK if backend == "jax" else None
-    report = testing.check_backend(xp, sections=sections, show=False, on_failure="return")
+def test_every_library_keeps_the_contract(xp):
+    report = testing.check_backend(xp, show=False, on_failure="return")
     assert report.ok, "\n".join(f"{check.promise}: {check.detail}" for check in report.failures)
     assert {check.section for check in report.checks} >= set(QUICK)
 

@@ -82,6 +82,12 @@ _PARTIAL_OF_CLASSES = (
     "partial.cross_entropy_shard_grad",
 )
 _PARTIAL_OF_SAMPLES = ("partial.linear_partial", "partial.merge", "partial.finish")
+_CURVATURE = (
+    "statistics.hessian_diag",
+    "statistics.linear_cross_entropy_hessian_diag",
+    "statistics.coefficient_statistics",
+)
+_ESTIMATOR = ("SoftmaxRegression.fit", "SoftmaxRegression.predict", "SoftmaxRegression.predict_proba")
 _IDENTITY = (
     "identity.loss_from_probabilities",
     "identity.loss_from_normalizer",
@@ -98,7 +104,9 @@ FUNCTIONS = (
     *_LINEAR,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
+    *_CURVATURE,
     *_IDENTITY,
+    *_ESTIMATOR,
 )
 #: What an option, or a dtype, may change.
 OPTIONS = (
@@ -130,12 +138,18 @@ def _unsupported(reason: str, *names: str) -> dict[str, Capability]:
 _NO_BFLOAT16 = _unsupported("the library has no bfloat16", "softmax, bfloat16")
 _NO_COMPLEX = _unsupported("the library has no complex numbers", "logsumexp, complex")
 _NO_SHORT_FLOATS = _unsupported("the standard has no such dtype", "softmax, float16", "softmax, bfloat16")
-_NO_VALUES = _unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate")
+_COMPUTED = ("SoftmaxRegression.fit", "statistics.coefficient_statistics")
+_NO_VALUES = {
+    **_unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate"),
+    **_unsupported("the host reads what has no values yet", *_COMPUTED),
+}
 _OF_INDICES = (
     *_LOSS,
     *_LINEAR,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
+    *_CURVATURE,
+    "SoftmaxRegression.fit",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
 )
 
@@ -146,7 +160,7 @@ KINDS = (
     Kind("CuPy", "cupy", _WORKS, _NO_BFLOAT16),
     Kind("JAX", "jax", _WORKS),
     Kind("JAX, in jit", "jax", _WORKS, _NO_VALUES),
-    Kind("Dask", "dask", _LAZY, {**_NO_BFLOAT16, "cross_entropy, validate": _WORKS}),
+    Kind("Dask", "dask", _LAZY, {**_NO_BFLOAT16, **dict.fromkeys((*_COMPUTED, "cross_entropy, validate"), _WORKS)}),
     Kind(
         "Dask, number of samples unknown",
         "dask",
@@ -154,6 +168,7 @@ KINDS = (
         {
             **_NO_BFLOAT16,
             "cross_entropy, validate": _WORKS,
+            **_unsupported("a fit asks how many samples there are", *_COMPUTED),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
             **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
             **_unsupported(
@@ -182,6 +197,7 @@ KINDS = (
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
                 *_PARTIAL_OF_SAMPLES,
+                *_CURVATURE,
                 *(name for name in OPTIONS if name.startswith("linear")),
             ),
             **_unsupported(

@@ -15,7 +15,7 @@ from ._errors import MixedArraysError
 from ._kernels_linear import block_rows
 from ._namespace import Library, default_float, floating, is_array, kind, library, quiet, same_place
 from ._typing import Array
-from .backends._host import is_lazy, sorted_classes, to_host
+from .backends._host import is_abstract, is_lazy, sorted_classes, to_host
 
 Host = np.ndarray[Any, Any]
 
@@ -74,15 +74,18 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     if X.ndim != 2:
         raise ValueError(f"X must have two dimensions (n_samples, n_features), got shape {tuple(X.shape)}")
     for size, name in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
-        if math.isnan(size) and reset:
-            raise ValueError(f"X has an unknown number of {name} (shape {tuple(X.shape)}): compute its chunk sizes")
+        if reset and (size is None or math.isnan(size)):
+            raise ValueError(
+                f"X has an unknown number of {name} (shape {tuple(X.shape)}), which a fit has to know; of a Dask array "
+                f"compute_chunk_sizes() finds it"
+            )
         if size == 0:
             raise ValueError(f"Found array with 0 {name} (shape={tuple(X.shape)}) while a minimum of 1 is required")
     X = floating(lib, X, "X")
     if xp.finfo(X.dtype).bits < 32:
         X = xp.astype(X, xp.float32)
-    # predictions of a lazy array stay lazy
-    if reset or not is_lazy(lib):
+    # predictions of a lazy array stay lazy, and those of a traced one may be compiled
+    if reset or not (is_lazy(lib) or is_abstract(lib, X)):
         _finite(lib, X, "X")
     return lib, X
 

@@ -46,11 +46,16 @@ def _strict(lib: Library, arrays: Sequence[Array]) -> list[Host]:
     return [np.asarray(a.to_device(home)) for a in arrays]
 
 
+def _ndonnx(lib: Library, arrays: Sequence[Array]) -> list[Host]:
+    return [np.asarray(a.unwrap_numpy()) for a in arrays]
+
+
 _READERS: dict[str, Callable[[Library, Sequence[Array]], list[Host]]] = {
     "torch": _torch,
     "cupy": _cupy,
     "dask": _dask,
     "array_api_strict": _strict,
+    "ndonnx": _ndonnx,
 }
 
 
@@ -65,6 +70,23 @@ def to_host(lib: Library, *arrays: Array) -> list[Host]:
 def is_lazy(lib: Library) -> bool:
     """Whether arrays of ``lib`` are computed only when asked for."""
     return lib.name == "dask"
+
+
+def is_abstract(lib: Library, x: Array) -> bool:
+    """Whether ``x`` stands for values that are not there: in a trace of JAX, on the meta device, in an ONNX graph."""
+    if lib.name == "jax":
+        return isinstance(x, importlib.import_module("jax").core.Tracer)
+    if lib.name == "ndonnx":
+        return _in_graph(x)
+    return lib.name == "torch" and bool(x.is_meta)
+
+
+def _in_graph(x: Any) -> bool:
+    try:
+        x.unwrap_numpy()
+    except ValueError:
+        return True
+    return False
 
 
 def _sorted_classes(lib: Library, y: Array) -> Array:

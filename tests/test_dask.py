@@ -123,6 +123,24 @@ def test_chunks_may_be_sparse(kind, da):
     assert isinstance(grads[0].compute(), np.ndarray)
 
 
+@pytest.mark.parametrize("kind", ["csr_array", "csc_matrix"])
+def test_an_estimator_takes_sparse_chunks(kind, da):
+    sparse = pytest.importorskip("scipy.sparse")
+    dense = np.where(np.random.default_rng(3).random(X.shape) < 0.5, X, 0.0)
+    lazy = da.from_array(dense, chunks=(15, 2)).map_blocks(getattr(sparse, kind))
+    labels, weight = (da.from_array(a, chunks=15) for a in (LABELS, WEIGHT))
+    model = sg.SoftmaxRegression(tol=1e-8, max_iter=1000).fit(lazy, labels, sample_weight=weight)
+    wanted = sg.SoftmaxRegression(tol=1e-8, max_iter=1000).fit(dense, LABELS, sample_weight=WEIGHT)
+    np.testing.assert_allclose(model.coef_.compute(), wanted.coef_, atol=1e-6)
+    probs = model.predict_proba(lazy)
+    np.testing.assert_allclose(probs.compute(), wanted.predict_proba(dense), atol=1e-6)
+    assert model.score(lazy, labels) == wanted.score(dense, LABELS)
+    broken = dense.copy()
+    broken[40, 1] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN or infinity"):
+        model.fit(da.from_array(broken, chunks=(15, M)).map_blocks(getattr(sparse, kind)), labels)
+
+
 def unknown(da, array):
     """The array in chunks of which Dask does not know the sizes."""
     kept = da.from_array(np.ones(len(array), dtype=bool), chunks=20)

@@ -40,6 +40,7 @@ from ._scaling import scaling, second_moments
 from ._softmax import log_softmax, softmax
 from ._solvers import SOLVERS, Fit, Objective, Point, minimize
 from ._typing import Array
+from .backends import _sparse_chunks
 from .backends._host import to_host
 
 
@@ -276,7 +277,9 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             lib, X = checked_samples(self, X, reset=False)
             self._same_place(lib, X, method)
             X = X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
-            return lib.xp.matmul(X, lib.xp.matrix_transpose(self.coef_)) + self.intercept_
+            W = lib.xp.matrix_transpose(self.coef_)
+            product = _sparse_chunks.product if _sparse_chunks.are_sparse(X) else lib.xp.matmul
+            return product(X, W) + self.intercept_
         if not isinstance(self.coef_, np.ndarray):
             self._same_place(library(np.asarray(0.0), "X"), None, method)
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])

@@ -15,6 +15,7 @@ from ._errors import MixedArraysError
 from ._kernels_linear import block_rows
 from ._namespace import Library, default_float, floating, is_array, kind, library, quiet, same_place
 from ._typing import Array
+from .backends import _sparse_chunks
 from .backends._host import is_abstract, is_lazy, sorted_classes, to_host
 
 Host = np.ndarray[Any, Any]
@@ -108,6 +109,10 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
 
 def _finite(lib: Library, a: Array, name: str) -> None:
     xp = lib.xp
+    if _sparse_chunks.are_sparse(a):
+        if not to_host(lib, _sparse_chunks.is_finite(a))[0]:
+            raise ValueError(f"{name} contains NaN or infinity")
+        return
     # a sum needs no memory; it may overflow on its own, so only the mask is believed
     with quiet():
         sum_is_finite = math.isfinite(float(to_host(lib, xp.sum(a, dtype=a.dtype))[0]))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ._namespace import Library
 from .backends._host import to_host
+from .backends._sparse_chunks import are_sparse
 
 Host = np.ndarray[Any, Any]
 
@@ -77,7 +78,7 @@ def second_moments(lib: Library | None, X: Any, weight: Any, intercept: bool) ->
     """
     n, m = int(X.shape[0]), int(X.shape[1])
     p = m + intercept
-    if p > min(MOST_FEATURES, n):
+    if p > min(MOST_FEATURES, n) or are_sparse(X):
         return None
     step = max(1, n // max(ROWS, ROWS_A_FEATURE * m))
     some, weights = X[::step, :], None if weight is None else weight[::step]

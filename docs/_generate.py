@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -49,11 +50,16 @@ def kernels():
 
 
 def capabilities():
-    """The table of the array libraries, in two that fit a page."""
-    groups = {"Arrays that hold values": [], "Arrays that hold none yet, or are refused": []}
-    for kind in _capabilities.KINDS:
-        groups[list(groups)[kind.usual.status != "works"]].append(kind)
-    return "\n".join(f"## {title}\n\n{_capabilities.markdown(kinds)}\n" for title, kinds in groups.items())
+    """The table of the array libraries, in three that fit a page."""
+    groups = {
+        "NumPy, PyTorch, CuPy, JAX": ("numpy", "torch", "cupy", "jax"),
+        "Dask, array-api-strict": ("dask", "array_api_strict"),
+        "ndonnx, sparse": ("ndonnx", "sparse"),
+    }
+    tables = {title: [k for k in _capabilities.KINDS if k.library in names] for title, names in groups.items()}
+    assert sum(map(len, tables.values())) == len(_capabilities.KINDS)
+    text = "\n".join(f"## {title}\n\n{_capabilities.markdown(kinds)}\n" for title, kinds in tables.items())
+    return re.sub(r"(no|refused) (\(\d+\) \|)", "\\1\N{NO-BREAK SPACE}\\2", text)
 
 
 def performance():

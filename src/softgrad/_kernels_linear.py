@@ -43,7 +43,7 @@ def part(job: Job, start: int, stop: int, n: int) -> Job:
 
 
 def counted(xp: Namespace, x: Array, job: Job) -> Array:
-    """Rows of X, zero where the sample does not count: what stands there must not reach a product as 0 * NaN."""
+    """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
     kept, _ = loss_kernels.keep(xp, job, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
 
@@ -157,7 +157,7 @@ def linear_cross_entropy_value_and_grad(
         if "bias" in grads:
             grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in grads:
-            rows.append(xp.matmul(g, model.W))
+            rows.append(counted(xp, xp.matmul(g, model.W), piece))
     if rows:
         grads["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
     divisor = model.divisor()
@@ -199,7 +199,8 @@ def linear_cross_entropy_hvp(
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
             step = xp.matmul(h, model.W)
-            rows.append(step + xp.matmul(g, given["W"]) if "W" in given else step)
+            step = step + xp.matmul(g, given["W"]) if "W" in given else step
+            rows.append(counted(xp, step, piece))
     if rows:
         out["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
     divisor = model.divisor()

@@ -8,7 +8,7 @@ from typing import Any
 from ._cross_entropy import CrossEntropy
 from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
 from ._linear_arguments import columns_of, names_of, rows_at_a_time, samples_of, transposed
-from ._linear_penalty import on_gradient, on_hessian, on_value
+from ._linear_penalty import on_gradient, on_hessian, on_value, rounded
 from ._namespace import adopt, finish, floating, mask, same_place
 from ._precision import resolve_precision
 from ._typing import Array, ArrayT, Job, Precision, Reduction, Wrt
@@ -150,6 +150,9 @@ class LinearCrossEntropy:
         options = self.loss
         if self.validate and not self._dense:
             check_labels(lib, self._labels, classes, options.ignore_index)
+        if self.l2 and lib.xp.finfo(W.dtype).bits < 32:
+            # kernels answer in the dtype of W: nothing is rounded to half precision before the penalty is added
+            W, bias = (None if a is None else lib.xp.astype(a, lib.xp.float32) for a in (W, bias))
         weight = options.class_weight
         job = Job(
             1,
@@ -211,6 +214,13 @@ class LinearCrossEntropy:
     def _out(self, name: str, a: Array) -> Array:
         return a if name == "bias" else transposed(self._lib, a, self.sample_axis)
 
+    def _slope(self, name: str, a: Array, W: Array, columns: tuple[int, ...] | None = None) -> Array:
+        """A derivative by ``name`` as it is handed back: with the penalty of ``W``, in the dtype and layout of X."""
+        dtype = self._like.dtype
+        if name == "W" and self.l2:
+            return self._out(name, on_gradient(self._lib, a, W, self.l2, columns, dtype))
+        return self._out(name, rounded(self._lib, a, dtype))
+
     def value(self, W: ArrayT, bias: ArrayT | None = None) -> ArrayT:
         """The loss.
 
@@ -229,7 +239,7 @@ class LinearCrossEntropy:
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
-        return finish(lib, on_value(lib, value, weights, self.l2))
+        return finish(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
 
     def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
         """The gradient; see ``value_and_grad``."""
@@ -274,11 +284,9 @@ class LinearCrossEntropy:
             columns,
             self.block_size,
         )
-        grads = tuple(
-            self._out(name, on_gradient(lib, g, weights, self.l2, columns) if name == "W" else g)
-            for name, g in zip(names, grads, strict=True)
-        )
-        return finish(lib, on_value(lib, value, weights, self.l2)), grads[0] if single else grads
+        grads = tuple(self._slope(name, g, weights, columns) for name, g in zip(names, grads, strict=True))
+        value = on_value(lib, value, weights, self.l2, self._like.dtype)
+        return finish(lib, value), grads[0] if single else grads
 
     def hvp(self, W: ArrayT, vector: Any, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
         """The second derivative times a vector.
@@ -313,7 +321,7 @@ class LinearCrossEntropy:
             came, v = tuple(v.shape), self._out(name, v)
             if not same_shape(tuple(v.shape), shapes[name]):
                 raise ValueError(f"vector for {name} must have {name}'s shape, got {came}")
-            vectors.append(v)
+            vectors.append(v if name == "X" or v.dtype == weights.dtype else lib.xp.astype(v, weights.dtype))
         products = run(
             "linear_cross_entropy_hvp",
             lib,
@@ -326,10 +334,7 @@ class LinearCrossEntropy:
             tuple(vectors),
             self.block_size,
         )
-        out = tuple(
-            self._out(name, on_gradient(lib, h, v, self.l2) if name == "W" else h)
-            for name, h, v in zip(names, products, vectors, strict=True)
-        )
+        out = tuple(self._slope(name, h, v) for name, h, v in zip(names, products, vectors, strict=True))
         return out[0] if single else out
 
     def hessian(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
@@ -365,8 +370,10 @@ class LinearCrossEntropy:
             "bias" in names,
             self._block_size(weights.shape[0]),
         )
-        blocks: dict[tuple[str, str], Array] = {("W", "W"): on_hessian(lib, full[:, :m, :, :m], self.l2)}
+        dtype = self._like.dtype
+        blocks: dict[tuple[str, str], Array] = {("W", "W"): on_hessian(lib, full[:, :m, :, :m], self.l2, dtype)}
         if "bias" in names:
+            full = rounded(lib, full, dtype)
             blocks["W", "bias"] = full[:, :m, :, m]
             blocks["bias", "W"] = full[:, m, :, :m]
             blocks["bias", "bias"] = full[:, m, :, m]

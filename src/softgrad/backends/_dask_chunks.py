@@ -44,12 +44,15 @@ def _on_small(function: Callable[..., Array], arrays: tuple[Array, ...], rest: t
     return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
 
 
-def one_task(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
-    """``function(xp, *arrays, *rest)`` of arrays that are small, as one task; of the first one's shape and dtype."""
+def one_task(
+    function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...], dtype: Any = None
+) -> Array:
+    """``function(xp, *arrays, *rest)`` of arrays that are small, as one task; of the first one's shape, maybe dtype."""
     first = arrays[0]
+    dtype = first.dtype if dtype is None else dtype
     chunks = tuple(a.rechunk(-1).to_delayed().ravel()[0] for a in arrays)
     result = delayed(_on_small, pure=True)(function, chunks, rest)
-    return da.from_delayed(result, first.shape, dtype=first.dtype, meta=meta_of(first, first.ndim, first.dtype))
+    return da.from_delayed(result, first.shape, dtype=dtype, meta=meta_of(first, first.ndim, dtype))
 
 
 def whole_rows(x: Array, axis: int) -> Array:

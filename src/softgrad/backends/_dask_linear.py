@@ -113,7 +113,7 @@ class Graph:
         vectors: Sequence[Array] = (),
         extra: Array = None,
     ) -> None:
-        self.X, self.dtype, self.mean = whole_rows(X, 1), X.dtype, job.reduction == "mean"
+        self.X, self.dtype, self.mean = whole_rows(X, 1), W.dtype, job.reduction == "mean"
         self.arrays: list[Array] = [self.X]
         columns = [_keys(self.X)]
         columns += [
@@ -238,7 +238,7 @@ def _results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Arr
             out.append(graph.whole(name, done, i, shapes[name]))
             continue
         rows = graph.stacked("X", i + 1, (graph.X.shape[1],))
-        out.append(quotient(rows, graph.whole("weight", total, 0, ()) if graph.mean else None, graph.dtype))
+        out.append(quotient(rows, graph.whole("weight", total, 0, ()) if graph.mean else None, graph.X.dtype))
     return out
 
 

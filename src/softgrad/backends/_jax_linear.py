@@ -48,11 +48,15 @@ def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     return a if size == n else jax.lax.dynamic_slice_in_dim(a, start, size)
 
 
+def _counted(X: Array, job: Job) -> Array:
+    """Rows of X or of its gradient, those that do not count cleared: no product may make NaN of 0 times them."""
+    kept, _ = generic.keep(jnp, job, X)
+    return X if kept is None else jnp.where(kept, X, 0)
+
+
 def _logits(X: Array, W: Array, bias: Array | None, job: Job) -> tuple[Array, Array]:
     """(rows of X, those that do not count cleared; their logits)."""
-    kept, _ = generic.keep(jnp, job, X)
-    # what stands in a sample that does not count must not reach a product as 0 * NaN
-    x = X if kept is None else jnp.where(kept, X, 0)
+    x = _counted(X, job)
     z = jnp.einsum("nm,km->nk", x, W)
     return x, z if bias is None else z + bias
 
@@ -119,7 +123,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = jnp.einsum("nk,km->nm", g, wide)
+            out["X"] = _counted(jnp.einsum("nk,km->nm", g, wide), piece)
         return sums, out
 
     rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)
@@ -128,8 +132,8 @@ def _run(
     if job.reduction == "mean":
         mass = _mass(n, k, job, wide.dtype)
         results = {name: generic.divided(jnp, a, mass) for name, a in results.items()}
-    value = results["value"].astype(X.dtype)
-    return value, tuple(results[name].astype(X.dtype) for name in model.wrt) if grads else ()
+    value = results["value"].astype(W.dtype)
+    return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()
 
 
 def _is_zero(tangent: Any) -> bool:

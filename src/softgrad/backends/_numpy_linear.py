@@ -196,6 +196,9 @@ def linear_cross_entropy_value_and_grad(
         )
     model = Linear(xp, X, W, bias, job, block_size, wrt, classes)
     total, grad_W, grad_bias = _sums(model)
+    if model.grad_X is not None and (model.weight is not None or job.ignore_index is not None):
+        # 0 times what is NaN in a parameter
+        model.grad_X[~model.counts(0, model.n)] = 0
     named = {"W": grad_W, "bias": grad_bias, "X": model.grad_X}
     return model.value(total), tuple(named[name].astype(W.dtype, copy=False) for name in wrt)
 

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .._namespace import Library, quiet
-from .._typing import Array, Job
+from .._typing import Array, DType, Job
 
 
-def on_small(lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any) -> Array:
-    """``function(xp, *arrays, *rest)``, of the shape and dtype of the first array; NumPy says nothing of infinities."""
+def on_small(
+    lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any, dtype: DType = None
+) -> Array:
+    """``function(xp, *arrays, *rest)``, of the first array's shape and, unless told, dtype; NumPy without warnings."""
     if lib.chunked:
-        return importlib.import_module("._dask_chunks", __package__).one_task(function, arrays, rest)
+        return importlib.import_module("._dask_chunks", __package__).one_task(function, arrays, rest, dtype)
     if lib.warns:
         with quiet():
             return function(lib.xp, *arrays, *rest)

@@ -96,7 +96,10 @@ class Linear:
     def spread(self, start: int, stop: int, x: Tensor, g: Tensor) -> None:
         """Add what a block's slopes ``g`` give to the gradients."""
         if "X" in self.wrt:
-            self.product(g.t() if self.first else g, self.W, self.grads["X"].narrow(0, start, stop - start))
+            rows = self.product(g.t() if self.first else g, self.W, self.grads["X"].narrow(0, start, stop - start))
+            if self.ignored is not None:
+                # 0 times what is NaN in a parameter
+                rows.masked_fill_(self.ignored.narrow(0, start, stop - start), 0)
         slopes = g if self.first else g.t()
         if self.classes is not None and ("W" in self.wrt or "bias" in self.wrt):
             slopes = slopes.index_select(0, self.classes)
@@ -131,7 +134,7 @@ def linear_cross_entropy(
     """The loss, reduced."""
     model = Linear(xp, X, W, bias, job, block_size=block_size)
     pieces = model.run(True, False)
-    dtype = model.wide if model.narrow is not model.wide else X.dtype
+    dtype = model.wide if model.narrow is not model.wide else W.dtype
     if job.reduction == "none":
         return torch.cat(pieces).to(dtype) if pieces else X.new_zeros(0, dtype=dtype)
     return model.loss.total([piece.sum() for piece in pieces], dtype)
@@ -150,11 +153,11 @@ def value_and_grad(
     """The loss and its gradients."""
     model = Linear(xp, X, W, bias, job, wrt, classes, block_size)
     pieces = model.run(True, True)
-    dtype = model.wide if model.narrow is not model.wide else X.dtype
+    dtype = model.wide if model.narrow is not model.wide else W.dtype
     value = model.loss.total([piece.sum() for piece in pieces], dtype)
     nothing = no_weight(model.loss.scale)
     if nothing is not None:
         # 0 times what is NaN in a parameter
         for grad in model.grads.values():
             grad.masked_fill_(nothing, 0)
-    return value, tuple(model.grads[name].to(X.dtype) for name in wrt)
+    return value, tuple(model.grads[name].to(X.dtype if name == "X" else W.dtype) for name in wrt)

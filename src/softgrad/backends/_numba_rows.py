@@ -13,7 +13,7 @@ from ._numpy_blocks import Floats, threads_for
 from ._numpy_loss import mass
 
 
-def _input(a: Floats) -> Floats:
+def flattened(a: Floats) -> Floats:
     """The array as one axis, read-only: numba compiles for each of the two kinds, and a caller's may be that."""
     flat = a.reshape(-1)
     flat.flags.writeable = False
@@ -27,7 +27,7 @@ def _share_out(task: Any, x: Floats, k: int) -> list[Any]:
 
 def _elementwise(loop: Any, x: Floats) -> Floats:
     k, y = x.shape[-1], np.empty(x.shape, x.dtype)
-    flat, out = _input(x), y.reshape(-1)
+    flat, out = flattened(x), y.reshape(-1)
     _share_out(lambda a, b: loop(flat[a * k : b * k], k, out[a * k : b * k]), x, k)
     return y
 
@@ -45,14 +45,14 @@ def log_softmax(xp: Any, x: Floats, axis: int, where: None, precision: None) -> 
 def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Logarithm of the sum of exponentials."""
     k, out = x.shape[-1], np.empty(x.shape[:-1], x.dtype)
-    flat, rows = _input(x), out.reshape(-1)
+    flat, rows = flattened(x), out.reshape(-1)
     _share_out(lambda a, b: loops.logsumexp(flat[a * k : b * k], k, rows[a:b]), x, k)
     return out
 
 
 def _pull(loop: Any, p: Floats, c: Floats) -> Floats:
     k, out = p.shape[-1], np.empty(p.shape, p.dtype)
-    flat, beside, into = _input(p), _input(c), out.reshape(-1)
+    flat, beside, into = flattened(p), flattened(c), out.reshape(-1)
     _share_out(lambda a, b: loop(flat[a * k : b * k], k, beside[a * k : b * k], into[a * k : b * k]), p, k)
     return out
 
@@ -78,13 +78,13 @@ def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, 
     divisor = mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0
     if divisor == 0.0:
         return np.zeros((), dtype), np.zeros(x.shape, dtype) if want_grad else None
-    labels = _input(np.ascontiguousarray(job.labels, dtype=np.int64))
-    skipped = _input(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
-    weights = _input(none if weight is None else np.ascontiguousarray(weight, dtype=dtype))
+    labels = flattened(np.ascontiguousarray(job.labels, dtype=np.int64))
+    skipped = flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
+    weights = flattened(none if weight is None else np.ascontiguousarray(weight, dtype=dtype))
     grad = np.empty(x.shape if want_grad else 0, dtype)
     each = want_value and job.reduction == "none"
     losses = np.empty(samples if each else 0, dtype)
-    flat, flat_grad, flat_losses = _input(x), grad.reshape(-1), losses.reshape(-1)
+    flat, flat_grad, flat_losses = flattened(x), grad.reshape(-1), losses.reshape(-1)
     factor = dtype.type(1.0 / divisor)
 
     def task(a: int, b: int) -> float:

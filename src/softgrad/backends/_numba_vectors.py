@@ -63,7 +63,7 @@ _FORMATS = {
 }  # fmt: skip
 
 
-class _Vectors:
+class Vectors:
     """Instructions on vectors of one floating type, at a builder."""
 
     def __init__(self, context: Any, builder: Any, kind: Any) -> None:
@@ -207,7 +207,7 @@ def peak(context: Any, x: Any, start: Any, n: Any) -> Any:
     kind = x.dtype
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, kind)
+        v = Vectors(context, builder, kind)
         at = v.pointer(x, arguments[0], arguments[1])
         most = v.variable(v.ints(-(1 << (v.bits - 1))))
 
@@ -229,7 +229,7 @@ def _sums(x: Any, e: Any) -> tuple[Any, Callable[..., Any]]:
     returned = types.Tuple((kind, types.intp))
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, kind)
+        v = Vectors(context, builder, kind)
         array, start, n, m = arguments[:4]
         at = v.pointer(x, array, start)
         into = None if e is None else v.pointer(e, arguments[4], start)
@@ -275,7 +275,7 @@ def scale(context: Any, x: Any, start: Any, n: Any, factor: Any) -> Any:
     """Multiply ``x[start : start + n]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, x.dtype)
+        v = Vectors(context, builder, x.dtype)
         at, n = v.pointer(x, arguments[0], arguments[1]), arguments[2]
         by = v.spread(arguments[3])
         # the last vector shares numbers with the one before, and takes them as they were
@@ -295,7 +295,7 @@ def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) ->
     """(x - m) - log into ``y`` at the same indices."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, x.dtype)
+        v = Vectors(context, builder, x.dtype)
         array, start, n, m, log, out = arguments
         at, into = v.pointer(x, array, start), v.pointer(y, out, start)
         top, less = v.spread(m), v.spread(log)
@@ -314,7 +314,7 @@ def _total(x: Any, y: Any) -> tuple[Any, Callable[..., Any]]:
     kind = x.dtype
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, kind)
+        v = Vectors(context, builder, kind)
         start, n = arguments[1], arguments[2]
         at = v.pointer(x, arguments[0], start)
         beside = None if y is None else v.pointer(y, arguments[3], start)
@@ -352,7 +352,7 @@ def _written(x: Any, c: Any, out: Any, formula: Callable[..., Any]) -> tuple[Any
     """The type and the code of ``formula(vectors, x, c, number)`` into ``out``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, x.dtype)
+        v = Vectors(context, builder, x.dtype)
         start, n = arguments[1], arguments[2]
         places = [v.pointer(k, arguments[i], start) for k, i in ((x, 0), (c, 3), (out, 5))]
         number = v.spread(arguments[4])
@@ -384,7 +384,7 @@ def log1p(context: Any, x: Any) -> Any:
     """Turn ``x``, of a whole number of vectors and nowhere below 0, into log(1 + x)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = _Vectors(context, builder, x.dtype)
+        v = Vectors(context, builder, x.dtype)
         n = context.make_array(x)(context, builder, arguments[0]).nitems
         at = v.pointer(x, arguments[0], n.type(0))
         v.each(n, lambda i, new: v.store(v.log1p(v.load(at(i))), at(i)))

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from typing import Any
 
+from .._typing import Job
 from ._declaration import Backend
 
 #: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
@@ -22,6 +23,9 @@ CLASSES = {
     "cross_entropy_grad": {"f": 16, "d": 8},
     "cross_entropy_value_and_grad": {"f": 16, "d": 8},
 }
+#: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
+LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
+LINEAR_CLASSES, LINEAR_WEIGHTS = 256, 1 << 18
 #: Terms that a sum of cotangents takes in its dtype.
 LONGEST = 1 << 15
 #: Said of every small call: not worth the time to put together.
@@ -34,17 +38,43 @@ def compiles() -> bool | str:
     global _verdict
     if _verdict is None:
         try:
-            importlib.import_module("._numba_rows", __package__)
+            importlib.import_module("._numba_linear", __package__)
             _verdict = True
         except Exception as error:  # noqa: BLE001 - numba refuses a NumPy or a cache folder in ways of its own
             _verdict = f"numba: {error}"
     return _verdict
 
 
+def _obstacle(job: Job) -> str | None:
+    """What a loss asks for that has no loop."""
+    if job.where is not None or job.precision is not None:
+        return "where and precision='high' have no loop"
+    if job.dense or job.label_smoothing or job.z_loss or job.class_weight is not None:
+        return "the loss has options that have no loop"
+    if job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62:
+        return "labels are not of int64's range"
+    return None
+
+
+def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
+    """Whether the linear model has a loop that is ahead."""
+    if X.dtype.char not in "fd" or not X.dtype.isnative or X.dtype != W.dtype:
+        return f"dtype {X.dtype} has no loop here"
+    if not X.flags.c_contiguous:
+        return "the features of a sample are not next to each other in memory"
+    if len(W) > LINEAR_CLASSES or not 0 < W.size <= LINEAR_WEIGHTS:
+        return f"more than {LINEAR_CLASSES} classes or {LINEAR_WEIGHTS} weights"
+    if len(rest) > 1 and "X" in rest[0]:
+        return "the gradient with respect to X has no loop"
+    return _obstacle(job) or compiles()
+
+
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Take what lies in memory row by row and is large enough, in the cases that have a loop."""
     if x.size < LEAST:
         return _SMALL
+    if function in LINEAR:
+        return _linear(x, *rest)
     least = CLASSES[function].get(x.dtype.char)
     if least is None or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"
@@ -64,18 +94,17 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return f"fewer than {least} classes"
     if where is not None or precision is not None:
         return "where and precision='high' have no loop"
-    if job is not None and (job.dense or job.label_smoothing or job.z_loss or job.class_weight is not None):
-        return "the loss has options that have no loop"
-    if job is not None and (job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62):
-        return "labels are not of int64's range"
-    return compiles()
+    return (None if job is None else _obstacle(job)) or compiles()
 
 
 BACKEND = (
     Backend(
         name="numba",
         types=("numpy:ndarray",),
-        functions={name: f"{__package__}._numba_rows:{name}" for name in CLASSES},
+        functions={
+            **{name: f"{__package__}._numba_rows:{name}" for name in CLASSES},
+            **{name: f"{__package__}._numba_linear:{name}" for name in LINEAR},
+        },
         priority=1,
         should_run=f"{__name__}:should_run",
     )

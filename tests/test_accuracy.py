@@ -63,11 +63,9 @@ def test_bounds_in_shapes_and_layouts_that_kernels_choose_by(family, dtype, back
 
 @pytest.mark.parametrize("function", ["softmax", "log_softmax", "logsumexp"])
 def test_no_order_of_a_long_axis_costs_accuracy(function, backend, arrays):
-    # the emulation of a GPU takes a minute for a million
-    n = min(_families.LONG, arrays.largest // 2)
     rng = np.random.default_rng(5)
     pool = FORMATS["float32"].round(rng.normal(size=200) * 3)
-    x = rng.choice(pool, (n, 2))
+    x = rng.choice(pool, (_families.LONG, 2))
     case = _families.Case("long", FORMATS["float32"], x, np.zeros(2, np.int64), axis=0)
     references = {function: _reference.compute(case)[function]}
     mine = next(iter(subjects(backend, arrays)))

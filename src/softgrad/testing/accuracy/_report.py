@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import importlib.util
+import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,8 +48,8 @@ def number(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
-def heading(libraries: Iterable[str], arguments: Sequence[str], notes: Sequence[str] = ()) -> str:
-    """When, with what, by which command."""
+def heading(libraries: Iterable[str], arguments: Sequence[str], seconds: float, notes: Sequence[str] = ()) -> str:
+    """When, with what, by which command, in how long."""
     versions = [f"softgrad {__version__}", f"Python {platform.python_version()}"]
     for library in libraries:
         for package in PACKAGES[library]:
@@ -58,33 +59,60 @@ def heading(libraries: Iterable[str], arguments: Sequence[str], notes: Sequence[
                 continue
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     command = " ".join(["python -m softgrad.testing.accuracy", *arguments])
-    return (
-        "; ".join([f"Measured on {day} by `{command}`, on {platform.machine()}: {', '.join(versions)}", *notes]) + "."
-    )
+    machine = f"{platform.machine()} with {os.cpu_count()} cores"
+    measured = f"Measured on {day} by `{command}` in {seconds / 60:.0f} minutes, on {machine}: {', '.join(versions)}"
+    return "; ".join([measured, *notes]) + "."
 
 
 def tables(results: Sequence[Result], fits: Sequence[Fit], head: str) -> str:
-    """One table a function, worst (mean) error by subject and format over all families; one of the linear model."""
-    out = [head, ""]
+    """Who stands how; then, folded, a table a function and one of the linear model."""
+    out = [head, "", *summary(results), ""]
     dtypes = [name for name in FORMATS if any(r.dtype == name for r in results)]
-    subjects = list(dict.fromkeys(r.subject for r in results))
-    # ours first, then the peers
-    subjects.sort(key=lambda name: not name.startswith("softgrad"))
     for function in FUNCTIONS:
-        out += [f"**{function}**", "", f"| | {' | '.join(dtypes)} |", f"| --- |{' --- |' * len(dtypes)}"]
-        for subject in subjects:
+        rows = [f"| | {' | '.join(dtypes)} |", f"| --- |{' --- |' * len(dtypes)}"]
+        for subject in everyone(results):
             mine = [r for r in results if r.subject == subject and r.function == function]
             if mine:
                 cells = [_cell([r for r in mine if r.dtype == dtype]) for dtype in dtypes]
-                out.append(f"| {subject} | {' | '.join(cells)} |")
-        out.append("")
+                rows.append(f"| {subject} | {' | '.join(cells)} |")
+        out += ["<details>", f"<summary>{function}: worst error, and the mean in brackets, by format</summary>", ""]
+        out += [*rows, "", "</details>", ""]
+    return "\n".join([*out, *_fits(fits), ""])
+
+
+def everyone(results: Sequence[Result]) -> list[str]:
+    """Who was measured, softgrad first."""
+    return sorted(dict.fromkeys(r.subject for r in results), key=lambda name: not name.startswith("softgrad"))
+
+
+def summary(results: Sequence[Result]) -> list[str]:
+    """The worst error over everything, float32 and float64: softgrad by library, all of its high results, the peers."""
+    dtypes = [name for name in ("float32", "float64") if any(r.dtype == name for r in results)]
+    kept = [r for r in results if r.dtype in dtypes]
+    names = [name for name in everyone(kept) if "generic" not in name and "high" not in name]
+    groups = {name: [r for r in kept if r.subject == name] for name in names}
+    ours = {name: found for name, found in groups.items() if name.startswith("softgrad")}
+    peers = {name: found for name, found in groups.items() if name not in ours}
+    high = [r for r in kept if "high" in r.subject and "without" not in r.subject]
+    out = [f"| worst ULP, {' and '.join(dtypes)} | {' | '.join(FUNCTIONS)} | lost |", f"| --- |{' --- |' * 6}"]
+    for name, found in (*ours.items(), ("softgrad high, every library", high), *peers.items()):
+        cells = []
+        for function in FUNCTIONS:
+            pairs = [[r.worst for r in found if r.function == function and r.dtype == dtype] for dtype in dtypes]
+            cells.append(", ".join(number(max(pair)) for pair in pairs if pair))
+        if found:
+            out.append(f"| {name} | {' | '.join(cells)} | {sum(r.lost for r in found):,} |")
+    return out
+
+
+def _fits(fits: Sequence[Fit]) -> list[str]:
     columns = list(dict.fromkeys((fit.dtype, fit.fit) for fit in fits))
-    out += ["**gradient of the linear model**, error relative in norm", ""]
+    out = ["**Gradient of the linear model**, error relative in norm:", ""]
     out += [f"| | {' | '.join(map(', '.join, columns))} |", f"| --- |{' --- |' * len(columns)}"]
     for subject in sorted(dict.fromkeys(fit.subject for fit in fits), key=lambda name: not name.startswith("softgrad")):
         errors = {(fit.dtype, fit.fit): fit.error for fit in fits if fit.subject == subject}
         out.append(f"| {subject} | {' | '.join(f'{errors[c]:.1e}' for c in columns)} |")
-    return "\n".join([*out, ""])
+    return out
 
 
 def _cell(results: list[Result]) -> str:

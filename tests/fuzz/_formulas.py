@@ -120,7 +120,8 @@ class Losses:
         self.special = bad | (~fine[..., 0] & ~self.dead)
         self.value = np.where(bad, np.nan, self.weighed(value + (self.zw * self.lse**2)[..., 0]))
         self.value_size = self.weighed(value + 2 * (self.zw * self.lse_size**2)[..., 0])
-        #: What an exponential is multiplied by at most.
+        #: What an exponential is multiplied by at most, row by row before the samples' weights; and of all.
+        self.most = self.T + 2 * self.zw * np.where(fine, self.lse_size, 0)
         self.factor = 1 + self.weighed(2 * self.zw * np.where(fine, self.lse_size, 0)).max(initial=0)
         self.gradient = self.weighed(gradient + 2 * self.zw * self.lse * self.p)
         self.size = self.weighed(size + 2 * self.zw * self.lse_size * self.p)

@@ -10,7 +10,7 @@ import softgrad as sg
 
 from ._compare import TOLERANCE, alike, both, compare
 from ._formulas import Losses
-from ._inputs import LD, given
+from ._inputs import LD, SMALLEST, given
 from ._loss import target_of
 
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-23, "bfloat16": 2.0**-23}
@@ -55,6 +55,9 @@ class Model:
         error = 8 * (self.m + 8) * ROUNDING[dtype] * size.max(-1, initial=0)
         base = TOLERANCE["float64" if dtype == "float64" else "float32"] + self.n * ROUNDING[dtype]
         self.error = np.where(np.isfinite(error), error, 0) + base
+        # an exponential below the smallest normal number is off by the smallest one, whatever it is multiplied by
+        smallest = 4 * SMALLEST["float64" if dtype == "float64" else "float32"]
+        self.unit = smallest * np.asarray(self.losses.weighed(self.losses.most[..., 0]))[:, None]
 
     def put(self, rng, library, dtype, name, a):
         """An array beside X, in the layout of ``sample_axis``."""
@@ -64,7 +67,11 @@ class Model:
 
     def gradient(self):
         """{name: (gradient, error)} of the sum of the losses."""
-        return self.through(self.losses.gradient, self.losses.size * self.error[:, None])
+        return self.through(self.losses.gradient, self.slope_error())
+
+    def slope_error(self):
+        """Errors of the slopes of the logits."""
+        return self.losses.size * self.error[:, None] + self.unit
 
     def through(self, g, error):
         """What slopes of the logits and their errors are for each parameter."""
@@ -85,8 +92,9 @@ class Model:
             a, b = {"W": (X, v.T), "bias": (np.ones((self.n, 1)), v[None]), "X": (v, W.T)}[name]
             u, size = u + a @ b, size + np.abs(a) @ np.abs(b)
         h, h_size = self.losses.curvature(u, size)
-        out = self.through(h, h_size * self.error[:, None])
-        g, g_error = self.losses.gradient, self.losses.size * self.error[:, None]
+        spread = np.abs(size).max(-1, keepdims=True, initial=0)
+        out = self.through(h, h_size * self.error[:, None] + self.unit * np.where(np.isfinite(spread), spread, 0))
+        g, g_error = self.losses.gradient, self.slope_error()
         if "X" in vectors:
             v = np.where(self.losses.target.dead[:, None], 0, vectors["X"])
             out["W"] = out["W"][0] + g.T @ v, out["W"][1] + g_error.T @ np.abs(v)

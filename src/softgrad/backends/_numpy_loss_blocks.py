@@ -90,6 +90,8 @@ class Loss:
             if in_range:
                 if self.spread is not None:
                     lean = row_dots(x, self.spread)
+                    if np.isnan(lean).any():
+                        return None
                 np.exp(x, out=e)
                 own = flat.take(at)
                 flat[at] = 0.0

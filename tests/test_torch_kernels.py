@@ -374,6 +374,30 @@ def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype,
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * scale, err_msg=str(options))
 
 
+def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
+    from softgrad._typing import Job
+    from softgrad.backends import _torch_shared as shared
+
+    if shared.numba.BACKEND is None:
+        pytest.skip("numba is not installed")
+    X, labels, W, bias = linear_case(shared.numba.LEAST // 8, 8, 3, "float32", asarray, torch)
+    name = "linear_cross_entropy_value_and_grad"
+
+    def lent(X=X, **options):
+        return shared.linear(name, X, W, bias, Job(1, labels, False, **options), ("W", "bias"), None, None)
+
+    value, grads = lent()
+    expected, exact = generic(sg.linear_cross_entropy_value_and_grad, X, labels, W, bias, wrt=("W", "bias"))
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(grads, exact, rtol=1e-4, atol=1e-7)
+    for other in (lent(X[:9]), lent(X.t().contiguous().t()), lent(z_loss=0.1), lent(X.double())):
+        assert other is None
+    with sg.backends.use("torch"):
+        assert lent() is None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert lent() is None
+
+
 def test_a_fit_far_apart_keeps_its_gradient(asarray, to_numpy):
     for dtype, bound in (("float32", 1e-4), ("float64", 1e-13)):
         for classes in (3, 40):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _kernels_linear, _kernels_loss
 from .._typing import Job
+from . import _torch_shared
 from ._torch_blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
 from ._torch_loss import ROWS, Loss
 from ._torch_samples import no_weight
@@ -132,6 +133,9 @@ def linear_cross_entropy(
     xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced."""
+    lent = _torch_shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
+    if lent is not None:
+        return lent
     model = Linear(xp, X, W, bias, job, block_size=block_size)
     pieces = model.run(True, False)
     dtype = model.wide if model.narrow is not model.wide else W.dtype
@@ -151,6 +155,10 @@ def value_and_grad(
     block_size: int | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss and its gradients."""
+    arguments = (X, W, bias, job, wrt, classes, block_size)
+    lent = _torch_shared.linear("linear_cross_entropy_value_and_grad", *arguments)
+    if lent is not None:
+        return lent
     model = Linear(xp, X, W, bias, job, wrt, classes, block_size)
     pieces = model.run(True, True)
     dtype = model.wide if model.narrow is not model.wide else W.dtype

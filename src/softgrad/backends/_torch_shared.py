@@ -1,7 +1,7 @@
 """Large PyTorch tensors on a CPU by the kernels for NumPy arrays, in the same memory, where these are ahead.
 
-numba's loops are, where it is installed, for rows of a vector or more; NumPy's blocks are for what takes torch several
-passes: a log-sum-exp, and the losses.
+Where numba is installed its loops are, for rows of a vector or more and for linear models; NumPy's blocks are for what
+takes torch several passes: a log-sum-exp, and the losses.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .._namespace import library, quiet
 from .._typing import Job
 from . import _numpy_dense, _numpy_loss, _threads, numba
 from ._registry import asked_for
+from ._torch_blocks import autocast
 
 #: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
 LEAST = 1 << 14
@@ -101,3 +102,31 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
         result = kernel(library(logits, "logits").xp, logits, host)
     out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
     return (out[0] if value else None), (out[-1] if grad else None)
+
+
+def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *rest: Any) -> Any:
+    """What a linear model's kernel gives, as tensors; None where torch is to do it."""
+    tensors = [a for a in (X, W, bias) if a is not None]
+    if (
+        numba.BACKEND is None
+        or X.numel() < numba.LEAST
+        or any(not a.is_cpu or a.dtype not in (torch.float32, torch.float64) or a.is_neg() for a in tensors)
+        or not X.is_contiguous()
+        or (X.dtype is torch.float32 and autocast(X))
+        or job.labels.dtype is torch.uint64
+        or asked_for() == "torch"
+    ):
+        return None
+    host = job._replace(
+        **{name: _host(getattr(job, name)) for name in ("labels", "class_weight", "sample_weight", "where")}
+    )
+    arguments = (_host(X), _host(W), _host(bias), host, *rest)
+    if numba.should_run(function, None, *arguments) is not True:
+        return None
+    from . import _numba_linear
+
+    with _as_torch():
+        out = getattr(_numba_linear, function)(None, *arguments)
+    if isinstance(out, tuple):
+        return torch.from_numpy(out[0]), tuple(torch.from_numpy(a) for a in out[1])
+    return torch.from_numpy(out)

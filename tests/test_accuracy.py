@@ -16,7 +16,7 @@ import softgrad as sg
 from fuzz import _run
 from fuzz._dense import dense_call
 from softgrad.testing.accuracy import __main__ as program
-from softgrad.testing.accuracy import _families, _formats, _linear, _measure, _reference, _report, _subjects
+from softgrad.testing.accuracy import _families, _formats, _jobs, _linear, _measure, _reference, _report, _subjects
 
 FORMATS = _formats.FORMATS
 
@@ -269,7 +269,7 @@ def test_the_program_writes_its_page_and_picture(backend, tmp_path, monkeypatch,
     (tmp_path / "_static").mkdir()
     page = tmp_path / "accuracy.md"
     page.write_text(f"first\n{_report.BEGIN}\nold\n{_report.END}\nlast\n", encoding="utf-8")
-    monkeypatch.setattr(program, "cases", lambda form, long: [next(iter(_families.cases(form, long=False)))])
+    monkeypatch.setattr(_jobs, "cases", lambda form, long: [next(iter(_families.cases(form, long=False)))])
     arguments = ["--libraries", backend, "--dtypes", "float32", "--no-long", "--write", str(tmp_path)]
     assert program.main([*arguments, "--details", "--cache", str(tmp_path)]) == 0
     assert "0 bounds broken" in capsys.readouterr().out

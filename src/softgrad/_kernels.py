@@ -208,13 +208,13 @@ def signed_logsumexp(
     near = rest > -0.25
     log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))
     r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
-    sign = _sign(xp, weight) * xp.where(xp.isnan(rest), rest, _sign(xp, 1 + rest))
+    sign = _sign(xp, weight) * _sign(xp, 1 + rest)
     # infinities of both signs have no sum
     opposed = xp.any(xp.logical_and(y == math.inf, _sign(xp, b) != _sign(xp, weight)), axis=axis, keepdims=True)
     undefined = xp.logical_and(top == math.inf, opposed)
     r = xp.where(undefined, blank + math.nan, r)
-    sign = xp.where(undefined, blank + math.nan, xp.where(xp.isinf(top), _sign(xp, weight), sign))
-    sign = xp.where(r == -math.inf, blank, sign)
+    sign = xp.where(xp.isinf(top), _sign(xp, weight), sign)
+    sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
     r = xp.where(rows, r, blank - math.inf)
     sign = xp.where(rows, sign, blank)
     return (

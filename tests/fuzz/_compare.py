@@ -10,12 +10,28 @@ import softgrad as sg
 
 from ._inputs import LARGEST, SMALLEST, host
 
+#: Libraries that take a number below the smallest normal one for 0.
+FLUSHING = ("jax",)
+#: The least number that results are told apart by, of the library under test.
+_unit = dict(SMALLEST)
+
 #: Relative tolerance: the bounds of docs/accuracy.md with some room, those of half precision for one rounding.
 TOLERANCE = {"float64": 4.5e-13, "float32": 1.9e-5, "float16": 1.1e-3, "bfloat16": 9e-3}
 
 
 class WrongError(AssertionError):
     """A result that differs from what it has to be."""
+
+
+def measure_for(library):
+    """Judge results of ``library``."""
+    normal = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-24, "bfloat16": 2.0**-126}
+    _unit.update(normal if library in FLUSHING else SMALLEST)
+
+
+def unit(dtype):
+    """What a number may be off by for being small."""
+    return _unit[dtype]
 
 
 def compare(got, exact, dtype, scale=None, what="", factor=1):
@@ -29,7 +45,7 @@ def compare(got, exact, dtype, scale=None, what="", factor=1):
     known = np.isnan(exact) | (np.abs(exact) < LARGEST[dtype] * 0.99) | np.isinf(exact)
     same = (np.isnan(got) & np.isnan(exact)) | (got == exact)
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(got - exact) <= TOLERANCE[dtype] * size + 200 * SMALLEST[dtype] * factor
+        near = np.abs(got - exact) <= TOLERANCE[dtype] * size + 200 * unit(dtype) * factor
     wrong = known & ~(same | (near & np.isfinite(exact)))
     if wrong.any():
         at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)

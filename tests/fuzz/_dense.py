@@ -7,31 +7,45 @@ import numpy as np
 import softgrad as sg
 
 from ._compare import WrongError, alike, both, compare
-from ._formulas import dense, parts, pull, rows_of
-from ._inputs import given, like, shape_of, values_of
+from ._formulas import dense, parts, pull, rows_of, signed
+from ._inputs import LD, given, like, shape_of, values_of
+
+
+def axes_of(rng, ndim):
+    """(An axis, some or None for all; the same as a tuple)."""
+    if rng.random() >= 0.8 or not ndim:
+        return None, tuple(range(ndim))
+    axis = int(rng.integers(-ndim, ndim))
+    if ndim > 1 and rng.random() < 0.15:
+        axes = tuple(sorted(rng.choice(ndim, 2, replace=False).tolist()))
+        return axes, axes
+    return axis, (axis % ndim,)
+
+
+def some_of(rng, shape):
+    """A shape that broadcasts to ``shape``."""
+    return tuple(n if rng.random() < 0.8 else 1 for n in shape)
+
+
+def mask_of(rng, library, shape):
+    """(A mask that broadcasts to ``shape``, the whole of it)."""
+    mask = rng.random(some_of(rng, shape)) < rng.choice([0.3, 0.8])
+    return like(library, mask), np.broadcast_to(mask, shape)
 
 
 def dense_call(rng, call, dtype):
     library = call.library
     call.function = str(rng.choice(["softmax", "log_softmax", "logsumexp"]))
-    x, exact = given(rng, library, values_of(rng, shape_of(rng), dtype), dtype)
-    axes = tuple(range(exact.ndim))
-    axis = None
-    if rng.random() < 0.8 and exact.ndim:
-        axis = int(rng.integers(-exact.ndim, exact.ndim))
-        axes = (axis % exact.ndim,)
-        if exact.ndim > 1 and rng.random() < 0.15:
-            axes = tuple(sorted(rng.choice(exact.ndim, 2, replace=False).tolist()))
-            axis = axes
+    x, exact = given(rng, library, values_of(rng, shape_of(rng, call), dtype), dtype)
+    axis, axes = axes_of(rng, exact.ndim)
     options = call.options = {"axis": axis}
     if rng.random() < 0.15:
         options["precision"] = "high"
     shown = np.ones(exact.shape, bool)
     if rng.random() < 0.2:
-        shape = tuple(n if rng.random() < 0.8 else 1 for n in exact.shape)
-        mask = rng.random(shape) < rng.choice([0.3, 0.8])
-        shown = np.broadcast_to(mask, exact.shape)
-        options["where"] = like(library, mask)
+        options["where"], shown = mask_of(rng, library, exact.shape)
+    if call.function == "logsumexp" and rng.random() < 0.2:
+        options["keepdims"] = True
     call.note = f"{dtype} {exact.shape}"
     function = getattr(sg, call.function)
     got, generic = both(lambda: function(x, **options), [x])
@@ -45,39 +59,62 @@ def dense_call(rng, call, dtype):
     if call.function == "logsumexp":
         fine, m, _, _ = parts(flat, mask)
         scale = np.where(fine, np.abs(np.where(fine, m, 0)), 0)[..., 0]
+        scale, result = (kept(a, exact.shape, axes, options) for a in (scale, result))
     expected = result if call.function == "logsumexp" else back(result)
     compare(got, expected, dtype, scale, call.function)
     compare(generic, expected, dtype, scale, "generic")
 
 
+def kept(a, shape, axes, options):
+    """A result by row, with the axes that ``keepdims`` asks for."""
+    return a.reshape([1 if i in axes else n for i, n in enumerate(shape)]) if options.get("keepdims") else a
+
+
+def factors_of(rng, call, shape, dtype):
+    """(factors as they are handed over, the exact ones in full, the array among them)."""
+    if rng.random() < 0.1:
+        # of few digits: exact in every format
+        number = float(rng.integers(-12, 13) / 4)
+        return number, np.full(shape, LD(number)), []
+    values = np.round(rng.normal(size=some_of(rng, shape) if rng.random() < 0.3 else shape) * 2, 2)
+    values = np.where(rng.random(values.shape) < rng.choice([0.0, 0.2]), 0.0, values)
+    b, exact = given(rng, call.library, np.abs(values) if rng.random() < 0.2 else values, dtype)
+    return b, np.broadcast_to(exact, shape), [b]
+
+
 def signed_call(rng, call, dtype):
     call.function = "logsumexp"
-    shape = shape_of(rng, 1)
-    x, exact = given(rng, call.library, values_of(rng, shape, dtype), dtype)
-    b, factors = given(rng, call.library, np.round(rng.normal(size=shape) * 2, 2), dtype)
-    options = call.options = {"axis": int(rng.integers(len(shape))), "return_sign": True, "b": b}
+    x, exact = given(rng, call.library, values_of(rng, shape_of(rng, call), dtype), dtype)
+    shape = exact.shape
+    b, factors, arrays = factors_of(rng, call, shape, dtype)
+    axis, axes = axes_of(rng, len(shape))
+    options = call.options = {"axis": axis, "b": b, "return_sign": bool(rng.random() < 0.7)}
+    shown = np.ones(shape, bool)
+    if rng.random() < 0.3:
+        options["where"], shown = mask_of(rng, call.library, shape)
+        arrays = [*arrays, options["where"]]
+    if rng.random() < 0.3:
+        options["keepdims"] = True
+    if rng.random() < 0.15:
+        options["precision"] = "high"
     call.note = f"{dtype} {shape} b"
-    got, generic = both(lambda: sg.logsumexp(x, **options), [x, b])
-    for mine, theirs in zip(got, generic, strict=True):
-        alike(mine, theirs)
-    if not exact.size or not np.isfinite(exact).all():
-        return
-    axis = options["axis"]
-    m = exact.max(axis, keepdims=True)
-    terms = factors * np.exp(exact - m)
-    s, size = terms.sum(axis), np.abs(terms).sum(axis)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = m.squeeze(axis) + np.log(np.abs(s))
-        condition = np.abs(m.squeeze(axis)) + np.abs(np.log(np.abs(s))) + 4 * size / np.abs(s)
-    fine = np.abs(s) > 1e-3 * size
-    compare(np.where(fine, got[0], 0), np.where(fine, value, 0), dtype, np.where(fine, condition, 0), "logsumexp")
-    if not np.array_equal(got[1][fine], np.sign(s[fine]).astype(float)):
-        raise WrongError("sign of the sum")
+    results = both(lambda: sg.logsumexp(x, **options), [x, *arrays])
+    rows, weights, mask = (rows_of(a, axes)[0] for a in (exact, factors, shown))
+    value, sign, condition, fine = signed(rows, weights, mask)
+    if not options["return_sign"]:
+        value = np.where(sign < 0, np.nan, value)
+    value, sign, condition, fine = (kept(a, shape, axes, options) for a in (value, sign, condition, fine))
+    for what, result in zip(("", "generic "), results, strict=True):
+        pair = result if options["return_sign"] else (result,)
+        got = np.where(fine, pair[0], 0)
+        compare(got, np.where(fine, value, 0), dtype, np.where(fine, condition, 0), what + "logsumexp")
+        if options["return_sign"] and not np.array_equal(pair[1][fine], sign[fine].astype(float), equal_nan=True):
+            raise WrongError(what + "sign of the sum")
 
 
 def pull_call(rng, call, dtype):
     call.function = str(rng.choice(["softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"]))
-    shape = shape_of(rng, 1)
+    shape = shape_of(rng, call, 1)
     axis = int(rng.integers(-len(shape), len(shape)))
     scale = rng.choice([0.1, 1.0, 10.0, 60.0])
     logits = np.moveaxis(rng.normal(size=shape) * scale, axis, -1)

@@ -47,6 +47,29 @@ def dense(function, x, shown):
     return np.where(some, out, -np.inf)[..., 0]
 
 
+def signed(x, b, shown):
+    """(log|sum|, its sign, what the logarithm's rounding is a part of, where the sum is worth its digits) of rows."""
+    counts = shown & (b != 0)
+    low = np.where(counts, x, -np.inf)
+    m = low.max(-1, keepdims=True, initial=-np.inf)
+    nan = np.isnan(low).any(-1)
+    high = np.isposinf(low)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(np.isneginf(low), LD(0), b * np.exp(low - np.where(np.isfinite(m), m, 0)))
+    s, size = terms.sum(-1), np.abs(terms).sum(-1)
+    value, sign = m[..., 0] + np.log(np.abs(s)), np.sign(s)
+    condition = np.abs(m[..., 0]) + np.abs(np.log(np.abs(s))) + 4 * size / np.abs(s)
+    up, down = (high & (b > 0)).any(-1), (high & (b < 0)).any(-1)
+    special = nan | high.any(-1)
+    wrong = nan | (up & down)
+    value = np.where(special, np.where(wrong, np.nan, np.inf), value)
+    sign = np.where(special, np.where(wrong, np.nan, np.where(up, LD(1), LD(-1))), sign)
+    nothing = ~special & np.isneginf(m[..., 0])
+    value, sign = np.where(nothing, -np.inf, value), np.where(nothing, 0, sign)
+    condition = np.where(np.isfinite(condition) & ~special & ~nothing, condition, 0)
+    return value, sign, condition, special | nothing | (np.abs(s) > 1e-3 * size)
+
+
 def pull(function, a, t):
     """(derivative of rows along ``t``, the size of its terms); ``a`` are probabilities, or logarithms of them."""
     p = np.exp(a) if function.startswith("log") else a

@@ -11,6 +11,10 @@ LD = np.longdouble
 SMALLEST = {"float64": 5e-324, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
 LARGEST = {"float64": 1.79e308, "float32": 3.4e38, "float16": 65504.0, "bfloat16": 3.38e38}
 SIZES = (1, 1, 2, 2, 3, 4, 7, 8, 12, 17, 33, 50, 130)
+#: Elements, and classes, of an array that kernels for large ones take.
+LARGE, MANY = (17_000, 66_000, 66_000, 90_000), (8, 16, 17, 40, 100, 256, 1000, 5000)
+#: All shapes where each is compiled for.
+FEW = ((5,), (17,), (4, 3), (3, 20), (2, 3, 5))
 
 
 @dataclass
@@ -22,13 +26,21 @@ class Call:
     function: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    #: How many of the arrays are large ones.
+    large: float = 0.0
 
     def __str__(self) -> str:
         options = {k: v if np.ndim(v) == 0 else f"array{np.shape(v)}" for k, v in self.options.items()}
         return f"--seed {self.seed[0]} --only {self.seed[1]}: {self.library} {self.function} {self.note} {options}"
 
 
-def shape_of(rng, least=0):
+def shape_of(rng, call, least=0):
+    if call.library == "jax":
+        return FEW[int(rng.integers(len(FEW)))]
+    if rng.random() < call.large:
+        k = int(rng.choice(MANY))
+        n = -(-int(rng.choice(LARGE)) // k)
+        return (k, n) if rng.random() < 0.1 else (2, n // 2, k) if rng.random() < 0.1 else (n, k)
     ndim = int(rng.choice([1, 1, 2, 2, 2, 3, 4])) if least or rng.random() > 0.03 else 0
     shape = [int(rng.choice(SIZES)) for _ in range(max(ndim, least))]
     while np.prod(shape, dtype=int) > 4000:
@@ -87,6 +99,11 @@ def given(rng, library, x, dtype):
             tensor = tensor.permute(order).contiguous().permute(tuple(np.argsort(order)))
         tensor = tensor.to(getattr(torch, dtype))
         return tensor, tensor.double().numpy().astype(LD)
+    if library == "jax":
+        import jax.numpy as jnp
+
+        array = jnp.asarray(np.array(x), dtype=dtype)
+        return array, np.asarray(array.astype("float64")).astype(LD)
     if rng.random() < 0.1 and x.ndim:
         x = np.flip(np.ascontiguousarray(np.flip(x, -1)), -1)
     if isinstance(x, np.ndarray) and x.flags.owndata and rng.random() < 0.3:
@@ -99,6 +116,10 @@ def like(library, a):
         import torch
 
         return torch.from_numpy(np.array(a))
+    if library == "jax":
+        import jax.numpy as jnp
+
+        return jnp.asarray(a)
     return np.asarray(a)
 
 
@@ -107,4 +128,6 @@ def host(a):
         return tuple(host(part) for part in a)
     if hasattr(a, "detach"):
         return a.detach().double().numpy()
+    if str(getattr(a, "dtype", "")) == "bfloat16":
+        a = a.astype("float32")
     return np.asarray(a, dtype=np.float64)

@@ -8,9 +8,9 @@ import numpy as np
 
 import softgrad as sg
 
-from ._compare import TOLERANCE, alike, both, compare
+from ._compare import TOLERANCE, alike, both, compare, unit
 from ._formulas import Losses
-from ._inputs import LD, SMALLEST, given
+from ._inputs import LD, given
 from ._loss import target_of
 
 ROUNDING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-23, "bfloat16": 2.0**-23}
@@ -28,9 +28,15 @@ def _names(rng, bias):
 class Model:
     """Random data and parameters, as they are handed over (``held``) and in extended precision."""
 
-    def __init__(self, rng, library, dtype):
+    def __init__(self, rng, call, dtype):
+        library = call.library
         self.n = int(rng.choice([0, 1, 2, 3, 7, 20, 20, 130, 600]))
         self.m, self.k = int(rng.choice([1, 2, 3, 5, 17])), int(rng.choice([1, 2, 2, 3, 4, 7, 10, 33, 50]))
+        if library == "jax":
+            self.n, self.m, self.k = int(rng.choice([1, 20])), 3, int(rng.choice([2, 17]))
+        elif rng.random() < call.large:
+            self.m = int(rng.choice([3, 8, 20, 40]))
+            self.n = -(-66_000 // self.m)
         self.axis = int(rng.random() < 0.3)
         target, self.fields, self.beside, self.labels = target_of(
             rng, library, dtype, (self.n,), self.k, 0 if self.axis else 1
@@ -56,7 +62,7 @@ class Model:
         base = TOLERANCE["float64" if dtype == "float64" else "float32"] + self.n * ROUNDING[dtype]
         self.error = np.where(np.isfinite(error), error, 0) + base
         # an exponential below the smallest normal number is off by the smallest one, whatever it is multiplied by
-        smallest = 4 * SMALLEST["float64" if dtype == "float64" else "float32"]
+        smallest = 4 * unit("float64" if dtype == "float64" else "float32")
         self.unit = smallest * np.asarray(self.losses.weighed(self.losses.most[..., 0]))[:, None]
 
     def put(self, rng, library, dtype, name, a):
@@ -105,7 +111,7 @@ class Model:
 
 
 def linear_call(rng, call, dtype):
-    model = Model(rng, call.library, dtype)
+    model = Model(rng, call, dtype)
     short = str(rng.choice(["value", "grad", "value_and_grad", "value_and_grad", "hvp"]))
     call.function = "linear " + short
     function = getattr(sg, "linear_cross_entropy" + ("" if short == "value" else "_" + short))

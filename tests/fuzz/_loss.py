@@ -73,7 +73,7 @@ def reduced(losses, reduction, dtype):
 
 def loss_call(rng, call, dtype):
     library = call.library
-    shape = shape_of(rng, 1)
+    shape = shape_of(rng, call, 1)
     axis = int(rng.integers(len(shape)))
     if shape[axis] == 0:
         shape = (*shape[:axis], 3, *shape[axis + 1 :])

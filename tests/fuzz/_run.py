@@ -10,6 +10,7 @@ import traceback
 
 import numpy as np
 
+from ._compare import measure_for
 from ._dense import dense_call, pull_call, signed_call
 from ._inputs import Call
 from ._linear import linear_call
@@ -17,13 +18,20 @@ from ._loss import loss_call
 
 #: Kinds of calls and their shares.
 KINDS = ((dense_call, 0.3), (signed_call, 0.1), (pull_call, 0.1), (loss_call, 0.3), (linear_call, 0.2))
+#: The share of calls on large arrays.
+LARGE = 0.005
 
 
-def one(seed, number, library):
+def one(seed, number, library, large=LARGE):
     """Make one call; raises what is wrong with it."""
+    if library == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    measure_for(library)
     rng = np.random.default_rng([seed, number])
-    call = Call((seed, number), library)
-    dtypes = ["float64", "float32", "float32", "float64", "float16"] + (["bfloat16"] if library == "torch" else [])
+    call = Call((seed, number), library, large=large)
+    dtypes = ["float64", "float32", "float32", "float64", "float16"] + (["bfloat16"] if library != "numpy" else [])
     dtype = str(rng.choice(dtypes))
     kind = KINDS[int(rng.choice(len(KINDS), p=[share for _, share in KINDS]))][0]
     try:
@@ -40,6 +48,7 @@ def main(arguments=None):
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--libraries", default="numpy,torch")
+    parser.add_argument("--large", type=float, default=LARGE, help="the share of calls on large arrays")
     parser.add_argument("--only", type=int, help="the number of one call, to make it again with a traceback")
     parser.add_argument("--failures", type=int, default=20, help="how many to print before it ends")
     options = parser.parse_args(arguments)
@@ -49,7 +58,7 @@ def main(arguments=None):
     for number in numbers:
         library = libraries[number % len(libraries)]
         try:
-            call = one(options.seed, number, library)
+            call = one(options.seed, number, library, options.large)
             done[f"{library} {call.function}"] += 1
         except Exception as error:  # noqa: BLE001 - whatever a call raises is what is looked for
             failed += 1

@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 from . import _linear, _report
-from ._families import cases
 from ._formats import FORMATS
+from ._jobs import Job, measured
 from ._linear import Fit
-from ._measure import Result, run
-from ._reference import cached
+from ._measure import Result
 from ._subjects import LIBRARIES, subjects
-
-
-class Job(NamedTuple):
-    """What is measured of one library."""
-
-    library: str
-    dtypes: tuple[str, ...]
-    peers: bool
-    long: bool
-    cache: Path
-
-
-class Found(NamedTuple):
-    """What was found."""
-
-    results: list[Result]
-    fits: list[Fit]
-    notes: list[str]
-
-
-def measure(job: Job) -> Found:
-    """Softgrad on one library, and the peers on its arrays."""
-    everyone = list(subjects([job.library], job.peers))
-    inputs = (case for name in job.dtypes for case in cases(FORMATS[name], job.long))
-    results = list(run(everyone, inputs, cached(job.cache)))
-    fits = list(_linear.run({job.library: LIBRARIES[job.library]}, False))
-    return Found(results, fits, [subject.arrays.note for subject in everyone if subject.arrays.note])
-
-
-def measured(jobs: list[Job], processes: int) -> Iterator[Found]:
-    """Library by library; each in a process of its own where there are to be several at a time."""
-    if processes == 1 or len(jobs) == 1:
-        yield from map(measure, jobs)
-        return
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), fresh, max_tasks_per_child=1) as pool:
-        # the longest first, so that no process waits for it alone
-        waiting = {job.library: pool.submit(measure, job) for job in sorted(jobs, key=lambda job: job.library != "jax")}
-        for job in jobs:
-            yield waiting[job.library].result()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -77,6 +77,91 @@ def test_loss_kernels(option, k, dtype, rows):
             np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
 
 
+#: (outer indices, classes, columns): around one vector, two and four, and the parts of a sum.
+COLUMNS = (
+    (1, 2, 16), (3, 3, 17), (1, 10, 31), (2, 5, 32), (5, 16, 33), (2, 7, 63), (1, 100, 65), (2, 255, 16), (1, 256, 70),
+    (1, 257, 20), (1, 4097, 19), (2, 3, 400),
+)  # fmt: skip
+
+
+def columns_of(family, shape, dtype):
+    """Logits with the classes in the middle."""
+    outer, k, inner = shape
+    x = FAMILIES[family](np.random.default_rng(k), (outer * inner, k)).astype(dtype)
+    x = np.ascontiguousarray(x.reshape(outer, inner, k).swapaxes(1, 2))
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", COLUMNS, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dense_kernels_of_columns(family, shape, dtype, rows):
+    x = columns_of(family, shape, dtype)
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        exact = exactly(getattr(_kernels, name), x.astype(WIDE), 1)
+        # a log-sum-exp near 0 is the difference of its maximum and a logarithm
+        assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, of_all=name == "logsumexp", what=name)
+        first = np.ascontiguousarray(x[0])
+        np.testing.assert_array_equal(
+            getattr(rows, name)(xp, first, 0, None, None), getattr(rows, name)(xp, x, 1, None, None)[0]
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", COLUMNS, ids=str)
+@pytest.mark.parametrize(
+    "option", ["plain", "sample weights", "ignored", "ignored, no class", "out of range", "nothing counts"]
+)
+def test_loss_kernels_of_columns(option, shape, dtype, rows):
+    rng = np.random.default_rng(shape[1])
+    for family in FAMILIES:
+        x = columns_of(family, shape, dtype)
+        for reduction in ("none", "sum", "mean"):
+            job = job_of(option, x, 1, reduction, rng)
+            if family == "dominated":
+                job.labels[:, ::2] = np.where(job.labels[:, ::2] < 0, job.labels[:, ::2], shape[1] - 1)
+            value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
+            got = rows.cross_entropy_value_and_grad(xp, x, job)
+            assert_near(got[0], value, dtype, of_all=4.0, what=family)
+            assert_near(got[1], grad, dtype, what=family)
+            np.testing.assert_array_equal(rows.cross_entropy(xp, x, job), got[0])
+            np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf, (np.inf, np.nan), (np.inf, -np.inf)])
+def test_what_is_not_finite_stays_in_its_column(bad, dtype, rows):
+    x = np.random.default_rng(0).normal(size=(5, 37)).astype(dtype)
+    values = bad if isinstance(bad, tuple) else (bad,)
+    for place in (0, 16, 36):
+        x[: len(values), place] = values
+    x[:, 20] = values[0]
+    x[0, 33] = -np.inf
+    wide = x.astype(WIDE)
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        assert_near(getattr(rows, name)(xp, x, 0, None, None), exactly(getattr(_kernels, name), wide, 0), dtype)
+    for label in (0, 1, 4):
+        job = job_of("plain", x, 0, "none", np.random.default_rng(1))._replace(labels=np.full(37, label))
+        exact = exactly(_kernels_loss.cross_entropy_value_and_grad, wide, job)
+        for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
+            assert_near(got, wanted, dtype)
+
+
+def test_no_thread_writes_columns_of_another(rows):
+    # of 33 columns a vector holds 16, and the last one begins before those of the one before it end
+    x = np.random.default_rng(0).normal(size=(3000, 4, 33)).astype(np.float32)
+    labels = np.zeros((3000, 33), np.int64)
+    job = job_of("plain", x, 1, "mean", np.random.default_rng(0))._replace(labels=labels)
+    with _threads.workers(1):
+        alone = [rows.softmax(xp, x, 1, None, None), rows.cross_entropy_grad(xp, x, job)]
+    for n in (2, 7, 16):
+        with _threads.workers(n):
+            some = [rows.softmax(xp, x, 1, None, None), rows.cross_entropy_grad(xp, x, job)]
+        for a, b in zip(alone, some, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("at", [0, 15, 16, 32])
 @pytest.mark.parametrize(
@@ -180,7 +265,9 @@ def test_large_arrays_come_here(name, dtype):
         (lambda x: (x[:10], {}), "elements"),
         (lambda x: (x[:, ::2].copy()[:, :10].repeat(200, 0), {}), "classes"),
         (lambda x: (np.asfortranarray(x), {}), "memory"),
-        (lambda x: (x, {"axis": 0}), "memory"),
+        (lambda x: (x.reshape(-1, 1000, 1).repeat(8, 2), {"axis": 1}), "columns"),
+        (lambda x: (x[:1], {"axis": 0}), "elements"),
+        (lambda x: (x.reshape(1, -1).copy(), {"axis": 0}), "classes"),
         (lambda x: (x.astype(np.float16), {}), "dtype"),
         (lambda x: (x.astype(x.dtype.newbyteorder()), {}), "dtype"),
         (lambda x: (x, {"precision": "high"}), "precision"),

@@ -7,9 +7,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from ._numba_tiles import TILES, logits, losses
+from ._numba_tiles import TILES, logits, losses_of
 from ._numba_vectors import sum_of
 
+_losses = losses_of(1, True)
 _4x4, _4x3, _4x2, _4x1 = (TILES[4, f] for f in (4, 3, 2, 1))
 _2x4, _2x3, _2x2, _2x1 = (TILES[2, f] for f in (4, 3, 2, 1))
 
@@ -102,7 +103,7 @@ def _run(
             for i in range(0, whole, lanes):
                 logits(data, start + i * m, m, w, weights_at, bias, bias_at, z, bias_at * stride + i, stride)
         for i in range(0, whole, lanes):
-            some, strange = losses(z, i, stride, k, ys, ws, ignored, ignores, factor, values)
+            some, strange = _losses(z, i, stride, k, ys, i, ws, i, ignored, ignores, factor, values, i, z, i, 0)
             odd |= strange
             result += some
         if out.size:

@@ -1,12 +1,17 @@
-"""Softmax, its logarithm, its normaliser and the loss on class indices, by compiled loops shared out to threads."""
+"""Softmax, its logarithm, its normaliser and the loss on class indices, by compiled loops shared out to threads.
+
+The classes are next to each other in memory, or columns are: each function has loops for either.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .._typing import Job
+from . import _numba_column_loops as column_loops
 from . import _numba_loops as loops
 from . import _threads
 from ._numpy_blocks import Floats, threads_for
@@ -20,34 +25,40 @@ def flattened(a: Floats) -> Floats:
     return flat
 
 
-def _share_out(task: Any, x: Floats, k: int) -> list[Any]:
-    """``task(first row, last row)`` for pieces of all rows."""
-    return _threads.run(task, x.size // k, threads_for(x.size))
+def _share_out(task: Any, x: Floats, k: int, inner: int = 1) -> list[Any]:
+    """``task(first, last)`` for pieces of all rows, or of the units of all columns."""
+    n = x.size // k
+    if inner > 1:
+        n = n // inner * column_loops.units(inner, 64 // x.itemsize)
+    return _threads.run(task, n, threads_for(x.size))
 
 
-def _elementwise(loop: Any, x: Floats) -> Floats:
-    k, y = x.shape[-1], np.empty(x.shape, x.dtype)
-    flat, out = flattened(x), y.reshape(-1)
-    _share_out(lambda a, b: loop(flat[a * k : b * k], k, out[a * k : b * k]), x, k)
-    return y
+def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:
+    """``function`` of all classes along ``axis`` into ``out``."""
+    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    flat, into = flattened(x), out.reshape(-1)
+    if inner > 1:
+        code = getattr(column_loops, function.upper())
+        _share_out(lambda a, b: column_loops.run(code, flat, k, inner, a, b, into), x, k, inner)
+        return out
+    loop, step = getattr(loops, function), out.size * k // x.size
+    _share_out(lambda a, b: loop(flat[a * k : b * k], k, into[a * step : b * step]), x, k)
+    return out
 
 
 def softmax(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Exponentials over their sum."""
-    return _elementwise(loops.softmax, x)
+    return _along("softmax", x, axis, np.empty(x.shape, x.dtype))
 
 
 def log_softmax(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Logarithm of the softmax."""
-    return _elementwise(loops.log_softmax, x)
+    return _along("log_softmax", x, axis, np.empty(x.shape, x.dtype))
 
 
 def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Logarithm of the sum of exponentials."""
-    k, out = x.shape[-1], np.empty(x.shape[:-1], x.dtype)
-    flat, rows = flattened(x), out.reshape(-1)
-    _share_out(lambda a, b: loops.logsumexp(flat[a * k : b * k], k, rows[a:b]), x, k)
-    return out
+    return _along("logsumexp", x, axis, np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype))
 
 
 def _pull(loop: Any, p: Floats, c: Floats) -> Floats:
@@ -72,7 +83,8 @@ softmax_jvp = softmax_vjp
 
 
 def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
-    k, dtype, samples = x.shape[-1], x.dtype, x.shape[:-1]
+    axis, dtype = job.axis, x.dtype
+    k, inner, samples = x.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[:axis] + x.shape[axis + 1 :]
     none = np.empty(0, dtype)
     weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, samples)
     divisor = mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0
@@ -87,13 +99,19 @@ def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, 
     flat, flat_grad, flat_losses = flattened(x), grad.reshape(-1), losses.reshape(-1)
     factor = dtype.type(1.0 / divisor)
 
+    def columns(a: int, b: int) -> float:
+        total: float = column_loops.loss(
+            flat, k, inner, a, b, labels, weights, skipped, factor, flat_losses, flat_grad
+        )  # fmt: skip
+        return total
+
     def task(a: int, b: int) -> float:
         rows = slice(a * k, b * k)
         return loops.loss(
             flat[rows], k, labels[a:b], weights[a:b], skipped, factor, flat_losses[a:b], flat_grad[rows]
         )  # fmt: skip
 
-    total = sum(_share_out(task, x, k))
+    total = sum(_share_out(columns if inner > 1 else task, x, k, inner))
     value = losses if each else np.asarray(total / divisor).astype(dtype)
     return value, grad if want_grad else None
 

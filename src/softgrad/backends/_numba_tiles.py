@@ -22,6 +22,22 @@ _SAMPLES = 8
 CLASSES, FEATURES = (4, 2), 4
 
 
+#: Classes whose exponentials are added up before their sum is added to those of others.
+PART = 256
+
+
+def in_parts(builder: Any, k: Any, body: Callable[[Any], None], parts: list[Any], totals: list[Any]) -> None:
+    """``body(class)`` of all ``k``; what is in the vectors ``parts`` goes over to ``totals`` now and then."""
+    with cgutils.for_range_slice(builder, k.type(0), k, k.type(PART), k.type) as (first, _):
+        left = builder.sub(k, first)
+        n = builder.select(builder.icmp_signed("<", left, k.type(PART)), left, k.type(PART))
+        with cgutils.for_range_slice(builder, k.type(0), n, k.type(1), k.type) as (c, _):
+            body(builder.add(first, c))
+        for part, total in zip(parts, totals, strict=True):
+            builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
+            builder.store(ir.Constant(part.type.pointee, [0.0] * part.type.pointee.count), part)
+
+
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
@@ -85,112 +101,150 @@ def logits(
     return types.void(x, index, index, w, index, b, index, z, index, index), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def losses(
-    context: Any,
-    z: Any,
-    at: Any,
-    stride: Any,
-    k: Any,
-    labels: Any,
-    weights: Any,
-    ignored: Any,
-    ignores: Any,
-    factor: Any,
-    out: Any,
-) -> Any:
-    """Losses of a vector of samples into ``out[at]``; their logits become the gradient times ``factor``.
+def losses_of(width: int, slopes: bool) -> Any:
+    """The code of the losses of ``width`` vectors of samples, and of their gradient where ``slopes`` are wanted.
 
-    Logits from ``z[at]`` on, the next class ``stride`` further; labels and weights from ``at`` on.
-    Returns the sum of the losses, and whether a sample that does not count has logits that are not finite.
+    Its arguments: logits, where the first is, how far the next class's are, how many classes; labels, and where the
+    first is; weights likewise; the label to ignore, and whether there is one; what the gradient is multiplied by; the
+    losses and where the first goes; the gradient, likewise; how many samples were there before.
+    It returns the sum of the other losses, and whether a sample that does not count has logits that are not finite.
     """
-    kind = z.dtype
     returned = types.Tuple((types.float64, types.boolean))
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, kind)
-        z_array, at, stride, k, y_array, w_array, ignored, ignores, factor, out_array = arguments
-        class_at, into = v.pointer(z, z_array, at), v.pointer(out, out_array, at)
-        zero, one, nan = v.all(0.0), v.all(1.0), v.all(float("nan"))
-        one_more = k.type(1)
+    def work(
+        context: Any,
+        x: Any,
+        at: Any,
+        stride: Any,
+        k: Any,
+        labels: Any,
+        labels_at: Any,
+        weights: Any,
+        weights_at: Any,
+        ignored: Any,
+        ignores: Any,
+        factor: Any,
+        out: Any,
+        out_at: Any,
+        grad: Any,
+        grad_at: Any,
+        old: Any,
+    ) -> Any:
+        kinds = x, labels, weights, out, grad
 
-        wide = ir.VectorType(_INT64, v.lanes)
-        place = builder.gep(context.make_array(labels)(context, builder, y_array).data, [at])
-        label = builder.load(builder.bitcast(place, wide.as_pointer()), align=8)
-        # below 0 is far above as an unsigned number
-        outside = builder.icmp_unsigned(">=", label, v.spread(k))
-        dead = builder.and_(builder.icmp_signed("==", label, v.spread(ignored)), v.spread(ignores))
-        own_class = builder.trunc(label, v.integer) if v.bits < 64 else label
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            total, odd = _losses(Vectors(context, builder, x.dtype), kinds, arguments, width, slopes)
+            return context.make_tuple(builder, signature.return_type, (total, odd))
 
-        weight = v.load(v.pointer(weights, w_array, at)(at.type(0)))
-        dead = builder.or_(dead, builder.fcmp_ordered("==", weight, zero))
+        n = types.intp
+        return returned(
+            x, n, n, n, labels, n, weights, n, types.int64, types.boolean, x.dtype, out, n, grad, n, n
+        ), generate
 
-        def classes(body: Callable[[Any, Any, Any], None]) -> None:
-            with cgutils.for_range_slice(builder, k.type(0), k, one_more, k.type) as (c, _):
-                number = builder.trunc(c, v.form.integer) if v.bits < 64 else c
-                mine = builder.icmp_signed("==", own_class, v.spread(number))
-                body(c, class_at(builder.mul(c, stride)), mine)
+    return intrinsic(work)
 
-        def variable(start: Any) -> Any:
+
+def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) -> tuple[Any, Any]:
+    builder = v.builder
+    x, labels, weights, out, grad = kinds
+    (
+        x_array, at, stride, k, y_array, labels_at, w_array, weights_at, ignored, ignores, factor, out_array, out_at,
+        g_array, grad_at, old,
+    ) = arguments  # fmt: skip
+    logit_at, slope_at = v.pointer(x, x_array, at), v.pointer(grad, g_array, grad_at)
+    weight_at, loss_at = v.pointer(weights, w_array, weights_at), v.pointer(out, out_array, out_at)
+    label_at = builder.gep(v.context.make_array(labels)(v.context, builder, y_array).data, [labels_at])
+    zero, one, nan = v.all(0.0), v.all(1.0), v.all(float("nan"))
+    offsets = [k.type(i * v.lanes) for i in range(width)]
+    wide = ir.VectorType(_INT64, v.lanes)
+    numbers = [
+        builder.load(builder.bitcast(builder.gep(label_at, [offset]), wide.as_pointer()), align=8) for offset in offsets
+    ]
+    # below 0 is far above as an unsigned number
+    outside = [builder.icmp_unsigned(">=", number, v.spread(k)) for number in numbers]
+    own_class = [builder.trunc(number, v.integer) if v.bits < 64 else number for number in numbers]
+    shares = [v.load(weight_at(offset)) for offset in offsets]
+    dead = [
+        builder.or_(
+            builder.and_(builder.icmp_signed("==", number, v.spread(ignored)), v.spread(ignores)),
+            builder.fcmp_ordered("==", weight, zero),
+        )
+        for number, weight in zip(numbers, shares, strict=True)
+    ]
+
+    def of_class(c: Any, body: Callable[[int, Any, Any], None]) -> None:
+        number = v.spread(builder.trunc(c, v.form.integer) if v.bits < 64 else c)
+        row = builder.mul(c, stride)
+        for i, offset in enumerate(offsets):
+            body(i, builder.add(row, offset), builder.icmp_signed("==", own_class[i], number))
+
+    def classes(body: Callable[[int, Any, Any], None]) -> None:
+        with cgutils.for_range_slice(builder, k.type(0), k, k.type(1), k.type) as (c, _):
+            of_class(c, body)
+
+    def variables(start: Any) -> list[Any]:
+        places = [v.variable(start) for _ in offsets]
+        for place in places:
             # in a loop the place is made once, and filled each time
-            place = v.variable(start)
             builder.store(start, place)
-            return place
+        return places
 
-        most, own = variable(v.all(float("-inf"))), variable(zero)
+    def change(place: Any, formula: Callable[[Any], Any]) -> None:
+        builder.store(formula(builder.load(place)), place)
 
-        def find(c: Any, where: Any, mine: Any) -> None:
-            x, before = v.load(where), builder.load(most)
-            builder.store(builder.select(builder.fcmp_ordered(">", x, before), x, before), most)
-            builder.store(builder.select(mine, x, builder.load(own)), own)
+    tops, owns = variables(v.all(float("-inf"))), variables(zero)
 
-        classes(find)
-        top, own_logit = builder.load(most), builder.load(own)
-        others, ones, power = variable(zero), variable(v.all(-1.0)), variable(zero)
+    def find(i: int, index: Any, mine: Any) -> None:
+        z = v.load(logit_at(index))
+        change(tops[i], lambda top: builder.select(builder.fcmp_ordered(">", z, top), z, top))
+        change(owns[i], lambda own: builder.select(mine, z, own))
 
-        def add(c: Any, where: Any, mine: Any) -> None:
-            e = v.exp(builder.fsub(v.load(where), top))
-            v.store(e, where)
-            is_one = builder.fcmp_ordered("==", e, one)
-            builder.store(builder.fadd(builder.load(others), builder.select(is_one, zero, e)), others)
-            builder.store(builder.fadd(builder.load(ones), builder.select(is_one, one, zero)), ones)
-            builder.store(builder.select(mine, e, builder.load(power)), power)
+    classes(find)
+    most = [builder.load(place) for place in tops]
+    parts, others, ones, powers = variables(zero), variables(zero), variables(v.all(-1.0)), variables(zero)
 
-        classes(add)
+    def add(i: int, index: Any, mine: Any) -> None:
+        e = v.exp(builder.fsub(v.load(logit_at(index)), most[i]))
+        if slopes:
+            v.store(e, slope_at(index))
+        is_one = builder.fcmp_ordered("==", e, one)
+        change(parts[i], lambda part: builder.fadd(part, builder.select(is_one, zero, e)))
+        change(ones[i], lambda count: builder.fadd(count, builder.select(is_one, one, zero)))
+        change(powers[i], lambda power: builder.select(mine, e, power))
+
+    in_parts(builder, k, lambda c: of_class(c, add), parts, others)
+    total, odd = ir.Constant(_DOUBLE, 0.0), ir.Constant(ir.IntType(1), 0)
+    scales, lesses = [], []
+    for i, offset in enumerate(offsets):
         # the sum without one of the largest: nothing small is added to 1
-        rest = builder.fadd(builder.load(ones), builder.load(others))
+        rest = builder.fadd(builder.load(ones[i]), builder.load(others[i]))
+        own, top, weight = builder.load(owns[i]), most[i], shares[i]
         log = v.log1p(rest)
-        at_top = builder.fcmp_ordered("==", own_logit, top)
-        loss = builder.select(at_top, log, builder.fadd(builder.fsub(top, own_logit), log))
-        loss = builder.select(outside, nan, builder.fmul(loss, weight))
-        loss = builder.select(dead, zero, loss)
-        v.store(loss, into(at.type(0)))
-        whole = builder.fadd(one, rest)
-        share = builder.fdiv(builder.fmul(weight, v.spread(factor)), whole)
-        share = builder.select(outside, nan, share)
-        less = builder.fsub(zero, builder.select(at_top, rest, builder.fsub(whole, builder.load(power))))
+        at_top = builder.fcmp_ordered("==", own, top)
+        loss = builder.select(at_top, log, builder.fadd(builder.fsub(top, own), log))
+        loss = builder.select(outside[i], nan, builder.fmul(loss, weight))
+        loss = builder.select(dead[i], zero, loss)
+        v.store(loss, loss_at(offset))
+        lane = ir.Constant(wide, [i * v.lanes + number for number in range(v.lanes)])
+        new = builder.select(builder.icmp_signed(">=", lane, v.spread(old)), loss, zero)
+        terms = builder.fpext(new, ir.VectorType(_DOUBLE, v.lanes)) if v.bits < 64 else new
+        total = builder.fadd(total, _sum(builder, v.lanes, terms))
+        endless = v.count(builder.and_(dead[i], v.is_infinite(top)), k.type)
+        odd = builder.or_(odd, builder.icmp_signed("!=", endless, k.type(0)))
+        if slopes:
+            whole = builder.fadd(one, rest)
+            share = builder.fdiv(builder.fmul(weight, v.spread(factor)), whole)
+            scales.append(builder.select(outside[i], nan, share))
+            left = builder.select(at_top, rest, builder.fsub(whole, builder.load(powers[i])))
+            lesses.append(builder.fsub(zero, left))
 
-        def slope(c: Any, where: Any, mine: Any) -> None:
-            g = builder.fmul(builder.select(mine, less, v.load(where)), share)
-            v.store(builder.select(dead, zero, g), where)
+    def slope(i: int, index: Any, mine: Any) -> None:
+        g = builder.fmul(builder.select(mine, lesses[i], v.load(slope_at(index))), scales[i])
+        v.store(builder.select(dead[i], zero, g), slope_at(index))
 
+    if slopes:
         classes(slope)
-        double = ir.VectorType(_DOUBLE, v.lanes)
-        terms = builder.fpext(loss, double) if v.bits < 64 else loss
-        total = _sum(builder, v.lanes, terms)
-        bits = builder.and_(builder.bitcast(top, v.integer), v.ints((1 << (v.bits - 1)) - 1))
-        endless = builder.icmp_signed(">=", bits, v.ints(_infinity(v)))
-        odd = builder.icmp_signed("!=", v.count(builder.and_(dead, endless), k.type), k.type(0))
-        return context.make_tuple(builder, signature.return_type, (total, odd))
-
-    index = types.intp
-    signature = returned(z, index, index, index, labels, weights, types.int64, types.boolean, kind, out)
-    return signature, generate
-
-
-def _infinity(v: Vectors) -> int:
-    """Its bits."""
-    return ((1 << (v.bits - 1 - v.form.digits)) - 1) << v.form.digits
+    return total, odd
 
 
 def _sum(builder: Any, lanes: int, vector: Any) -> Any:

@@ -200,6 +200,11 @@ class Vectors:
         """The bits of 1 in every lane."""
         return self.ints(self.form.bias << self.form.digits)
 
+    def is_infinite(self, vector: Any) -> Any:
+        """Which lanes are an infinity."""
+        bits = self.builder.and_(self.builder.bitcast(vector, self.integer), self.ints((1 << (self.bits - 1)) - 1))
+        return self.builder.icmp_signed("==", bits, self.ints((2 * self.form.bias + 1) << self.form.digits))
+
 
 @intrinsic  # type: ignore[untyped-decorator]
 def peak(context: Any, x: Any, start: Any, n: Any) -> Any:

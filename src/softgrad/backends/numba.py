@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from typing import Any
 
 from .._typing import Job
@@ -11,7 +12,7 @@ from ._declaration import Backend
 
 #: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
 LEAST = 1 << 16
-#: From how many classes on it is ahead of NumPy's blocks, in single and in double precision.
+#: From how many classes on, next to each other, it is ahead of NumPy's blocks, in single and in double precision.
 CLASSES = {
     "softmax": {"f": 16, "d": 16},
     "log_softmax": {"f": 16, "d": 8},
@@ -23,6 +24,8 @@ CLASSES = {
     "cross_entropy_grad": {"f": 16, "d": 8},
     "cross_entropy_value_and_grad": {"f": 16, "d": 8},
 }
+#: Classes up to which sums over columns, of a few hundred terms each, keep their digits.
+COLUMN_CLASSES = 1 << 16
 #: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
 LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
 LINEAR_CLASSES, LINEAR_WEIGHTS = 256, 1 << 18
@@ -56,6 +59,15 @@ def _obstacle(job: Job) -> str | None:
     return None
 
 
+def _columns(function: str, k: int, size: int) -> str | None:
+    """Why classes that are not next to each other have no loop: ``k`` of them, ``size`` bytes apart."""
+    if function.endswith(("_vjp", "_jvp")):
+        return "the classes of a row are not next to each other in memory"
+    if size < 64:
+        return "fewer columns than a vector holds"
+    return None if 2 <= k <= COLUMN_CLASSES else f"fewer than 2 classes, or more than {COLUMN_CLASSES} in columns"
+
+
 def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
     """Whether the linear model has a loop that is ahead."""
     if X.dtype.char not in "fd" or not X.dtype.isnative or X.dtype != W.dtype:
@@ -70,7 +82,7 @@ def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
-    """Take what lies in memory row by row and is large enough, in the cases that have a loop."""
+    """Take what is large enough and in order in memory, in the cases that have a loop."""
     if x.size < LEAST:
         return _SMALL
     if function in LINEAR:
@@ -88,9 +100,14 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
             return "the other array is laid out otherwise, or its sums are long"
     else:
         axis, where, precision = rest[0], rest[1], rest[2]
-    if axis != x.ndim - 1 or not x.flags.c_contiguous:
-        return "the classes of a row are not next to each other in memory"
-    if x.shape[axis] < least:
+    if not x.flags.c_contiguous:
+        return "the array's elements are not in their order in memory"
+    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    if inner > 1:
+        why = _columns(function, k, inner * x.itemsize)
+        if why is not None:
+            return why
+    elif k < least:
         return f"fewer than {least} classes"
     if where is not None or precision is not None:
         return "where and precision='high' have no loop"

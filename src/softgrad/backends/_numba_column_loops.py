@@ -1,0 +1,221 @@
+"""Loops over columns, the classes of which are rows of contiguous memory, compiled by numba.
+
+Some vectors of columns at a time: those lie in registers while the classes go by, and their numbers stay in cache from
+the maximum to the last division.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from ._numba_tiles import in_parts, losses_of
+from ._numba_vectors import Vectors
+
+#: Vectors of columns that are worked on together.
+WIDTH = 4
+
+
+def _columns(function: str, width: int) -> Any:
+    """The code of a function of ``width`` vectors of columns."""
+
+    def work(context: Any, x: Any, start: Any, k: Any, stride: Any, y: Any, into: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            v = Vectors(context, builder, x.dtype)
+            array, start, k, stride, out, into = arguments
+            at, to = v.pointer(x, array, start), v.pointer(y, out, into)
+            zero, one = v.all(0.0), v.all(1.0)
+            offsets = [k.type(i * v.lanes) for i in range(width)]
+
+            def variables(value: Any) -> list[Any]:
+                places = [v.variable(value) for _ in offsets]
+                for place in places:
+                    builder.store(value, place)
+                return places
+
+            def each(c: Any, body: Callable[[Any, int], None]) -> None:
+                row = builder.mul(c, stride)
+                for i, offset in enumerate(offsets):
+                    body(builder.add(row, offset), i)
+
+            def classes(body: Callable[[Any, int], None]) -> None:
+                with cgutils.for_range_slice(builder, k.type(0), k, k.type(1), k.type) as (c, _):
+                    each(c, body)
+
+            tops, bad = (
+                variables(v.all(float("-inf"))),
+                variables(ir.Constant(ir.VectorType(ir.IntType(1), v.lanes), [0] * v.lanes)),
+            )
+
+            def find(index: Any, i: int) -> None:
+                number, before = v.load(at(index)), builder.load(tops[i])
+                builder.store(builder.select(builder.fcmp_ordered(">", number, before), number, before), tops[i])
+                if function == "logsumexp":
+                    strange = builder.fcmp_unordered("uno", number, number)
+                    builder.store(builder.or_(builder.load(bad[i]), strange), bad[i])
+
+            classes(find)
+            most = [builder.load(place) for place in tops]
+            parts, others, ones = variables(zero), variables(zero), variables(v.all(-1.0))
+
+            def add(index: Any, i: int) -> None:
+                e = v.exp(builder.fsub(v.load(at(index)), most[i]))
+                if function == "softmax":
+                    v.store(e, to(index))
+                is_one = builder.fcmp_ordered("==", e, one)
+                builder.store(builder.fadd(builder.load(parts[i]), builder.select(is_one, zero, e)), parts[i])
+                builder.store(builder.fadd(builder.load(ones[i]), builder.select(is_one, one, zero)), ones[i])
+
+            in_parts(builder, k, lambda c: each(c, add), parts, others)
+            rests = [builder.fadd(builder.load(a), builder.load(b)) for a, b in zip(ones, others, strict=True)]
+            if function == "softmax":
+                shares = [builder.fdiv(one, builder.fadd(one, rest)) for rest in rests]
+                classes(lambda index, i: v.store(builder.fmul(v.load(to(index)), shares[i]), to(index)))
+                return context.get_dummy_value()
+            logs = [v.log1p(rest) for rest in rests]
+            if function == "log_softmax":
+                classes(
+                    lambda index, i: v.store(builder.fsub(builder.fsub(v.load(at(index)), most[i]), logs[i]), to(index))
+                )
+                return context.get_dummy_value()
+            for i, offset in enumerate(offsets):
+                # an infinite maximum is the result, unless a NaN is
+                known = builder.and_(builder.not_(builder.load(bad[i])), v.is_infinite(most[i]))
+                result = builder.fadd(most[i], logs[i])
+                v.store(builder.select(known, most[i], result), to(offset))
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(x, index, index, index, y, index), generate
+
+    return intrinsic(work)
+
+
+def _compiled(function: Any) -> Any:
+    return numba.njit(nogil=True, cache=True)(function)
+
+
+#: What ``run`` does.
+SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
+_softmaxes, _softmax = _columns("softmax", WIDTH), _columns("softmax", 1)
+_log_softmaxes, _log_softmax = _columns("log_softmax", WIDTH), _columns("log_softmax", 1)
+_slopes, _slope = losses_of(2, True), losses_of(1, True)
+_losses, _value = losses_of(2, False), losses_of(1, False)
+_logsumexps, _logsumexp = _columns("logsumexp", WIDTH), _columns("logsumexp", 1)
+
+
+def _units_of(inner: int, lanes: int) -> int:
+    """Into how many parts ``inner`` columns are cut for threads: whole vectors, and the last with what is left over.
+
+    Its last vector makes some columns once more, which are no other thread's then.
+    """
+    return max(1, inner // lanes)
+
+
+units = _units_of
+_units = _compiled(_units_of)
+
+
+def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+    """The units from ``first`` to ``last``, of all that the outer indices have; ``inner`` columns fill a vector."""
+    lanes = 64 // x.itemsize
+    each = _units(inner, lanes)
+    unit = first
+    while unit < last:
+        outer = unit // each
+        begin = unit - outer * each
+        stop = min(each, begin + last - unit)
+        unit += stop - begin
+        end = inner if stop == each else stop * lanes
+        start = outer * k * inner
+        to = outer * inner if function == LOGSUMEXP else start
+        i = begin * lanes
+        while i < end:
+            if i + WIDTH * lanes <= end:
+                if function == SOFTMAX:
+                    _softmaxes(x, start + i, k, inner, y, to + i)
+                elif function == LOG_SOFTMAX:
+                    _log_softmaxes(x, start + i, k, inner, y, to + i)
+                else:
+                    _logsumexps(x, start + i, k, inner, y, to + i)
+                i += WIDTH * lanes
+                continue
+            i = min(i, end - lanes)
+            if function == SOFTMAX:
+                _softmax(x, start + i, k, inner, y, to + i)
+            elif function == LOG_SOFTMAX:
+                _log_softmax(x, start + i, k, inner, y, to + i)
+            else:
+                _logsumexp(x, start + i, k, inner, y, to + i)
+            i += lanes
+
+
+run = _compiled(_run)
+
+
+def _loss(
+    x: Any,
+    k: int,
+    inner: int,
+    first: int,
+    last: int,
+    labels: Any,
+    weights: Any,
+    skipped: Any,
+    factor: float,
+    out: Any,
+    grad: Any,
+) -> float:
+    """The sum of some units' losses; each into ``out``, its gradient times ``factor`` into ``grad``, unless empty.
+
+    ``weights`` may be empty; ``skipped`` holds the label to ignore or nothing.
+    """
+    lanes = 64 // x.itemsize
+    each = _units(inner, lanes)
+    none, spare = np.ones(2 * lanes, x.dtype), np.empty(2 * lanes, x.dtype)
+    ignored, ignores = (skipped[0], True) if skipped.size else (0, False)
+    ws, values = weights if weights.size else none, out if out.size else spare
+    total = 0.0
+    unit = first
+    while unit < last:
+        outer = unit // each
+        begin = unit - outer * each
+        stop = min(each, begin + last - unit)
+        unit += stop - begin
+        end = inner if stop == each else stop * lanes
+        i = begin * lanes
+        while i < end:
+            # the last vector ends with the columns
+            j = min(i, end - lanes)
+            at, y = outer * k * inner + j, outer * inner + j
+            w, v = y if weights.size else 0, y if out.size else 0
+            if i + 2 * lanes <= end:
+                if grad.size:
+                    total += _slopes(
+                        x, at, inner, k, labels, y, ws, w, ignored, ignores, factor, values, v, grad, at, 0
+                    )[0]
+                else:
+                    total += _losses(
+                        x, at, inner, k, labels, y, ws, w, ignored, ignores, factor, values, v, grad, 0, 0
+                    )[0]
+                i += 2 * lanes
+                continue
+            if grad.size:
+                total += _slope(
+                    x, at, inner, k, labels, y, ws, w, ignored, ignores, factor, values, v, grad, at, i - j
+                )[0]
+            else:
+                total += _value(x, at, inner, k, labels, y, ws, w, ignored, ignores, factor, values, v, grad, 0, i - j)[
+                    0
+                ]
+            i += lanes
+    return total
+
+
+loss = _compiled(_loss)

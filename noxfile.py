@@ -28,6 +28,29 @@ COVERAGE = Path("build/coverage")
 PROJECT = nox.project.load_toml("pyproject.toml")
 BACKENDS = ("numpy", "torch", "array_api_strict", "jax", "cupy", "dask")
 WORKERS = str(min(os.cpu_count() or 1, 4))
+# what holds numbers to their digits is compiled on JAX as users have it; elsewhere XLA's optimizers, off, would take
+# three quarters of the time
+NUMBERS = [f"tests/test_{name}.py" for name in ("accuracy", "edge_cases", "jax_kernels", "softmax")]
+QUICKLY = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ]
+)
+KERNELS = [
+    nox.param(*pair, id="-".join(pair))
+    for pair in (
+        ("numpy", "generic"),
+        ("numpy", "numpy"),
+        ("torch", "generic"),
+        ("torch", "torch"),
+        ("jax", "generic"),
+        ("cupy", "generic"),
+        ("dask", "generic"),
+    )
+]
 MATRIX = [nox.param(name, id=name, tags=["gpu" if name == "cupy" else "cpu"]) for name in BACKENDS]
 
 
@@ -47,18 +70,33 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
 @nox.parametrize("backend", MATRIX)
 def tests(session: nox.Session, backend: str) -> None:
     """Run the whole suite on one array library; a library that is missing fails."""
-    report, data = REPORTS / f"{backend}.xml", COVERAGE / f"data.{backend}"
-    report.unlink(missing_ok=True)
-    data.unlink(missing_ok=True)
+    data = COVERAGE / f"data.{backend}"
+    for old in (*reports(backend), data):
+        old.unlink(missing_ok=True)
     install(session, "test", backend, package="-e .")
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
-    run_pytest(session, backend, f"--junit-xml={report}", "--cov=softgrad", "--cov-report=")
+    measured = ("--cov=softgrad", "--cov-report=", "--cov-append")
+    if backend == "jax" and not session.posargs:
+        run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *measured, *NUMBERS)
+        session.env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+        measured += tuple(f"--ignore={path}" for path in NUMBERS)
+    run_pytest(session, backend, f"--junit-xml={REPORTS}/{backend}.xml", *measured)
     if backend == "numpy" and not session.posargs:
         # back ends of libraries that are not in this environment cannot be imported
         doctest = ("--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "softgrad")
         session.run("python", "-m", "pytest", *doctest)
+
+
+@nox.session
+@nox.parametrize("backend,chosen", KERNELS)
+def kernels(session: nox.Session, backend: str, chosen: str) -> None:
+    """Run the suite on one set of kernels alone: each has to keep what is promised of whichever is chosen."""
+    install(session, "test", backend, package="-e .")
+    if backend == "jax":
+        session.env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+    run_pytest(session, backend, f"--kernels={chosen}")
 
 
 @nox.session(python=["3.12", "3.13", "3.14"])
@@ -126,7 +164,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(python=False)
 def summary(session: nox.Session) -> None:
     """Print one table of tests by back end, from the reports that the tests sessions left."""
-    columns = {name: Report(path) for name in BACKENDS if (path := REPORTS / f"{name}.xml").exists()}
+    columns = {name: Report(paths) for name in BACKENDS if (paths := reports(name))}
     if not columns:
         session.error("there is no report yet: run nox -s tests")
     modules = sorted({module for report in columns.values() for module in report.modules})
@@ -154,15 +192,20 @@ def summary(session: nox.Session) -> None:
         session.error("the back ends were not given the same tests")
 
 
-class Report:
-    """What one JUnit file tells: outcomes by test module, reasons of skips, seconds."""
+def reports(backend: str) -> list[Path]:
+    """The JUnit files that the tests of one array library left."""
+    return sorted(REPORTS.glob(f"{backend}.*xml"))
 
-    def __init__(self, path: Path) -> None:
-        self.written = path.stat().st_mtime
+
+class Report:
+    """What JUnit files tell: outcomes by test module, reasons of skips, seconds."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.written = min(path.stat().st_mtime for path in paths)
         self.seconds = 0.0
         self.modules: dict[str, Counter[str]] = {}
         self.skips: Counter[str] = Counter()
-        for case in ET.parse(path).getroot().iter("testcase"):
+        for case in (case for path in paths for case in ET.parse(path).getroot().iter("testcase")):
             self.seconds += float(case.get("time", 0))
             parts = [part for part in case.get("classname", "").split(".") if not part.startswith("Test")]
             self.modules.setdefault(".".join(parts), Counter())[self.outcome(case)] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import arrays
+from softgrad import backends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +28,19 @@ settings.register_profile("search", parent=settings.get_profile("softgrad"), der
 settings.load_profile("softgrad")
 
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
+UNUSUAL = "about the kernels that run where none are asked for"
+#: Modules that hold one back end's kernels, or the choice of them, to what they promise.
+OF_KERNELS = {
+    "test_backends",
+    "test_cupy_launches",
+    "test_jax_kernels",
+    "test_numba_kernels",
+    "test_numba_linear",
+    "test_numpy_kernels",
+    "test_numpy_linear",
+    "test_threads",
+    "test_torch_kernels",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help=f"library to test, repeated or comma separated: {', '.join(arrays.LOADERS)} (default: numpy)",
     )
+    parser.addoption("--kernels", metavar="NAME", help="back end to prefer in every test, as of softgrad.backends.use")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,6 +66,21 @@ def pytest_configure(config: pytest.Config) -> None:
         except ImportError as error:
             raise pytest.UsageError(f"--backend {name} was asked for and cannot be used: {error}") from error
     config.stash[LIBRARIES] = libraries
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """Run a test, its fixtures included, on the kernels asked for."""
+    name = item.config.getoption("--kernels")
+    with backends.use(name) if name else contextlib.nullcontext():
+        return (yield)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--kernels"):
+        for item in items:
+            if item.path.stem in OF_KERNELS:
+                item.add_marker(pytest.mark.skip(reason=UNUSUAL))
 
 
 @pytest.hookimpl(trylast=True)
@@ -68,6 +99,13 @@ def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "jax" in request.config.stash[LIBRARIES]:
         importlib.import_module("jax").clear_caches()
+
+
+@pytest.fixture(scope="session")
+def usual_kernels(request: pytest.FixtureRequest) -> None:
+    """For tests of what runs where nobody asks for kernels: ``--kernels`` skips them."""
+    if request.config.getoption("--kernels"):
+        pytest.skip(UNUSUAL)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def once(backend):
         pytest.skip("the same whatever the library under test")
 
 
-@pytest.mark.usefixtures("once")
+@pytest.mark.usefixtures("once", "usual_kernels")
 def test_memory_is_that_of_one_call():
     # far below the logits, 115 MiB
     measured = _memory.peak(_cases.Case("linear", (500_000, 2, 30)), "float64", "softgrad")

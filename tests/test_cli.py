@@ -51,7 +51,7 @@ def numpy_alone(monkeypatch):
 
 
 @pytest.fixture
-def plug_in(tmp_path, monkeypatch):
+def plug_in(tmp_path, monkeypatch, usual_kernels):
     """``plug_in(source, *kernels)``: a back end for NumPy arrays with these functions of a module."""
     added = []
 

@@ -102,8 +102,8 @@ MUTANTS = (
     Mutant(
         "constant in the default dtype",
         "_linear_penalty.py",
-        "return grad + l2 * W",
-        "return grad + xp.asarray(l2) * W",
+        "grad + l2 * narrow(xp, W, grad.dtype)",
+        "grad + xp.asarray(l2) * narrow(xp, W, grad.dtype)",
     ),
     Mutant(
         "np.float64 lifts float32",

@@ -16,7 +16,17 @@ import softgrad as sg
 from fuzz import _run
 from fuzz._dense import dense_call
 from softgrad.testing.accuracy import __main__ as program
-from softgrad.testing.accuracy import _families, _formats, _jobs, _linear, _measure, _reference, _report, _subjects
+from softgrad.testing.accuracy import (
+    _families,
+    _formats,
+    _jobs,
+    _linear,
+    _measure,
+    _reference,
+    _report,
+    _separable,
+    _subjects,
+)
 
 FORMATS = _formats.FORMATS
 
@@ -93,6 +103,15 @@ def test_a_fit_goes_on_where_the_usual_gradient_is_zero(asarray, to_numpy):
     assert (to_numpy(at_label)[np.arange(len(X)), p.labels] < 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:solver .lbfgs. stopped after")
+@pytest.mark.parametrize(("dtype", "reached"), [("float32", 60), ("float64", 50)])
+def test_a_fit_of_separable_data_goes_on_as_long_as_there_are_numbers(dtype, reached, asarray, to_numpy):
+    X, y = _separable.problem()
+    model = sg.SoftmaxRegression(C=np.inf, tol=0.0, max_iter=120, fit_intercept=False)
+    model.fit(asarray(X, dtype), asarray(y, None))
+    assert _separable.end("", X, y, to_numpy(model.coef_), 0, np.zeros(1)).gap > reached
+
+
 def test_log_sum_exp_near_zero_is_exact_where_float64_is_to_be_had(asarray, to_numpy):
     x = np.log(np.full(4, 0.25, dtype=np.float32))
     with mpmath.workdps(60):
@@ -124,6 +143,22 @@ def test_a_loss_is_not_lost_where_the_other_exponentials_underflow(classes, asar
     x[:, 0] = -36.0
     loss = sg.cross_entropy(asarray(x, "float32"), asarray(np.zeros(40, np.int64), None), reduction="none")
     np.testing.assert_allclose(to_numpy(loss), np.full(40, (classes - 1) * np.exp(-74.0)), rtol=1e-5)
+
+
+def test_a_class_of_weight_0_may_be_impossible_where_labels_are_smoothed(asarray, to_numpy):
+    x = np.asarray([[1.0, -np.inf, 0.5, -np.inf], [1.0, -np.inf, 0.5, 0.0]])
+    weight = asarray([1.0, 0.0, 1.0, 1.0])
+    loss = sg.CrossEntropy(label_smoothing=0.1, class_weight=weight, reduction="none")
+    found = to_numpy(loss(asarray(x), asarray(np.asarray([0, 2]), None)))
+    assert found[0] == np.inf
+    assert np.isfinite(found[1])
+
+
+def test_the_sign_of_a_sum_that_is_not_a_number(asarray, to_numpy):
+    x = asarray([[516.0, np.nan], [np.nan, 1.0], [np.inf, np.inf]])
+    value, sign = sg.logsumexp(x, axis=1, b=asarray([-1.0, 2.0]), return_sign=True)
+    assert np.isnan(to_numpy(value)).all()
+    assert np.isnan(to_numpy(sign)).all()
 
 
 def test_random_calls(backend):
@@ -285,4 +320,4 @@ def test_the_program_writes_its_page_and_picture(backend, tmp_path, monkeypatch,
         assert ("scikit-learn" in words) == (backend == "numpy")
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match=r"accuracy.md has no .* before an"):
-        _report.write(tmp_path, [], [], "", [])
+        _report.write(tmp_path, [], [], [], "", [])

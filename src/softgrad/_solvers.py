@@ -241,6 +241,8 @@ def _options(solver: str, tol: float, max_iter: int, resolution: float) -> dict[
     if solver == "lbfgs":
         # as scikit-learn in float64; in float32 that would end far too early: only a step that gains nothing does
         ftol, searches = (64 * resolution, 50) if resolution < 2.0**-50 else (resolution / 16, 20)
+        # a part of the loss or of 1, whichever is larger: without a tolerance a loss far below 1 is to go on falling
+        ftol = ftol if tol else 0.0
         return {"maxiter": max_iter, "maxfun": 50 * max_iter + 50, "maxls": searches, "gtol": 0.0, "ftol": ftol}
     if solver == "newton-cg":
         return {"maxiter": max_iter, "xtol": resolution}
@@ -280,15 +282,22 @@ def _search(
     if max_iter == 0:
         fit.message = "max_iter is 0"
         return fit
-    result = optimize.minimize(
-        objective,
-        u,
-        method=method,
-        jac=True,
-        hessp=objective.hvp if second_order else None,
-        callback=step,
-        options=_options(solver, tol, max_iter, resolution),
-    )
+    try:
+        result = optimize.minimize(
+            objective,
+            u,
+            method=method,
+            jac=True,
+            hessp=objective.hvp if second_order else None,
+            callback=step,
+            options=_options(solver, tol, max_iter, resolution),
+        )
+    except FloatingPointError:
+        if tol or solver != "lbfgs" or not fit.curve[-1] < resolution**2:
+            raise
+        fit.point = fit.point if objective.best is None else objective.best[1]
+        fit.converged, fit.message = True, "the loss is so small that the solver's numbers underflow"
+        return fit
     fit.message = str(result.message) or "the callback stopped it"
     if fit.point.steepness <= tol:
         fit.converged, fit.message = True, "the gradient is within tol"

@@ -135,5 +135,7 @@ def pull_call(rng, call, dtype):
     fine = np.broadcast_to(np.isfinite(np.moveaxis(t, axis, -1)).all(-1, keepdims=True), expected.shape)
     expected, size = (np.moveaxis(np.where(fine, each, 0), -1, axis) for each in (expected, 8 * size))
     fine = np.moveaxis(fine, -1, axis)
+    # what a probability is multiplied by at most
+    factor = 1 + np.abs(np.where(np.isfinite(t), t, 0)).sum(axis).max(initial=0)
     for what, result in (("", got), ("generic ", generic)):
-        compare(np.where(fine, result, 0), expected, dtype, size, what + call.function)
+        compare(np.where(fine, result, 0), expected, dtype, size, what + call.function, factor)

@@ -13,6 +13,7 @@ from ._formats import FORMATS
 from ._jobs import Job, measured
 from ._linear import Fit
 from ._measure import Result
+from ._separable import End
 from ._subjects import LIBRARIES, subjects
 
 
@@ -39,23 +40,25 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[Result] = []
     fits: list[Fit] = []
     notes: list[str] = []
+    ends: list[End] = []
     for found in measured(jobs, options.jobs):
         results += found.results
         fits += found.fits
         notes += found.notes
+        ends += found.ends
         if options.details:
             print("\n".join(map(_report.line, found.results)), flush=True)
     fits += _linear.run({}, not options.no_peers)
     command = sys.argv[1:] if arguments is None else arguments
     head = _report.heading(libraries, command, time.perf_counter() - started, list(dict.fromkeys(notes)))
-    print(_report.tables(results, fits, head))
+    print(_report.tables(results, fits, ends, head))
     broken = [_report.line(result) for result in results if result.broken]
     broken += [f"{fit.subject}: linear model, {fit.dtype} {fit.fit}: {fit.error:.1e}" for fit in fits if fit.broken]
     for line in broken:
         print("BROKEN", line)
     print(f"{len(results) + len(fits)} measurements, {len(broken)} bounds broken")
     if options.write:
-        _report.write(options.write, results, fits, head, list(subjects(libraries, not options.no_peers)))
+        _report.write(options.write, results, fits, ends, head, list(subjects(libraries, not options.no_peers)))
     return 1 if broken else 0
 
 

@@ -124,6 +124,15 @@ def near_zero(rng: Rng, form: Format, shape: Shape) -> Doubles:
     return np.log(np.maximum(rng.dirichlet(np.full(shape[1], 0.7), shape[0]), 1e-30))
 
 
+def certain(rng: Rng, form: Format, shape: Shape) -> Doubles:
+    """Logarithms of distributions, all but one class as improbable as may be and alike: a rounding has one sign."""
+    n, k = shape
+    rest = np.exp(-np.linspace(0.7, form.normal_gap - 5, n))[:, None]
+    x = np.broadcast_to(np.log(rest / (k - 1)), shape).copy()
+    x[np.arange(n), rng.integers(0, k, n)] = np.log1p(-rest[:, 0])
+    return x
+
+
 PLAIN: tuple[Callable[[Rng, Format, Shape], Doubles], ...] = (
     scales,
     huge_spread,
@@ -137,6 +146,7 @@ PLAIN: tuple[Callable[[Rng, Format, Shape], Doubles], ...] = (
     near_largest,
     ties,
     near_zero,
+    certain,
 )
 
 

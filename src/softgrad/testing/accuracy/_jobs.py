@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from . import _linear
+from . import _linear, _separable
 from ._families import cases
 from ._formats import FORMATS
 from ._linear import Fit
@@ -33,6 +33,7 @@ class Found(NamedTuple):
     results: list[Result]
     fits: list[Fit]
     notes: list[str]
+    ends: list[_separable.End]
 
 
 def measure(job: Job) -> Found:
@@ -41,7 +42,8 @@ def measure(job: Job) -> Found:
     inputs = (case for name in job.dtypes for case in cases(FORMATS[name], job.long))
     results = list(run(everyone, inputs, cached(job.cache)))
     fits = list(_linear.run({job.library: LIBRARIES[job.library]}, False))
-    return Found(results, fits, [subject.arrays.note for subject in everyone if subject.arrays.note])
+    ends = list(_separable.run(job.peers)) if job.library == "numpy" else []
+    return Found(results, fits, [subject.arrays.note for subject in everyone if subject.arrays.note], ends)
 
 
 def measured(jobs: list[Job], processes: int) -> Iterator[Found]:

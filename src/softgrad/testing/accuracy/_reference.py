@@ -16,15 +16,17 @@ from ._formats import Exact
 
 BITS = 400
 #: Changes with what is computed here: older files are then not read.
-VERSION = "3"
+VERSION = "4"
 FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "loss", "gradient")
 
 
 class Reference(NamedTuple):
-    """What is exact for one function, and the magnitude that its conditioning is measured by (or None)."""
+    """What is exact for one function, and the magnitudes that its conditioning is measured by (or None)."""
 
     exact: Exact
     scale: Exact | None = None
+    #: The same where the gaps to the maximum are rounded.
+    rounded: Exact | None = None
 
 
 def _mpmath() -> Any:
@@ -71,6 +73,9 @@ class _Row:
         log = mp.log1p(below + (n[-1] - 1))
         self.log_softmax = [(a - top) - log for a in v]
         self.logsumexp, self.scale = top + log, abs(top) + log
+        # a gap is off by half a unit of its own, and its exponential by that times itself
+        gaps = mp.fsum(c * t * (top - a) for c, t, a in zip(n, e, v, strict=True)) / total
+        self.rounded = self.scale + gaps
         at = int(self.inverse[np.count_nonzero(keep[:label])])
         # the sum without the label's own term: nothing is taken from anything of its size
         others = mp.fsum((c - (i == at)) * t for i, (c, t) in enumerate(zip(n, e, strict=True)) if c - (i == at))
@@ -82,7 +87,7 @@ class _Row:
             s, size = mp.fsum(terms), mp.fsum(abs(t) for t in terms)
             self.logsumexp = top + mp.log(abs(s))
             # what an error in every term does to the logarithm; a term is a quotient, an exponential and a product
-            self.scale = abs(top) + abs(mp.log(abs(s))) + 3 * size / abs(s)
+            self.scale = self.rounded = abs(top) + abs(mp.log(abs(s))) + 3 * size / abs(s)
 
     def spread(self, values: list[Any], hidden: float) -> Exact:
         """Values by distinct logit, as a row."""
@@ -127,7 +132,7 @@ def _compute(case: Case) -> dict[str, Reference]:
 
     out = {
         "logsumexp": Reference(
-            pack([row.logsumexp for row in rows], samples), pack([row.scale for row in rows], samples)
+            *(pack([getattr(row, name) for row in rows], samples) for name in ("logsumexp", "scale", "rounded"))
         ),
     }
     if case.b is None:
@@ -152,18 +157,21 @@ def cached(folder: Path | None) -> Callable[[Case], dict[str, Reference]]:
             with np.load(path) as kept:
                 return {
                     name: Reference(
-                        Exact(*(kept[f"{name} {i}"] for i in range(3))),
-                        Exact(*(kept[f"{name} {i}"] for i in range(3, 6))) if f"{name} 3" in kept else None,
+                        *(
+                            Exact(*(kept[f"{name} {i}"] for i in range(j, j + 3)))
+                            for j in (0, 3, 6)
+                            if f"{name} {j}" in kept
+                        )
                     )
                     for name in FUNCTIONS
                     if f"{name} 0" in kept
                 }
         out = compute(case)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{name} {i}": part
             for name, ref in out.items()
-            for i, part in enumerate((*ref.exact, *(() if ref.scale is None else ref.scale)))
+            for i, part in enumerate(part for numbers in ref if numbers is not None for part in numbers)
         }
         # several runs may fill the folder at once
         unfinished = path.with_suffix(f".{os.getpid()}.part.npz")

@@ -15,6 +15,7 @@ from ._formats import FORMATS
 from ._linear import Fit
 from ._measure import Result
 from ._reference import FUNCTIONS
+from ._separable import End
 from ._subjects import Subject
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -64,8 +65,8 @@ def heading(libraries: Iterable[str], arguments: Sequence[str], seconds: float, 
     return "; ".join([measured, *notes]) + "."
 
 
-def tables(results: Sequence[Result], fits: Sequence[Fit], head: str) -> str:
-    """Who stands how; then, folded, a table a function and one of the linear model."""
+def tables(results: Sequence[Result], fits: Sequence[Fit], ends: Sequence[End], head: str) -> str:
+    """Who stands how; then, folded, a table a function; the linear model, and fits of it that are never done."""
     out = [head, "", *summary(results), ""]
     dtypes = [name for name in FORMATS if any(r.dtype == name for r in results)]
     for function in FUNCTIONS:
@@ -77,7 +78,7 @@ def tables(results: Sequence[Result], fits: Sequence[Fit], head: str) -> str:
                 rows.append(f"| {subject} | {' | '.join(cells)} |")
         out += ["<details>", f"<summary>{function}: worst error, and the mean in brackets, by format</summary>", ""]
         out += [*rows, "", "</details>", ""]
-    return "\n".join([*out, *_fits(fits), ""])
+    return "\n".join([*out, *_fits(fits), "", *_ends(ends), ""])
 
 
 def everyone(results: Sequence[Result]) -> list[str]:
@@ -115,6 +116,19 @@ def _fits(fits: Sequence[Fit]) -> list[str]:
     return out
 
 
+def _ends(ends: Sequence[End]) -> list[str]:
+    if not ends:
+        return []
+    dtypes = list(dict.fromkeys(end.dtype for end in ends))
+    out = ["**Fits of separable data**, the smallest gap that they reach (steps; the gradient where they stop):", ""]
+    out += [f"| | {' | '.join(dtypes)} |", f"| --- |{' --- |' * len(dtypes)}"]
+    for name in dict.fromkeys(end.subject for end in ends):
+        by = {end.dtype: end for end in ends if end.subject == name}
+        cells = [f"{by[d].gap:.0f} ({by[d].steps}; {by[d].gradient:.0e})".replace("0e+00", "0") for d in dtypes]
+        out.append(f"| {name} | {' | '.join(cells)} |")
+    return out
+
+
 def _cell(results: list[Result]) -> str:
     if not results:
         return ""
@@ -125,7 +139,14 @@ def _cell(results: list[Result]) -> str:
     return f"{text}, {gone} lost" if gone else text
 
 
-def write(folder: Path, results: Sequence[Result], fits: Sequence[Fit], head: str, subjects: Sequence[Subject]) -> None:
+def write(
+    folder: Path,
+    results: Sequence[Result],
+    fits: Sequence[Fit],
+    ends: Sequence[End],
+    head: str,
+    subjects: Sequence[Subject],
+) -> None:
     """Replace what stands between the marks in accuracy.md, and draw the picture anew."""
     page = folder / "accuracy.md"
     text = page.read_text(encoding="utf-8")
@@ -133,7 +154,7 @@ def write(folder: Path, results: Sequence[Result], fits: Sequence[Fit], head: st
     _, closing, after = rest.partition(END)
     if not mark or not closing:
         raise ValueError(f"{page} has no {BEGIN} before an {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{tables(results, fits, head)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{tables(results, fits, ends, head)}\n{END}{after}", encoding="utf-8")
     if importlib.util.find_spec("matplotlib"):
         from ._picture import draw
 

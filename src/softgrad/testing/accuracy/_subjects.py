@@ -32,6 +32,7 @@ class Arrays:
     dtypes: tuple[str, ...]
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     compile: Callable[[Call], Call] = lambda call: call
+    compiles: bool = False
     flushes: bool = False
     note: str = ""
 
@@ -126,6 +127,7 @@ def _jax(wide: bool = True) -> Arrays:
         (*halves, "float64") if wide else halves,
         lambda: home.enable_x64(wide),
         jax.jit,
+        True,
         flushes=jax.default_backend() == "cpu",
     )
 
@@ -227,7 +229,9 @@ def ours(library: str, arrays: Arrays) -> Iterator[Subject]:
     for precision in (None, "high"):
         high = " high" if precision else ""
         replaced = library in backends.available()
-        yield Subject(f"softgrad {library}{high}", arrays, _ours(precision), precision, choosy=replaced)
+        # what is compiled for each shape anew takes minutes, and knows no shape that is special
+        choosy = replaced and not arrays.compiles
+        yield Subject(f"softgrad {library}{high}", arrays, _ours(precision), precision, choosy=choosy)
         if replaced:
             yield Subject(f"softgrad {library} generic{high}", arrays, _ours(precision), precision, generic=True)
     narrow: dict[str, Callable[[bool], Arrays]] = {"jax": _jax, "array_api_strict": _strict}

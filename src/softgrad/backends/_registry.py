@@ -214,9 +214,17 @@ def _prepare(function: str, cls: type, chosen: str | None) -> None:
 vars(_prepare)["_dynamo_marked_constant"] = True
 
 
+def _choice() -> str | None:
+    return _chosen.get()
+
+
+# a graph keeps the kernels that it was traced with
+vars(_choice)["_dynamo_marked_constant"] = True
+
+
 def _plan(function: str, cls: type) -> tuple[Implementation, ...]:
     if _chosen.users:
-        chosen = _chosen.get()
+        chosen = _choice()
         if chosen is not None:
             plan = _override_plans.get((function, cls, chosen))
             if plan is None:
@@ -232,7 +240,7 @@ def _plan(function: str, cls: type) -> tuple[Implementation, ...]:
 
 def asked_for() -> str | None:
     """The back end that ``use`` prefers here."""
-    return _chosen.get() if _chosen.users else None
+    return _choice() if _chosen.users else None
 
 
 def run(function: str, lib: Library, *args: Any) -> Any:
@@ -289,7 +297,8 @@ def use(name: str) -> AbstractContextManager[None]:
     ----------
     name : str
         ``"generic"`` for the code written against the standard, else the name of a back end; where it does not
-        serve an array's type or declines a call, the usual plan follows.
+        serve an array's type or declines a call, the usual plan follows. What ``torch.compile`` traces keeps the
+        kernels of its trace.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -57,13 +58,20 @@ MATRIX = [nox.param(name, id=name, tags=["gpu" if name == "cupy" else "cpu"]) fo
 def install(session: nox.Session, *groups: str, package: str = "", pins: str = "constraints.txt") -> None:
     """Install dependency groups, and the package: "-e ." links the sources, "." is what users get."""
     requirements = nox.project.dependency_groups(PROJECT, *groups)
-    session.install("-c", pins, *package.split(), *requirements)
+    # pip would compile every module of every dependency, which takes longer than the tests that import a few of them
+    lazily = () if session.venv_backend == "uv" else ("--no-compile",)
+    session.install(*lazily, "-c", pins, *package.split(), *requirements)
 
 
 def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
-    session.env["SOFTGRAD_JAX_CACHE"] = str(Path(session.cache_dir).resolve() / "jax")
+    cache = Path(session.cache_dir).resolve() / "jax"
+    session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
     session.run("python", "-m", "pytest", f"--backend={backend}", "-n", WORKERS, *args, *session.posargs)
+    # the next run gives the tests to other workers: each gets what any of them has compiled
+    for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
+        if not (folder / program.name).exists():
+            os.link(program, folder / program.name)
 
 
 @nox.session
@@ -323,6 +331,7 @@ def others(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Inject portability bugs into the generic code: each has to be noticed on some array library of the matrix."""
     install(session, "test", *BACKENDS, package="-e .")
+    session.env["XLA_FLAGS"] = QUICKLY
     session.run("python", "tests/mutants", *session.posargs)
 
 

@@ -34,6 +34,7 @@ OF_KERNELS = {
     "test_backends",
     "test_cupy_launches",
     "test_jax_kernels",
+    "test_jax_transforms",
     "test_numba_kernels",
     "test_numba_linear",
     "test_numpy_kernels",

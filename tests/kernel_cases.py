@@ -1,8 +1,20 @@
-"""Losses for a library's own kernels, with whatever options."""
+"""Losses for a library's own kernels, with whatever options, and the comparison of what they give."""
 
 import numpy as np
 
 import softgrad as sg
+
+
+def flat(result):
+    return [leaf for part in result for leaf in flat(part)] if isinstance(result, tuple) else [result]
+
+
+def close(got, expected, tolerance, to_numpy, what=""):
+    """Within ``tolerance`` of each number; where that cancels, of the largest."""
+    for one, other in zip(flat(got), flat(expected), strict=True):
+        one, other = to_numpy(one).astype(np.float64), to_numpy(other).astype(np.float64)
+        scale = np.abs(other[np.isfinite(other)]).max(initial=0.0)
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * scale, err_msg=what)
 
 
 def loss_case(options, shape, axis, dtype, asarray):

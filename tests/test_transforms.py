@@ -130,6 +130,15 @@ def test_torch_differentiates_a_compiled_loss(torch, asarray, to_numpy):
     same(x.grad, loss.grad(asarray(LOGITS), labels), to_numpy)
 
 
+def test_torch_compiles_while_kernels_are_chosen(torch, asarray, to_numpy):
+    torch._dynamo.reset()
+    x, labels = asarray(LOGITS), asarray(LABELS, "int64")
+    for kernels in ("generic", "torch"):
+        with sg.backends.use(kernels):
+            compiled = torch.compile(lambda x, y: sg.cross_entropy_value_and_grad(x, y), fullgraph=True, backend="eager")
+            same(compiled(x, labels), sg.cross_entropy_value_and_grad(x, labels), to_numpy)
+
+
 def test_torch_compiles_for_sizes_not_known_yet(torch, asarray, to_numpy):
     torch._dynamo.reset()
     compiled = torch.compile(

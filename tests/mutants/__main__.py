@@ -1,7 +1,7 @@
 """Inject each bug of the catalogue and see which array library notices: ``python tests/mutants --backend torch``.
 
-The generic code is what is tested, on every library: back ends that replace it are not used. Exit status 1 if a bug
-goes unnoticed everywhere.
+The generic code is what is tested: back ends that replace it are not used. A bug goes from one library to the next
+until one notices, with ``--every`` to all of them. Exit status 1 if a bug goes unnoticed everywhere.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from catalogue import MUTANTS, Mutant
 
 REPO = Path(__file__).resolve().parents[2]
 SOURCE = REPO / "src" / "softgrad"
-#: The slowest first: the others fill in beside them.
-BACKENDS = ("jax", "torch", "cupy", "dask", "array_api_strict", "numpy")
+#: The quickest first: few bugs are left to the slow ones.
+BACKENDS = ("array_api_strict", "numpy", "torch", "dask", "cupy", "jax")
+#: Bugs for which a second process of the same library is worth its start.
+SHARE = 8
 #: Seconds without a result after which a run counts as hung; JAX compiles for a minute before its first.
 PATIENCE = 300
 UNCHANGED = "(unchanged)"
@@ -74,14 +76,24 @@ def read(worker: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
     lines.put(None)
 
 
+def caught(found: dict[tuple[str, str], dict[str, object]], backend: str, name: str) -> bool:
+    """Whether a library was handed a bug and noticed."""
+    return bool(found.get((backend, name), {"caught": False})["caught"])
+
+
+def cell(outcome: dict[str, object] | None) -> str:
+    """What the table says of an outcome: nothing of a library that was not asked."""
+    return "" if outcome is None else "caught" if outcome["caught"] else "-"
+
+
 def table(mutants: list[Mutant], backends: list[str], found: dict[tuple[str, str], dict[str, object]]) -> None:
     """Print which library caught which mutant."""
     width = max(len(mutant.name) for mutant in mutants)
     print(" " * width, *backends, sep="  ")
     for mutant in mutants:
-        cells = (("caught" if found[b, mutant.name]["caught"] else "-").center(len(b)) for b in backends)
+        cells = (cell(found.get((b, mutant.name))).center(len(b)) for b in backends)
         print(mutant.name.ljust(width), *cells, sep="  ")
-    totals = [sum(bool(found[b, mutant.name]["caught"]) for mutant in mutants) for b in backends]
+    totals = [sum(caught(found, b, mutant.name) for mutant in mutants) for b in backends]
     print("caught".ljust(width), *(str(n).center(len(b)) for n, b in zip(totals, backends, strict=True)), sep="  ")
 
 
@@ -90,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/mutants", description=__doc__)
     parser.add_argument("--backend", action="append", choices=BACKENDS, help="library to run on (all)")
     parser.add_argument("--mutant", action="append", metavar="WORDS", help="run only mutants so named (all)")
+    parser.add_argument("--every", action="store_true", help="try every bug on every library")
     parser.add_argument("--verbose", action="store_true", help="name the first test that fails")
     arguments = parser.parse_args()
     backends = arguments.backend or list(BACKENDS)
@@ -101,22 +114,32 @@ def main() -> int:
         package(folder / UNCHANGED, None)
         for mutant in mutants:
             package(folder / mutant.name.replace("/", "-"), mutant)
-        names = [UNCHANGED, *(mutant.name for mutant in mutants)]
+        left = [mutant.name for mutant in mutants]
 
-        def run(backend: str) -> None:
-            for name, outcome in outcomes(backend, names, folder):
+        def run(backend: str, names: list[str]) -> None:
+            for name, outcome in outcomes(backend, [UNCHANGED, *names], folder):
+                if name == UNCHANGED and caught(found, backend, name):
+                    continue  # by another process
                 found[backend, name] = outcome
                 if arguments.verbose and outcome["caught"]:
                     print(f"{backend}: {name}: {outcome['by']}", flush=True)
 
-        list(pool.map(run, backends))
-    broken = [b for b in backends if found[b, UNCHANGED]["caught"]]
+        for backend in backends:
+            processes = max(1, min(os.cpu_count() or 1, len(left) // SHARE))
+            list(pool.map(run, [backend] * processes, [left[i::processes] for i in range(processes)]))
+            if caught(found, backend, UNCHANGED):
+                break
+            if not arguments.every:
+                left = [name for name in left if not caught(found, backend, name)]
+            if not left:
+                break
+    broken = [b for b in backends if caught(found, b, UNCHANGED)]
     if broken:
         for backend in broken:
             print(f"{backend}: the tests fail without a mutant: {found[backend, UNCHANGED]['by']}")
         return 1
     table(mutants, backends, found)
-    survivors = [m.name for m in mutants if not any(found[b, m.name]["caught"] for b in backends)]
+    survivors = [m.name for m in mutants if not any(caught(found, b, m.name) for b in backends)]
     print(f"\n{len(mutants) - len(survivors)} of {len(mutants)} caught in {time.monotonic() - began:.0f} s")
     for name in survivors:
         print(f"survives: {name}")

@@ -135,7 +135,9 @@ def test_torch_compiles_while_kernels_are_chosen(torch, asarray, to_numpy):
     x, labels = asarray(LOGITS), asarray(LABELS, "int64")
     for kernels in ("generic", "torch"):
         with sg.backends.use(kernels):
-            compiled = torch.compile(lambda x, y: sg.cross_entropy_value_and_grad(x, y), fullgraph=True, backend="eager")
+            compiled = torch.compile(
+                lambda x, y: sg.cross_entropy_value_and_grad(x, y), fullgraph=True, backend="eager"
+            )
             same(compiled(x, labels), sg.cross_entropy_value_and_grad(x, labels), to_numpy)
 
 

@@ -282,6 +282,11 @@ def _search(
     if max_iter == 0:
         fit.message = "max_iter is 0"
         return fit
+
+    def spent() -> bool:
+        """Whether nothing but the smallness of the loss can have ended a search without a tolerance."""
+        return not tol and solver == "lbfgs" and fit.curve[-1] < resolution**2
+
     try:
         result = optimize.minimize(
             objective,
@@ -293,12 +298,12 @@ def _search(
             options=_options(solver, tol, max_iter, resolution),
         )
     except FloatingPointError:
-        if tol or solver != "lbfgs" or not fit.curve[-1] < resolution**2:
+        if not spent():
             raise
-        fit.point = fit.point if objective.best is None else objective.best[1]
-        fit.converged, fit.message = True, "the loss is so small that the solver's numbers underflow"
-        return fit
-    fit.message = str(result.message) or "the callback stopped it"
+        ended, message = True, ""
+    else:
+        ended, message = bool(result.success), str(result.message)
+    fit.message = message or "the callback stopped it"
     if fit.point.steepness <= tol:
         fit.converged, fit.message = True, "the gradient is within tol"
         return fit
@@ -306,7 +311,9 @@ def _search(
         fit.point = objective.best[1]
     if fit.iterations >= max_iter:
         fit.message = f"max_iter={max_iter} was reached: raise it, or scale the features"
-    elif (solver == "lbfgs" and result.success) or (
+    elif spent():
+        fit.converged, fit.message = True, "the loss is so small that the solver's numbers underflow"
+    elif (solver == "lbfgs" and ended) or (
         len(fit.curve) > 1 and fit.curve[-2] - fit.curve[-1] <= 64 * resolution * abs(fit.curve[-1])
     ):
         fit.converged, fit.message = True, "a step gains no more than the rounding of the loss"

@@ -67,7 +67,7 @@ def heading(libraries: Iterable[str], arguments: Sequence[str], seconds: float, 
 
 def tables(results: Sequence[Result], fits: Sequence[Fit], ends: Sequence[End], head: str) -> str:
     """Who stands how; then, folded, a table a function; the linear model, and fits of it that are never done."""
-    out = [head, "", *summary(results), ""]
+    out = [*summary(results), "", f"{len(results) + len(fits):,} measurements. {head}", ""]
     dtypes = [name for name in FORMATS if any(r.dtype == name for r in results)]
     for function in FUNCTIONS:
         rows = [f"| | {' | '.join(dtypes)} |", f"| --- |{' --- |' * len(dtypes)}"]

@@ -2,9 +2,11 @@
 
 import importlib
 import itertools
+import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -396,6 +398,51 @@ def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
         assert lent() is None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert lent() is None
+
+
+def test_pieces_run_on_torchs_threads(torch):
+    from softgrad.backends import _threads, _torch_threads
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = threading.Barrier(3)
+
+        def task(start, stop):
+            # three threads are in here at once, or nobody leaves
+            together.wait(60)
+            return list(range(start, stop)), _threads.count()
+
+        with _threads.workers(3), _torch_threads.shared():
+            pieces = _threads.run(task, 3, 3)
+            assert [i for some, _ in pieces for i in some] == [0, 1, 2]
+            # no task of several starts threads of its own
+            assert {count for _, count in pieces} == {1}
+            with pytest.raises(ZeroDivisionError):
+                _threads.run(lambda start, stop: 1 // start, 9, 3)
+        with _torch_threads.shared():
+            assert _threads.count() <= 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_has_threads_of_its_own():
+    program = """
+        import os
+        import torch
+        import softgrad as sg
+        torch.set_num_threads(2)
+        x = torch.randn(70000, 16)
+        with sg.backends.workers(2):
+            ours = sg.log_softmax(x).numpy()
+            child = os.fork()
+            if child == 0:
+                # torch's own operations may wait for the parent's threads here
+                os._exit(0 if (sg.log_softmax(x).numpy() == ours).all() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=120)
 
 
 def test_a_fit_far_apart_keeps_its_gradient(asarray, to_numpy):

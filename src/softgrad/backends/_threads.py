@@ -20,6 +20,8 @@ VARIABLE = "SOFTGRAD_WORKERS"
 PIECES = 4
 
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
+#: What starts the threads of another pool, where a library has one of its own.
+_launch: ContextVar[Callable[[Callable[[], None], int], None] | None] = ContextVar("softgrad_launch", default=None)
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -122,6 +124,16 @@ def _blas_limit() -> int:
     return min((n for n in sizes if n), default=sys.maxsize)
 
 
+@contextmanager
+def launched(launch: Callable[[Callable[[], None], int], None]) -> Iterator[None]:
+    """Run the pieces of a call by ``launch(work, parts)`` inside a ``with`` block, on threads that it has."""
+    token = _launch.set(launch)
+    try:
+        yield
+    finally:
+        _launch.reset(token)
+
+
 def _executor(size: int) -> ThreadPoolExecutor:
     global _pool, _pool_size
     with _lock:
@@ -140,7 +152,9 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
     """
     if parts <= 1 or n <= 1:
         return [task(0, n)]
-    pieces = min(n, PIECES * parts)
+    launch = _launch.get()
+    # a pool that another library keeps awake starts all its threads at once
+    pieces = min(n, (PIECES if launch is None else 1) * parts)
     cuts = [n * i // pieces for i in range(pieces + 1)]
     waiting = iter(range(pieces))
     lock = threading.Lock()
@@ -163,6 +177,19 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
         finally:
             _inside.task = before
 
+    if launch is not None:
+        errors: list[BaseException] = []
+
+        def attempt() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - raised below: a thread of another pool cannot hand it on
+                errors.append(error)
+
+        launch(attempt, min(parts, pieces))
+        if errors:
+            raise errors[0]
+        return [results[i] for i in range(pieces)]
     futures: list[Future[None]] = []
     try:
         pool = _executor(parts - 1)

@@ -1,11 +1,12 @@
 """Large PyTorch tensors on a CPU by the kernels for NumPy arrays, in the same memory, where these are ahead.
 
-Where numba is installed its loops are, for rows of a vector or more and for linear models; NumPy's blocks are for what
-takes torch several passes: a log-sum-exp, and the losses.
+Where numba is installed its loops are, for rows and columns of a vector or more and for linear models; NumPy's blocks
+are for what takes torch several passes: a log-sum-exp, and the losses.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -16,13 +17,13 @@ from torch import Tensor
 
 from .._namespace import library, quiet
 from .._typing import Job
-from . import _numpy_dense, _numpy_loss, _threads, numba
+from . import _numpy_dense, _numpy_loss, _torch_threads, numba
 from ._registry import asked_for
 from ._torch_blocks import autocast
 
 #: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
 LEAST = 1 << 14
-#: The shortest row of a loop, a vector's.
+#: The shortest row of a loop, or fewest columns: a vector's.
 LOOP_BYTES = 64
 #: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
 BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
@@ -40,8 +41,13 @@ def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType |
         or asked_for() == "torch"
     ):
         return None
-    k = x.shape[axis]
-    loop = has_loop and numba.BACKEND is not None and axis == x.ndim - 1 and k * size >= LOOP_BYTES
+    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    loop = has_loop and numba.BACKEND is not None
+    if inner > 1:
+        # a vector of columns
+        loop = loop and function != "pull" and inner * size >= LOOP_BYTES and 2 <= k <= numba.COLUMN_CLASSES
+    else:
+        loop = loop and k * size >= LOOP_BYTES
     if loop and x.numel() >= numba.LEAST and numba.compiles() is True:
         from . import _numba_rows
 
@@ -53,8 +59,8 @@ def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType |
 
 @contextmanager
 def _as_torch() -> Iterator[None]:
-    """No more threads than torch may use, and no warning that torch would not give."""
-    with _threads.workers(min(_threads.count(), torch.get_num_threads())), quiet():
+    """Torch's threads, and no warning that torch would not give."""
+    with _torch_threads.shared(), quiet():
         yield
 
 

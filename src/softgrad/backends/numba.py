@@ -28,7 +28,7 @@ CLASSES = {
 COLUMN_CLASSES = 1 << 16
 #: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
 LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
-LINEAR_CLASSES, LINEAR_WEIGHTS = 256, 1 << 18
+LINEAR_CLASSES, LINEAR_WEIGHTS = 128, 1 << 18
 #: Terms that a sum of cotangents takes in its dtype.
 LONGEST = 1 << 15
 #: Said of every small call: not worth the time to put together.

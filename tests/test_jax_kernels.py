@@ -21,6 +21,8 @@ SHAPES = [
     ((30, 2), 1),
     ((20, 16), 1),
     ((20, 17), -1),
+    ((9, 65), 1),
+    ((2000, 3), 0),
     ((3, 3000), 1),
     ((4, 7, 9), 1),
     ((7, 40, 3), 0),
@@ -115,6 +117,19 @@ def test_a_dominant_class_keeps_its_digits(classes, dtype, jax, asarray, to_nump
         summed.hvp(x, labels, unit),
     ):
         assert ulps(to_numpy(slope)[:, label], spread, dtype) <= 2 * bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 16, 20, 100, 2000])
+def test_infinities_and_nans_in_a_normaliser(classes, dtype, asarray, to_numpy):
+    inf, nan = np.inf, np.nan
+    pairs = np.asarray(
+        [(inf, inf), (inf, nan), (nan, inf), (inf, -inf), (-inf, -inf), (-inf, nan), (nan, nan), (1, -inf)]
+    )
+    x = np.concat([pairs, np.full((len(pairs), classes - 2), -inf)], axis=1)
+    expected = [inf, nan, nan, inf, -inf, nan, nan, 1]
+    for axis, rows in ((1, x), (0, x.T)):
+        np.testing.assert_array_equal(to_numpy(sg.logsumexp(asarray(rows, dtype), axis=axis)), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -18,8 +18,8 @@ from .._typing import Array
 
 #: Classes up to which a plain sum is exact enough.
 PLAIN_SUM = 1024
-#: Classes up to which XLA on a CPU makes two float32 sums faster in one pass.
-ONE_PASS = 16
+#: Classes of a row up to which XLA on a CPU makes two float32 sums faster in one pass, and those kept in memory.
+ONE_PASS, HELD = 16, 64
 #: Probability from which a class is kept out of the mean of a row.
 DOMINANT = 0.75
 
@@ -31,15 +31,32 @@ def total(a: Array, axis: int) -> Array:
     return jnp.squeeze(_kernels.total(jnp, a, axis), axis=axis)
 
 
+def _one_pass(e: Array, axis: int) -> bool:
+    """Whether XLA makes two sums faster in one pass: over columns, and rows that are a few whole vectors or pairs."""
+    k = e.shape[axis]
+    if k > PLAIN_SUM:
+        return False
+    return axis < e.ndim - 1 or (e.dtype == jnp.float32 and k <= ONE_PASS and k & (k - 1) == 0)
+
+
+def _held(e: Array, axis: int) -> Array:
+    """Exponentials as an array in memory, on a CPU with few classes: each sum would else take them again."""
+    if e.shape[axis] > HELD or axis < e.ndim - 1:
+        return e
+    held: Array = jax.lax.platform_dependent(e, cpu=jax.lax.optimization_barrier, default=lambda a: a)
+    return held
+
+
 def sums(e: Array, axis: int) -> tuple[Array, Array]:
     """(sum(e) - 1 without the cancellation, sum(e)) for exponentials whose largest is 1; without ``axis``."""
     # XLA vectorises what follows a reduction only where no axis of length 1 is left
-    fraction = e - jnp.floor(e)
-    if e.dtype == jnp.float32 and e.shape[axis] <= ONE_PASS:
+    if _one_pass(e, axis):
         zero = jnp.zeros((), e.dtype)
+        fraction = e - jnp.floor(e)
         others, s = jax.lax.reduce((fraction, e), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis,))
     else:
-        others, s = total(fraction, axis), total(e, axis)
+        e = _held(e, axis)
+        others, s = total(e - jnp.floor(e), axis), total(e, axis)
     # the fraction of the largest is 0; what is missing then are its ties, a whole number
     return others + jnp.round(s - 1 - others), s
 
@@ -122,10 +139,10 @@ def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -
     if where is not None:
         y, _, rows = _kernels.hide(jnp, y, axis, where)
     m = jnp.max(y, axis=axis)
-    finite = jnp.where(jnp.isfinite(m), m, 0)
-    rest, s = sums(jnp.exp(y - jnp.expand_dims(finite, axis)), axis)
-    # an infinite maximum may stand beside a NaN, which XLA's maximum passes over on a CPU and the sum does not
-    r = jnp.where(m == math.inf, s, finite + jnp.log1p(rest))
+    most = jnp.expand_dims(m, axis)
+    # 0 at an infinite maximum too; a NaN beside it, which XLA's maximum passes over on a CPU, shows in the sum
+    rest, _ = sums(jnp.exp(jnp.where(y == most, 0, y - most)), axis)
+    r = m + jnp.log1p(rest)
     return (r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf)).astype(x.dtype)
 
 

@@ -192,6 +192,14 @@ def test_what_has_no_loop_goes_on(change, reason):
     assert np.isfinite(getattr(sg, name)(*arguments, **options)[0]).all()
 
 
+def test_a_processor_with_shorter_vectors_takes_fewer_classes(monkeypatch):
+    X, labels, _ = large()
+    name = "linear_cross_entropy_value_and_grad"
+    for whole, k, expected in ((True, 100, "numba"), (False, 100, "numpy"), (False, 16, "numba")):
+        monkeypatch.setattr(numba, "_vectors_are_whole", lambda whole=whole: whole)
+        assert sg.backends.explain(name, X, labels, np.zeros((k, 20), X.dtype)).backend == expected
+
+
 @pytest.mark.parametrize("option", sorted(set(OPTIONS) - {"nothing counts"}))
 def test_every_option_gives_what_it_gives_elsewhere(option):
     X, _, W = large("float64")

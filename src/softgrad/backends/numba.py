@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+from functools import cache
 from typing import Any
 
 from .._typing import Job
@@ -29,6 +30,8 @@ COLUMN_CLASSES = 1 << 16
 #: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
 LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
 LINEAR_CLASSES, LINEAR_WEIGHTS = 128, 1 << 18
+#: The same where a vector of 64 bytes is two of the processor's.
+NARROW_CLASSES = 16
 #: Terms that a sum of cotangents takes in its dtype.
 LONGEST = 1 << 15
 #: Said of every small call: not worth the time to put together.
@@ -78,7 +81,17 @@ def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
         return f"more than {LINEAR_CLASSES} classes or {LINEAR_WEIGHTS} weights"
     if len(rest) > 1 and "X" in rest[0]:
         return "the gradient with respect to X has no loop"
-    return _obstacle(job) or compiles()
+    verdict = _obstacle(job) or compiles()
+    if verdict is True and len(W) > NARROW_CLASSES and not _vectors_are_whole():
+        return f"more than {NARROW_CLASSES} classes on a processor with vectors of less than 64 bytes"
+    return verdict
+
+
+@cache
+def _vectors_are_whole() -> bool:
+    """Whether the processor has vectors of 64 bytes, and so many that sums of a tile stay in registers."""
+    features = importlib.import_module("llvmlite.binding").get_host_cpu_features()
+    return bool(features.get("avx512f"))
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:

@@ -28,7 +28,7 @@ REPORTS = Path("build/reports")
 COVERAGE = Path("build/coverage")
 PROJECT = nox.project.load_toml("pyproject.toml")
 BACKENDS = ("numpy", "torch", "array_api_strict", "jax", "cupy", "dask")
-WORKERS = str(min(os.cpu_count() or 1, 4))
+SPREAD = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist=worksteal")  # some tests compile for long
 # what holds numbers to their digits is compiled on JAX as users have it; elsewhere XLA's optimizers, off, would take
 # three quarters of the time
 NUMBERS = [f"tests/test_{name}.py" for name in ("accuracy", "edge_cases", "jax_kernels", "softmax")]
@@ -67,7 +67,7 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
     cache = Path(session.cache_dir).resolve() / "jax"
     session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
-    session.run("python", "-m", "pytest", f"--backend={backend}", "-n", WORKERS, *args, *session.posargs)
+    session.run("python", "-m", "pytest", f"--backend={backend}", *SPREAD, *args, *session.posargs)
     # the next run gives the tests to other workers: each gets what any of them has compiled
     for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
         if not (folder / program.name).exists():

@@ -34,6 +34,11 @@ def precision(value: str) -> AbstractContextManager[None]:
     ValueError
         If ``value`` is neither.
 
+    Notes
+    -----
+    The setting belongs to the current thread and task. A graph of ``torch.compile`` breaks where it is read: inside of
+    ``fullgraph=True`` give ``precision`` to the call.
+
     Examples
     --------
     >>> import numpy as np, softgrad as sg

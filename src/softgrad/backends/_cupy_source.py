@@ -51,6 +51,10 @@ __device__ inline A meet(A v, A* scratch, bool maximum)
 #endif
 
 #define FOR_ROW(c) for (index_t c = FIRST; c < k; c += STRIDE)
+// a sum is taken in levels: over a million classes a plain one loses four bits
+#define LEVEL (64 * (index_t)STRIDE)
+#define FOR_LEVEL(b) for (index_t b = FIRST; b < k; b += LEVEL)
+#define FOR_PART(c, b) for (index_t c = b; c < k && c < b + LEVEL; c += STRIDE)
 
 extern "C" __global__ void dense(const T* x, T* out, index_t n, index_t k, index_t step, int mode)
 {
@@ -62,9 +66,13 @@ extern "C" __global__ void dense(const T* x, T* out, index_t n, index_t k, index
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }
     m = MEET(m, true);
     A others = 0, ties = 0;
-    FOR_ROW(c) {
-        A d = (A)x[start + c * step] - m;
-        if (d == 0) ties += 1; else others += EXP(d);
+    FOR_LEVEL(b) {
+        A part = 0;
+        FOR_PART(c, b) {
+            A d = (A)x[start + c * step] - m;
+            if (d == 0) ties += 1; else part += EXP(d);
+        }
+        others += part;
     }
     others = MEET(others, false);
     ties = MEET(ties, false);
@@ -104,7 +112,11 @@ extern "C" __global__ void loss(
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }
     m = MEET(m, true);
     A o = 0;
-    FOR_ROW(c) if (c != y) o += EXP((A)x[start + c * step] - m);
+    FOR_LEVEL(b) {
+        A part = 0;
+        FOR_PART(c, b) if (c != y) part += EXP((A)x[start + c * step] - m);
+        o += part;
+    }
     o = MEET(o, false);
     A d_y = valid ? (A)x[start + y * step] - m : (A)NAN;
     A e_y = EXP(d_y);

@@ -7,7 +7,7 @@ subtracts no two numbers that are close either. The rules are made of the same f
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -39,9 +39,19 @@ def _one_pass(e: Array, axis: int) -> bool:
     return axis < e.ndim - 1 or (e.dtype == jnp.float32 and k <= ONE_PASS and k & (k - 1) == 0)
 
 
+@cache
+def _has_barrier() -> bool:
+    """Whether a barrier can be differentiated, as it cannot in the oldest versions of JAX."""
+    try:
+        jax.eval_shape(lambda a: jax.jvp(jax.lax.optimization_barrier, (a,), (a,)), 0.0)
+    except NotImplementedError:
+        return False
+    return True
+
+
 def _held(e: Array, axis: int) -> Array:
     """Exponentials as an array in memory, on a CPU with few classes: each sum would else take them again."""
-    if e.shape[axis] > HELD or axis < e.ndim - 1:
+    if e.shape[axis] > HELD or axis < e.ndim - 1 or not _has_barrier():
         return e
     held: Array = jax.lax.platform_dependent(e, cpu=jax.lax.optimization_barrier, default=lambda a: a)
     return held

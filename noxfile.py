@@ -63,6 +63,11 @@ def install(session: nox.Session, *groups: str, package: str = "", pins: str = "
     session.install(*lazily, "-c", pins, *package.split(), *requirements)
 
 
+def compile_quickly(session: nox.Session) -> None:
+    """Leave XLA's optimizers out of what JAX compiles from here on."""
+    session.env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+
+
 def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
     cache = Path(session.cache_dir).resolve() / "jax"
@@ -88,7 +93,7 @@ def tests(session: nox.Session, backend: str) -> None:
     measured = ("--cov=softgrad", "--cov-report=", "--cov-append")
     if backend == "jax" and not session.posargs:
         run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *measured, *NUMBERS)
-        session.env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+        compile_quickly(session)
         measured += tuple(f"--ignore={path}" for path in NUMBERS)
     run_pytest(session, backend, f"--junit-xml={REPORTS}/{backend}.xml", *measured)
     if backend == "numpy" and not session.posargs:
@@ -102,8 +107,7 @@ def tests(session: nox.Session, backend: str) -> None:
 def kernels(session: nox.Session, backend: str, chosen: str) -> None:
     """Run the suite on one set of kernels alone: each has to keep what is promised of whichever is chosen."""
     install(session, "test", backend, package="-e .")
-    if backend == "jax":
-        session.env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+    compile_quickly(session)
     run_pytest(session, backend, f"--kernels={chosen}")
 
 
@@ -331,7 +335,7 @@ def others(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Inject portability bugs into the generic code: each has to be noticed on some array library of the matrix."""
     install(session, "test", *BACKENDS, package="-e .")
-    session.env["XLA_FLAGS"] = QUICKLY
+    compile_quickly(session)
     session.run("python", "tests/mutants", *session.posargs)
 
 

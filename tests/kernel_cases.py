@@ -1,8 +1,20 @@
 """Losses for a library's own kernels, with whatever options, and the comparison of what they give."""
 
+import importlib.util
+import os
+
 import numpy as np
+import pytest
 
 import softgrad as sg
+
+
+def only_numba(backend):
+    """Skip where the loops of numba, for NumPy arrays, are not under test."""
+    if backend != "numpy":
+        pytest.skip("the kernels are numba's, of NumPy arrays")
+    if importlib.util.find_spec("numba") is None and "numba" not in os.environ.get("SOFTGRAD_REQUIRED", ""):
+        pytest.skip("numba is not installed")
 
 
 def flat(result):

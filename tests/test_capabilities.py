@@ -139,12 +139,10 @@ def observed(kind, name, library):
 
 
 @pytest.mark.parametrize("name", [*declared.FUNCTIONS, *declared.OPTIONS])
-def test_what_is_declared_is_what_happens(name, backend, library, pytestconfig):
-    # the generic kernels need to know how many samples there are, Dask's own do not
-    beyond = "Dask, number of samples unknown" if pytestconfig.getoption("--kernels") == "generic" else None
+def test_what_is_declared_is_what_happens(name, backend, library):
     unsupported = []
     for kind in declared.KINDS:
-        if kind.library == backend and kind.name != beyond:
+        if kind.library == backend:
             capability = kind.capability(name)
             status, error = observed(kind, name, library)
             if status != capability.status:

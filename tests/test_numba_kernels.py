@@ -1,14 +1,12 @@
 """The compiled loops against the generic kernels in extended precision, and where they give way to others."""
 
-import importlib.util
-import os
-
 import numpy as np
 import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
+from kernel_cases import only_numba
 from softgrad import _kernels, _kernels_loss
 from softgrad.backends import _numpy_blocks, _threads, numba
 
@@ -30,10 +28,7 @@ FAMILIES = {
 
 @pytest.fixture(autouse=True)
 def _of_numba(backend):
-    if backend != "numpy":
-        pytest.skip("the kernels are numba's, of NumPy arrays")
-    if importlib.util.find_spec("numba") is None and "numba" not in os.environ.get("SOFTGRAD_REQUIRED", ""):
-        pytest.skip("numba is not installed")
+    only_numba(backend)
 
 
 @pytest.fixture
@@ -44,6 +39,17 @@ def rows(monkeypatch):
     monkeypatch.setattr(_numpy_blocks, "THREAD_ELEMENTS", 1)
     with _threads.workers(3):
         yield _numba_rows
+
+
+def check_loss(rows, x, job, what):
+    """Value and gradient, together and alone, against the generic kernels."""
+    value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
+    got = rows.cross_entropy_value_and_grad(xp, x, job)
+    # a sum of losses is as exact as the largest of them
+    assert_near(got[0], value, str(x.dtype), of_all=4.0, what=what)
+    assert_near(got[1], grad, str(x.dtype), what=what)
+    np.testing.assert_array_equal(rows.cross_entropy(xp, x, job), got[0])
+    np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
 
 
 @pytest.mark.parametrize(("dtype", "k"), ROWS)
@@ -68,13 +74,7 @@ def test_loss_kernels(option, k, dtype, rows):
             job = job_of(option, x, 1, reduction, rng)
             if family == "dominated":
                 job.labels[::2] = np.where(job.labels[::2] < 0, job.labels[::2], k - 1)
-            value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
-            got = rows.cross_entropy_value_and_grad(xp, x, job)
-            # a sum of losses is as exact as the largest of them
-            assert_near(got[0], value, dtype, of_all=4.0, what=family)
-            assert_near(got[1], grad, dtype, what=family)
-            np.testing.assert_array_equal(rows.cross_entropy(xp, x, job), got[0])
-            np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
+            check_loss(rows, x, job, what=family)
 
 
 #: (outer indices, classes, columns): around one vector, two and four, and the parts of a sum.
@@ -121,12 +121,7 @@ def test_loss_kernels_of_columns(option, shape, dtype, rows):
             job = job_of(option, x, 1, reduction, rng)
             if family == "dominated":
                 job.labels[:, ::2] = np.where(job.labels[:, ::2] < 0, job.labels[:, ::2], shape[1] - 1)
-            value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
-            got = rows.cross_entropy_value_and_grad(xp, x, job)
-            assert_near(got[0], value, dtype, of_all=4.0, what=family)
-            assert_near(got[1], grad, dtype, what=family)
-            np.testing.assert_array_equal(rows.cross_entropy(xp, x, job), got[0])
-            np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
+            check_loss(rows, x, job, what=family)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

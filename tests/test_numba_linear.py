@@ -1,14 +1,12 @@
 """The compiled loops of the linear model against the generic kernels in extended precision, and where they give way."""
 
-import importlib.util
-import os
-
 import numpy as np
 import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
+from kernel_cases import only_numba
 from softgrad import _kernels_linear
 from softgrad.backends import _numpy_blocks, _threads, numba
 
@@ -27,10 +25,7 @@ FAMILIES = {
 
 @pytest.fixture(autouse=True)
 def _of_numba(backend):
-    if backend != "numpy":
-        pytest.skip("the kernels are numba's, of NumPy arrays")
-    if importlib.util.find_spec("numba") is None and "numba" not in os.environ.get("SOFTGRAD_REQUIRED", ""):
-        pytest.skip("numba is not installed")
+    only_numba(backend)
 
 
 @pytest.fixture

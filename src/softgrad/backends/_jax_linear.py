@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .. import _kernels_loss as generic
 from .._kernels import widen
-from .._kernels_linear import block_rows
+from .._kernels_linear import block_rows, counted
 from .._typing import Array, Job
 from . import _jax_loss
 from ._jax_dense import total
@@ -48,15 +48,9 @@ def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     return a if size == n else jax.lax.dynamic_slice_in_dim(a, start, size)
 
 
-def _counted(X: Array, job: Job) -> Array:
-    """Rows of X or of its gradient, those that do not count cleared: no product may make NaN of 0 times them."""
-    kept, _ = generic.keep(jnp, job, X)
-    return X if kept is None else jnp.where(kept, X, 0)
-
-
 def _logits(X: Array, W: Array, bias: Array | None, job: Job) -> tuple[Array, Array]:
     """(rows of X, those that do not count cleared; their logits)."""
-    x = _counted(X, job)
+    x = counted(jnp, X, job)
     z = jnp.einsum("nm,km->nk", x, W)
     return x, z if bias is None else z + bias
 
@@ -123,7 +117,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = _counted(jnp.einsum("nk,km->nm", g, wide), piece)
+            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, wide), piece)
         return sums, out
 
     rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)

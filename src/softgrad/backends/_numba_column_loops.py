@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from ._numba_tiles import in_parts, losses_of
 from ._numba_vectors import Vectors
+from .numba import VECTOR_BYTES
 
 #: Vectors of columns that are worked on together.
 WIDTH = 4
@@ -122,20 +123,26 @@ units = _units_of
 _units = _compiled(_units_of)
 
 
+def _columns_from_unit(unit: int, last: int, inner: int, lanes: int) -> tuple[int, int, int, int]:
+    """(outer index of a unit, its first column, where that index's columns end before ``last``, the next unit)."""
+    each = _units(inner, lanes)
+    outer = unit // each
+    begin = unit - outer * each
+    stop = min(each, begin + last - unit)
+    return outer, begin * lanes, inner if stop == each else stop * lanes, unit + stop - begin
+
+
+_columns_from = _compiled(_columns_from_unit)
+
+
 def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
     """The units from ``first`` to ``last``, of all that the outer indices have; ``inner`` columns fill a vector."""
-    lanes = 64 // x.itemsize
-    each = _units(inner, lanes)
+    lanes = VECTOR_BYTES // x.itemsize
     unit = first
     while unit < last:
-        outer = unit // each
-        begin = unit - outer * each
-        stop = min(each, begin + last - unit)
-        unit += stop - begin
-        end = inner if stop == each else stop * lanes
+        outer, i, end, unit = _columns_from(unit, last, inner, lanes)
         start = outer * k * inner
         to = outer * inner if function == LOGSUMEXP else start
-        i = begin * lanes
         while i < end:
             if i + WIDTH * lanes <= end:
                 if function == SOFTMAX:
@@ -176,20 +183,14 @@ def _loss(
 
     ``weights`` may be empty; ``skipped`` holds the label to ignore or nothing.
     """
-    lanes = 64 // x.itemsize
-    each = _units(inner, lanes)
+    lanes = VECTOR_BYTES // x.itemsize
     none, spare = np.ones(2 * lanes, x.dtype), np.empty(2 * lanes, x.dtype)
     ignored, ignores = (skipped[0], True) if skipped.size else (0, False)
     ws, values = weights if weights.size else none, out if out.size else spare
     total = 0.0
     unit = first
     while unit < last:
-        outer = unit // each
-        begin = unit - outer * each
-        stop = min(each, begin + last - unit)
-        unit += stop - begin
-        end = inner if stop == each else stop * lanes
-        i = begin * lanes
+        outer, i, end, unit = _columns_from(unit, last, inner, lanes)
         while i < end:
             # the last vector ends with the columns
             j = min(i, end - lanes)

@@ -9,12 +9,12 @@ import numpy as np
 from .._typing import Job
 from . import _numba_linear_loops as loops
 from . import _threads
-from ._numba_rows import flattened
+from ._numba_rows import flattened, samples_of
 from ._numpy_blocks import Floats, threads_for
-from ._numpy_loss import mass
+from .numba import VECTOR_BYTES
 
-#: Bytes of a vector, and of the samples of a block: those stay in the innermost cache for both products.
-VECTOR_BYTES, BLOCK_BYTES = 64, 24 << 10
+#: Bytes of the samples of a block: those stay in the innermost cache for both products.
+BLOCK_BYTES = 24 << 10
 #: Samples of a block at most, for the sake of its logits, and at least, for the sum that each block adds to.
 MOST_ROWS, LEAST_ROWS = 256, 64
 
@@ -44,26 +44,22 @@ def _sums(
 ) -> tuple[Any, Floats, Floats]:
     """(loss, its gradient with respect to W and to bias, in double precision)."""
     (n, m), k, dtype = X.shape, len(W), W.dtype
-    weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, (n,))
-    divisor = mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0
+    samples = samples_of(job, (n,), k, dtype)
     each = np.zeros(n if job.reduction == "none" else 0, dtype)
-    if divisor == 0.0 or not n:
+    if samples.divisor == 0.0 or not n:
         value = each if job.reduction == "none" else np.zeros((), dtype)
         return value, np.zeros((k, m)), np.zeros(k)
     lanes = VECTOR_BYTES // dtype.itemsize
     w, beside = _weights(W, bias, lanes)
     rows, row = beside.size, -(-m // lanes) * lanes
     x, w, beside = flattened(X), flattened(w), flattened(beside)
-    labels = flattened(np.ascontiguousarray(job.labels, dtype=np.int64))
-    weights = flattened(np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype=dtype))
-    skipped = flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
-    factor, block = dtype.type(1.0 / divisor), _block(m, dtype.itemsize, lanes, block_size)
+    factor, block = dtype.type(1.0 / samples.divisor), _block(m, dtype.itemsize, lanes, block_size)
 
     def task(first: int, last: int) -> tuple[float, Floats, Floats]:
         grad_W, grad_bias = np.zeros((rows if want_grad else 0, row)), np.zeros(rows)
         total = loops.run(
-            x, m, first, last, w, beside, k, labels, weights, skipped, factor, block, grad_W.reshape(-1), row,
-            grad_bias, each,
+            x, m, first, last, w, beside, k, samples.labels, samples.weights, samples.skipped, factor, block,
+            grad_W.reshape(-1), row, grad_bias, each,
         )  # fmt: skip
         return total, grad_W, grad_bias
 
@@ -73,7 +69,7 @@ def _sums(
         total += some
         grad_W += some_W
         grad_bias += some_bias
-    value = each if job.reduction == "none" else np.asarray(total / divisor).astype(dtype)
+    value = each if job.reduction == "none" else np.asarray(total / samples.divisor).astype(dtype)
     return value, grad_W[:k, :m], grad_bias[:k]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._numba_tiles import TILES, logits, losses_of
 from ._numba_vectors import sum_of
+from .numba import VECTOR_BYTES
 
 _losses = losses_of(1, True)
 _4x4, _4x3, _4x2, _4x1 = (TILES[4, f] for f in (4, 3, 2, 1))
@@ -74,7 +75,7 @@ def _run(
     ``w`` holds a vector of classes for each feature, and again for the next classes. ``total``, with rows of ``row``
     features, and ``slopes`` are the sums that weights' and biases' gradients add to, unless ``total`` is empty.
     """
-    lanes = 64 // x.itemsize
+    lanes = VECTOR_BYTES // x.itemsize
     groups = w.size // (m * lanes)
     stride = block + lanes
     z = np.zeros(groups * lanes * stride, x.dtype)

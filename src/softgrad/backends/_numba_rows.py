@@ -6,7 +6,7 @@ The classes are next to each other in memory, or columns are: each function has 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from . import _numba_loops as loops
 from . import _threads
 from ._numpy_blocks import Floats, threads_for
 from ._numpy_loss import mass
+from .numba import VECTOR_BYTES
 
 
 def flattened(a: Floats) -> Floats:
@@ -25,11 +26,34 @@ def flattened(a: Floats) -> Floats:
     return flat
 
 
+class Samples(NamedTuple):
+    """What a loop takes of a loss."""
+
+    labels: Any
+    #: Empty where all samples weigh 1.
+    weights: Floats
+    #: The label to ignore, or nothing.
+    skipped: Any
+    #: What a mean divides by; 1 for other reductions.
+    divisor: float
+
+
+def samples_of(job: Job, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
+    """Labels and weights of samples of a shape as a loop takes them."""
+    weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, shape)
+    return Samples(
+        flattened(np.ascontiguousarray(job.labels, dtype=np.int64)),
+        flattened(np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype=dtype)),
+        flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64)),
+        mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0,
+    )
+
+
 def _share_out(task: Any, x: Floats, k: int, inner: int = 1) -> list[Any]:
     """``task(first, last)`` for pieces of all rows, or of the units of all columns."""
     n = x.size // k
     if inner > 1:
-        n = n // inner * column_loops.units(inner, 64 // x.itemsize)
+        n = n // inner * column_loops.units(inner, VECTOR_BYTES // x.itemsize)
     return _threads.run(task, n, threads_for(x.size))
 
 
@@ -85,14 +109,9 @@ softmax_jvp = softmax_vjp
 def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
     axis, dtype = job.axis, x.dtype
     k, inner, samples = x.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[:axis] + x.shape[axis + 1 :]
-    none = np.empty(0, dtype)
-    weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, samples)
-    divisor = mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0
+    labels, weights, skipped, divisor = samples_of(job, samples, k, dtype)
     if divisor == 0.0:
         return np.zeros((), dtype), np.zeros(x.shape, dtype) if want_grad else None
-    labels = flattened(np.ascontiguousarray(job.labels, dtype=np.int64))
-    skipped = flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
-    weights = flattened(none if weight is None else np.ascontiguousarray(weight, dtype=dtype))
     grad = np.empty(x.shape if want_grad else 0, dtype)
     each = want_value and job.reduction == "none"
     losses = np.empty(samples if each else 0, dtype)

@@ -19,7 +19,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-_BYTES = 64
+from .numba import VECTOR_BYTES
+
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _ANY_ORDER = ("reassoc", "nsz")
 
@@ -69,7 +70,7 @@ class Vectors:
     def __init__(self, context: Any, builder: Any, kind: Any) -> None:
         self.context, self.builder, self.form = context, builder, _FORMATS[kind]
         self.bits = 8 * np.dtype(self.form.numpy).itemsize
-        self.lanes = 8 * _BYTES // self.bits
+        self.lanes = 8 * VECTOR_BYTES // self.bits
         self.real = ir.VectorType(self.form.real, self.lanes)
         self.integer = ir.VectorType(self.form.integer, self.lanes)
 

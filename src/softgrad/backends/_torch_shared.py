@@ -23,31 +23,27 @@ from ._torch_blocks import autocast
 
 #: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
 LEAST = 1 << 14
-#: The shortest row of a loop, or fewest columns: a vector's.
-LOOP_BYTES = 64
 #: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
 BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
+
+
+def _readable(x: Tensor) -> bool:
+    """Whether NumPy sees what the tensor holds."""
+    return x.is_cpu and x.dtype in (torch.float32, torch.float64) and not x.is_neg()
 
 
 def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType | None:
     """Whose kernel is ahead of torch's, if anybody's."""
     size = x.element_size()
-    if (
-        x.numel() < LEAST
-        or not x.is_cpu
-        or x.dtype not in (torch.float32, torch.float64)
-        or not x.is_contiguous()
-        or x.is_neg()
-        or asked_for() == "torch"
-    ):
+    if x.numel() < LEAST or not _readable(x) or not x.is_contiguous() or asked_for() == "torch":
         return None
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     loop = has_loop and numba.BACKEND is not None
     if inner > 1:
         # a vector of columns
-        loop = loop and function != "pull" and inner * size >= LOOP_BYTES and 2 <= k <= numba.COLUMN_CLASSES
+        loop = loop and function != "pull" and inner * size >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
     else:
-        loop = loop and k * size >= LOOP_BYTES
+        loop = loop and k * size >= numba.VECTOR_BYTES
     if loop and x.numel() >= numba.LEAST and numba.compiles() is True:
         from . import _numba_rows
 
@@ -91,6 +87,11 @@ def _host(a: Any) -> Any:
     return a.detach().resolve_neg().numpy() if isinstance(a, Tensor) else a
 
 
+def _host_job(job: Job) -> Job:
+    names = ("labels", "class_weight", "sample_weight", "where")
+    return job._replace(**{name: _host(getattr(job, name)) for name in names})
+
+
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
     # what NumPy's blocks leave to the generic kernel is torch's as well
@@ -100,7 +101,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     module = _module("loss", x, job.axis, plain and job.labels.dtype != torch.uint64)
     if module is None:
         return None
-    host = job._replace(**{name: _host(getattr(job, name)) for name in ("labels", "class_weight", "sample_weight")})
+    host = _host_job(job)
     name = {(1, 0): "cross_entropy", (0, 1): "cross_entropy_grad", (1, 1): "cross_entropy_value_and_grad"}[value, grad]
     kernel: Callable[..., Any] = getattr(module, name)
     with _as_torch():
@@ -116,17 +117,14 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *
     if (
         numba.BACKEND is None
         or X.numel() < numba.LEAST
-        or any(not a.is_cpu or a.dtype not in (torch.float32, torch.float64) or a.is_neg() for a in tensors)
+        or not all(map(_readable, tensors))
         or not X.is_contiguous()
         or (X.dtype is torch.float32 and autocast(X))
         or job.labels.dtype is torch.uint64
         or asked_for() == "torch"
     ):
         return None
-    host = job._replace(
-        **{name: _host(getattr(job, name)) for name in ("labels", "class_weight", "sample_weight", "where")}
-    )
-    arguments = (_host(X), _host(W), _host(bias), host, *rest)
+    arguments = (_host(X), _host(W), _host(bias), _host_job(job), *rest)
     if numba.should_run(function, None, *arguments) is not True:
         return None
     from . import _numba_linear

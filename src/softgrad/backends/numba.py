@@ -13,6 +13,8 @@ from ._declaration import Backend
 
 #: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
 LEAST = 1 << 16
+#: Bytes of the vectors that the loops are made of.
+VECTOR_BYTES = 64
 #: From how many classes on, next to each other, it is ahead of NumPy's blocks, in single and in double precision.
 CLASSES = {
     "softmax": {"f": 16, "d": 16},
@@ -66,7 +68,7 @@ def _columns(function: str, k: int, size: int) -> str | None:
     """Why classes that are not next to each other have no loop: ``k`` of them, ``size`` bytes apart."""
     if function.endswith(("_vjp", "_jvp")):
         return "the classes of a row are not next to each other in memory"
-    if size < 64:
+    if size < VECTOR_BYTES:
         return "fewer columns than a vector holds"
     return None if 2 <= k <= COLUMN_CLASSES else f"fewer than 2 classes, or more than {COLUMN_CLASSES} in columns"
 

@@ -8,7 +8,7 @@ import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
 from kernel_cases import only_numba
 from softgrad import _kernels, _kernels_loss
-from softgrad.backends import _numpy_blocks, _threads, numba
+from softgrad.backends import _threads, numba
 
 #: Around one vector, two, four, and the parts of a long sum.
 CLASSES = (8, 15, 16, 17, 23, 31, 32, 33, 48, 63, 64, 65, 100, 1000, 4096, 8191, 8192, 9001)
@@ -36,7 +36,7 @@ def rows(monkeypatch):
     """The kernels, for arrays of any size; cut for three threads."""
     from softgrad.backends import _numba_rows
 
-    monkeypatch.setattr(_numpy_blocks, "THREAD_ELEMENTS", 1)
+    monkeypatch.setattr(_numba_rows, "AWAKE_ELEMENTS", 1)
     with _threads.workers(3):
         yield _numba_rows
 
@@ -304,8 +304,9 @@ def test_labels_and_shapes_of_every_kind(shape, dtype):
         np.testing.assert_allclose(grad, wanted_grad, rtol=1e-5, atol=1e-12)
 
 
-def test_the_number_of_threads_changes_no_element():
-    x, labels = large(), np.zeros(66, np.int64)
+def test_the_number_of_threads_changes_no_element(rows):
+    x = large()
+    labels = np.zeros(len(x), np.int64)
     results = []
     for n in (1, 4):
         with sg.backends.workers(n):

@@ -104,6 +104,7 @@ def _compiled(function: Any) -> Any:
 
 #: What ``run`` does.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
+CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
 _softmaxes, _softmax = _columns("softmax", WIDTH), _columns("softmax", 1)
 _log_softmaxes, _log_softmax = _columns("log_softmax", WIDTH), _columns("log_softmax", 1)
 _slopes, _slope = losses_of(2, True), losses_of(1, True)

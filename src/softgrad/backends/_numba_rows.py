@@ -12,11 +12,13 @@ import numpy as np
 
 from .._typing import Job
 from . import _numba_column_loops as column_loops
-from . import _numba_loops as loops
-from . import _threads
+from . import _numba_entries as entries
 from ._numpy_blocks import Floats, threads_for
 from ._numpy_loss import mass
 from .numba import VECTOR_BYTES
+
+#: Elements that are worth a thread which waits for work.
+AWAKE_ELEMENTS = 1 << 15
 
 
 def flattened(a: Floats) -> Floats:
@@ -49,24 +51,19 @@ def samples_of(job: Job, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
     )
 
 
-def _share_out(task: Any, x: Floats, k: int, inner: int = 1) -> list[Any]:
-    """``task(first, last)`` for pieces of all rows, or of the units of all columns."""
+def _share_out(entry: Any, x: Floats, k: int, inner: int, code: int, *arrays: Floats, **options: Any) -> float:
+    """Call an entry on all rows of ``x``, or the units of all columns; returns the sum of its totals."""
     n = x.size // k
     if inner > 1:
         n = n // inner * column_loops.units(inner, VECTOR_BYTES // x.itemsize)
-    return _threads.run(task, n, threads_for(x.size))
+    return entries.run(entry, n, threads_for(x.size, AWAKE_ELEMENTS), (k, inner, code), (x, *arrays), **options)
 
 
 def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:
     """``function`` of all classes along ``axis`` into ``out``."""
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    flat, into = flattened(x), out.reshape(-1)
-    if inner > 1:
-        code = getattr(column_loops, function.upper())
-        _share_out(lambda a, b: column_loops.run(code, flat, k, inner, a, b, into), x, k, inner)
-        return out
-    loop, step = getattr(loops, function), out.size * k // x.size
-    _share_out(lambda a, b: loop(flat[a * k : b * k], k, into[a * step : b * step]), x, k)
+    entry = entries.columns if inner > 1 else getattr(entries, function)
+    _share_out(entry, x, k, inner, column_loops.CODES[function], out)
     return out
 
 
@@ -85,21 +82,20 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Fl
     return _along("logsumexp", x, axis, np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype))
 
 
-def _pull(loop: Any, p: Floats, c: Floats) -> Floats:
-    k, out = p.shape[-1], np.empty(p.shape, p.dtype)
-    flat, beside, into = flattened(p), flattened(c), out.reshape(-1)
-    _share_out(lambda a, b: loop(flat[a * k : b * k], k, beside[a * k : b * k], into[a * k : b * k]), p, k)
+def _pull(entry: Any, p: Floats, c: Floats) -> Floats:
+    out = np.empty(p.shape, p.dtype)
+    _share_out(entry, p, p.shape[-1], 1, 0, c, out)
     return out
 
 
 def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """P (c - sum(p c)), with c less its value at a probability near 1."""
-    return _pull(loops.softmax_pull, probs, cotangent)
+    return _pull(entries.softmax_pull, probs, cotangent)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """C - p sum(c), at a probability near 1 from the others alone."""
-    return _pull(loops.log_softmax_pull, log_probs, cotangent)
+    return _pull(entries.log_softmax_pull, log_probs, cotangent)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.
@@ -109,28 +105,16 @@ softmax_jvp = softmax_vjp
 def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
     axis, dtype = job.axis, x.dtype
     k, inner, samples = x.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[:axis] + x.shape[axis + 1 :]
-    labels, weights, skipped, divisor = samples_of(job, samples, k, dtype)
+    labels, weights, _, divisor = samples_of(job, samples, k, dtype)
     if divisor == 0.0:
         return np.zeros((), dtype), np.zeros(x.shape, dtype) if want_grad else None
     grad = np.empty(x.shape if want_grad else 0, dtype)
     each = want_value and job.reduction == "none"
     losses = np.empty(samples if each else 0, dtype)
-    flat, flat_grad, flat_losses = flattened(x), grad.reshape(-1), losses.reshape(-1)
-    factor = dtype.type(1.0 / divisor)
-
-    def columns(a: int, b: int) -> float:
-        total: float = column_loops.loss(
-            flat, k, inner, a, b, labels, weights, skipped, factor, flat_losses, flat_grad
-        )  # fmt: skip
-        return total
-
-    def task(a: int, b: int) -> float:
-        rows = slice(a * k, b * k)
-        return loops.loss(
-            flat[rows], k, labels[a:b], weights[a:b], skipped, factor, flat_losses[a:b], flat_grad[rows]
-        )  # fmt: skip
-
-    total = sum(_share_out(columns if inner > 1 else task, x, k, inner))
+    entry = entries.column_loss if inner > 1 else entries.loss
+    total = _share_out(
+        entry, x, k, inner, 0, labels, weights, losses, grad, skipped=job.ignore_index, factor=1.0 / divisor
+    )
     value = losses if each else np.asarray(total / divisor).astype(dtype)
     return value, grad if want_grad else None
 

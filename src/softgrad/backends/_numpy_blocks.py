@@ -144,9 +144,10 @@ def over_blocks(
     return [result for results in _threads.run(task, len(blocks), parts) for result in results]
 
 
-def threads_for(elements: int) -> int:
-    """How many threads that much work is worth."""
-    return min(_threads.count(), elements // THREAD_ELEMENTS) if elements >= 2 * THREAD_ELEMENTS else 1
+def threads_for(elements: int, each: int | None = None) -> int:
+    """How many threads that much work is worth, ``each`` elements a thread."""
+    least = each or THREAD_ELEMENTS
+    return min(_threads.count(), elements // least) if elements >= 2 * least else 1
 
 
 def _even(n: int, size: int, parts: int) -> int:

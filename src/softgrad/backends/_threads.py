@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -9,19 +10,30 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["count", "run", "workers"]
 
 T = TypeVar("T")
+
+
+class Pool(NamedTuple):
+    """The threads of another library, which it keeps awake."""
+
+    #: OpenMP's entry to a parallel region: (function, its argument, threads, 0); None where it has none.
+    region: Any
+    #: How many the library itself would use.
+    most: Callable[[], int]
+
 
 VARIABLE = "SOFTGRAD_WORKERS"
 #: Pieces of a call for each thread: a thread that starts late, or shares its core, then holds up little.
 PIECES = 4
 
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
-#: What starts the threads of another pool, where a library has one of its own.
-_launch: ContextVar[Callable[[Callable[[], None], int], None] | None] = ContextVar("softgrad_launch", default=None)
+#: A C function for threads, of one argument.
+NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_lent: ContextVar[Pool | None] = ContextVar("softgrad_threads", default=None)
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -87,6 +99,11 @@ def count() -> int:
     """Return how many threads a large call may use now."""
     if getattr(_inside, "task", False):
         return 1
+    pool = _lent.get()
+    return _asked_for() if pool is None else min(_asked_for(), pool.most())
+
+
+def _asked_for() -> int:
     asked = _asked.get()
     if asked is not None:
         return asked
@@ -124,14 +141,19 @@ def _blas_limit() -> int:
     return min((n for n in sizes if n), default=sys.maxsize)
 
 
-@contextmanager
-def launched(launch: Callable[[Callable[[], None], int], None]) -> Iterator[None]:
-    """Run the pieces of a call by ``launch(work, parts)`` inside a ``with`` block, on threads that it has."""
-    token = _launch.set(launch)
-    try:
-        yield
-    finally:
-        _launch.reset(token)
+class lent:  # noqa: N801 - a context manager, as those of contextlib
+    """Run the pieces of a call on a pool's threads inside a ``with`` block, on no more than its library would."""
+
+    __slots__ = ("pool", "token")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __enter__(self) -> None:
+        self.token = _lent.set(self.pool)
+
+    def __exit__(self, *error: object) -> None:
+        _lent.reset(self.token)
 
 
 def _executor(size: int) -> ThreadPoolExecutor:
@@ -152,9 +174,9 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
     """
     if parts <= 1 or n <= 1:
         return [task(0, n)]
-    launch = _launch.get()
+    openmp = region()
     # a pool that another library keeps awake starts all its threads at once
-    pieces = min(n, (PIECES if launch is None else 1) * parts)
+    pieces = min(n, (PIECES if openmp is None else 1) * parts)
     cuts = [n * i // pieces for i in range(pieces + 1)]
     waiting = iter(range(pieces))
     lock = threading.Lock()
@@ -177,23 +199,35 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
         finally:
             _inside.task = before
 
-    if launch is not None:
-        errors: list[BaseException] = []
-
-        def attempt() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - raised below: a thread of another pool cannot hand it on
-                errors.append(error)
-
-        launch(attempt, min(parts, pieces))
-        if errors:
-            raise errors[0]
+    if openmp is None:
+        each(work, min(parts, pieces))
         return [results[i] for i in range(pieces)]
+    errors: list[BaseException] = []
+
+    def attempt(_: Any) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised below: a thread of another pool cannot hand it on
+            errors.append(error)
+
+    openmp(NATIVE(attempt), None, min(parts, pieces), 0)
+    if errors:
+        raise errors[0]
+    return [results[i] for i in range(pieces)]
+
+
+def region() -> Any:
+    """OpenMP's entry to a parallel region, where the pieces of a call run on its threads."""
+    pool = _lent.get()
+    return None if pool is None else pool.region
+
+
+def each(work: Callable[[], None], parts: int) -> None:
+    """Call ``work`` on ``parts`` threads at most, this one included."""
     futures: list[Future[None]] = []
     try:
         pool = _executor(parts - 1)
-        futures.extend(pool.submit(work) for _ in range(min(parts, pieces) - 1))
+        futures.extend(pool.submit(work) for _ in range(parts - 1))
     except RuntimeError:  # the interpreter is shutting down: no new threads
         pass
     try:
@@ -203,4 +237,3 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
         wait(begun)
     for future in begun:
         future.result()
-    return [results[i] for i in range(pieces)]

@@ -17,8 +17,6 @@ from ._torch_blocks import BLOCK_BYTES, NATIVE_SUM, SHORT, Scratch, View, blocks
 
 #: Classes from which torch's kernels in float64 are ahead of one pass after the other.
 NATIVE_SOFTMAX64, NATIVE_LOG64 = 100, 64
-#: Elements from which a thread gains more by a faster softmax than Python takes to hand it over.
-HANDED_OVER = 1 << 20
 #: Elements up to which no block is made.
 SMALL = 2048
 #: Sums below this are taken without their largest term, for a log of the sum and for log-probabilities.
@@ -93,8 +91,6 @@ def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     # the native kernel of a CPU rounds half precision more than once
     native = precision is None and k <= NATIVE_SUM and (x.dtype is wide or not host(x))
     slow = host(x) and k < (NATIVE_SOFTMAX64 if wide is torch.float64 else SHORT)
-    if native and not slow and x.numel() < HANDED_OVER and torch.get_num_threads() > 1:
-        return torch.softmax(x, axis)
     lent = _torch_shared.dense("softmax", x, axis, precision)
     if lent is not None:
         return lent

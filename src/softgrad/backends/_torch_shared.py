@@ -7,8 +7,7 @@ are for what takes torch several passes: a log-sum-exp, and the losses.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -53,13 +52,6 @@ def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType |
     return _numpy_loss if function == "loss" else _numpy_dense
 
 
-@contextmanager
-def _as_torch() -> Iterator[None]:
-    """Torch's threads, and no warning that torch would not give."""
-    with _torch_threads.shared(), quiet():
-        yield
-
-
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
     """The softmax, its logarithm or its normaliser; None where torch is to do it."""
     if precision is not None:
@@ -67,7 +59,7 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
     module = _module(function, x, axis, True)
     if module is None:
         return None
-    with _as_torch():
+    with _torch_threads.shared(), quiet():
         return torch.from_numpy(getattr(module, function)(None, x.detach().numpy(), axis, None, None))
 
 
@@ -78,7 +70,7 @@ def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | Non
     module = _module("pull", a, axis % a.ndim, True)
     if module is None:
         return None
-    with _as_torch():
+    with _torch_threads.shared(), quiet():
         kernel = getattr(module, function)
         return torch.from_numpy(kernel(None, a.detach().numpy(), cotangent.detach().contiguous().numpy(), axis))
 
@@ -104,7 +96,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     host = _host_job(job)
     name = {(1, 0): "cross_entropy", (0, 1): "cross_entropy_grad", (1, 1): "cross_entropy_value_and_grad"}[value, grad]
     kernel: Callable[..., Any] = getattr(module, name)
-    with _as_torch():
+    with _torch_threads.shared(), quiet():
         logits = x.detach().numpy()
         result = kernel(library(logits, "logits").xp, logits, host)
     out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
@@ -129,7 +121,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *
         return None
     from . import _numba_linear
 
-    with _as_torch():
+    with _torch_threads.shared(), quiet():
         out = getattr(_numba_linear, function)(None, *arguments)
     if isinstance(out, tuple):
         return torch.from_numpy(out[0]), tuple(torch.from_numpy(a) for a in out[1])

@@ -8,8 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -17,7 +15,6 @@ import torch
 
 from . import _threads
 
-_TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _forked = False
 
 
@@ -40,21 +37,15 @@ def _openmp() -> Any:
         region = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError):
         return None
-    region.argtypes, region.restype = (_TASK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    region.argtypes, region.restype = (_threads.NATIVE, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
     return region
 
 
-def _launch(work: Callable[[], None], parts: int) -> None:
-    """Call ``work``, which raises nothing, on ``parts`` threads at most, this one included."""
-    _openmp()(_TASK(lambda _: work()), None, parts, 0)
+def region() -> Any:
+    """OpenMP's entry to a parallel region; None where there is none, or its threads are not this process's."""
+    return None if _forked else _openmp()
 
 
-@contextmanager
-def shared() -> Iterator[None]:
+def shared() -> _threads.lent:
     """Run what is shared out in the ``with`` block on torch's threads, and on no more than torch may use."""
-    with _threads.workers(min(_threads.count(), torch.get_num_threads())):
-        if _forked or _openmp() is None:
-            yield
-        else:
-            with _threads.launched(_launch):
-                yield
+    return _threads.lent(_threads.Pool(region(), torch.get_num_threads))

@@ -1,0 +1,230 @@
+"""The compiled loops as C functions: each thread calls one, without Python, which takes pieces until none is left.
+
+A function is given a table of 64-bit words and reads its arrays from there; the type of the table's pointer is that of
+their numbers.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
+
+from . import _numba_column_loops as column_loops
+from . import _numba_loops as loops
+from . import _threads
+from ._numpy_blocks import Floats
+
+_WORD = ir.IntType(64)
+#: The next piece, how many there are, what is cut into them; what a function takes besides, FACTOR being a double.
+NEXT, PIECES, UNITS, K, INNER, CODE, SKIPPED, SKIPS, FACTOR = range(9)
+#: Where the arrays begin, the address and the size of each; and how many a function may have.
+ARRAYS, MOST = 9, 5
+#: Where a double for each piece begins.
+TOTALS = ARRAYS + 2 * MOST
+
+
+def _word_at(builder: Any, table: Any, i: Any) -> Any:
+    return builder.gep(builder.bitcast(table, _WORD.as_pointer()), [i])
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _word(context: Any, table: Any, i: Any) -> Any:
+    """A word of the table."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_word_at(builder, *arguments))
+
+    return types.int64(table, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _taken(context: Any, table: Any) -> Any:
+    """The number of a piece that no other thread has."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("add", _word_at(builder, arguments[0], _WORD(NEXT)), _WORD(1), "monotonic")
+
+    return types.int64(table), generate
+
+
+def _pointer(kind: Any, held: bool) -> Any:
+    """What reads a word as the address of numbers of a type (None: of the table's), or gives a word's own."""
+
+    def work(context: Any, table: Any, i: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place, returned = _word_at(builder, *arguments), context.get_value_type(signature.return_type)
+            return builder.inttoptr(builder.load(place), returned) if held else builder.bitcast(place, returned)
+
+        return (table if kind is None else types.CPointer(kind))(table, types.intp), generate
+
+    return intrinsic(work)
+
+
+_numbers, _integers = _pointer(None, True), _pointer(types.int64, True)
+_whole, _double = _pointer(types.int64, False), _pointer(types.float64, False)
+
+
+def _compiled(function: Any) -> Any:
+    return numba.njit(nogil=True, cache=True)(function)
+
+
+@_compiled
+def _piece(table: Any) -> tuple[int, int, int]:
+    """(a piece's number, its first unit, its end); nothing where all are taken."""
+    i, pieces, n = _taken(table), _word(table, PIECES), _word(table, UNITS)
+    return (i, n * i // pieces, n * (i + 1) // pieces) if i < pieces else (i, 0, 0)
+
+
+@_compiled
+def _array(table: Any, i: int) -> Any:
+    return carray(_numbers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
+
+
+@_compiled
+def _labels(table: Any, i: int) -> Any:
+    return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
+
+
+def softmax(table: Any) -> None:
+    """Rows of x into y."""
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        loops.softmax(x[first * k : last * k], k, y[first * k : last * k])
+
+
+def log_softmax(table: Any) -> None:
+    """Rows of x into y."""
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        loops.log_softmax(x[first * k : last * k], k, y[first * k : last * k])
+
+
+def logsumexp(table: Any) -> None:
+    """Rows of x into numbers of y."""
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        loops.logsumexp(x[first * k : last * k], k, y[first:last])
+
+
+def columns(table: Any) -> None:
+    """Columns of x into y, by the function of a code."""
+    k, inner, code, x, y = _word(table, K), _word(table, INNER), _word(table, CODE), _array(table, 0), _array(table, 1)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        column_loops.run(code, x, k, inner, first, last, y)
+
+
+def softmax_pull(table: Any) -> None:
+    """Rows of probabilities and cotangents into y."""
+    k, p, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        rows = slice(first * k, last * k)
+        loops.softmax_pull(p[rows], k, c[rows], y[rows])
+
+
+def log_softmax_pull(table: Any) -> None:
+    """Rows of log-probabilities and cotangents into y."""
+    k, p, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        rows = slice(first * k, last * k)
+        loops.log_softmax_pull(p[rows], k, c[rows], y[rows])
+
+
+def loss(table: Any) -> None:
+    """Rows of x: the sum of a piece's losses into a total, each loss and its gradient into arrays that may be empty."""
+    k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
+    losses, grad = _array(table, 3), _array(table, 4)
+    skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
+    totals = _double(table, TOTALS)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
+        rows = slice(first * k, last * k)
+        totals[i] = loops.loss(
+            x[rows], k, labels[first:last], weights[first:last], skipped, factor, losses[first:last], grad[rows]
+        )
+
+
+def column_loss(table: Any) -> None:
+    """The same of columns."""
+    k, inner, x, labels, weights = (
+        _word(table, K), _word(table, INNER), _array(table, 0), _labels(table, 1), _array(table, 2),
+    )  # fmt: skip
+    losses, grad = _array(table, 3), _array(table, 4)
+    skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
+    totals = _double(table, TOTALS)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
+        totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
+
+
+@cache
+def _entry(function: Any, char: str) -> tuple[Any, Any]:
+    """(what keeps a function's code, the function), for arrays of a dtype."""
+    kind = types.float32 if char == "f" else types.float64
+    code = numba.cfunc(types.void(types.CPointer(kind)), cache=True)(function)
+    return code, _threads.NATIVE(code.address)
+
+
+def run(
+    function: Any,
+    n: int,
+    parts: int,
+    words: tuple[int, int, int],
+    arrays: Sequence[Floats],
+    skipped: int | None = None,
+    factor: float = 1.0,
+) -> float:
+    """Call a function of this module for ``n`` units on ``parts`` threads at most; returns the sum of its totals.
+
+    ``words`` are K, INNER and CODE. The function's own dtype is that of the first array.
+    """
+    pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
+    bits: int = struct.unpack("q", struct.pack("d", factor))[0]
+    held = [0, pieces, n, *words, skipped or 0, skipped is not None, bits]
+    for a in arrays:
+        held += (a.__array_interface__["data"][0], a.size) if a.size else (0, 0)
+    table = array("q", held + [0] * (TOTALS + pieces - len(held)))
+    entry, data = _entry(function, arrays[0].dtype.char)[1], table.buffer_info()[0]
+    openmp = _threads.region()
+    if parts == 1:
+        entry(data)
+    elif openmp is not None:
+        openmp(entry, data, parts, 0)
+    elif sys.platform == "linux":
+        from . import _numba_pool
+
+        _numba_pool.share(entry, data, parts)
+    else:
+        _threads.each(lambda: entry(data), parts)
+    return sum(memoryview(table).cast("B").cast("d")[TOTALS:].tolist())

@@ -4,7 +4,7 @@ import numpy as np
 from array_api_compat import numpy as xp
 
 from softgrad._typing import Job
-from softgrad.backends import _numpy_blocks, _numpy_dense, _numpy_linear, _numpy_products, _threads
+from softgrad.backends import _numpy_blocks, _numpy_dense, _numpy_linear, _numpy_loss, _numpy_products, _threads, numba
 
 WIDE = np.longdouble
 #: What a kernel may be off from the exact value.
@@ -26,7 +26,9 @@ MANY_BLOCKS = (
 
 def cuts(how, monkeypatch):
     """A block in which even small arrays are cut for three threads ("blocks"), or none is ("whole")."""
-    monkeypatch.setattr(_numpy_dense, "SMALL", 64)
+    monkeypatch.setattr(numba, "LEAST", 1 << 60)
+    for module in (_numpy_dense, _numpy_loss):
+        monkeypatch.setattr(module, "SMALL", 64)
     if how == "blocks":
         for module, name, value in MANY_BLOCKS:
             monkeypatch.setattr(module, name, value)

@@ -50,12 +50,17 @@ def torch(backend):
     return importlib.import_module("torch")
 
 
-@pytest.fixture(params=["host", "device", "shared"])
+@pytest.fixture(params=["host", "device", "shared", "small"])
 def place(request, monkeypatch):
-    """Run the code for a CPU, the code for a device that no value may be waited for, and that of NumPy's memory."""
+    """Run the code for a CPU, the code for a device that no value may be waited for, and those of NumPy's memory."""
     shared = importlib.import_module("softgrad.backends._torch_shared")
     monkeypatch.setattr(shared, "LEAST", 1 if request.param == "shared" else 1 << 60)
-    monkeypatch.setattr(shared.numba, "LEAST", 1)
+    monkeypatch.setattr(shared.numba, "LEAST", 1 if request.param == "shared" else 1 << 60)
+    if request.param == "small":
+        monkeypatch.setattr(shared, "SHORT_LOG", 0)
+        monkeypatch.setattr(importlib.import_module("softgrad.backends._torch_dense"), "FEW", 0)
+    else:
+        monkeypatch.setattr(shared, "SMALL", 0)
     if request.param == "device":
         for name in MODULES:
             module = importlib.import_module(f"softgrad.backends._torch_{name}")

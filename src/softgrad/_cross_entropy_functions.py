@@ -28,7 +28,12 @@ class CallOptions(LossOptions, total=False):
     validate: bool
 
 
+_PLAIN = CrossEntropy()
+
+
 def _split_options(options: CallOptions, function: str) -> tuple[CrossEntropy, dict[str, Any]]:
+    if not options:
+        return _PLAIN, {}
     given: dict[str, Any] = dict(options)
     call: dict[str, Any] = {name: given.pop(name) for name in ("sample_weight", "where", "validate") if name in given}
     unknown = sorted(set(given) - set(LossOptions.__annotations__))

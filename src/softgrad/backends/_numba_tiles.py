@@ -23,7 +23,7 @@ CLASSES, FEATURES = (4, 2), 4
 
 
 #: Classes whose exponentials are added up before their sum is added to those of others.
-PART = 256
+PART = 64
 
 
 def in_parts(builder: Any, k: Any, body: Callable[[Any], None], parts: list[Any], totals: list[Any]) -> None:

@@ -12,9 +12,7 @@ from . import _numpy_dense_blocks as blocks
 from . import _numpy_small as small
 from ._numpy_blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, view
 from ._numpy_dense_blocks import working
-
-#: Elements of an array that is worked on whole, without a block's bookkeeping.
-SMALL = 4096
+from ._numpy_small import SMALL
 
 
 def _is_small(x: Floats, axis: int, where: Any, precision: str | None) -> bool:

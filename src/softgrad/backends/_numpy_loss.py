@@ -9,9 +9,11 @@ import numpy as np
 
 from .. import _kernels_loss
 from .._typing import Job
+from . import _numpy_small as small
 from ._numpy_blocks import Block, Floats, Memory, View, narrow, over_blocks, view
 from ._numpy_dense_blocks import ROWS, SOFTMAX_ROWS, working
 from ._numpy_loss_blocks import Loss
+from ._numpy_small import SMALL
 
 #: Labels that are looked at together.
 CHUNK = 1 << 20
@@ -160,17 +162,32 @@ class _Call:
         return np.asarray(losses)
 
 
+def _small(x: Floats, job: Job, value: bool, grad: bool) -> tuple[Any, Any] | None:
+    """The same of a small array and a loss without options, if it can be had in a few calls."""
+    if not 0 < x.size <= SMALL or job.axis != x.ndim - 1 or x.dtype.char not in "fd" or not x.flags.c_contiguous:
+        return None
+    if job.dense or job.label_smoothing or job.z_loss or job.ignore_index is not None or job.precision is not None:
+        return None
+    if not (job.class_weight is job.sample_weight is job.where is None) or job.labels.dtype.kind != "i":
+        return None
+    return small.cross_entropy(x, job.labels, job.reduction, value, grad)
+
+
+def _loss(xp: Any, x: Floats, job: Job, value: bool, grad: bool) -> tuple[Any, Any]:
+    return _small(x, job, value, grad) or _Call(xp, x, job, value, grad).run()
+
+
 def cross_entropy(xp: Any, logits: Floats, job: Job) -> Any:
     """Return the loss, reduced."""
-    return _Call(xp, logits, job, True, False).run()[0]
+    return _loss(xp, logits, job, True, False)[0]
 
 
 def cross_entropy_grad(xp: Any, logits: Floats, job: Job) -> Floats:
     """Return the gradient with respect to the logits."""
-    grad: Floats = _Call(xp, logits, job, False, True).run()[1]
+    grad: Floats = _loss(xp, logits, job, False, True)[1]
     return grad
 
 
 def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: Job) -> tuple[Any, Floats]:
     """Return the loss and its gradient."""
-    return _Call(xp, logits, job, True, True).run()
+    return _loss(xp, logits, job, True, True)

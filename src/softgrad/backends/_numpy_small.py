@@ -1,4 +1,4 @@
-"""Softmax, its logarithm and log-sum-exp of small NumPy arrays, along the last axis: as few calls as can be.
+"""Softmax, its logarithm, log-sum-exp and losses of small NumPy arrays, along the last axis: as few calls as can be.
 
 ``np.errstate`` is the caller's.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ._numpy_blocks import LIMITS, Floats
 
+#: Elements of an array that is worked on whole: BLAS keeps products of these to the calling thread.
+SMALL = 1 << 13
 #: Numbers of which Python finds the largest sooner than NumPy does.
 FEW = 32
 
@@ -26,7 +28,7 @@ _min: _Reduce = np.minimum.reduce
 _TINY = {"f": float(np.finfo(np.float32).tiny), "d": float(np.finfo(np.float64).tiny)}
 
 
-@cache
+@lru_cache(64)
 def _ones(k: int, char: str) -> Floats:
     return np.ones(k, char)
 
@@ -100,3 +102,50 @@ def log_softmax(x: Floats) -> Floats:
     if not math.isfinite(_sum(m, None)):
         rest[~np.isfinite(m)] = np.nan
     return _subtract(d, np.log1p(rest), d)
+
+
+def cross_entropy(x: Floats, labels: Floats, reduction: str, value: bool, grad: bool) -> tuple[Any, Any] | None:
+    """(loss, gradient) with class indices, each None where not asked for; None where a shift or a check is needed."""
+    k, n = x.shape[-1], labels.size
+    char = x.dtype.char
+    limits = LIMITS[char]
+    if n <= FEW:
+        some = labels.reshape(-1).tolist()
+        if min(some) < 0 or max(some) >= k:
+            return None
+    elif _min(labels, None) < 0 or _max(labels, None) >= k:
+        return None
+    at = labels.reshape(-1) + _starts(n, k)
+    e = _exp(x).reshape(n, k)
+    own = e.take(at)
+    # without the label's own term, so that nothing cancels where the loss is small
+    e.put(at, 0.0)
+    others = e.dot(_ones(k, char))
+    if n <= FEW:
+        both = own.tolist() + others.tolist()
+        low, high = min(both), max(both)
+    else:
+        low, high = min(_min(own), _min(others)), max(_max(own), _max(others))
+    if not (limits.least < low and high < limits.most):
+        return None
+    loss = slopes = None
+    if value:
+        each = np.log1p(others / own)
+        if reduction == "none":
+            loss = each.reshape(labels.shape)
+        else:
+            total = _sum(each, None, np.float64)
+            loss = np.asarray(total / n if reduction == "mean" else total).astype(x.dtype)
+    if grad:
+        share = (1.0 / n if reduction == "mean" else 1.0) / (others + own)
+        slopes = np.multiply(e, share[:, None], e)
+        others *= share
+        slopes.put(at, np.negative(others, others))
+        slopes = slopes.reshape(x.shape)
+    return loss, slopes
+
+
+@lru_cache(64)
+def _starts(n: int, k: int) -> Floats:
+    """Where rows begin in flat memory."""
+    return np.arange(0, n * k, k)

@@ -17,8 +17,8 @@ from ._torch_blocks import BLOCK_BYTES, NATIVE_SUM, SHORT, Scratch, View, blocks
 
 #: Classes from which torch's kernels in float64 are ahead of one pass after the other.
 NATIVE_SOFTMAX64, NATIVE_LOG64 = 100, 64
-#: Elements up to which no block is made.
-SMALL = 2048
+#: Elements up to which no block is made; up to which a softmax is torch's in any case, and where torch is good at it.
+SMALL, FEW, LENT = 2048, 512, 1 << 15
 #: Sums below this are taken without their largest term, for a log of the sum and for log-probabilities.
 DOMINATED, FAR = 1.5, 1.125
 #: A log-sum-exp nearer to 0 than this is taken with torch's exponential.
@@ -87,14 +87,16 @@ def _class_first(v: View, below: int = SHORT) -> bool:
 
 def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """exp(x) / sum(exp(x))."""
-    k, wide = x.shape[axis], working(x.dtype, precision)
+    k, n, wide = x.shape[axis], x.numel(), working(x.dtype, precision)
     # the native kernel of a CPU rounds half precision more than once
     native = precision is None and k <= NATIVE_SUM and (x.dtype is wide or not host(x))
+    if native and n <= FEW:
+        return torch.softmax(x, axis)
     slow = host(x) and k < (NATIVE_SOFTMAX64 if wide is torch.float64 else SHORT)
-    lent = _torch_shared.dense("softmax", x, axis, precision)
+    lent = None if native and not slow and n < LENT else _torch_shared.dense("softmax", x, axis, precision)
     if lent is not None:
         return lent
-    if native and (x.numel() <= SMALL or not slow):
+    if native and (n <= SMALL or not slow):
         return torch.softmax(x, axis)
     v = view(x, axis)
     if native and not v.rows:

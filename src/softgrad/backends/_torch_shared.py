@@ -16,14 +16,25 @@ from torch import Tensor
 
 from .._namespace import library, quiet
 from .._typing import Job
-from . import _numpy_dense, _numpy_loss, _torch_threads, numba
+from . import _numpy_dense, _numpy_loss, _numpy_small, _torch_threads, numba
 from ._registry import asked_for
 from ._torch_blocks import autocast
 
-#: Elements from which the way there and back, some microseconds, is worth it; and from which compiling may be.
-LEAST = 1 << 14
+#: Elements up to which NumPy's few calls take less time than torch's, and from which its blocks do.
+SMALL, LEAST = _numpy_small.SMALL, 1 << 14
+#: Elements up to which a log-softmax of torch's is as fast.
+SHORT_LOG = 1 << 11
 #: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
+#: Those that take torch longer, where its own softmax is not fast.
+FEW_CALLS = ("softmax", "log_softmax", "logsumexp", "loss")
 BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
+
+
+_LOSSES = {
+    (True, False): "cross_entropy",
+    (False, True): "cross_entropy_grad",
+    (True, True): "cross_entropy_value_and_grad",
+}
 
 
 def _readable(x: Tensor) -> bool:
@@ -33,23 +44,34 @@ def _readable(x: Tensor) -> bool:
 
 def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType | None:
     """Whose kernel is ahead of torch's, if anybody's."""
-    size = x.element_size()
-    if x.numel() < LEAST or not _readable(x) or not x.is_contiguous() or asked_for() == "torch":
+    n = x.numel()
+    if not _readable(x) or not x.is_contiguous() or asked_for() == "torch":
         return None
-    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    loop = has_loop and numba.BACKEND is not None
-    if inner > 1:
-        # a vector of columns
-        loop = loop and function != "pull" and inner * size >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
-    else:
-        loop = loop and k * size >= numba.VECTOR_BYTES
-    if loop and x.numel() >= numba.LEAST and numba.compiles() is True:
+    size, k, last = x.element_size(), x.shape[axis], axis == x.ndim - 1
+    if last and n <= SMALL and function in FEW_CALLS:
+        if n <= SHORT_LOG and function == "log_softmax":
+            return None
+        return _numpy_loss if function == "loss" else _numpy_dense
+    if has_loop and n >= numba.LEAST and _has_loop(function, x, k, axis, size):
         from . import _numba_rows
 
         return _numba_rows
-    if k < BLOCKS.get(function, {}).get(size, k + 1):
+    if n < LEAST or k < BLOCKS.get(function, {}).get(size, k + 1):
         return None
     return _numpy_loss if function == "loss" else _numpy_dense
+
+
+def _has_loop(function: str, x: Tensor, k: int, axis: int, size: int) -> bool:
+    """Whether numba is there, and has a loop for the layout."""
+    if numba.BACKEND is None:
+        return False
+    inner = math.prod(x.shape[axis + 1 :])
+    if inner > 1:
+        # a vector of columns
+        fits = function != "pull" and inner * size >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
+    else:
+        fits = k * size >= numba.VECTOR_BYTES
+    return fits and numba.compiles() is True
 
 
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
@@ -76,12 +98,15 @@ def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | Non
 
 
 def _host(a: Any) -> Any:
-    return a.detach().resolve_neg().numpy() if isinstance(a, Tensor) else a
+    return a.numpy(force=True) if isinstance(a, Tensor) else a
 
 
 def _host_job(job: Job) -> Job:
-    names = ("labels", "class_weight", "sample_weight", "where")
-    return job._replace(**{name: _host(getattr(job, name)) for name in names})
+    labels, class_weight, sample_weight = _host(job.labels), _host(job.class_weight), _host(job.sample_weight)
+    return Job(
+        job.axis, labels, job.dense, job.label_smoothing, class_weight, sample_weight, job.ignore_index, job.z_loss,
+        _host(job.where), job.reduction, job.precision,
+    )  # fmt: skip
 
 
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
@@ -94,8 +119,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     if module is None:
         return None
     host = _host_job(job)
-    name = {(1, 0): "cross_entropy", (0, 1): "cross_entropy_grad", (1, 1): "cross_entropy_value_and_grad"}[value, grad]
-    kernel: Callable[..., Any] = getattr(module, name)
+    kernel: Callable[..., Any] = getattr(module, _LOSSES[value, grad])
     with _torch_threads.shared(), quiet():
         logits = x.detach().numpy()
         result = kernel(library(logits, "logits").xp, logits, host)

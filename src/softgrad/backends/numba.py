@@ -12,7 +12,7 @@ from .._typing import Job
 from ._declaration import Backend
 
 #: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
-LEAST = 1 << 14
+LEAST = 1 << 13
 #: Bytes of the vectors that the loops are made of.
 VECTOR_BYTES = 64
 #: From how many classes on, next to each other, it is ahead of NumPy's blocks, in single and in double precision.

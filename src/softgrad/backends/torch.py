@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import _kernels, _kernels_linear, _kernels_loss
 from .._typing import Job
 from . import _torch_autograd as operations
-from . import _torch_linear, _torch_linear_recorded, _torch_loss, _torch_recorded
+from . import _torch_dense, _torch_linear, _torch_linear_recorded, _torch_loss, _torch_recorded
 from ._declaration import Backend
 from ._torch_blocks import autocast, obstacle, plain
 
@@ -44,6 +44,8 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
 def _dense(
     name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
 ) -> Tensor:
+    if where is None and plain(x) and not _carries(x, precision):
+        return getattr(_torch_dense, name)(x, axis, precision)
     if where is not None:
         where = where.expand(x.shape)
     if plain(x, where):

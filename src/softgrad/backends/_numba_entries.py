@@ -219,12 +219,13 @@ def run(
     openmp = _threads.region()
     if parts == 1:
         entry(data)
-    elif openmp is not None:
-        openmp(entry, data, parts, 0)
     elif sys.platform == "linux":
         from . import _numba_pool
 
-        _numba_pool.share(entry, data, parts)
+        if openmp is None:
+            _numba_pool.share(entry, data, parts)
+        else:
+            _numba_pool.join(openmp, entry, data, parts)
     else:
         _threads.each(lambda: entry(data), parts)
     return sum(memoryview(table).cast("B").cast("d")[TOTALS:].tolist())

@@ -41,6 +41,7 @@ _yield = types.ExternalFunction("sched_yield", types.int32())
 _core = types.ExternalFunction("sched_getcpu", types.int32())
 _get_cores = types.ExternalFunction("sched_getaffinity", types.int32(types.int32, types.intp, types.voidptr))
 _set_cores = types.ExternalFunction("sched_setaffinity", types.int32(types.int32, types.intp, types.voidptr))
+_self = types.ExternalFunction("pthread_self", types.int64())
 _clock = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
 
 
@@ -147,10 +148,25 @@ def _shared(words: Any, threads: int, function: int, data: int) -> None:
                 _yield()
 
 
+def _joined(words: Any) -> None:
+    """Run a call on each thread of OpenMP's."""
+    if _self() == _seen(words, STATE):
+        _set(words, CORE, _core())
+        _yield()
+    else:
+        _leave(_seen(words, CORE), np.zeros(MASK // 8, np.int64))
+    _called(_seen(words, FUNCTION), _seen(words, DATA))
+
+
 _serve_code = numba.cfunc(types.void(_POINTER), cache=True)(_served)
 _share_code = numba.cfunc(types.void(_POINTER, types.int64, types.int64, types.int64), cache=True)(_shared)
-_serve = NATIVE(_serve_code.address)
+_join_code = numba.cfunc(types.void(_POINTER), cache=True)(_joined)
+_serve, _join = NATIVE(_serve_code.address), NATIVE(_join_code.address)
 _share = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_share_code.address)
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 class _Threads:
@@ -188,8 +204,7 @@ class _Threads:
             function(data)
             return
         try:
-            address = ctypes.cast(function, ctypes.c_void_p).value or 0
-            _share(self.words, self.wake(parts - 1), address, data)
+            _share(self.words, self.wake(parts - 1), _address(function), data)
         finally:
             self.lock.release()
 
@@ -226,3 +241,12 @@ atexit.register(lambda: _threads.end())
 def share(function: Any, data: int, parts: int) -> None:
     """Call a C function, of type ``NATIVE``, with ``data`` on ``parts`` threads at most, this one included."""
     _threads.share(function, data, parts)
+
+
+def join(openmp: Any, function: Any, data: int, parts: int) -> None:
+    """Call a C function on ``parts`` threads of OpenMP's, by its entry to a parallel region.
+
+    Its threads wait for one another to the last, so that none may wait for this one's core.
+    """
+    words = (ctypes.c_int64 * WORDS)(threading.get_ident(), _address(function), data, -1)
+    openmp(_join, ctypes.addressof(words), parts, 0)

@@ -12,6 +12,8 @@ from typing import Any
 
 #: A call shorter than this is repeated within a round.
 SHORTEST = 2e-3
+#: Before a call shorter than this comes one that is not timed, which wakes the contender's own threads.
+WOKEN = 50e-3
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Timing:
     high: float
 
 
-def _repeats(call: Callable[[], Any]) -> int:
+def _once(call: Callable[[], Any]) -> float:
+    """Seconds of a call."""
     once, spent = math.inf, 0.0
     # the first calls after another contender's are the slow ones
     while spent < SHORTEST:
@@ -32,7 +35,7 @@ def _repeats(call: Callable[[], Any]) -> int:
         call()
         took = max(time.perf_counter() - start, 1e-7)
         once, spent = min(once, took), spent + took
-    return max(1, int(SHORTEST / once))
+    return once
 
 
 def race(
@@ -55,7 +58,7 @@ def race(
     budget : float
         Seconds after which no round is begun.
     gap : float
-        Seconds of rest before each contender, so that idle worker threads stop spinning.
+        Seconds of rest before each contender, so that the threads of the one before stop looking out for work.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def race(
     names = list(contenders)
     for name in names:
         contenders[name]()
-    repeats = {name: _repeats(contenders[name]) for name in names}
+    seconds = {name: _once(contenders[name]) for name in names}
     rows: list[dict[str, float]] = []
     end = time.perf_counter() + budget
     gc.collect()
@@ -74,8 +77,10 @@ def race(
             first = len(rows) % len(names)
             row = {}
             for name in names[first:] + names[:first]:
-                call, count = contenders[name], repeats[name]
+                call, count = contenders[name], max(1, int(SHORTEST / seconds[name]))
                 time.sleep(gap)
+                if seconds[name] < WOKEN:
+                    call()
                 start = time.perf_counter()
                 for _ in range(count):
                     call()

@@ -22,7 +22,7 @@ from ._numpy_loss_blocks import Loss, Target
 
 #: Classes from which logits are worked on as rows.
 MANY = 24
-#: Bytes of a block of logits, of which there are more at a time only for the sake of the fewest samples.
+#: Bytes of a block of logits, twice as many in double precision, and more only for the sake of the fewest samples.
 BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
 #: Samples and bytes from which a block gains nothing more: the sum of products that it is added to is read that seldom.
 ENOUGH_ROWS, ENOUGH_BYTES = 2048, 4 << 20
@@ -79,7 +79,8 @@ class Linear:
         if self.block_size is not None:
             return self.block_size
         row = self.k * self.work.itemsize
-        most = max(BLOCK_ROWS, min(BLOCK_BYTES, max(ENOUGH_BYTES, ENOUGH_ROWS * row)) // spare // row)
+        block = BLOCK_BYTES * self.work.itemsize // 4
+        most = max(BLOCK_ROWS, min(block, max(ENOUGH_BYTES, ENOUGH_ROWS * row)) // spare // row)
         return max(1, -(-self.n // max(1, -(-self.n // most))))
 
     def span_rows(self) -> tuple[int, int]:

@@ -1,0 +1,88 @@
+"""Small NumPy arrays, which are worked on whole: as exact as any, and left to the other kernels where they are not."""
+
+import numpy as np
+import pytest
+from array_api_compat import numpy as xp
+
+import softgrad as sg
+from extended import WIDE, assert_near, exactly, job_of
+from softgrad import _kernels_loss
+from softgrad.backends import _numpy_loss, _numpy_small
+
+FAMILIES = {
+    "usual": lambda r, shape: 3 * r.normal(size=shape),
+    "equal": lambda r, shape: np.zeros(shape),
+    "shifted": lambda r, shape: 25 + r.normal(size=shape),
+    "far": lambda r, shape: 500 + r.normal(size=shape),
+    "wide": lambda r, shape: r.uniform(-80, 80, shape),
+    "sure": lambda r, shape: np.where(np.arange(shape[-1]) == 0, 30.0, r.normal(size=shape)),
+    "with -inf": lambda r, shape: np.where(r.random(shape) < 0.2, -np.inf, r.normal(size=shape)),
+    "with NaN": lambda r, shape: np.where(r.random(shape) < 0.02, np.nan, r.normal(size=shape)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _of_numpy(backend):
+    if backend != "numpy":
+        pytest.skip("the kernels are NumPy's")
+    # which callers of a kernel see to
+    with np.errstate(all="ignore"):
+        yield
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1,), (7,), (1, 2), (5, 3), (33, 10), (32, 10), (40, 200), (3, 4, 6)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses(family, shape, dtype):
+    rng = np.random.default_rng(sum(shape))
+    x = FAMILIES[family](rng, shape).astype(dtype)
+    before = x.copy()
+    for reduction in ("none", "sum", "mean"):
+        job = job_of("plain", x, x.ndim - 1, reduction, rng)
+        if family == "sure":
+            job = job._replace(labels=np.zeros_like(job.labels))
+        exact = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), job)
+        value, grad = _numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+        assert_near(value, exact[0], dtype, of_all=4.0, what=reduction)
+        assert_near(grad, exact[1], dtype, what=reduction)
+        assert value.dtype == grad.dtype == dtype
+        assert value.shape == exact[0].shape
+        np.testing.assert_array_equal(_numpy_loss.cross_entropy(xp, x, job), value)
+        np.testing.assert_array_equal(_numpy_loss.cross_entropy_grad(xp, x, job), grad)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (50, 5)])
+@pytest.mark.parametrize(
+    ("x", "label"), [(0.0, 5), (0.0, -1), (50.0, 1), (-50.0, 1), (np.inf, 1), (-np.inf, 1)], ids=str
+)
+def test_what_needs_a_shift_or_a_check_is_not_done(x, label, shape):
+    logits, labels = np.zeros(shape, np.float32), np.ones(shape[0], np.int64)
+    assert _numpy_small.cross_entropy(logits, labels, "mean", True, True) is not None
+    logits[3, 1], labels[3] = x, label
+    assert _numpy_small.cross_entropy(logits, labels, "mean", True, True) is None
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64"])
+def test_labels_of_any_integer_dtype(dtype):
+    x = np.random.default_rng(0).normal(size=(30, 9))
+    labels = np.arange(30) % 9
+    assert sg.cross_entropy(x, labels.astype(dtype)) == sg.cross_entropy(x, labels)
+
+
+def test_a_loss_of_options_is_that_of_its_options():
+    x, labels = np.random.default_rng(0).normal(size=(30, 9)), np.arange(30) % 9
+    plain = sg.cross_entropy(x, labels)
+    for options in (
+        {"label_smoothing": 0.1},
+        {"class_weight": np.arange(9.0)},
+        {"ignore_index": 3},
+        {"z_loss": 0.1},
+        {"reduction": "sum"},
+        {"sample_weight": np.arange(30.0)},
+        {"where": np.arange(9) < 8},
+    ):
+        with sg.backends.use("generic"):
+            expected = sg.cross_entropy(x, labels, **options)
+        np.testing.assert_allclose(sg.cross_entropy(x, labels, **options), expected, rtol=1e-13)
+        assert expected != plain

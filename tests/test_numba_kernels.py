@@ -324,3 +324,19 @@ def test_a_numba_that_does_not_work_is_named_and_left_out(monkeypatch):
     monkeypatch.setattr(numba.importlib, "import_module", refuse)
     verdict = numba.should_run("softmax", xp, large(), 1, None, None)
     assert verdict == "numba: Numba needs NumPy 2.3 or less"
+
+
+def test_what_is_kept_on_disk_is_out_of_date_with_any_module(monkeypatch):
+    from softgrad.backends import _numba_compile
+
+    def misses():
+        function = _numba_compile.compiled(lambda x: x + 1)
+        assert function(1) == 2
+        return sum(function.stats.cache_misses.values())
+
+    misses()
+    assert misses() == 0
+    monkeypatch.setattr(_numba_compile, "_digest", lambda: "of sources that were changed")
+    assert misses() == 1
+    monkeypatch.undo()
+    assert misses() == 1

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ._numba_compile import compiled
 from ._numba_tiles import in_parts, losses_of
 from ._numba_vectors import Vectors
 from .numba import VECTOR_BYTES
@@ -98,10 +98,6 @@ def _columns(function: str, width: int) -> Any:
     return intrinsic(work)
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
 #: What ``run`` does.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
@@ -121,7 +117,7 @@ def _units_of(inner: int, lanes: int) -> int:
 
 
 units = _units_of
-_units = _compiled(_units_of)
+_units = compiled(_units_of)
 
 
 def _columns_from_unit(unit: int, last: int, inner: int, lanes: int) -> tuple[int, int, int, int]:
@@ -133,7 +129,7 @@ def _columns_from_unit(unit: int, last: int, inner: int, lanes: int) -> tuple[in
     return outer, begin * lanes, inner if stop == each else stop * lanes, unit + stop - begin
 
 
-_columns_from = _compiled(_columns_from_unit)
+_columns_from = compiled(_columns_from_unit)
 
 
 def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
@@ -164,7 +160,7 @@ def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: An
             i += lanes
 
 
-run = _compiled(_run)
+run = compiled(_run)
 
 
 def _loss(
@@ -220,4 +216,4 @@ def _loss(
     return total
 
 
-loss = _compiled(_loss)
+loss = compiled(_loss)

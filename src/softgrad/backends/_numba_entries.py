@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import carray
 from numba.core import types
@@ -22,6 +21,7 @@ from numba.extending import intrinsic
 from . import _numba_column_loops as column_loops
 from . import _numba_loops as loops
 from . import _threads
+from ._numba_compile import c_function, compiled
 from ._numpy_blocks import Floats
 
 _WORD = ir.IntType(64)
@@ -74,23 +74,19 @@ _numbers, _integers = _pointer(None, True), _pointer(types.int64, True)
 _whole, _double = _pointer(types.int64, False), _pointer(types.float64, False)
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
-@_compiled
+@compiled
 def _piece(table: Any) -> tuple[int, int, int]:
     """(a piece's number, its first unit, its end); nothing where all are taken."""
     i, pieces, n = _taken(table), _word(table, PIECES), _word(table, UNITS)
     return (i, n * i // pieces, n * (i + 1) // pieces) if i < pieces else (i, 0, 0)
 
 
-@_compiled
+@compiled
 def _array(table: Any, i: int) -> Any:
     return carray(_numbers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
 
-@_compiled
+@compiled
 def _labels(table: Any, i: int) -> Any:
     return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
@@ -192,7 +188,7 @@ def column_loss(table: Any) -> None:
 def _entry(function: Any, char: str) -> tuple[Any, Any]:
     """(what keeps a function's code, the function), for arrays of a dtype."""
     kind = types.float32 if char == "f" else types.float64
-    code = numba.cfunc(types.void(types.CPointer(kind)), cache=True)(function)
+    code = c_function(function, types.CPointer(kind))
     return code, _threads.NATIVE(code.address)
 
 

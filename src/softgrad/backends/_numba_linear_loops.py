@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from ._numba_compile import compiled
 from ._numba_tiles import TILES, logits, losses_of
 from ._numba_vectors import sum_of
 from .numba import VECTOR_BYTES
@@ -14,10 +14,6 @@ from .numba import VECTOR_BYTES
 _losses = losses_of(1, True)
 _4x4, _4x3, _4x2, _4x1 = (TILES[4, f] for f in (4, 3, 2, 1))
 _2x4, _2x3, _2x2, _2x1 = (TILES[2, f] for f in (4, 3, 2, 1))
-
-
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
 
 
 def _gradient_of(
@@ -49,7 +45,7 @@ def _gradient_of(
                 _2x1(x, a, m, n, g, s, stride, total, t, row)
 
 
-_gradient = _compiled(_gradient_of)
+_gradient = compiled(_gradient_of)
 
 
 def _run(
@@ -124,4 +120,4 @@ def _run(
     return result
 
 
-run = _compiled(_run)
+run = compiled(_run)

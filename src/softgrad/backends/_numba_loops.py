@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from ._numba_compile import compiled
 from ._numba_vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
@@ -21,15 +21,11 @@ NEAR = 1 / 64
 ROWS, ELEMENTS = 64, 1 << 13
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
 def _block_of(k: int) -> int:
     return max(1, min(ROWS, ELEMENTS // k))
 
 
-_block = _compiled(_block_of)
+_block = compiled(_block_of)
 
 
 def _peaks_of(x: Any, k: int, first: int, n: int, tops: Any) -> None:
@@ -37,7 +33,7 @@ def _peaks_of(x: Any, k: int, first: int, n: int, tops: Any) -> None:
         tops[i] = peak(x, (first + i) * k, k)
 
 
-_peaks = _compiled(_peaks_of)
+_peaks = compiled(_peaks_of)
 
 
 def _long_of(x: Any, start: int, k: int, m: Any, e: Any) -> float:
@@ -55,7 +51,7 @@ def _long_of(x: Any, start: int, k: int, m: Any, e: Any) -> float:
     return rest + ones
 
 
-_long = _compiled(_long_of)
+_long = compiled(_long_of)
 
 
 def _rests_of(x: Any, k: int, first: int, n: int, tops: Any, rests: Any, e: Any) -> None:
@@ -73,7 +69,7 @@ def _rests_of(x: Any, k: int, first: int, n: int, tops: Any, rests: Any, e: Any)
             rests[i] = x.dtype.type(ones - 1) + others
 
 
-_rests = _compiled(_rests_of)
+_rests = compiled(_rests_of)
 
 
 def _softmax(x: Any, k: int, y: Any) -> None:
@@ -88,7 +84,7 @@ def _softmax(x: Any, k: int, y: Any) -> None:
             scale(y, (first + i) * k, k, one / (one + rests[i]))
 
 
-softmax = _compiled(_softmax)
+softmax = compiled(_softmax)
 
 
 def _log_softmax(x: Any, k: int, y: Any) -> None:
@@ -104,7 +100,7 @@ def _log_softmax(x: Any, k: int, y: Any) -> None:
             apart(x, (first + i) * k, k, tops[i], logs[i], y)
 
 
-log_softmax = _compiled(_log_softmax)
+log_softmax = compiled(_log_softmax)
 
 
 def _endless(x: Any, start: int, k: int, m: Any) -> Any:
@@ -115,7 +111,7 @@ def _endless(x: Any, start: int, k: int, m: Any) -> Any:
     return m
 
 
-_infinite = _compiled(_endless)
+_infinite = compiled(_endless)
 
 
 def _logsumexp(x: Any, k: int, out: Any) -> None:
@@ -132,7 +128,7 @@ def _logsumexp(x: Any, k: int, out: Any) -> None:
             out[first + i] = _infinite(x, (first + i) * k, k, m) if np.isinf(m) else m + logs[i]
 
 
-logsumexp = _compiled(_logsumexp)
+logsumexp = compiled(_logsumexp)
 
 
 def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float, losses: Any, grad: Any) -> float:
@@ -177,7 +173,7 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
     return total
 
 
-loss = _compiled(_loss)
+loss = compiled(_loss)
 
 
 def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
@@ -194,7 +190,7 @@ def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
             out[j] = p[j] * ((c[j] - c[top]) - mean)
 
 
-softmax_pull = _compiled(_softmax_pull)
+softmax_pull = compiled(_softmax_pull)
 
 
 def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
@@ -209,4 +205,4 @@ def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
             out[top] = -(c[top] * np.expm1(p[top])) - np.exp(p[top]) * others
 
 
-log_softmax_pull = _compiled(_log_softmax_pull)
+log_softmax_pull = compiled(_log_softmax_pull)

@@ -13,12 +13,12 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from ._numba_compile import c_function, compiled
 from ._threads import NATIVE
 
 #: What a thread is at: asleep; awake, or about to be; given a call; running it.
@@ -102,7 +102,7 @@ def _leave_core(core: int, cores: Any) -> None:
     _set_cores(0, MASK, cores.ctypes)
 
 
-_leave = numba.njit(nogil=True, cache=True)(_leave_core)
+_leave = compiled(_leave_core)
 
 
 def _nanoseconds(time: Any) -> int:
@@ -111,7 +111,7 @@ def _nanoseconds(time: Any) -> int:
     return now
 
 
-_now = numba.njit(nogil=True, cache=True)(_nanoseconds)
+_now = compiled(_nanoseconds)
 
 
 def _served(words: Any) -> None:
@@ -158,9 +158,9 @@ def _joined(words: Any) -> None:
     _called(_seen(words, FUNCTION), _seen(words, DATA))
 
 
-_serve_code = numba.cfunc(types.void(_POINTER), cache=True)(_served)
-_share_code = numba.cfunc(types.void(_POINTER, types.int64, types.int64, types.int64), cache=True)(_shared)
-_join_code = numba.cfunc(types.void(_POINTER), cache=True)(_joined)
+_serve_code = c_function(_served, _POINTER)
+_share_code = c_function(_shared, _POINTER, types.int64, types.int64, types.int64)
+_join_code = c_function(_joined, _POINTER)
 _serve, _join = NATIVE(_serve_code.address), NATIVE(_join_code.address)
 _share = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_share_code.address)
 

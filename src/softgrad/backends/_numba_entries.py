@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from . import _numba_column_loops as column_loops
 from . import _numba_loops as loops
 from . import _threads
+from ._numba_column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from ._numba_compile import c_function, compiled
 from ._numpy_blocks import Floats
 
@@ -91,34 +92,21 @@ def _labels(table: Any, i: int) -> Any:
     return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
 
-def softmax(table: Any) -> None:
-    """Rows of x into y."""
-    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+def rows(table: Any) -> None:
+    """Rows of x into y, by the function of a code."""
+    k, code, x, y = _word(table, K), _word(table, CODE), _array(table, 0), _array(table, 1)
+    step = 1 if code == LOGSUMEXP else k
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        loops.softmax(x[first * k : last * k], k, y[first * k : last * k])
-
-
-def log_softmax(table: Any) -> None:
-    """Rows of x into y."""
-    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        loops.log_softmax(x[first * k : last * k], k, y[first * k : last * k])
-
-
-def logsumexp(table: Any) -> None:
-    """Rows of x into numbers of y."""
-    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        loops.logsumexp(x[first * k : last * k], k, y[first:last])
+        some, into = x[first * k : last * k], y[first * step : last * step]
+        if code == SOFTMAX:
+            loops.softmax(some, k, into)
+        elif code == LOG_SOFTMAX:
+            loops.log_softmax(some, k, into)
+        else:
+            loops.logsumexp(some, k, into)
 
 
 def columns(table: Any) -> None:
@@ -131,57 +119,35 @@ def columns(table: Any) -> None:
         column_loops.run(code, x, k, inner, first, last, y)
 
 
-def softmax_pull(table: Any) -> None:
-    """Rows of probabilities and cotangents into y."""
-    k, p, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+def pulls(table: Any) -> None:
+    """Rows of (log-)probabilities and cotangents into y, by the function of a code."""
+    k, code, p, c, y = _word(table, K), _word(table, CODE), _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        rows = slice(first * k, last * k)
-        loops.softmax_pull(p[rows], k, c[rows], y[rows])
-
-
-def log_softmax_pull(table: Any) -> None:
-    """Rows of log-probabilities and cotangents into y."""
-    k, p, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        rows = slice(first * k, last * k)
-        loops.log_softmax_pull(p[rows], k, c[rows], y[rows])
+        some = slice(first * k, last * k)
+        if code == SOFTMAX:
+            loops.softmax_pull(p[some], k, c[some], y[some])
+        else:
+            loops.log_softmax_pull(p[some], k, c[some], y[some])
 
 
 def loss(table: Any) -> None:
-    """Rows of x: the sum of a piece's losses into a total, each loss and its gradient into arrays that may be empty."""
-    k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
-    losses, grad = _array(table, 3), _array(table, 4)
+    """The sum of a piece's losses into a total, each loss and its gradient into arrays that may be empty."""
+    k, inner, x = _word(table, K), _word(table, INNER), _array(table, 0)
+    labels, weights, losses, grad = _labels(table, 1), _array(table, 2), _array(table, 3), _array(table, 4)
     skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
     totals = _double(table, TOTALS)
     while True:
         i, first, last = _piece(table)
         if first == last:
             return
-        rows = slice(first * k, last * k)
-        totals[i] = loops.loss(
-            x[rows], k, labels[first:last], weights[first:last], skipped, factor, losses[first:last], grad[rows]
-        )
-
-
-def column_loss(table: Any) -> None:
-    """The same of columns."""
-    k, inner, x, labels, weights = (
-        _word(table, K), _word(table, INNER), _array(table, 0), _labels(table, 1), _array(table, 2),
-    )  # fmt: skip
-    losses, grad = _array(table, 3), _array(table, 4)
-    skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
-    totals = _double(table, TOTALS)
-    while True:
-        i, first, last = _piece(table)
-        if first == last:
-            return
-        totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
+        if inner > 1:
+            totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
+            continue
+        some, own = slice(first * k, last * k), slice(first, last)
+        totals[i] = loops.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
 
 
 @cache

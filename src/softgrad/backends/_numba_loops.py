@@ -11,10 +11,27 @@ from typing import Any
 import numpy as np
 
 from ._numba_compile import compiled
-from ._numba_vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
+from ._numba_vectors import (
+    apart,
+    dot,
+    log1p,
+    peak,
+    peaks,
+    powers,
+    powers_and_rests,
+    pulled,
+    pulled_log,
+    scale,
+    sum_of,
+    sums,
+)
+from ._numba_vectors import rests as short_rests
+from .numba import VECTOR_BYTES
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
 TERMS = 4096
+#: Classes up to which a row's sum and maximum are taken together with those of others.
+SHORT = 16
 #: How near to 1 a probability is for its difference from 1, or its cotangent's from the mean, to lose its digits.
 NEAR = 1 / 64
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
@@ -29,7 +46,13 @@ _block = compiled(_block_of)
 
 
 def _peaks_of(x: Any, k: int, first: int, n: int, tops: Any) -> None:
-    for i in range(n):
+    done = 0
+    if k <= SHORT:
+        lanes = VECTOR_BYTES // x.itemsize
+        done = n // lanes * lanes
+        for i in range(0, done, lanes):
+            peaks(x, (first + i) * k, k, tops, i)
+    for i in range(done, n):
         tops[i] = peak(x, (first + i) * k, k)
 
 
@@ -56,15 +79,24 @@ _long = compiled(_long_of)
 
 def _rests_of(x: Any, k: int, first: int, n: int, tops: Any, rests: Any, e: Any) -> None:
     """The same of rows."""
+    done = 0
+    if k <= SHORT:
+        lanes = VECTOR_BYTES // x.itemsize
+        done = n // lanes * lanes
+        for i in range(0, done, lanes):
+            if e.size:
+                powers_and_rests(x, (first + i) * k, k, tops, i, rests, e)
+            else:
+                short_rests(x, (first + i) * k, k, tops, i, rests)
     if k >= 2 * TERMS:
         for i in range(n):
             rests[i] = _long(x, (first + i) * k, k, tops[i], e)
     elif e.size:
-        for i in range(n):
+        for i in range(done, n):
             others, ones = powers(x, (first + i) * k, k, tops[i], e)
             rests[i] = x.dtype.type(ones - 1) + others
     else:
-        for i in range(n):
+        for i in range(done, n):
             others, ones = sums(x, (first + i) * k, k, tops[i])
             rests[i] = x.dtype.type(ones - 1) + others
 

@@ -62,8 +62,7 @@ def _share_out(entry: Any, x: Floats, k: int, inner: int, code: int, *arrays: Fl
 def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:
     """``function`` of all classes along ``axis`` into ``out``."""
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    entry = entries.columns if inner > 1 else getattr(entries, function)
-    _share_out(entry, x, k, inner, column_loops.CODES[function], out)
+    _share_out(entries.columns if inner > 1 else entries.rows, x, k, inner, column_loops.CODES[function], out)
     return out
 
 
@@ -82,20 +81,20 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Fl
     return _along("logsumexp", x, axis, np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype))
 
 
-def _pull(entry: Any, p: Floats, c: Floats) -> Floats:
+def _pull(function: str, p: Floats, c: Floats) -> Floats:
     out = np.empty(p.shape, p.dtype)
-    _share_out(entry, p, p.shape[-1], 1, 0, c, out)
+    _share_out(entries.pulls, p, p.shape[-1], 1, column_loops.CODES[function], c, out)
     return out
 
 
 def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """P (c - sum(p c)), with c less its value at a probability near 1."""
-    return _pull(entries.softmax_pull, probs, cotangent)
+    return _pull("softmax", probs, cotangent)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """C - p sum(c), at a probability near 1 from the others alone."""
-    return _pull(entries.log_softmax_pull, log_probs, cotangent)
+    return _pull("log_softmax", log_probs, cotangent)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.
@@ -111,9 +110,8 @@ def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, 
     grad = np.empty(x.shape if want_grad else 0, dtype)
     each = want_value and job.reduction == "none"
     losses = np.empty(samples if each else 0, dtype)
-    entry = entries.column_loss if inner > 1 else entries.loss
     total = _share_out(
-        entry, x, k, inner, 0, labels, weights, losses, grad, skipped=job.ignore_index, factor=1.0 / divisor
+        entries.loss, x, k, inner, 0, labels, weights, losses, grad, skipped=job.ignore_index, factor=1.0 / divisor
     )
     value = losses if each else np.asarray(total / divisor).astype(dtype)
     return value, grad if want_grad else None

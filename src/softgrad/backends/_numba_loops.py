@@ -11,21 +11,9 @@ from typing import Any
 import numpy as np
 
 from ._numba_compile import compiled
-from ._numba_vectors import (
-    apart,
-    dot,
-    log1p,
-    peak,
-    peaks,
-    powers,
-    powers_and_rests,
-    pulled,
-    pulled_log,
-    scale,
-    sum_of,
-    sums,
-)
-from ._numba_vectors import rests as short_rests
+from ._numba_folds import peaks, powers_and_rests
+from ._numba_folds import rests as short_rests
+from ._numba_vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
 from .numba import VECTOR_BYTES
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.

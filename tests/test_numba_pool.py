@@ -53,14 +53,14 @@ def until(condition):
 
 
 def test_each_thread_runs_a_call_once(pool):
-    function, seen = counted(pool, 0.2)
+    function, seen = counted(pool, 1.0)
     pool.share(function, 7, 3)
     assert sorted(data for _, data in seen) == [7, 7, 7]
     assert len({thread for thread, _ in seen}) == 3
 
 
 def test_a_thread_that_was_asleep_is_woken(pool):
-    function, seen = counted(pool, 0.2)
+    function, seen = counted(pool, 1.0)
     pool.share(function, 1, 2)
     until(lambda: states(pool) == [pool.ASLEEP])
     pool.share(function, 2, 2)
@@ -68,7 +68,7 @@ def test_a_thread_that_was_asleep_is_woken(pool):
 
 
 def test_nobody_waits_for_a_thread_that_has_not_begun(pool):
-    function, seen = counted(pool, 0.2)
+    function, seen = counted(pool, 1.0)
     pool.share(function, 1, 2)
     # a thread that the system does not let run: it is given the call and takes no notice
     pool._threads.words[pool.STATE] = pool.ASLEEP
@@ -81,7 +81,7 @@ def test_nobody_waits_for_a_thread_that_has_not_begun(pool):
 
 
 def test_one_call_has_the_threads_and_another_goes_on_alone(pool):
-    slow, of_slow = counted(pool, 0.5)
+    slow, of_slow = counted(pool, 1.0)
     quick, of_quick = counted(pool)
     first = threading.Thread(target=pool.share, args=(slow, 1, 2))
     first.start()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -113,11 +114,9 @@ def test_results_are_the_same_however_many_call():
                     got = sg.softmax(x), *sg.cross_entropy_value_and_grad(x, y)
                     wrong.extend(1 for a, b in zip(got, expected, strict=True) if not np.array_equal(a, b))
 
-        threads = [threading.Thread(target=call) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as callers:
+            for called in [callers.submit(call) for _ in range(4)]:
+                called.result()
     assert not wrong
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -126,11 +127,9 @@ def test_callers_of_many_threads_share_the_pool():
                 if not np.array_equal(sg.softmax(x), expected):
                     wrong.append(1)
 
-    threads = [threading.Thread(target=call) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as callers:
+        for called in [callers.submit(call) for _ in range(6)]:
+            called.result()
     assert not wrong
 
 

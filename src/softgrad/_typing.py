@@ -44,3 +44,8 @@ class Job(NamedTuple):
     reduction: str = "mean"
     #: None or "high".
     precision: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the labels are class indices, and each costs the logarithm of its probability and nothing more."""
+        return not (self.dense or self.label_smoothing or self.z_loss or self.class_weight is not None)

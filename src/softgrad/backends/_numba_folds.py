@@ -50,8 +50,6 @@ def peaks(context: Any, x: Any, start: Any, k: Any, tops: Any, at: Any) -> Any:
                 key, before = v.ordered(builder.bitcast(v.load(row(i)), v.integer)), builder.load(place)
                 builder.store(builder.select(builder.icmp_signed(">", key, before), key, before), place)
 
-        for place in most:
-            builder.store(v.ints(-(1 << (v.bits - 1))), place)
         v.each(k, body)
         keys = _folded(
             v,
@@ -75,10 +73,8 @@ def _rests(x: Any, tops: Any, out: Any, e: Any) -> tuple[Any, Callable[..., Any]
         rows = [v.pointer(x, array, first) for first in starts]
         into = None if e is None else [v.pointer(e, arguments[6], first) for first in starts]
         numbers = builder.gep(context.make_array(tops)(context, builder, highest).data, [at])
-        others, ones = ([v.variable(v.all(value)) for _ in rows] for value in (0.0, 0.0))
-        for place in (*others, *ones):
-            builder.store(v.all(0.0), place)
         one, zero = v.all(1.0), v.all(0.0)
+        others, ones = ([v.variable(zero) for _ in rows] for _ in range(2))
 
         def body(i: Any, new: Any) -> None:
             for number, row in enumerate(rows):

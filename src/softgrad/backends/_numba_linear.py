@@ -9,7 +9,7 @@ import numpy as np
 from .._typing import Job
 from . import _numba_linear_loops as loops
 from . import _threads
-from ._numba_rows import flattened, samples_of
+from ._numba_rows import samples_of
 from ._numpy_blocks import Floats, threads_for
 from .numba import VECTOR_BYTES
 
@@ -17,6 +17,13 @@ from .numba import VECTOR_BYTES
 BLOCK_BYTES = 24 << 10
 #: Samples of a block at most, for the sake of its logits, and at least, for the sum that each block adds to.
 MOST_ROWS, LEAST_ROWS = 256, 64
+
+
+def _flattened(a: Floats) -> Floats:
+    """The array as one axis, read-only: numba compiles for each of the two kinds, and a caller's may be that."""
+    flat = a.reshape(-1)
+    flat.flags.writeable = False
+    return flat
 
 
 def _block(m: int, itemsize: int, lanes: int, block_size: int | None) -> int:
@@ -52,14 +59,15 @@ def _sums(
     lanes = VECTOR_BYTES // dtype.itemsize
     w, beside = _weights(W, bias, lanes)
     rows, row = beside.size, -(-m // lanes) * lanes
-    x, w, beside = flattened(X), flattened(w), flattened(beside)
+    x, w, beside, labels, weights = map(_flattened, (X, w, beside, samples.labels, samples.weights))
+    skipped = _flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
     factor, block = dtype.type(1.0 / samples.divisor), _block(m, dtype.itemsize, lanes, block_size)
 
     def task(first: int, last: int) -> tuple[float, Floats, Floats]:
         grad_W, grad_bias = np.zeros((rows if want_grad else 0, row)), np.zeros(rows)
         total = loops.run(
-            x, m, first, last, w, beside, k, samples.labels, samples.weights, samples.skipped, factor, block,
-            grad_W.reshape(-1), row, grad_bias, each,
+            x, m, first, last, w, beside, k, labels, weights, skipped, factor, block, grad_W.reshape(-1), row,
+            grad_bias, each,
         )  # fmt: skip
         return total, grad_W, grad_bias
 

@@ -21,21 +21,12 @@ from .numba import VECTOR_BYTES
 AWAKE_ELEMENTS = 1 << 15
 
 
-def flattened(a: Floats) -> Floats:
-    """The array as one axis, read-only: numba compiles for each of the two kinds, and a caller's may be that."""
-    flat = a.reshape(-1)
-    flat.flags.writeable = False
-    return flat
-
-
 class Samples(NamedTuple):
     """What a loop takes of a loss."""
 
     labels: Any
     #: Empty where all samples weigh 1.
     weights: Floats
-    #: The label to ignore, or nothing.
-    skipped: Any
     #: What a mean divides by; 1 for other reductions.
     divisor: float
 
@@ -44,9 +35,8 @@ def samples_of(job: Job, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
     """Labels and weights of samples of a shape as a loop takes them."""
     weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, shape)
     return Samples(
-        flattened(np.ascontiguousarray(job.labels, dtype=np.int64)),
-        flattened(np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype=dtype)),
-        flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64)),
+        np.ascontiguousarray(job.labels, dtype=np.int64),
+        np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype=dtype),
         mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0,
     )
 
@@ -104,7 +94,7 @@ softmax_jvp = softmax_vjp
 def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
     axis, dtype = job.axis, x.dtype
     k, inner, samples = x.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[:axis] + x.shape[axis + 1 :]
-    labels, weights, _, divisor = samples_of(job, samples, k, dtype)
+    labels, weights, divisor = samples_of(job, samples, k, dtype)
     if divisor == 0.0:
         return np.zeros((), dtype), np.zeros(x.shape, dtype) if want_grad else None
     grad = np.empty(x.shape if want_grad else 0, dtype)

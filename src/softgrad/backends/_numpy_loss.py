@@ -166,9 +166,10 @@ def _small(x: Floats, job: Job, value: bool, grad: bool) -> tuple[Any, Any] | No
     """The same of a small array and a loss without options, if it can be had in a few calls."""
     if not 0 < x.size <= SMALL or job.axis != x.ndim - 1 or x.dtype.char not in "fd" or not x.flags.c_contiguous:
         return None
-    if job.dense or job.label_smoothing or job.z_loss or job.ignore_index is not None or job.precision is not None:
+    options = (job.sample_weight, job.where, job.ignore_index, job.precision)
+    if not job.plain or any(option is not None for option in options):
         return None
-    if not (job.class_weight is job.sample_weight is job.where is None) or job.labels.dtype.kind != "i":
+    if job.labels.dtype.kind != "i":
         return None
     return small.cross_entropy(x, job.labels, job.reduction, value, grad)
 

@@ -24,12 +24,10 @@ from ._torch_blocks import autocast
 SMALL, LEAST = _numpy_small.SMALL, 1 << 14
 #: Elements up to which a log-softmax of torch's is as fast.
 SHORT_LOG = 1 << 11
-#: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
-#: Those that take torch longer, where its own softmax is not fast.
+#: Functions that take torch longer than NumPy's few calls, where its own softmax is not fast.
 FEW_CALLS = ("softmax", "log_softmax", "logsumexp", "loss")
+#: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
 BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
-
-
 _LOSSES = {
     (True, False): "cross_entropy",
     (False, True): "cross_entropy_grad",
@@ -114,8 +112,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     # what NumPy's blocks leave to the generic kernel is torch's as well
     if job.where is not None or job.precision is not None:
         return None
-    plain = not (job.dense or job.label_smoothing or job.z_loss or job.class_weight is not None)
-    module = _module("loss", x, job.axis, plain and job.labels.dtype != torch.uint64)
+    module = _module("loss", x, job.axis, job.plain and job.labels.dtype != torch.uint64)
     if module is None:
         return None
     host = _host_job(job)

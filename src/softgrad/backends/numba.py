@@ -57,7 +57,7 @@ def _obstacle(job: Job) -> str | None:
     """What a loss asks for that has no loop."""
     if job.where is not None or job.precision is not None:
         return "where and precision='high' have no loop"
-    if job.dense or job.label_smoothing or job.z_loss or job.class_weight is not None:
+    if not job.plain:
         return "the loss has options that have no loop"
     if job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62:
         return "labels are not of int64's range"

@@ -44,11 +44,12 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
 def _dense(
     name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
 ) -> Tensor:
-    if where is None and plain(x) and not _carries(x, precision):
+    known = plain(x, where)
+    if known and where is None and not _carries(x, precision):
         return getattr(_torch_dense, name)(x, axis, precision)
     if where is not None:
         where = where.expand(x.shape)
-    if plain(x, where):
+    if known:
         return getattr(operations, name)(x, where, axis, precision)
     if operations.nested_forward():
         return getattr(_kernels, name)(operations.XP, x, axis, where, precision)

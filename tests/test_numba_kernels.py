@@ -10,11 +10,12 @@ from kernel_cases import only_numba
 from softgrad import _kernels, _kernels_loss
 from softgrad.backends import _threads, numba
 
-#: Around one vector, two, four, and the parts of a long sum.
-CLASSES = (8, 15, 16, 17, 23, 31, 32, 33, 48, 63, 64, 65, 100, 1000, 4096, 8191, 8192, 9001)
+#: Every number that is turned into columns; around one vector, two, four, and the parts of a long sum.
+CLASSES = (*range(2, 19), 23, 31, 32, 33, 48, 63, 64, 65, 100, 1000, 4096, 8191, 8192, 9001)
 DTYPES = ("float32", "float64")
-#: A row is a vector of 64 bytes at least.
-ROWS = [(dtype, k) for dtype in DTYPES for k in CLASSES if k * np.dtype(dtype).itemsize >= 64]
+ROWS = [(dtype, k) for dtype in DTYPES for k in CLASSES]
+#: A row of a derivative's loops is a vector of 64 bytes at least.
+LONG_ROWS = [(dtype, k) for dtype, k in ROWS if k * np.dtype(dtype).itemsize >= 64]
 FAMILIES = {
     "usual": lambda r, shape: 4 * r.normal(size=shape),
     "equal": lambda r, shape: np.full(shape, 0.25),
@@ -59,7 +60,9 @@ def test_dense_kernels(family, k, dtype, rows):
     x.flags.writeable = False
     for name in ("softmax", "log_softmax", "logsumexp"):
         exact = exactly(getattr(_kernels, name), x.astype(WIDE), 1)
-        assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, what=name)
+        # a log-sum-exp near 0 is the difference of its maximum and a logarithm
+        near_0 = name == "logsumexp" and k < 16
+        assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, of_all=near_0, what=name)
 
 
 @pytest.mark.parametrize(("dtype", "k"), ROWS)
@@ -100,7 +103,6 @@ def test_dense_kernels_of_columns(family, shape, dtype, rows):
     x = columns_of(family, shape, dtype)
     for name in ("softmax", "log_softmax", "logsumexp"):
         exact = exactly(getattr(_kernels, name), x.astype(WIDE), 1)
-        # a log-sum-exp near 0 is the difference of its maximum and a logarithm
         assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, of_all=name == "logsumexp", what=name)
         first = np.ascontiguousarray(x[0])
         np.testing.assert_array_equal(
@@ -143,6 +145,20 @@ def test_what_is_not_finite_stays_in_its_column(bad, dtype, rows):
             assert_near(got, wanted, dtype)
 
 
+@pytest.mark.parametrize("k", [2, 3, 5, 10, 16])
+def test_no_thread_writes_rows_of_another(k, rows):
+    # of three classes four numbers are written, and the last vector of a thread's rows is not whole
+    x = np.random.default_rng(0).normal(size=(30_011, k)).astype(np.float32)
+    job = job_of("plain", x, 1, "mean", np.random.default_rng(0))
+    with _threads.workers(1):
+        alone = [rows.softmax(xp, x, 1, None, None), rows.cross_entropy_grad(xp, x, job)]
+    for n in (2, 7, 16):
+        with _threads.workers(n):
+            some = [rows.softmax(xp, x, 1, None, None), rows.cross_entropy_grad(xp, x, job)]
+        for a, b in zip(alone, some, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_no_thread_writes_columns_of_another(rows):
     # of 33 columns a vector holds 16, and the last one begins before those of the one before it end
     x = np.random.default_rng(0).normal(size=(3000, 4, 33)).astype(np.float32)
@@ -158,12 +174,12 @@ def test_no_thread_writes_columns_of_another(rows):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("at", [0, 15, 16, 32])
+@pytest.mark.parametrize(("k", "at"), [(2, 1), (3, 0), (7, 5), (10, 9), (33, 0), (33, 15), (33, 16), (33, 32)])
 @pytest.mark.parametrize(
     "bad", [np.nan, -np.nan, np.inf, -np.inf, (np.inf, np.nan), (np.inf, -np.nan), (np.inf, -np.inf)]
 )
-def test_what_is_not_finite_stays_in_its_row(bad, at, dtype, rows):
-    x = np.random.default_rng(0).normal(size=(5, 33)).astype(dtype)
+def test_what_is_not_finite_stays_in_its_row(bad, k, at, dtype, rows):
+    x = np.random.default_rng(0).normal(size=(5, k)).astype(dtype)
     values = bad if isinstance(bad, tuple) else (bad,)
     for step, value in enumerate(values):
         x[2, at - step] = value
@@ -171,14 +187,14 @@ def test_what_is_not_finite_stays_in_its_row(bad, at, dtype, rows):
     wide = x.astype(WIDE)
     for name in ("softmax", "log_softmax", "logsumexp"):
         assert_near(getattr(rows, name)(xp, x, 1, None, None), exactly(getattr(_kernels, name), wide, 1), dtype)
-    for label in (at, (at + 1) % 33):
+    for label in (at, (at + 1) % k):
         job = job_of("plain", x, 1, "none", np.random.default_rng(1))._replace(labels=np.full(5, label))
         exact = exactly(_kernels_loss.cross_entropy_value_and_grad, wide, job)
         for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
             assert_near(got, wanted, dtype)
 
 
-@pytest.mark.parametrize(("dtype", "k"), ROWS)
+@pytest.mark.parametrize(("dtype", "k"), LONG_ROWS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_derivatives_of_the_softmax(family, k, dtype, rows):
     rng = np.random.default_rng(k)
@@ -232,7 +248,7 @@ def large(dtype="float32", k=1000):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", numba.CLASSES)
+@pytest.mark.parametrize("name", [*numba.FUNCTIONS, *numba.DERIVATIVES])
 def test_large_arrays_come_here(name, dtype):
     x = large(dtype)
     arguments = (x,)
@@ -258,7 +274,7 @@ def test_large_arrays_come_here(name, dtype):
     ("change", "reason"),
     [
         (lambda x: (x[:8], {}), "elements"),
-        (lambda x: (x[:, ::2].copy()[:, :10].repeat(200, 0), {}), "classes"),
+        (lambda x: (x.reshape(-1, 1).copy(), {}), "classes"),
         (lambda x: (np.asfortranarray(x), {}), "memory"),
         (lambda x: (x.reshape(-1, 1000, 1).repeat(8, 2), {"axis": 1}), "columns"),
         (lambda x: (x[:1], {"axis": 0}), "elements"),

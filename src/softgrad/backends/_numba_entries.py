@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 
 from . import _numba_column_loops as column_loops
 from . import _numba_loops as loops
+from . import _numba_short as short
 from . import _threads
 from ._numba_column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from ._numba_compile import c_function, compiled
@@ -101,7 +102,9 @@ def rows(table: Any) -> None:
         if first == last:
             return
         some, into = x[first * k : last * k], y[first * step : last * step]
-        if code == SOFTMAX:
+        if short.takes(k, x.itemsize):
+            short.run(code, some, k, into)
+        elif code == SOFTMAX:
             loops.softmax(some, k, into)
         elif code == LOG_SOFTMAX:
             loops.log_softmax(some, k, into)
@@ -147,6 +150,9 @@ def loss(table: Any) -> None:
             totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
             continue
         some, own = slice(first * k, last * k), slice(first, last)
+        if short.takes(k, x.itemsize):
+            totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+            continue
         totals[i] = loops.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
 
 

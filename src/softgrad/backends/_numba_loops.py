@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 
 from ._numba_compile import compiled
-from ._numba_folds import peaks, powers_and_rests
-from ._numba_folds import rests as short_rests
 from ._numba_vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
-from .numba import VECTOR_BYTES
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
 TERMS = 4096
-#: Classes up to which a row's sum and maximum are taken together with those of others.
-SHORT = 16
 #: How near to 1 a probability is for its difference from 1, or its cotangent's from the mean, to lose its digits.
 NEAR = 1 / 64
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
@@ -34,13 +29,7 @@ _block = compiled(_block_of)
 
 
 def _peaks_of(x: Any, k: int, first: int, n: int, tops: Any) -> None:
-    done = 0
-    if k <= SHORT:
-        lanes = VECTOR_BYTES // x.itemsize
-        done = n // lanes * lanes
-        for i in range(0, done, lanes):
-            peaks(x, (first + i) * k, k, tops, i)
-    for i in range(done, n):
+    for i in range(n):
         tops[i] = peak(x, (first + i) * k, k)
 
 
@@ -67,24 +56,15 @@ _long = compiled(_long_of)
 
 def _rests_of(x: Any, k: int, first: int, n: int, tops: Any, rests: Any, e: Any) -> None:
     """The same of rows."""
-    done = 0
-    if k <= SHORT:
-        lanes = VECTOR_BYTES // x.itemsize
-        done = n // lanes * lanes
-        for i in range(0, done, lanes):
-            if e.size:
-                powers_and_rests(x, (first + i) * k, k, tops, i, rests, e)
-            else:
-                short_rests(x, (first + i) * k, k, tops, i, rests)
     if k >= 2 * TERMS:
         for i in range(n):
             rests[i] = _long(x, (first + i) * k, k, tops[i], e)
     elif e.size:
-        for i in range(done, n):
+        for i in range(n):
             others, ones = powers(x, (first + i) * k, k, tops[i], e)
             rests[i] = x.dtype.type(ones - 1) + others
     else:
-        for i in range(done, n):
+        for i in range(n):
             others, ones = sums(x, (first + i) * k, k, tops[i])
             rests[i] = x.dtype.type(ones - 1) + others
 

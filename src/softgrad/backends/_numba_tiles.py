@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ._numba_turns import transposed
 from ._numba_vectors import Vectors
 
 _DOUBLE, _INT64 = ir.DoubleType(), ir.IntType(64)
@@ -40,25 +41,6 @@ def in_parts(builder: Any, k: Any, body: Callable[[Any], None], parts: list[Any]
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-
-def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:
-    """As many vectors as they have lanes, lane for vector: blocks off the diagonal change places, ever smaller ones."""
-    size = v.lanes // 2
-    while size:
-        out = list(rows)
-        for i in range(v.lanes):
-            if i & size:
-                continue
-            a, b = rows[i], rows[i + size]
-            # numbers from the lanes on are those of the second vector
-            first = [lane if not lane & size else v.lanes + lane - size for lane in range(v.lanes)]
-            second = [lane + size if not lane & size else v.lanes + lane for lane in range(v.lanes)]
-            for place, lanes in ((i, first), (i + size, second)):
-                mask = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), lanes)
-                out[place] = v.builder.shuffle_vector(a, b, mask)
-        rows, size = out, size // 2
-    return rows
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -93,7 +75,7 @@ def logits(
                     number = v.spread(builder.load(builder.gep(sample, [j])))
                     builder.store(_fused(builder, number, weight, builder.load(place)), place)
             all_sums += [builder.load(place) for place in sums]
-        for c, vector in enumerate(_transposed(v, all_sums)):
+        for c, vector in enumerate(transposed(v, all_sums)):
             v.store(vector, out(builder.mul(stride, stride.type(c))))
         return context.get_dummy_value()
 

@@ -108,11 +108,12 @@ class Vectors:
         bits = self.builder.bitcast(flags, ir.IntType(self.lanes))
         return self.builder.ctpop(self.builder.zext(bits, integer))
 
-    def pointer(self, kind: Any, array: Any, start: Any) -> Callable[[Any], Any]:
-        """Where the vector at an index counted from ``start`` is in memory."""
+    def pointer(self, kind: Any, array: Any, start: Any, lanes: int | None = None) -> Callable[[Any], Any]:
+        """Where the vector at an index counted from ``start`` is in memory; it may have fewer lanes than others."""
         data = self.context.make_array(kind)(self.context, self.builder, array).data
         first = self.builder.gep(data, [start])
-        return lambda i: self.builder.bitcast(self.builder.gep(first, [i]), self.real.as_pointer())
+        pointed = ir.VectorType(self.form.real, lanes or self.lanes).as_pointer()
+        return lambda i: self.builder.bitcast(self.builder.gep(first, [i]), pointed)
 
     def load(self, pointer: Any) -> Any:
         return self.builder.load(pointer, align=self.bits // 8)

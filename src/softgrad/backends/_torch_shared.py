@@ -1,6 +1,6 @@
 """Large PyTorch tensors on a CPU by the kernels for NumPy arrays, in the same memory, where these are ahead.
 
-Where numba is installed its loops are, for rows and columns of a vector or more and for linear models; NumPy's blocks
+Where numba is installed its loops are, for rows, for columns of a vector or more and for linear models; NumPy's blocks
 are for what takes torch several passes: a log-sum-exp, and the losses.
 """
 
@@ -68,7 +68,7 @@ def _has_loop(function: str, x: Tensor, k: int, axis: int, size: int) -> bool:
         # a vector of columns
         fits = function != "pull" and inner * size >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
     else:
-        fits = k * size >= numba.VECTOR_BYTES
+        fits = k >= (numba.PULLED[size] if function == "pull" else 2)
     return fits and numba.compiles() is True
 
 

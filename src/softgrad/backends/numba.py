@@ -15,18 +15,17 @@ from ._declaration import Backend
 LEAST = 1 << 13
 #: Bytes of the vectors that the loops are made of.
 VECTOR_BYTES = 64
-#: From how many classes on, next to each other, it is ahead of NumPy's blocks, in single and in double precision.
-CLASSES = {
-    "softmax": {"f": 16, "d": 16},
-    "log_softmax": {"f": 16, "d": 8},
-    "logsumexp": {"f": 16, "d": 16},
-    "softmax_vjp": {"f": 16, "d": 8},
-    "softmax_jvp": {"f": 16, "d": 8},
-    "log_softmax_vjp": {"f": 16, "d": 8},
-    "cross_entropy": {"f": 16, "d": 16},
-    "cross_entropy_grad": {"f": 16, "d": 8},
-    "cross_entropy_value_and_grad": {"f": 16, "d": 8},
-}
+FUNCTIONS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_value_and_grad",
+)
+DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
+#: From how many classes on, next to each other, a derivative's loop is ahead of NumPy's blocks, by bytes of a number.
+PULLED = {4: 16, 8: 8}
 #: Classes up to which sums over columns, of a few hundred terms each, keep their digits.
 COLUMN_CLASSES = 1 << 16
 #: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
@@ -66,7 +65,7 @@ def _obstacle(job: Job) -> str | None:
 
 def _columns(function: str, k: int, size: int) -> str | None:
     """Why classes that are not next to each other have no loop: ``k`` of them, ``size`` bytes apart."""
-    if function.endswith(("_vjp", "_jvp")):
+    if function in DERIVATIVES:
         return "the classes of a row are not next to each other in memory"
     if size < VECTOR_BYTES:
         return "fewer columns than a vector holds"
@@ -102,15 +101,14 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return _SMALL
     if function in LINEAR:
         return _linear(x, *rest)
-    least = CLASSES[function].get(x.dtype.char)
-    if least is None or not x.dtype.isnative:
+    if x.dtype.char not in "fd" or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"
-    job = None
+    job, least = None, 2
     if function.startswith("cross_entropy"):
         job = rest[0]
         axis, where, precision = job.axis, job.where, job.precision
-    elif function.endswith(("_vjp", "_jvp")):
-        beside, axis, where, precision = rest[0], rest[1], None, None
+    elif function in DERIVATIVES:
+        beside, axis, where, precision, least = rest[0], rest[1], None, None, PULLED[x.itemsize]
         if not beside.flags.c_contiguous or beside.dtype != x.dtype or x.shape[axis] > LONGEST:
             return "the other array is laid out otherwise, or its sums are long"
     else:
@@ -134,7 +132,7 @@ BACKEND = (
         name="numba",
         types=("numpy:ndarray",),
         functions={
-            **{name: f"{__package__}._numba_rows:{name}" for name in CLASSES},
+            **{name: f"{__package__}._numba_rows:{name}" for name in (*FUNCTIONS, *DERIVATIVES)},
             **{name: f"{__package__}._numba_linear:{name}" for name in LINEAR},
         },
         priority=1,

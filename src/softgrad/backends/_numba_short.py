@@ -1,0 +1,157 @@
+"""Rows of few classes: turned, some at a time, into columns that lie in cache, where the loops over columns take them.
+
+A vector of such a row would hold numbers of the next rows, or nothing. Two, four or eight numbers of each row change
+places in registers, and with more classes the last four or eight as well, some of which have been there before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _numba_column_loops as column_loops
+from ._numba_column_loops import LOGSUMEXP
+from ._numba_compile import compiled
+from ._numba_turns import turn, turn_back
+from .numba import VECTOR_BYTES
+
+#: Classes that a row may have.
+SHORT = 16
+#: Bytes of the rows that are worked on together.
+BYTES = 1 << 12
+
+_turn_2, _turn_4, _turn_8 = (turn(side) for side in (2, 4, 8))
+_back_2, _back_4, _back_8 = (turn_back(side) for side in (2, 4, 8))
+
+
+def _reach_of(k: int, lanes: int) -> int:
+    """How many numbers are read or written for a vector of rows; those of three classes are taken four at a time."""
+    return lanes * k + (1 if k == 3 else 0)
+
+
+_reach = compiled(_reach_of)
+
+
+def _turned_of(x: Any, k: Any, first: int, n: int, z: Any, stride: int, spare: Any) -> None:
+    """Rows of ``x`` into the columns of ``z``."""
+    lanes = VECTOR_BYTES // x.itemsize
+    for i in range(0, n, lanes):
+        rows, start = x, (first + i) * k
+        if start + _reach(k, lanes) > x.size:
+            left = min(lanes * k, x.size - start)
+            spare[:left] = x[start : start + left]
+            rows, start = spare, 0
+        if k == 2:
+            _turn_2(rows, start, k, z, i, stride)
+        elif k <= 4:
+            _turn_4(rows, start, k, z, i, stride)
+        elif k < 8:
+            _turn_4(rows, start, k, z, i, stride)
+            _turn_4(rows, start + k - 4, k, z, i + (k - 4) * stride, stride)
+        else:
+            _turn_8(rows, start, k, z, i, stride)
+            if k > 8:
+                _turn_8(rows, start + k - 8, k, z, i + (k - 8) * stride, stride)
+
+
+_turned = compiled(_turned_of)
+
+
+def _back_of(z: Any, stride: int, k: int, first: int, n: int, y: Any, spare: Any) -> None:
+    """Columns of ``z`` into rows of ``y``."""
+    lanes = VECTOR_BYTES // y.itemsize
+    for i in range(0, n, lanes):
+        start = (first + i) * k
+        aside = start + _reach(k, lanes) > y.size
+        rows, to = (spare, 0) if aside else (y, start)
+        if k == 2:
+            _back_2(z, i, stride, k, rows, to)
+        elif k <= 4:
+            _back_4(z, i, stride, k, rows, to)
+        elif k < 8:
+            _back_4(z, i, stride, k, rows, to)
+            _back_4(z, i + (k - 4) * stride, stride, k, rows, to + k - 4)
+        else:
+            _back_8(z, i, stride, k, rows, to)
+            if k > 8:
+                _back_8(z, i + (k - 8) * stride, stride, k, rows, to + k - 8)
+        if aside:
+            left = min(lanes * k, y.size - start)
+            y[start : start + left] = spare[:left]
+
+
+_back = compiled(_back_of)
+
+
+def _takes(k: int, itemsize: int) -> bool:
+    """Whether a row is short: 16 classes of single precision are, but not of double, where they fill two vectors."""
+    return k <= SHORT and k * itemsize < 2 * VECTOR_BYTES
+
+
+takes = compiled(_takes)
+
+
+def _block_of(k: int, itemsize: int) -> int:
+    """How many rows are worked on together: as many vectors as loops over columns take at once, or more."""
+    least = column_loops.WIDTH * VECTOR_BYTES // itemsize
+    return max(1, BYTES // (itemsize * k * least)) * least
+
+
+_block = compiled(_block_of)
+
+
+def _run(code: int, x: Any, k: int, y: Any) -> None:
+    """Rows of ``x`` into ``y``, by the function of a code."""
+    lanes, step = VECTOR_BYTES // x.itemsize, _block(k, x.itemsize)
+    stride = step + lanes
+    z, spare = np.zeros((k + 1) * stride, x.dtype), np.zeros(_reach(k, lanes), x.dtype)
+    values = np.empty(stride, x.dtype)
+    rows = x.size // k
+    for first in range(0, rows, step):
+        n = min(step, rows - first)
+        units = -(-n // lanes)
+        _turned(x, k, first, n, z, stride, spare)
+        if code == LOGSUMEXP:
+            column_loops.run(code, z, k, stride, 0, units, values)
+            y[first : first + n] = values[:n]
+        else:
+            column_loops.run(code, z, k, stride, 0, units, z)
+            _back(z, stride, k, first, n, y, spare)
+
+
+run = compiled(_run)
+
+
+def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float, losses: Any, grad: Any) -> float:
+    """The sum of the losses; each into ``losses``, its gradient times ``factor`` into ``grad``, unless these are empty.
+
+    ``weights`` may be empty; ``skipped`` holds the label to ignore or nothing.
+    """
+    lanes, step = VECTOR_BYTES // x.itemsize, _block(k, x.itemsize)
+    stride = step + lanes
+    z, spare = np.zeros((k + 1) * stride, x.dtype), np.zeros(_reach(k, lanes), x.dtype)
+    slopes = z if grad.size else z[:0]
+    values = np.empty(stride if losses.size else 0, x.dtype)
+    total = 0.0
+    rows = labels.size
+    for first in range(0, rows, step):
+        n = min(step, rows - first)
+        units = -(-n // lanes)
+        _turned(x, k, first, n, z, stride, spare)
+        ys, ws = labels[first : first + n], weights[first : first + n]
+        if n < units * lanes:
+            # what fills the last vector does not count
+            ys, ws = np.zeros(units * lanes, np.int64), np.zeros(units * lanes, x.dtype)
+            ys[:n], ws[:n] = labels[first : first + n], x.dtype.type(1)
+            if weights.size:
+                ws[:n] = weights[first : first + n]
+        total += column_loops.loss(z, k, stride, 0, units, ys, ws, skipped, factor, values, slopes)
+        if losses.size:
+            losses[first : first + n] = values[:n]
+        if grad.size:
+            _back(z, stride, k, first, n, grad, spare)
+    return total
+
+
+loss = compiled(_loss)

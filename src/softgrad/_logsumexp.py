@@ -86,6 +86,10 @@ def logsumexp(
         x, b = _with_factors(lib, x, b)
     where = mask(lib, x, where)
     level = resolve_precision(precision)
+    ndim = x.ndim
+    usual = b is None and type(axis) is int and -ndim <= axis < ndim and not (keepdims or return_sign)
+    if usual and x.shape[axis] and kind(xp, x.dtype) == "real":
+        return finish(lib, run("logsumexp", lib, xp, x, axis % ndim, where, level))
     shape = tuple(x.shape)
     axes = many_axes(axis, x.ndim)
     if x.ndim == 0:

@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import carray
@@ -24,7 +24,6 @@ from . import _numba_short as short
 from . import _threads
 from ._numba_column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from ._numba_compile import c_function, compiled
-from ._numpy_blocks import Floats
 
 _WORD = ir.IntType(64)
 #: The next piece, how many there are, what is cut into them; what a function takes besides, FACTOR being a double.
@@ -164,26 +163,38 @@ def _entry(function: Any, char: str) -> tuple[Any, Any]:
     return code, _threads.NATIVE(code.address)
 
 
+class Place(NamedTuple):
+    """The numbers of a contiguous array."""
+
+    address: int
+    size: int
+
+
+#: Of an array that a function is to do without.
+NOWHERE = Place(0, 0)
+
+
 def run(
     function: Any,
+    char: str,
     n: int,
     parts: int,
     words: tuple[int, int, int],
-    arrays: Sequence[Floats],
+    places: Sequence[Place],
     skipped: int | None = None,
     factor: float = 1.0,
 ) -> float:
     """Call a function of this module for ``n`` units on ``parts`` threads at most; returns the sum of its totals.
 
-    ``words`` are K, INNER and CODE. The function's own dtype is that of the first array.
+    ``words`` are K, INNER and CODE; the numbers are of the dtype of a character. Whoever calls holds the arrays.
     """
     pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
     bits: int = struct.unpack("q", struct.pack("d", factor))[0]
     held = [0, pieces, n, *words, skipped or 0, skipped is not None, bits]
-    for a in arrays:
-        held += (a.__array_interface__["data"][0], a.size) if a.size else (0, 0)
+    for place in places:
+        held += place
     table = array("q", held + [0] * (TOTALS + pieces - len(held)))
-    entry, data = _entry(function, arrays[0].dtype.char)[1], table.buffer_info()[0]
+    entry, data = _entry(function, char)[1], table.buffer_info()[0]
     openmp = _threads.region()
     if parts == 1:
         entry(data)

@@ -19,6 +19,8 @@ from .numba import VECTOR_BYTES
 
 #: Elements that are worth a thread which waits for work.
 AWAKE_ELEMENTS = 1 << 15
+#: Numbers of a vector, by dtype.
+LANES = {"f": VECTOR_BYTES // 4, "d": VECTOR_BYTES // 8}
 
 
 class Samples(NamedTuple):
@@ -41,18 +43,29 @@ def samples_of(job: Job, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
     )
 
 
-def _share_out(entry: Any, x: Floats, k: int, inner: int, code: int, *arrays: Floats, **options: Any) -> float:
-    """Call an entry on all rows of ``x``, or the units of all columns; returns the sum of its totals."""
-    n = x.size // k
+def share_out(
+    entry: Any, char: str, size: int, k: int, inner: int, code: int, *places: entries.Place, **options: Any
+) -> float:
+    """Call an entry on all rows of so many numbers, or the units of all columns; returns the sum of its totals."""
+    n = size // k
     if inner > 1:
-        n = n // inner * column_loops.units(inner, VECTOR_BYTES // x.itemsize)
-    return entries.run(entry, n, threads_for(x.size, AWAKE_ELEMENTS), (k, inner, code), (x, *arrays), **options)
+        n = n // inner * column_loops.units(inner, LANES[char])
+    return entries.run(entry, char, n, threads_for(size, AWAKE_ELEMENTS), (k, inner, code), places, **options)
+
+
+def along(function: str, char: str, size: int, k: int, inner: int, x: entries.Place, out: entries.Place) -> None:
+    """``function`` of all classes into ``out``."""
+    entry = entries.columns if inner > 1 else entries.rows
+    share_out(entry, char, size, k, inner, column_loops.CODES[function], x, out)
+
+
+def _place(a: Floats) -> entries.Place:
+    return entries.Place(a.__array_interface__["data"][0], a.size) if a.size else entries.NOWHERE
 
 
 def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:
-    """``function`` of all classes along ``axis`` into ``out``."""
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    _share_out(entries.columns if inner > 1 else entries.rows, x, k, inner, column_loops.CODES[function], out)
+    along(function, x.dtype.char, x.size, k, inner, _place(x), _place(out))
     return out
 
 
@@ -73,7 +86,8 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Fl
 
 def _pull(function: str, p: Floats, c: Floats) -> Floats:
     out = np.empty(p.shape, p.dtype)
-    _share_out(entries.pulls, p, p.shape[-1], 1, column_loops.CODES[function], c, out)
+    places = map(_place, (p, c, out))
+    share_out(entries.pulls, p.dtype.char, p.size, p.shape[-1], 1, column_loops.CODES[function], *places)
     return out
 
 
@@ -100,10 +114,11 @@ def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, 
     grad = np.empty(x.shape if want_grad else 0, dtype)
     each = want_value and job.reduction == "none"
     losses = np.empty(samples if each else 0, dtype)
-    total = _share_out(
-        entries.loss, x, k, inner, 0, labels, weights, losses, grad, skipped=job.ignore_index, factor=1.0 / divisor
+    places = map(_place, (x, labels, weights, losses, grad))
+    total = share_out(
+        entries.loss, dtype.char, x.size, k, inner, 0, *places, skipped=job.ignore_index, factor=1.0 / divisor
     )
-    value = losses if each else np.asarray(total / divisor).astype(dtype)
+    value = losses if each else np.array(total / divisor, dtype)
     return value, grad if want_grad else None
 
 

@@ -32,8 +32,8 @@ def nested_forward() -> bool:
     """Whether two forward-mode transforms hold each other, whose tangents an operation of ours would mix up."""
     if torch.compiler.is_compiling():
         return False
-    levels = torch._C._functorch.get_interpreter_stack() or []
-    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
+    levels = torch._C._functorch.get_interpreter_stack()
+    return levels is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
 
 
 def _carries(x: Tensor, precision: str | None) -> bool:

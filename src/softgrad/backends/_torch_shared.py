@@ -6,8 +6,10 @@ are for what takes torch several passes: a log-sum-exp, and the losses.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -35,48 +37,58 @@ _LOSSES = {
 }
 
 
+def _may_lend(x: Tensor) -> bool:
+    """Whether NumPy sees what the tensor holds, in order, and nobody asked for torch's own kernels."""
+    return _readable(x) and x.is_contiguous() and asked_for() != "torch"
+
+
 def _readable(x: Tensor) -> bool:
     """Whether NumPy sees what the tensor holds."""
     return x.is_cpu and x.dtype in (torch.float32, torch.float64) and not x.is_neg()
 
 
-def _module(function: str, x: Tensor, axis: int, has_loop: bool) -> ModuleType | None:
-    """Whose kernel is ahead of torch's, if anybody's."""
-    n = x.numel()
-    if not _readable(x) or not x.is_contiguous() or asked_for() == "torch":
-        return None
-    size, k, last = x.element_size(), x.shape[axis], axis == x.ndim - 1
-    if last and n <= SMALL and function in FEW_CALLS:
+def _module(function: str, x: Tensor, axis: int) -> ModuleType | None:
+    """Whose kernel for arrays is ahead of torch's, where there is no loop."""
+    n, k = x.numel(), x.shape[axis]
+    if axis == x.ndim - 1 and n <= SMALL and function in FEW_CALLS:
         if n <= SHORT_LOG and function == "log_softmax":
             return None
-        return _numpy_loss if function == "loss" else _numpy_dense
-    if has_loop and n >= numba.LEAST and _has_loop(function, x, k, axis, size):
-        from . import _numba_rows
-
-        return _numba_rows
-    if n < LEAST or k < BLOCKS.get(function, {}).get(size, k + 1):
+    elif n < LEAST or k < BLOCKS.get(function, {}).get(x.element_size(), k + 1):
         return None
     return _numpy_loss if function == "loss" else _numpy_dense
 
 
-def _has_loop(function: str, x: Tensor, k: int, axis: int, size: int) -> bool:
-    """Whether numba is there, and has a loop for the layout."""
-    if numba.BACKEND is None:
-        return False
-    inner = math.prod(x.shape[axis + 1 :])
+def _loops(function: str, x: Tensor, axis: int) -> Any:
+    """The module of compiled loops, where numba is there and has a loop for the layout."""
+    if numba.BACKEND is None or x.numel() < numba.LEAST:
+        return None
+    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     if inner > 1:
         # a vector of columns
-        fits = function != "pull" and inner * size >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
+        fits = function != "pull" and inner * x.element_size() >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
     else:
-        fits = k >= (numba.PULLED[size] if function == "pull" else 2)
-    return fits and numba.compiles() is True
+        fits = k >= (numba.PULLED[x.element_size()] if function == "pull" else 2)
+    return _compiled() if fits and numba.compiles() is True else None
+
+
+@cache
+def _compiled() -> Any:
+    return importlib.import_module("._torch_loops", __package__)
+
+
+@cache
+def _rows() -> Any:
+    return importlib.import_module("._numba_rows", __package__)
 
 
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
     """The softmax, its logarithm or its normaliser; None where torch is to do it."""
-    if precision is not None:
+    if precision is not None or not _may_lend(x):
         return None
-    module = _module(function, x, axis, True)
+    loops = _loops(function, x, axis)
+    if loops is not None:
+        return loops.dense(function, x, axis)
+    module = _module(function, x, axis)
     if module is None:
         return None
     with _torch_threads.shared(), quiet():
@@ -85,14 +97,10 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
 
 def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | None:
     """What a vjp gives of (log-)probabilities ``a``; None where torch is to do it."""
-    if a.shape[axis] > numba.LONGEST or cotangent.dtype != a.dtype or cotangent.is_neg():
+    if a.shape[axis] > numba.LONGEST or cotangent.dtype != a.dtype or cotangent.is_neg() or not _may_lend(a):
         return None
-    module = _module("pull", a, axis % a.ndim, True)
-    if module is None:
-        return None
-    with _torch_threads.shared(), quiet():
-        kernel = getattr(module, function)
-        return torch.from_numpy(kernel(None, a.detach().numpy(), cotangent.detach().contiguous().numpy(), axis))
+    loops = _loops("pull", a, axis % a.ndim)
+    return None if loops is None else loops.pull(function, a, cotangent)
 
 
 def _host(a: Any) -> Any:
@@ -110,9 +118,13 @@ def _host_job(job: Job) -> Job:
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
     # what NumPy's blocks leave to the generic kernel is torch's as well
-    if job.where is not None or job.precision is not None:
+    if job.where is not None or job.precision is not None or not _may_lend(x):
         return None
-    module = _module("loss", x, job.axis, job.plain and job.labels.dtype != torch.uint64)
+    plain = job.plain and job.labels.dtype is not torch.uint64
+    loops = _loops("loss", x, job.axis) if plain else None
+    if loops is not None and loops.has_mass(job):
+        return loops.cross_entropy(x, job, value, grad)
+    module = _module("loss", x, job.axis) if loops is None else _rows()
     if module is None:
         return None
     host = _host_job(job)

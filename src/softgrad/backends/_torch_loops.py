@@ -1,0 +1,64 @@
+"""The compiled loops on PyTorch's CPU tensors, in their memory, on the threads of PyTorch's own operations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .._typing import Job
+from . import _numba_entries as entries
+from . import _torch_threads
+from ._numba_column_loops import CODES
+from ._numba_rows import along, share_out
+
+#: What NumPy calls the dtypes that have loops.
+CHARS = {torch.float32: "f", torch.float64: "d"}
+
+
+def _place(a: Tensor | None) -> entries.Place:
+    return entries.NOWHERE if a is None else entries.Place(a.data_ptr(), a.numel())
+
+
+def dense(function: str, x: Tensor, axis: int) -> Tensor:
+    """The softmax, its logarithm or its normaliser."""
+    shape = x.shape
+    k, inner = shape[axis], math.prod(shape[axis + 1 :])
+    out = x.new_empty(shape[:axis] + shape[axis + 1 :]) if function == "logsumexp" else torch.empty_like(x)
+    with _torch_threads.shared():
+        along(function, CHARS[x.dtype], x.numel(), k, inner, _place(x), _place(out))
+    return out
+
+
+def pull(function: str, a: Tensor, cotangent: Tensor) -> Tensor:
+    """What a vjp gives of (log-)probabilities ``a``, the classes next to each other."""
+    cotangent, out = cotangent.contiguous(), torch.empty_like(a)
+    with _torch_threads.shared():
+        code = CODES[function.removesuffix("_vjp")]
+        share_out(entries.pulls, CHARS[a.dtype], a.numel(), a.shape[-1], 1, code, *map(_place, (a, cotangent, out)))
+    return out
+
+
+def has_mass(job: Job) -> bool:
+    """Whether all samples weigh 1, so that what a mean divides by is known without a look at the labels."""
+    return job.sample_weight is None and (job.ignore_index is None or job.reduction != "mean")
+
+
+def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
+    """(loss, gradient), each None where it is not asked for."""
+    labels = job.labels if job.labels.dtype is torch.int64 else job.labels.to(torch.int64)
+    labels = labels.contiguous()
+    each = torch.empty_like(labels, dtype=x.dtype) if value and job.reduction == "none" else None
+    slopes = torch.empty_like(x) if grad else None
+    k, inner, n = x.shape[job.axis], math.prod(x.shape[job.axis + 1 :]), labels.numel()
+    divisor = n if job.reduction == "mean" else 1
+    with _torch_threads.shared():
+        total = share_out(
+            entries.loss, CHARS[x.dtype], x.numel(), k, inner, 0,
+            _place(x), _place(labels), entries.NOWHERE, _place(each), _place(slopes),
+            skipped=job.ignore_index, factor=1.0 / divisor,
+        )  # fmt: skip
+    if value and each is None:
+        each = x.new_full((), total / divisor)
+    return each, slopes

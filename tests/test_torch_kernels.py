@@ -114,6 +114,54 @@ def test_dense_kernels_agree_with_the_generic_ones(shape, axis, dtype, place, as
         assert torch.equal(x, before[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
+def test_derivatives_of_the_softmax(shape, axis, dtype, place, asarray, to_numpy):
+    wide = np.longdouble
+    for scale in (0.5, 20.0):
+        x, c = logits(shape, scale, asarray, "float64"), logits(shape, 1.0, asarray, dtype)
+        cotangent = to_numpy(c).astype(wide)
+
+        def total(a):
+            return np.sum(a, axis=axis, keepdims=True)
+
+        for name, values in (
+            ("softmax", generic(sg.softmax, x, axis=axis)),
+            ("log_softmax", sg.log_softmax(x, axis=axis)),
+        ):
+            a = asarray(to_numpy(values), dtype)
+            given = to_numpy(a).astype(wide)
+            # of what is given, which is rounded: the probabilities' sum is not 1
+            p = given if name == "softmax" else np.exp(given)
+            exact = p * (cotangent - total(p * cotangent)) if name == "softmax" else cotangent - p * total(cotangent)
+            terms = (p if name == "softmax" else 1) * np.abs(cotangent) + p * total(
+                np.abs(cotangent) * (p if name == "softmax" else 1)
+            )
+            for function in ("softmax_vjp", "softmax_jvp") if name == "softmax" else ("log_softmax_vjp",):
+                got = getattr(sg, function)(a, c, axis=axis)
+                assert got.dtype == c.dtype
+                if got.numel():
+                    assert sg.backends.explain(function, a, c, axis=axis).backend == "torch"
+                off = np.abs(to_numpy(got).astype(wide) - exact)
+                assert np.all(off <= 40 * EPS[dtype] * terms + 2.0**-24), function
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_numpy):
+    x = np.zeros((3, 40))
+    x[:, 7] = 30.0
+    # no term of a sum cancels another
+    c = RNG.uniform(1, 2, x.shape)
+    c[:, 7] = 5.0
+    p = np.exp(x - 30.0) / (1 + 39 * np.exp(-30.0))
+    others = np.sum(np.delete(p * (c - c[:, 7:8]) if name == "softmax" else c, 7, axis=1), axis=1)
+    rest = 39 * np.exp(-30.0)
+    exact = -others if name == "softmax" else c[:, 7] * rest - others
+    values = getattr(sg, name)(asarray(x, "float32"))
+    got = getattr(sg, f"{name}_vjp")(values, asarray(c, "float32"))
+    np.testing.assert_allclose(to_numpy(got)[:, 7], exact, rtol=1e-5)
+
+
 @pytest.mark.parametrize("order", ["transposed", "every other row", "every other class", "expanded", "reversed axes"])
 def test_strides_do_not_matter(order, place, asarray, to_numpy):
     x = logits((60, 40), 3.0, asarray, "float64")
@@ -330,6 +378,14 @@ def test_why_a_kernel_declines(asarray, torch):
     assert "high" in explained.declined[0][1]
     with torch.no_grad():
         assert sg.backends.explain("cross_entropy_grad", x.clone().requires_grad_(True), labels).backend == "torch"
+    p = sg.softmax(x)
+    for other, why in (
+        (p.double() if p.dtype != torch.float64 else p.float(), "two"),
+        (p.clone().requires_grad_(True), "gradient"),
+    ):
+        explained = sg.backends.explain("softmax_vjp", p, other)
+        assert explained.backend == "generic"
+        assert why in explained.declined[0][1]
 
 
 # --- the linear model

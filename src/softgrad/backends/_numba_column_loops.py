@@ -6,16 +6,16 @@ the maximum to the last division.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
+from ._numba_columns import Columns
 from ._numba_compile import compiled
-from ._numba_tiles import in_parts, losses_of
+from ._numba_tiles import losses_of
 from ._numba_vectors import Vectors
 from .numba import VECTOR_BYTES
 
@@ -32,37 +32,21 @@ def _columns(function: str, width: int) -> Any:
             array, start, k, stride, out, into = arguments
             at, to = v.pointer(x, array, start), v.pointer(y, out, into)
             zero, one = v.all(0.0), v.all(1.0)
-            offsets = [k.type(i * v.lanes) for i in range(width)]
-
-            def variables(value: Any) -> list[Any]:
-                places = [v.variable(value) for _ in offsets]
-                for place in places:
-                    builder.store(value, place)
-                return places
-
-            def each(c: Any, body: Callable[[Any, int], None]) -> None:
-                row = builder.mul(c, stride)
-                for i, offset in enumerate(offsets):
-                    body(builder.add(row, offset), i)
-
-            def classes(body: Callable[[Any, int], None]) -> None:
-                with cgutils.for_range_slice(builder, k.type(0), k, k.type(1), k.type) as (c, _):
-                    each(c, body)
-
+            columns = Columns(v, k, stride, width)
+            variables, change = columns.variables, columns.change
             tops, bad = (
                 variables(v.all(float("-inf"))),
                 variables(ir.Constant(ir.VectorType(ir.IntType(1), v.lanes), [0] * v.lanes)),
             )
 
             def find(index: Any, i: int) -> None:
-                number, before = v.load(at(index)), builder.load(tops[i])
-                builder.store(builder.select(builder.fcmp_ordered(">", number, before), number, before), tops[i])
+                number = v.load(at(index))
+                change(tops[i], lambda top: builder.select(builder.fcmp_ordered(">", number, top), number, top))
                 if function == "logsumexp":
-                    strange = builder.fcmp_unordered("uno", number, number)
-                    builder.store(builder.or_(builder.load(bad[i]), strange), bad[i])
+                    change(bad[i], lambda odd: builder.or_(odd, builder.fcmp_unordered("uno", number, number)))
 
-            classes(find)
-            most = [builder.load(place) for place in tops]
+            columns.classes(find)
+            most = columns.loaded(tops)
             parts, others, ones = variables(zero), variables(zero), variables(v.all(-1.0))
 
             def add(index: Any, i: int) -> None:
@@ -70,22 +54,22 @@ def _columns(function: str, width: int) -> Any:
                 if function == "softmax":
                     v.store(e, to(index))
                 is_one = builder.fcmp_ordered("==", e, one)
-                builder.store(builder.fadd(builder.load(parts[i]), builder.select(is_one, zero, e)), parts[i])
-                builder.store(builder.fadd(builder.load(ones[i]), builder.select(is_one, one, zero)), ones[i])
+                change(parts[i], lambda part: builder.fadd(part, builder.select(is_one, zero, e)))
+                change(ones[i], lambda count: builder.fadd(count, builder.select(is_one, one, zero)))
 
-            in_parts(builder, k, lambda c: each(c, add), parts, others)
-            rests = [builder.fadd(builder.load(a), builder.load(b)) for a, b in zip(ones, others, strict=True)]
+            columns.in_parts(lambda c: columns.of_class(c, add), parts, others)
+            rests = [builder.fadd(a, b) for a, b in zip(columns.loaded(ones), columns.loaded(others), strict=True)]
             if function == "softmax":
                 shares = [builder.fdiv(one, builder.fadd(one, rest)) for rest in rests]
-                classes(lambda index, i: v.store(builder.fmul(v.load(to(index)), shares[i]), to(index)))
+                columns.classes(lambda index, i: v.store(builder.fmul(v.load(to(index)), shares[i]), to(index)))
                 return context.get_dummy_value()
             logs = [v.log1p(rest) for rest in rests]
             if function == "log_softmax":
-                classes(
+                columns.classes(
                     lambda index, i: v.store(builder.fsub(builder.fsub(v.load(at(index)), most[i]), logs[i]), to(index))
                 )
                 return context.get_dummy_value()
-            for i, offset in enumerate(offsets):
+            for i, offset in enumerate(columns.offsets):
                 # an infinite maximum is the result, unless a NaN is
                 known = builder.and_(builder.not_(builder.load(bad[i])), v.is_infinite(most[i]))
                 result = builder.fadd(most[i], logs[i])
@@ -129,7 +113,7 @@ def _columns_from_unit(unit: int, last: int, inner: int, lanes: int) -> tuple[in
     return outer, begin * lanes, inner if stop == each else stop * lanes, unit + stop - begin
 
 
-_columns_from = compiled(_columns_from_unit)
+columns_from = compiled(_columns_from_unit)
 
 
 def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
@@ -137,7 +121,7 @@ def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: An
     lanes = VECTOR_BYTES // x.itemsize
     unit = first
     while unit < last:
-        outer, i, end, unit = _columns_from(unit, last, inner, lanes)
+        outer, i, end, unit = columns_from(unit, last, inner, lanes)
         start = outer * k * inner
         to = outer * inner if function == LOGSUMEXP else start
         while i < end:
@@ -187,7 +171,7 @@ def _loss(
     total = 0.0
     unit = first
     while unit < last:
-        outer, i, end, unit = _columns_from(unit, last, inner, lanes)
+        outer, i, end, unit = columns_from(unit, last, inner, lanes)
         while i < end:
             # the last vector ends with the columns
             j = min(i, end - lanes)

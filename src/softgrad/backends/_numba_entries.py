@@ -19,11 +19,13 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from . import _numba_column_loops as column_loops
+from . import _numba_column_pulls as column_pulls
 from . import _numba_loops as loops
 from . import _numba_short as short
 from . import _threads
 from ._numba_column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from ._numba_compile import c_function, compiled
+from .numba import VECTOR_BYTES
 
 _WORD = ir.IntType(64)
 #: The next piece, how many there are, what is cut into them; what a function takes besides, FACTOR being a double.
@@ -122,14 +124,21 @@ def columns(table: Any) -> None:
 
 
 def pulls(table: Any) -> None:
-    """Rows of (log-)probabilities and cotangents into y, by the function of a code."""
-    k, code, p, c, y = _word(table, K), _word(table, CODE), _array(table, 0), _array(table, 1), _array(table, 2)
+    """(Log-)probabilities and cotangents into y, by the function of a code."""
+    k, inner, code = _word(table, K), _word(table, INNER), _word(table, CODE)
+    p, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
+        if inner > 1:
+            column_pulls.run(code, p, c, k, inner, first, last, y)
+            continue
         some = slice(first * k, last * k)
-        if code == SOFTMAX:
+        # a row that fills a vector is no slower by itself: no exponential waits for its sum
+        if k * p.itemsize < VECTOR_BYTES:
+            short.pull(code, p[some], k, c[some], y[some])
+        elif code == SOFTMAX:
             loops.softmax_pull(p[some], k, c[some], y[some])
         else:
             loops.log_softmax_pull(p[some], k, c[some], y[some])

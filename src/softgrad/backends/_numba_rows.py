@@ -84,21 +84,28 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Fl
     return _along("logsumexp", x, axis, np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype))
 
 
-def _pull(function: str, p: Floats, c: Floats) -> Floats:
-    out = np.empty(p.shape, p.dtype)
-    places = map(_place, (p, c, out))
-    share_out(entries.pulls, p.dtype.char, p.size, p.shape[-1], 1, column_loops.CODES[function], *places)
+def pull(
+    function: str, char: str, size: int, k: int, inner: int, a: entries.Place, c: entries.Place, out: entries.Place
+) -> None:
+    """Cotangents of (log-)probabilities, pulled back by ``function``'s derivative, into ``out``."""
+    share_out(entries.pulls, char, size, k, inner, column_loops.CODES[function], a, c, out)
+
+
+def _pull(function: str, a: Floats, c: Floats, axis: int) -> Floats:
+    out = np.empty(a.shape, a.dtype)
+    k, inner = a.shape[axis], math.prod(a.shape[axis + 1 :])
+    pull(function, a.dtype.char, a.size, k, inner, _place(a), _place(c), _place(out))
     return out
 
 
 def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """P (c - sum(p c)), with c less its value at a probability near 1."""
-    return _pull("softmax", probs, cotangent)
+    return _pull("softmax", probs, cotangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """C - p sum(c), at a probability near 1 from the others alone."""
-    return _pull("log_softmax", log_probs, cotangent)
+    return _pull("log_softmax", log_probs, cotangent, axis)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _numba_column_loops as column_loops
+from . import _numba_column_pulls as column_pulls
 from ._numba_column_loops import LOGSUMEXP
 from ._numba_compile import compiled
 from ._numba_turns import turn, turn_back
@@ -155,3 +156,22 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
 
 
 loss = compiled(_loss)
+
+
+def _pull(code: int, a: Any, k: int, c: Any, y: Any) -> None:
+    """Cotangents ``c`` of (log-)probabilities ``a`` into ``y``, by the function of a code."""
+    lanes, step = VECTOR_BYTES // a.itemsize, _block(k, a.itemsize)
+    stride = step + lanes
+    z, beside = np.zeros((k + 1) * stride, a.dtype), np.zeros((k + 1) * stride, a.dtype)
+    spare = np.zeros(_reach(k, lanes), a.dtype)
+    rows = a.size // k
+    for first in range(0, rows, step):
+        n = min(step, rows - first)
+        _turned(a, k, first, n, z, stride, spare)
+        _turned(c, k, first, n, beside, stride, spare)
+        # no vector is taken twice, so that the result may stand where the probabilities were
+        column_pulls.run(code, z, beside, k, stride, 0, -(-n // lanes), z)
+        _back(z, stride, k, first, n, y, spare)
+
+
+pull = compiled(_pull)

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ._numba_columns import Columns
 from ._numba_turns import transposed
 from ._numba_vectors import Vectors
 
@@ -21,22 +22,6 @@ _DOUBLE, _INT64 = ir.DoubleType(), ir.IntType(64)
 _SAMPLES = 8
 #: Classes and vectors of features of a tile of the gradient.
 CLASSES, FEATURES = (4, 2), 4
-
-
-#: Classes whose exponentials are added up before their sum is added to those of others.
-PART = 64
-
-
-def in_parts(builder: Any, k: Any, body: Callable[[Any], None], parts: list[Any], totals: list[Any]) -> None:
-    """``body(class)`` of all ``k``; what is in the vectors ``parts`` goes over to ``totals`` now and then."""
-    with cgutils.for_range_slice(builder, k.type(0), k, k.type(PART), k.type) as (first, _):
-        left = builder.sub(k, first)
-        n = builder.select(builder.icmp_signed("<", left, k.type(PART)), left, k.type(PART))
-        with cgutils.for_range_slice(builder, k.type(0), n, k.type(1), k.type) as (c, _):
-            body(builder.add(first, c))
-        for part, total in zip(parts, totals, strict=True):
-            builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
-            builder.store(ir.Constant(part.type.pointee, [0.0] * part.type.pointee.count), part)
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -137,7 +122,8 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
     weight_at, loss_at = v.pointer(weights, w_array, weights_at), v.pointer(out, out_array, out_at)
     label_at = builder.gep(v.context.make_array(labels)(v.context, builder, y_array).data, [labels_at])
     zero, one, nan = v.all(0.0), v.all(1.0), v.all(float("nan"))
-    offsets = [k.type(i * v.lanes) for i in range(width)]
+    columns = Columns(v, k, stride, width)
+    offsets, variables, change = columns.offsets, columns.variables, columns.change
     wide = ir.VectorType(_INT64, v.lanes)
     numbers = [
         builder.load(builder.bitcast(builder.gep(label_at, [offset]), wide.as_pointer()), align=8) for offset in offsets
@@ -156,23 +142,11 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
 
     def of_class(c: Any, body: Callable[[int, Any, Any], None]) -> None:
         number = v.spread(builder.trunc(c, v.form.integer) if v.bits < 64 else c)
-        row = builder.mul(c, stride)
-        for i, offset in enumerate(offsets):
-            body(i, builder.add(row, offset), builder.icmp_signed("==", own_class[i], number))
+        columns.of_class(c, lambda index, i: body(i, index, builder.icmp_signed("==", own_class[i], number)))
 
     def classes(body: Callable[[int, Any, Any], None]) -> None:
         with cgutils.for_range_slice(builder, k.type(0), k, k.type(1), k.type) as (c, _):
             of_class(c, body)
-
-    def variables(start: Any) -> list[Any]:
-        places = [v.variable(start) for _ in offsets]
-        for place in places:
-            # in a loop the place is made once, and filled each time
-            builder.store(start, place)
-        return places
-
-    def change(place: Any, formula: Callable[[Any], Any]) -> None:
-        builder.store(formula(builder.load(place)), place)
 
     tops, owns = variables(v.all(float("-inf"))), variables(zero)
 
@@ -182,7 +156,7 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
         change(owns[i], lambda own: builder.select(mine, z, own))
 
     classes(find)
-    most = [builder.load(place) for place in tops]
+    most = columns.loaded(tops)
     parts, others, ones, powers = variables(zero), variables(zero), variables(v.all(-1.0)), variables(zero)
 
     def add(i: int, index: Any, mine: Any) -> None:
@@ -194,7 +168,7 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
         change(ones[i], lambda count: builder.fadd(count, builder.select(is_one, one, zero)))
         change(powers[i], lambda power: builder.select(mine, e, power))
 
-    in_parts(builder, k, lambda c: of_class(c, add), parts, others)
+    columns.in_parts(lambda c: of_class(c, add), parts, others)
     total, odd = ir.Constant(_DOUBLE, 0.0), ir.Constant(ir.IntType(1), 0)
     scales, lesses = [], []
     for i, offset in enumerate(offsets):

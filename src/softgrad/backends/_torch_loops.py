@@ -9,8 +9,7 @@ from torch import Tensor
 
 from .._typing import Job
 from . import _numba_entries as entries
-from . import _torch_threads
-from ._numba_column_loops import CODES
+from . import _numba_rows, _torch_threads
 from ._numba_rows import along, share_out
 
 #: What NumPy calls the dtypes that have loops.
@@ -21,22 +20,26 @@ def _place(a: Tensor | None) -> entries.Place:
     return entries.NOWHERE if a is None else entries.Place(a.data_ptr(), a.numel())
 
 
+def _sizes(x: Tensor, axis: int) -> tuple[str, int, int, int]:
+    """(what NumPy calls its dtype, its numbers, classes, columns)."""
+    shape = x.shape
+    return CHARS[x.dtype], x.numel(), shape[axis], math.prod(shape[axis + 1 :])
+
+
 def dense(function: str, x: Tensor, axis: int) -> Tensor:
     """The softmax, its logarithm or its normaliser."""
     shape = x.shape
-    k, inner = shape[axis], math.prod(shape[axis + 1 :])
     out = x.new_empty(shape[:axis] + shape[axis + 1 :]) if function == "logsumexp" else torch.empty_like(x)
     with _torch_threads.shared():
-        along(function, CHARS[x.dtype], x.numel(), k, inner, _place(x), _place(out))
+        along(function, *_sizes(x, axis), _place(x), _place(out))
     return out
 
 
-def pull(function: str, a: Tensor, cotangent: Tensor) -> Tensor:
-    """What a vjp gives of (log-)probabilities ``a``, the classes next to each other."""
+def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """Cotangents of (log-)probabilities ``a``, pulled back to the logits."""
     cotangent, out = cotangent.contiguous(), torch.empty_like(a)
     with _torch_threads.shared():
-        code = CODES[function.removesuffix("_vjp")]
-        share_out(entries.pulls, CHARS[a.dtype], a.numel(), a.shape[-1], 1, code, *map(_place, (a, cotangent, out)))
+        _numba_rows.pull(function, *_sizes(a, axis), _place(a), _place(cotangent), _place(out))
     return out
 
 
@@ -51,11 +54,10 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     labels = labels.contiguous()
     each = torch.empty_like(labels, dtype=x.dtype) if value and job.reduction == "none" else None
     slopes = torch.empty_like(x) if grad else None
-    k, inner, n = x.shape[job.axis], math.prod(x.shape[job.axis + 1 :]), labels.numel()
-    divisor = n if job.reduction == "mean" else 1
+    divisor = labels.numel() if job.reduction == "mean" else 1
     with _torch_threads.shared():
         total = share_out(
-            entries.loss, CHARS[x.dtype], x.numel(), k, inner, 0,
+            entries.loss, *_sizes(x, job.axis), 0,
             _place(x), _place(labels), entries.NOWHERE, _place(each), _place(slopes),
             skipped=job.ignore_index, factor=1.0 / divisor,
         )  # fmt: skip

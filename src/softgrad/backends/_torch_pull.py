@@ -57,7 +57,7 @@ def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
     if not plain_cotangent(c, p) or not host(p) or not p.numel():
         return softmax_closed(p, c, axis)
-    lent = pull("softmax_vjp", p, c, axis)
+    lent = pull("softmax", p, c, axis)
     if lent is not None:
         return lent
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
@@ -68,7 +68,7 @@ def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
     if not plain_cotangent(c, log_p) or not host(log_p) or not log_p.numel():
         return log_softmax_closed(log_p, c, axis)
-    lent = pull("log_softmax_vjp", log_p, c, axis)
+    lent = pull("log_softmax", log_p, c, axis)
     if lent is not None:
         return lent
     out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)

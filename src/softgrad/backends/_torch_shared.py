@@ -58,16 +58,13 @@ def _module(function: str, x: Tensor, axis: int) -> ModuleType | None:
     return _numpy_loss if function == "loss" else _numpy_dense
 
 
-def _loops(function: str, x: Tensor, axis: int) -> Any:
+def _loops(x: Tensor, axis: int) -> Any:
     """The module of compiled loops, where numba is there and has a loop for the layout."""
     if numba.BACKEND is None or x.numel() < numba.LEAST:
         return None
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    if inner > 1:
-        # a vector of columns
-        fits = function != "pull" and inner * x.element_size() >= numba.VECTOR_BYTES and 2 <= k <= numba.COLUMN_CLASSES
-    else:
-        fits = k >= (numba.PULLED[x.element_size()] if function == "pull" else 2)
+    # a vector of columns
+    fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= numba.VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
     return _compiled() if fits and numba.compiles() is True else None
 
 
@@ -85,7 +82,7 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
     """The softmax, its logarithm or its normaliser; None where torch is to do it."""
     if precision is not None or not _may_lend(x):
         return None
-    loops = _loops(function, x, axis)
+    loops = _loops(x, axis)
     if loops is not None:
         return loops.dense(function, x, axis)
     module = _module(function, x, axis)
@@ -96,11 +93,12 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
 
 
 def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | None:
-    """What a vjp gives of (log-)probabilities ``a``; None where torch is to do it."""
+    """What the vjp of a softmax, or of its logarithm, gives of its values ``a``; None where torch is to do it."""
     if a.shape[axis] > numba.LONGEST or cotangent.dtype != a.dtype or cotangent.is_neg() or not _may_lend(a):
         return None
-    loops = _loops("pull", a, axis % a.ndim)
-    return None if loops is None else loops.pull(function, a, cotangent)
+    axis %= a.ndim
+    loops = _loops(a, axis)
+    return None if loops is None else loops.pull(function, a, cotangent, axis)
 
 
 def _host(a: Any) -> Any:
@@ -121,7 +119,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     if job.where is not None or job.precision is not None or not _may_lend(x):
         return None
     plain = job.plain and job.labels.dtype is not torch.uint64
-    loops = _loops("loss", x, job.axis) if plain else None
+    loops = _loops(x, job.axis) if plain else None
     if loops is not None and loops.has_mass(job):
         return loops.cross_entropy(x, job, value, grad)
     module = _module("loss", x, job.axis) if loops is None else _rows()

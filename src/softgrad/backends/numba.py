@@ -24,8 +24,6 @@ FUNCTIONS = (
     "cross_entropy_value_and_grad",
 )
 DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
-#: From how many classes on, next to each other, a derivative's loop is ahead of NumPy's blocks, by bytes of a number.
-PULLED = {4: 16, 8: 8}
 #: Classes up to which sums over columns, of a few hundred terms each, keep their digits.
 COLUMN_CLASSES = 1 << 16
 #: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
@@ -63,10 +61,8 @@ def _obstacle(job: Job) -> str | None:
     return None
 
 
-def _columns(function: str, k: int, size: int) -> str | None:
+def _columns(k: int, size: int) -> str | None:
     """Why classes that are not next to each other have no loop: ``k`` of them, ``size`` bytes apart."""
-    if function in DERIVATIVES:
-        return "the classes of a row are not next to each other in memory"
     if size < VECTOR_BYTES:
         return "fewer columns than a vector holds"
     return None if 2 <= k <= COLUMN_CLASSES else f"fewer than 2 classes, or more than {COLUMN_CLASSES} in columns"
@@ -103,12 +99,12 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return _linear(x, *rest)
     if x.dtype.char not in "fd" or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"
-    job, least = None, 2
+    job = None
     if function.startswith("cross_entropy"):
         job = rest[0]
         axis, where, precision = job.axis, job.where, job.precision
     elif function in DERIVATIVES:
-        beside, axis, where, precision, least = rest[0], rest[1], None, None, PULLED[x.itemsize]
+        beside, axis, where, precision = rest[0], rest[1], None, None
         if not beside.flags.c_contiguous or beside.dtype != x.dtype or x.shape[axis] > LONGEST:
             return "the other array is laid out otherwise, or its sums are long"
     else:
@@ -117,11 +113,11 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return "the array's elements are not in their order in memory"
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     if inner > 1:
-        why = _columns(function, k, inner * x.itemsize)
+        why = _columns(k, inner * x.itemsize)
         if why is not None:
             return why
-    elif k < least:
-        return f"fewer than {least} classes"
+    elif k < 2:
+        return "fewer than 2 classes"
     if where is not None or precision is not None:
         return "where and precision='high' have no loop"
     return (None if job is None else _obstacle(job)) or compiles()

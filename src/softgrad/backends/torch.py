@@ -14,13 +14,14 @@ from torch import Tensor
 from .. import _kernels, _kernels_linear, _kernels_loss
 from .._typing import Job
 from . import _torch_autograd as operations
-from . import _torch_dense, _torch_linear, _torch_linear_recorded, _torch_loss, _torch_recorded
+from . import _torch_dense, _torch_linear, _torch_linear_recorded, _torch_loss, _torch_pull, _torch_recorded
 from ._declaration import Backend
 from ._torch_blocks import autocast, obstacle, plain
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
 
 
 def _carries(x: Tensor, precision: str | None) -> bool:
@@ -31,6 +32,11 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
     if function in _DENSE:
         return True
+    if function in _PULLS:
+        if rest[0].dtype != x.dtype:
+            return "the arrays are of two dtypes"
+        why = obstacle(x, rest[0])
+        return True if why is None else f"{why}: the generic kernel can be differentiated"
     job = next(each for each in rest if isinstance(each, Job))
     if _carries(x, job.precision) and function not in _VALUES:
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
@@ -69,6 +75,20 @@ def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, prec
 def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
     """log(sum(exp(x))), without ``axis``."""
     return _dense("logsumexp", operations.LOG_SUM_EXP, x, axis, where, precision)
+
+
+def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """P (c - sum(p c))."""
+    return _torch_pull.softmax_pull(probs, cotangent, axis)
+
+
+def log_softmax_vjp(xp: Any, log_probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """C - p sum(c)."""
+    return _torch_pull.log_softmax_pull(log_probs, cotangent, axis)
+
+
+#: The Jacobian diag(p) - p pT is symmetric.
+softmax_jvp = softmax_vjp
 
 
 def _autocast(x: Tensor) -> Tensor:
@@ -138,6 +158,6 @@ def linear_cross_entropy_value_and_grad(
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
-    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES)},
+    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
     should_run=f"{__name__}:should_run",
 )

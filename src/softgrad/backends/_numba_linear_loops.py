@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._numba_compile import compiled
+from ._numba_compile import compiled, copy
 from ._numba_tiles import TILES, logits, losses_of
 from ._numba_vectors import sum_of
 from .numba import VECTOR_BYTES
@@ -84,14 +84,14 @@ def _run(
     for begin in range(first, last, block):
         n = min(block, last - begin)
         whole = -(-n // lanes) * lanes
-        ys[:n] = labels[begin : begin + n]
+        copy(labels, begin, n, ys, 0)
         if weights.size:
-            ws[:n] = weights[begin : begin + n]
+            copy(weights, begin, n, ws, 0)
         odd = False
         # a vector may reach into the next sample; after the last one there is none
         aside = whole > n or (begin + n) * m + lanes > x.size
         if aside:
-            spare[: n * m] = x[begin * m : (begin + n) * m]
+            copy(x, begin * m, n * m, spare, 0)
             spare[n * m :] = 0
             ys[n:], ws[n:] = 0, 0
         data, start = (spare, 0) if aside else (x, begin * m)
@@ -104,12 +104,12 @@ def _run(
             odd |= strange
             result += some
         if out.size:
-            out[begin : begin + n] = values[:n]
+            copy(values, 0, n, out, begin)
         if total.size:
             if odd:
                 # 0 times what stands in a sample that does not count may be NaN
                 if not aside:
-                    spare[: n * m] = x[begin * m : (begin + n) * m]
+                    copy(x, begin * m, n * m, spare, 0)
                 for i in range(n):
                     if ws[i] == 0 or (ignores and ys[i] == ignored):
                         spare[i * m : (i + 1) * m] = 0

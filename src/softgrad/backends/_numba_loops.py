@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._numba_compile import compiled
+from ._numba_compile import compiled, copy
 from ._numba_vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
@@ -144,7 +144,7 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
         n = min(step, labels.size - first)
         _peaks(x, k, first, n, tops)
         _rests(x, k, first, n, tops, rests, grad)
-        logs[:] = rests
+        copy(rests, 0, ROWS, logs, 0)
         log1p(logs)
         for i in range(n):
             label, start = labels[first + i], (first + i) * k

@@ -13,7 +13,7 @@ import numpy as np
 from . import _numba_column_loops as column_loops
 from . import _numba_column_pulls as column_pulls
 from ._numba_column_loops import LOGSUMEXP
-from ._numba_compile import compiled
+from ._numba_compile import compiled, copy
 from ._numba_turns import turn, turn_back
 from .numba import VECTOR_BYTES
 
@@ -21,6 +21,8 @@ from .numba import VECTOR_BYTES
 SHORT = 16
 #: Bytes of the rows that are worked on together.
 BYTES = 1 << 12
+#: The first of all columns, of a type that the loops are compiled for as well; a plain 0 has a type of its own.
+NONE = np.int64(0)
 
 _turn_2, _turn_4, _turn_8 = (turn(side) for side in (2, 4, 8))
 _back_2, _back_4, _back_8 = (turn_back(side) for side in (2, 4, 8))
@@ -41,7 +43,7 @@ def _turned_of(x: Any, k: Any, first: int, n: int, z: Any, stride: int, spare: A
         rows, start = x, (first + i) * k
         if start + _reach(k, lanes) > x.size:
             left = min(lanes * k, x.size - start)
-            spare[:left] = x[start : start + left]
+            copy(x, start, left, spare, 0)
             rows, start = spare, 0
         if k == 2:
             _turn_2(rows, start, k, z, i, stride)
@@ -79,7 +81,7 @@ def _back_of(z: Any, stride: int, k: int, first: int, n: int, y: Any, spare: Any
                 _back_8(z, i + (k - 8) * stride, stride, k, rows, to + k - 8)
         if aside:
             left = min(lanes * k, y.size - start)
-            y[start : start + left] = spare[:left]
+            copy(spare, 0, left, y, start)
 
 
 _back = compiled(_back_of)
@@ -114,10 +116,10 @@ def _run(code: int, x: Any, k: int, y: Any) -> None:
         units = -(-n // lanes)
         _turned(x, k, first, n, z, stride, spare)
         if code == LOGSUMEXP:
-            column_loops.run(code, z, k, stride, 0, units, values)
-            y[first : first + n] = values[:n]
+            column_loops.run(code, z, k, stride, NONE, units, values)
+            copy(values, 0, n, y, first)
         else:
-            column_loops.run(code, z, k, stride, 0, units, z)
+            column_loops.run(code, z, k, stride, NONE, units, z)
             _back(z, stride, k, first, n, y, spare)
 
 
@@ -144,12 +146,13 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
         if n < units * lanes:
             # what fills the last vector does not count
             ys, ws = np.zeros(units * lanes, np.int64), np.zeros(units * lanes, x.dtype)
-            ys[:n], ws[:n] = labels[first : first + n], x.dtype.type(1)
+            copy(labels, first, n, ys, 0)
+            ws[:n] = 1
             if weights.size:
-                ws[:n] = weights[first : first + n]
-        total += column_loops.loss(z, k, stride, 0, units, ys, ws, skipped, factor, values, slopes)
+                copy(weights, first, n, ws, 0)
+        total += column_loops.loss(z, k, stride, NONE, units, ys, ws, skipped, factor, values, slopes)
         if losses.size:
-            losses[first : first + n] = values[:n]
+            copy(values, 0, n, losses, first)
         if grad.size:
             _back(z, stride, k, first, n, grad, spare)
     return total
@@ -170,7 +173,7 @@ def _pull(code: int, a: Any, k: int, c: Any, y: Any) -> None:
         _turned(a, k, first, n, z, stride, spare)
         _turned(c, k, first, n, beside, stride, spare)
         # no vector is taken twice, so that the result may stand where the probabilities were
-        column_pulls.run(code, z, beside, k, stride, 0, -(-n // lanes), z)
+        column_pulls.run(code, z, beside, k, stride, NONE, -(-n // lanes), z)
         _back(z, stride, k, first, n, y, spare)
 
 

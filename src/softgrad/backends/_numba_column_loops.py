@@ -23,13 +23,19 @@ from .numba import VECTOR_BYTES
 WIDTH = 4
 
 
-def _columns(function: str, width: int) -> Any:
-    """The code of a function of ``width`` vectors of columns."""
+#: The functions that ``run`` has.
+SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 
-    def work(context: Any, x: Any, start: Any, k: Any, stride: Any, y: Any, into: Any) -> Any:
+
+def _columns(width: int) -> Any:
+    """The code of a function, by its number, of ``width`` vectors of columns."""
+
+    def work(context: Any, function: Any, x: Any, start: Any, k: Any, stride: Any, y: Any, into: Any) -> Any:
+        code = function.literal_value
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             v = Vectors(context, builder, x.dtype)
-            array, start, k, stride, out, into = arguments
+            _, array, start, k, stride, out, into = arguments
             at, to = v.pointer(x, array, start), v.pointer(y, out, into)
             zero, one = v.all(0.0), v.all(1.0)
             columns = Columns(v, k, stride, width)
@@ -42,7 +48,7 @@ def _columns(function: str, width: int) -> Any:
             def find(index: Any, i: int) -> None:
                 number = v.load(at(index))
                 change(tops[i], lambda top: builder.select(builder.fcmp_ordered(">", number, top), number, top))
-                if function == "logsumexp":
+                if code == LOGSUMEXP:
                     change(bad[i], lambda odd: builder.or_(odd, builder.fcmp_unordered("uno", number, number)))
 
             columns.classes(find)
@@ -51,7 +57,7 @@ def _columns(function: str, width: int) -> Any:
 
             def add(index: Any, i: int) -> None:
                 e = v.exp(builder.fsub(v.load(at(index)), most[i]))
-                if function == "softmax":
+                if code == SOFTMAX:
                     v.store(e, to(index))
                 is_one = builder.fcmp_ordered("==", e, one)
                 change(parts[i], lambda part: builder.fadd(part, builder.select(is_one, zero, e)))
@@ -59,12 +65,12 @@ def _columns(function: str, width: int) -> Any:
 
             columns.in_parts(lambda c: columns.of_class(c, add), parts, others)
             rests = [builder.fadd(a, b) for a, b in zip(columns.loaded(ones), columns.loaded(others), strict=True)]
-            if function == "softmax":
+            if code == SOFTMAX:
                 shares = [builder.fdiv(one, builder.fadd(one, rest)) for rest in rests]
                 columns.classes(lambda index, i: v.store(builder.fmul(v.load(to(index)), shares[i]), to(index)))
                 return context.get_dummy_value()
             logs = [v.log1p(rest) for rest in rests]
-            if function == "log_softmax":
+            if code == LOG_SOFTMAX:
                 columns.classes(
                     lambda index, i: v.store(builder.fsub(builder.fsub(v.load(at(index)), most[i]), logs[i]), to(index))
                 )
@@ -77,19 +83,14 @@ def _columns(function: str, width: int) -> Any:
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(x, index, index, index, y, index), generate
+        return types.void(function, x, index, index, index, y, index), generate
 
-    return intrinsic(work)
+    return intrinsic(prefer_literal=True)(work)
 
 
-#: What ``run`` does.
-SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
-CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
-_softmaxes, _softmax = _columns("softmax", WIDTH), _columns("softmax", 1)
-_log_softmaxes, _log_softmax = _columns("log_softmax", WIDTH), _columns("log_softmax", 1)
+_many, _one = _columns(WIDTH), _columns(1)
 _slopes, _slope = losses_of(2, True), losses_of(1, True)
 _losses, _value = losses_of(2, False), losses_of(1, False)
-_logsumexps, _logsumexp = _columns("logsumexp", WIDTH), _columns("logsumexp", 1)
 
 
 def _units_of(inner: int, lanes: int) -> int:
@@ -117,7 +118,10 @@ columns_from = compiled(_columns_from_unit)
 
 
 def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
-    """The units from ``first`` to ``last``, of all that the outer indices have; ``inner`` columns fill a vector."""
+    """The units from ``first`` to ``last``, of all that the outer indices have; ``inner`` columns fill a vector.
+
+    ``function`` is a constant where this is called: it is compiled for each.
+    """
     lanes = VECTOR_BYTES // x.itemsize
     unit = first
     while unit < last:
@@ -126,22 +130,12 @@ def _run(function: int, x: Any, k: int, inner: int, first: int, last: int, y: An
         to = outer * inner if function == LOGSUMEXP else start
         while i < end:
             if i + WIDTH * lanes <= end:
-                if function == SOFTMAX:
-                    _softmaxes(x, start + i, k, inner, y, to + i)
-                elif function == LOG_SOFTMAX:
-                    _log_softmaxes(x, start + i, k, inner, y, to + i)
-                else:
-                    _logsumexps(x, start + i, k, inner, y, to + i)
+                _many(function, x, start + i, k, inner, y, to + i)
                 i += WIDTH * lanes
-                continue
-            i = min(i, end - lanes)
-            if function == SOFTMAX:
-                _softmax(x, start + i, k, inner, y, to + i)
-            elif function == LOG_SOFTMAX:
-                _log_softmax(x, start + i, k, inner, y, to + i)
             else:
-                _logsumexp(x, start + i, k, inner, y, to + i)
-            i += lanes
+                i = min(i, end - lanes)
+                _one(function, x, start + i, k, inner, y, to + i)
+                i += lanes
 
 
 run = compiled(_run)

@@ -103,29 +103,30 @@ def _log_softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointe
     columns.classes(write)
 
 
-def _pulls(write: Callable[[Columns, Pointer, Pointer, Pointer], None], width: int) -> Any:
-    """The code of a function of ``width`` vectors of columns; its two arrays and the result are alike."""
+def _pulls(width: int) -> Any:
+    """The code of a function, by its number, of ``width`` vectors of columns; its arrays and the result are alike."""
 
-    def work(context: Any, a: Any, start: Any, k: Any, stride: Any, c: Any, y: Any) -> Any:
+    def work(context: Any, function: Any, a: Any, start: Any, k: Any, stride: Any, c: Any, y: Any) -> Any:
+        write = _softmax_pull if function.literal_value == SOFTMAX else _log_softmax_pull
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             v = Vectors(context, builder, a.dtype)
-            a_array, start, k, stride, c_array, y_array = arguments
+            _, a_array, start, k, stride, c_array, y_array = arguments
             arrays = (a, a_array), (c, c_array), (y, y_array)
             write(Columns(v, k, stride, width), *(v.pointer(kind, array, start) for kind, array in arrays))
             return context.get_dummy_value()
 
         n = types.intp
-        return types.void(a, n, n, n, c, y), generate
+        return types.void(function, a, n, n, n, c, y), generate
 
-    return intrinsic(work)
+    return intrinsic(prefer_literal=True)(work)
 
 
-_softmaxes, _softmax = _pulls(_softmax_pull, WIDTH), _pulls(_softmax_pull, 1)
-_log_softmaxes, _log_softmax = _pulls(_log_softmax_pull, WIDTH), _pulls(_log_softmax_pull, 1)
+_many, _one = _pulls(WIDTH), _pulls(1)
 
 
 def _run(function: int, a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
-    """The units from ``first`` to ``last``, of all that the outer indices have, by the function of a code.
+    """The units from ``first`` to ``last``, of all that the outer indices have, of a function that is a constant.
 
     The last vector of columns takes some once more: ``y`` is no array of the others.
     """
@@ -136,18 +137,12 @@ def _run(function: int, a: Any, c: Any, k: int, inner: int, first: int, last: in
         start = outer * k * inner
         while i < end:
             if i + WIDTH * lanes <= end:
-                if function == SOFTMAX:
-                    _softmaxes(a, start + i, k, inner, c, y)
-                else:
-                    _log_softmaxes(a, start + i, k, inner, c, y)
+                _many(function, a, start + i, k, inner, c, y)
                 i += WIDTH * lanes
-                continue
-            i = min(i, end - lanes)
-            if function == SOFTMAX:
-                _softmax(a, start + i, k, inner, c, y)
             else:
-                _log_softmax(a, start + i, k, inner, c, y)
-            i += lanes
+                i = min(i, end - lanes)
+                _one(function, a, start + i, k, inner, c, y)
+                i += lanes
 
 
 run = compiled(_run)

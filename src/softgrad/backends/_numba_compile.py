@@ -47,8 +47,9 @@ def _copy_numbers(x: Any, start: int, n: int, y: Any, into: int) -> None:
 
     An assignment of slices would compile the text of its error message as well, for two seconds.
     """
+    some, out = x[start : start + n], y[into : into + n]
     for i in range(n):
-        y[into + i] = x[start + i]
+        out[i] = some[i]
 
 
 copy = compiled(_copy_numbers)

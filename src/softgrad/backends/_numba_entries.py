@@ -29,9 +29,9 @@ from .numba import VECTOR_BYTES
 
 _WORD = ir.IntType(64)
 #: The next piece, how many there are, what is cut into them; what a function takes besides, FACTOR being a double.
-NEXT, PIECES, UNITS, K, INNER, CODE, SKIPPED, SKIPS, FACTOR = range(9)
+NEXT, PIECES, UNITS, K, INNER, SKIPPED, SKIPS, FACTOR = range(8)
 #: Where the arrays begin, the address and the size of each; and how many a function may have.
-ARRAYS, MOST = 9, 5
+ARRAYS, MOST = 8, 5
 #: Where a double for each piece begins.
 TOTALS = ARRAYS + 2 * MOST
 
@@ -94,54 +94,86 @@ def _labels(table: Any, i: int) -> Any:
     return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
 
-def rows(table: Any) -> None:
-    """Rows of x into y, by the function of a code."""
-    k, code, x, y = _word(table, K), _word(table, CODE), _array(table, 0), _array(table, 1)
-    step = 1 if code == LOGSUMEXP else k
+def softmax(table: Any) -> None:
+    """Rows or columns of x into y."""
+    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        some, into = x[first * k : last * k], y[first * step : last * step]
-        if short.takes(k, x.itemsize):
-            short.run(code, some, k, into)
-        elif code == SOFTMAX:
-            loops.softmax(some, k, into)
-        elif code == LOG_SOFTMAX:
-            loops.log_softmax(some, k, into)
+        some = slice(first * k, last * k)
+        if inner > 1:
+            column_loops.run(SOFTMAX, x, k, inner, first, last, y)
+        elif short.takes(k, x.itemsize):
+            short.run(SOFTMAX, x[some], k, y[some])
         else:
-            loops.logsumexp(some, k, into)
+            loops.softmax(x[some], k, y[some])
 
 
-def columns(table: Any) -> None:
-    """Columns of x into y, by the function of a code."""
-    k, inner, code, x, y = _word(table, K), _word(table, INNER), _word(table, CODE), _array(table, 0), _array(table, 1)
+def log_softmax(table: Any) -> None:
+    """Rows or columns of x into y."""
+    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        column_loops.run(code, x, k, inner, first, last, y)
+        some = slice(first * k, last * k)
+        if inner > 1:
+            column_loops.run(LOG_SOFTMAX, x, k, inner, first, last, y)
+        elif short.takes(k, x.itemsize):
+            short.run(LOG_SOFTMAX, x[some], k, y[some])
+        else:
+            loops.log_softmax(x[some], k, y[some])
 
 
-def pulls(table: Any) -> None:
-    """(Log-)probabilities and cotangents into y, by the function of a code."""
-    k, inner, code = _word(table, K), _word(table, INNER), _word(table, CODE)
-    p, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
+def logsumexp(table: Any) -> None:
+    """Of rows or columns of x, into y."""
+    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
         if inner > 1:
-            column_pulls.run(code, p, c, k, inner, first, last, y)
-            continue
-        some = slice(first * k, last * k)
-        # a row that fills a vector is no slower by itself: no exponential waits for its sum
-        if k * p.itemsize < VECTOR_BYTES:
-            short.pull(code, p[some], k, c[some], y[some])
-        elif code == SOFTMAX:
-            loops.softmax_pull(p[some], k, c[some], y[some])
+            column_loops.run(LOGSUMEXP, x, k, inner, first, last, y)
+        elif short.takes(k, x.itemsize):
+            short.run(LOGSUMEXP, x[first * k : last * k], k, y[first:last])
         else:
-            loops.log_softmax_pull(p[some], k, c[some], y[some])
+            loops.logsumexp(x[first * k : last * k], k, y[first:last])
+
+
+def softmax_pull(table: Any) -> None:
+    """Probabilities and cotangents into y."""
+    k, inner = _word(table, K), _word(table, INNER)
+    p, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        some = slice(first * k, last * k)
+        if inner > 1:
+            column_pulls.run(SOFTMAX, p, c, k, inner, first, last, y)
+        # a row that fills a vector is no slower by itself: no exponential waits for its sum
+        elif k * p.itemsize < VECTOR_BYTES:
+            short.pull(SOFTMAX, p[some], k, c[some], y[some])
+        else:
+            loops.softmax_pull(p[some], k, c[some], y[some])
+
+
+def log_softmax_pull(table: Any) -> None:
+    """Log-probabilities and cotangents into y."""
+    k, inner = _word(table, K), _word(table, INNER)
+    log_p, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        some = slice(first * k, last * k)
+        if inner > 1:
+            column_pulls.run(LOG_SOFTMAX, log_p, c, k, inner, first, last, y)
+        elif k * log_p.itemsize < VECTOR_BYTES:
+            short.pull(LOG_SOFTMAX, log_p[some], k, c[some], y[some])
+        else:
+            loops.log_softmax_pull(log_p[some], k, c[some], y[some])
 
 
 def loss(table: Any) -> None:
@@ -162,6 +194,10 @@ def loss(table: Any) -> None:
             totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
             continue
         totals[i] = loops.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+
+
+DENSE = {"softmax": softmax, "log_softmax": log_softmax, "logsumexp": logsumexp}
+PULLS = {"softmax": softmax_pull, "log_softmax": log_softmax_pull}
 
 
 @cache
@@ -188,18 +224,19 @@ def run(
     char: str,
     n: int,
     parts: int,
-    words: tuple[int, int, int],
+    k: int,
+    inner: int,
     places: Sequence[Place],
     skipped: int | None = None,
     factor: float = 1.0,
 ) -> float:
     """Call a function of this module for ``n`` units on ``parts`` threads at most; returns the sum of its totals.
 
-    ``words`` are K, INNER and CODE; the numbers are of the dtype of a character. Whoever calls holds the arrays.
+    The numbers are of the dtype of a character. Whoever calls holds the arrays.
     """
     pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
     bits: int = struct.unpack("q", struct.pack("d", factor))[0]
-    held = [0, pieces, n, *words, skipped or 0, skipped is not None, bits]
+    held = [0, pieces, n, k, inner, skipped or 0, skipped is not None, bits]
     for place in places:
         held += place
     table = array("q", held + [0] * (TOTALS + pieces - len(held)))

@@ -43,20 +43,17 @@ def samples_of(job: Job, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
     )
 
 
-def share_out(
-    entry: Any, char: str, size: int, k: int, inner: int, code: int, *places: entries.Place, **options: Any
-) -> float:
+def share_out(entry: Any, char: str, size: int, k: int, inner: int, *places: entries.Place, **options: Any) -> float:
     """Call an entry on all rows of so many numbers, or the units of all columns; returns the sum of its totals."""
     n = size // k
     if inner > 1:
         n = n // inner * column_loops.units(inner, LANES[char])
-    return entries.run(entry, char, n, threads_for(size, AWAKE_ELEMENTS), (k, inner, code), places, **options)
+    return entries.run(entry, char, n, threads_for(size, AWAKE_ELEMENTS), k, inner, places, **options)
 
 
 def along(function: str, char: str, size: int, k: int, inner: int, x: entries.Place, out: entries.Place) -> None:
     """``function`` of all classes into ``out``."""
-    entry = entries.columns if inner > 1 else entries.rows
-    share_out(entry, char, size, k, inner, column_loops.CODES[function], x, out)
+    share_out(entries.DENSE[function], char, size, k, inner, x, out)
 
 
 def _place(a: Floats) -> entries.Place:
@@ -88,7 +85,7 @@ def pull(
     function: str, char: str, size: int, k: int, inner: int, a: entries.Place, c: entries.Place, out: entries.Place
 ) -> None:
     """Cotangents of (log-)probabilities, pulled back by ``function``'s derivative, into ``out``."""
-    share_out(entries.pulls, char, size, k, inner, column_loops.CODES[function], a, c, out)
+    share_out(entries.PULLS[function], char, size, k, inner, a, c, out)
 
 
 def _pull(function: str, a: Floats, c: Floats, axis: int) -> Floats:
@@ -123,7 +120,7 @@ def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, 
     losses = np.empty(samples if each else 0, dtype)
     places = map(_place, (x, labels, weights, losses, grad))
     total = share_out(
-        entries.loss, dtype.char, x.size, k, inner, 0, *places, skipped=job.ignore_index, factor=1.0 / divisor
+        entries.loss, dtype.char, x.size, k, inner, *places, skipped=job.ignore_index, factor=1.0 / divisor
     )
     value = losses if each else np.array(total / divisor, dtype)
     return value, grad if want_grad else None

@@ -104,8 +104,8 @@ def _block_of(k: int, itemsize: int) -> int:
 _block = compiled(_block_of)
 
 
-def _run(code: int, x: Any, k: int, y: Any) -> None:
-    """Rows of ``x`` into ``y``, by the function of a code."""
+def _run(function: int, x: Any, k: int, y: Any) -> None:
+    """Rows of ``x`` into ``y``, by the function of a number that is a constant where this is called."""
     lanes, step = VECTOR_BYTES // x.itemsize, _block(k, x.itemsize)
     stride = step + lanes
     z, spare = np.zeros((k + 1) * stride, x.dtype), np.zeros(_reach(k, lanes), x.dtype)
@@ -115,11 +115,11 @@ def _run(code: int, x: Any, k: int, y: Any) -> None:
         n = min(step, rows - first)
         units = -(-n // lanes)
         _turned(x, k, first, n, z, stride, spare)
-        if code == LOGSUMEXP:
-            column_loops.run(code, z, k, stride, NONE, units, values)
+        if function == LOGSUMEXP:
+            column_loops.run(function, z, k, stride, NONE, units, values)
             copy(values, 0, n, y, first)
         else:
-            column_loops.run(code, z, k, stride, NONE, units, z)
+            column_loops.run(function, z, k, stride, NONE, units, z)
             _back(z, stride, k, first, n, y, spare)
 
 
@@ -161,8 +161,8 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
 loss = compiled(_loss)
 
 
-def _pull(code: int, a: Any, k: int, c: Any, y: Any) -> None:
-    """Cotangents ``c`` of (log-)probabilities ``a`` into ``y``, by the function of a code."""
+def _pull(function: int, a: Any, k: int, c: Any, y: Any) -> None:
+    """Cotangents ``c`` of (log-)probabilities ``a`` into ``y``, likewise."""
     lanes, step = VECTOR_BYTES // a.itemsize, _block(k, a.itemsize)
     stride = step + lanes
     z, beside = np.zeros((k + 1) * stride, a.dtype), np.zeros((k + 1) * stride, a.dtype)
@@ -173,7 +173,7 @@ def _pull(code: int, a: Any, k: int, c: Any, y: Any) -> None:
         _turned(a, k, first, n, z, stride, spare)
         _turned(c, k, first, n, beside, stride, spare)
         # no vector is taken twice, so that the result may stand where the probabilities were
-        column_pulls.run(code, z, beside, k, stride, NONE, -(-n // lanes), z)
+        column_pulls.run(function, z, beside, k, stride, NONE, -(-n // lanes), z)
         _back(z, stride, k, first, n, y, spare)
 
 

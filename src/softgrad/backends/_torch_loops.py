@@ -56,11 +56,9 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     slopes = torch.empty_like(x) if grad else None
     divisor = labels.numel() if job.reduction == "mean" else 1
     with _torch_threads.shared():
-        total = share_out(
-            entries.loss, *_sizes(x, job.axis), 0,
-            _place(x), _place(labels), entries.NOWHERE, _place(each), _place(slopes),
-            skipped=job.ignore_index, factor=1.0 / divisor,
-        )  # fmt: skip
+        places = _place(x), _place(labels), entries.NOWHERE, _place(each), _place(slopes)
+        sizes = _sizes(x, job.axis)
+        total = share_out(entries.loss, *sizes, *places, skipped=job.ignore_index, factor=1.0 / divisor)
     if value and each is None:
         each = x.new_full((), total / divisor)
     return each, slopes

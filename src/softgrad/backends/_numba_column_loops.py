@@ -21,8 +21,6 @@ from .numba import VECTOR_BYTES
 
 #: Vectors of columns that are worked on together.
 WIDTH = 4
-
-
 #: The functions that ``run`` has.
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)
 

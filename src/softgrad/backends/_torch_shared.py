@@ -65,17 +65,12 @@ def _loops(x: Tensor, axis: int) -> Any:
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     # a vector of columns
     fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= numba.VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
-    return _compiled() if fits and numba.compiles() is True else None
+    return _imported("_torch_loops") if fits and numba.compiles() is True else None
 
 
 @cache
-def _compiled() -> Any:
-    return importlib.import_module("._torch_loops", __package__)
-
-
-@cache
-def _rows() -> Any:
-    return importlib.import_module("._numba_rows", __package__)
+def _imported(name: str) -> Any:
+    return importlib.import_module(f".{name}", __package__)
 
 
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
@@ -122,7 +117,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     loops = _loops(x, job.axis) if plain else None
     if loops is not None and loops.has_mass(job):
         return loops.cross_entropy(x, job, value, grad)
-    module = _module("loss", x, job.axis) if loops is None else _rows()
+    module = _module("loss", x, job.axis) if loops is None else _imported("_numba_rows")
     if module is None:
         return None
     host = _host_job(job)
@@ -150,10 +145,8 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *
     arguments = (_host(X), _host(W), _host(bias), _host_job(job), *rest)
     if numba.should_run(function, None, *arguments) is not True:
         return None
-    from . import _numba_linear
-
     with _torch_threads.shared(), quiet():
-        out = getattr(_numba_linear, function)(None, *arguments)
+        out = getattr(_imported("_numba_linear"), function)(None, *arguments)
     if isinstance(out, tuple):
         return torch.from_numpy(out[0]), tuple(torch.from_numpy(a) for a in out[1])
     return torch.from_numpy(out)

@@ -15,6 +15,7 @@ from ._declaration import Backend
 LEAST = 1 << 13
 #: Bytes of the vectors that the loops are made of.
 VECTOR_BYTES = 64
+#: What has loops, of logits and of what a softmax or its logarithm gave.
 FUNCTIONS = (
     "softmax",
     "log_softmax",

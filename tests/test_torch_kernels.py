@@ -141,13 +141,15 @@ def test_derivatives_of_the_softmax(shape, axis, dtype, place, asarray, to_numpy
                 got = getattr(sg, function)(a, c, axis=axis)
                 assert got.dtype == c.dtype
                 if got.numel():
-                    assert sg.backends.explain(function, a, c, axis=axis).backend == "torch"
+                    has_loop = place == "shared" and x.shape[axis] > 1 and dtype in ("float32", "float64")
+                    explained = sg.backends.explain(function, a, c, axis=axis)
+                    assert explained.backend == ("torch" if has_loop else "generic")
                 off = np.abs(to_numpy(got).astype(wide) - exact)
                 assert np.all(off <= 40 * EPS[dtype] * terms + 2.0**-24), function
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_numpy):
+def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_numpy, torch):
     x = np.zeros((3, 40))
     x[:, 7] = 30.0
     # no term of a sum cancels another
@@ -157,9 +159,13 @@ def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_num
     others = np.sum(np.delete(p * (c - c[:, 7:8]) if name == "softmax" else c, 7, axis=1), axis=1)
     rest = 39 * np.exp(-30.0)
     exact = -others if name == "softmax" else c[:, 7] * rest - others
-    values = getattr(sg, name)(asarray(x, "float32"))
-    got = getattr(sg, f"{name}_vjp")(values, asarray(c, "float32"))
+    leaf, cotangent = asarray(x, "float32").requires_grad_(True), asarray(c, "float32")
+    values = getattr(sg, name)(leaf)
+    got = torch.autograd.grad(values, leaf, cotangent)[0]
     np.testing.assert_allclose(to_numpy(got)[:, 7], exact, rtol=1e-5)
+    if place == "shared":
+        got = getattr(sg, f"{name}_vjp")(values.detach(), cotangent)
+        np.testing.assert_allclose(to_numpy(got)[:, 7], exact, rtol=1e-5)
 
 
 @pytest.mark.parametrize("order", ["transposed", "every other row", "every other class", "expanded", "reversed axes"])
@@ -378,12 +384,9 @@ def test_why_a_kernel_declines(asarray, torch):
     assert "high" in explained.declined[0][1]
     with torch.no_grad():
         assert sg.backends.explain("cross_entropy_grad", x.clone().requires_grad_(True), labels).backend == "torch"
-    p = sg.softmax(x)
-    for other, why in (
-        (p.double() if p.dtype != torch.float64 else p.float(), "two"),
-        (p.clone().requires_grad_(True), "gradient"),
-    ):
-        explained = sg.backends.explain("softmax_vjp", p, other)
+    p = asarray(RNG.dirichlet(np.ones(10), 5000))
+    for given, c, why in ((p[:3], p[:3], "loop"), (p, p.clone().requires_grad_(True), "gradient")):
+        explained = sg.backends.explain("softmax_vjp", given, c)
         assert explained.backend == "generic"
         assert why in explained.declined[0][1]
 

@@ -29,6 +29,8 @@ def _columns(width: int) -> Any:
     """The code of a function, by its number, of ``width`` vectors of columns."""
 
     def work(context: Any, function: Any, x: Any, start: Any, k: Any, stride: Any, y: Any, into: Any) -> Any:
+        if not isinstance(function, types.IntegerLiteral):
+            return None
         code = function.literal_value
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

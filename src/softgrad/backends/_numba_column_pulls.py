@@ -107,6 +107,8 @@ def _pulls(width: int) -> Any:
     """The code of a function, by its number, of ``width`` vectors of columns; its arrays and the result are alike."""
 
     def work(context: Any, function: Any, a: Any, start: Any, k: Any, stride: Any, c: Any, y: Any) -> Any:
+        if not isinstance(function, types.IntegerLiteral):
+            return None
         write = _softmax_pull if function.literal_value == SOFTMAX else _log_softmax_pull
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

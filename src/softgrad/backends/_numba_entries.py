@@ -94,86 +94,66 @@ def _labels(table: Any, i: int) -> Any:
     return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
 
-def softmax(table: Any) -> None:
-    """Rows or columns of x into y."""
+@compiled
+def _dense(function: int, table: Any) -> None:
+    """Rows or columns of x into y, by a function that is a constant where this is called."""
     k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
+    step = 1 if function == LOGSUMEXP else k
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        some, into = slice(first * k, last * k), slice(first * step, last * step)
+        if inner > 1:
+            column_loops.run(function, x, k, inner, first, last, y)
+        elif short.takes(k, x.itemsize):
+            short.run(function, x[some], k, y[into])
+        else:
+            loops.run(function, x[some], k, y[into])
+
+
+@compiled
+def _pull(function: int, table: Any) -> None:
+    """(Log-)probabilities and cotangents into y, likewise."""
+    k, inner = _word(table, K), _word(table, INNER)
+    a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
         some = slice(first * k, last * k)
         if inner > 1:
-            column_loops.run(SOFTMAX, x, k, inner, first, last, y)
-        elif short.takes(k, x.itemsize):
-            short.run(SOFTMAX, x[some], k, y[some])
+            column_pulls.run(function, a, c, k, inner, first, last, y)
+        # a row that fills a vector is no slower by itself: no exponential waits for its sum
+        elif k * a.itemsize < VECTOR_BYTES:
+            short.pull(function, a[some], k, c[some], y[some])
         else:
-            loops.softmax(x[some], k, y[some])
+            loops.pull(function, a[some], k, c[some], y[some])
+
+
+def softmax(table: Any) -> None:
+    """Rows or columns of x into y."""
+    _dense(SOFTMAX, table)
 
 
 def log_softmax(table: Any) -> None:
-    """Rows or columns of x into y."""
-    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        some = slice(first * k, last * k)
-        if inner > 1:
-            column_loops.run(LOG_SOFTMAX, x, k, inner, first, last, y)
-        elif short.takes(k, x.itemsize):
-            short.run(LOG_SOFTMAX, x[some], k, y[some])
-        else:
-            loops.log_softmax(x[some], k, y[some])
+    """The same of its logarithm."""
+    _dense(LOG_SOFTMAX, table)
 
 
 def logsumexp(table: Any) -> None:
-    """Of rows or columns of x, into y."""
-    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        if inner > 1:
-            column_loops.run(LOGSUMEXP, x, k, inner, first, last, y)
-        elif short.takes(k, x.itemsize):
-            short.run(LOGSUMEXP, x[first * k : last * k], k, y[first:last])
-        else:
-            loops.logsumexp(x[first * k : last * k], k, y[first:last])
+    """The same of its normaliser."""
+    _dense(LOGSUMEXP, table)
 
 
 def softmax_pull(table: Any) -> None:
     """Probabilities and cotangents into y."""
-    k, inner = _word(table, K), _word(table, INNER)
-    p, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        some = slice(first * k, last * k)
-        if inner > 1:
-            column_pulls.run(SOFTMAX, p, c, k, inner, first, last, y)
-        # a row that fills a vector is no slower by itself: no exponential waits for its sum
-        elif k * p.itemsize < VECTOR_BYTES:
-            short.pull(SOFTMAX, p[some], k, c[some], y[some])
-        else:
-            loops.softmax_pull(p[some], k, c[some], y[some])
+    _pull(SOFTMAX, table)
 
 
 def log_softmax_pull(table: Any) -> None:
     """Log-probabilities and cotangents into y."""
-    k, inner = _word(table, K), _word(table, INNER)
-    log_p, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        some = slice(first * k, last * k)
-        if inner > 1:
-            column_pulls.run(LOG_SOFTMAX, log_p, c, k, inner, first, last, y)
-        elif k * log_p.itemsize < VECTOR_BYTES:
-            short.pull(LOG_SOFTMAX, log_p[some], k, c[some], y[some])
-        else:
-            loops.log_softmax_pull(log_p[some], k, c[some], y[some])
+    _pull(LOG_SOFTMAX, table)
 
 
 def loss(table: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ._torch_blocks import host, plain_cotangent
-from ._torch_shared import pull
+from ._torch_shared import has_pull, pull
 
 #: How near to 1 a probability is for torch's kernels to lose its digits.
 NEAR = 1 / 64
@@ -57,9 +57,9 @@ def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
     if not plain_cotangent(c, p) or not host(p) or not p.numel():
         return softmax_closed(p, c, axis)
-    lent = pull("softmax", p, c, axis)
-    if lent is not None:
-        return lent
+    axis %= p.ndim
+    if has_pull(p, c, axis):
+        return pull("softmax", p, c, axis)
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
     return _repaired(out, p, c, axis, p.amax(axis) > 1 - NEAR, softmax_closed)
 
@@ -68,8 +68,8 @@ def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
     if not plain_cotangent(c, log_p) or not host(log_p) or not log_p.numel():
         return log_softmax_closed(log_p, c, axis)
-    lent = pull("log_softmax", log_p, c, axis)
-    if lent is not None:
-        return lent
+    axis %= log_p.ndim
+    if has_pull(log_p, c, axis):
+        return pull("log_softmax", log_p, c, axis)
     out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
     return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)

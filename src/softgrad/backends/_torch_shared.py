@@ -87,13 +87,21 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
         return torch.from_numpy(getattr(module, function)(None, x.detach().numpy(), axis, None, None))
 
 
-def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | None:
-    """What the vjp of a softmax, or of its logarithm, gives of its values ``a``; None where torch is to do it."""
-    if a.shape[axis] > numba.LONGEST or cotangent.dtype != a.dtype or cotangent.is_neg() or not _may_lend(a):
-        return None
-    axis %= a.ndim
-    loops = _loops(a, axis)
-    return None if loops is None else loops.pull(function, a, cotangent, axis)
+def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
+    """Whether a loop pulls a cotangent back through a softmax, or its logarithm, of values ``a``."""
+    return (
+        a.shape[axis] <= numba.LONGEST
+        and cotangent.dtype == a.dtype
+        and not cotangent.is_neg()
+        and _may_lend(a)
+        and _loops(a, axis) is not None
+    )
+
+
+def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """What the loop gives."""
+    pulled: Tensor = _imported("_torch_loops").pull(function, a, cotangent, axis)
+    return pulled
 
 
 def _host(a: Any) -> Any:

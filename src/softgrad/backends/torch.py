@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import _kernels, _kernels_linear, _kernels_loss
 from .._typing import Job
 from . import _torch_autograd as operations
-from . import _torch_dense, _torch_linear, _torch_linear_recorded, _torch_loss, _torch_pull, _torch_recorded
+from . import _torch_dense, _torch_linear, _torch_linear_recorded, _torch_loss, _torch_recorded, _torch_shared
 from ._declaration import Backend
 from ._torch_blocks import autocast, obstacle, plain
 
@@ -33,10 +33,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     if function in _DENSE:
         return True
     if function in _PULLS:
-        if rest[0].dtype != x.dtype:
-            return "the arrays are of two dtypes"
         why = obstacle(x, rest[0])
-        return True if why is None else f"{why}: the generic kernel can be differentiated"
+        if why is not None:
+            return f"{why}: the generic kernel can be differentiated"
+        return _torch_shared.has_pull(x, *rest) or "no compiled loop takes these tensors"
     job = next(each for each in rest if isinstance(each, Job))
     if _carries(x, job.precision) and function not in _VALUES:
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
@@ -79,12 +79,12 @@ def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precis
 
 def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """P (c - sum(p c))."""
-    return _torch_pull.softmax_pull(probs, cotangent, axis)
+    return _torch_shared.pull("softmax", probs, cotangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """C - p sum(c)."""
-    return _torch_pull.log_softmax_pull(log_probs, cotangent, axis)
+    return _torch_shared.pull("log_softmax", log_probs, cotangent, axis)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

@@ -37,6 +37,7 @@ OF_KERNELS = {
     "test_jax_transforms",
     "test_numba_kernels",
     "test_numba_linear",
+    "test_numba_pool",
     "test_numpy_kernels",
     "test_numpy_linear",
     "test_threads",

@@ -3,31 +3,36 @@
 import numpy as np
 from array_api_compat import numpy as xp
 
-from softgrad._typing import Job
-from softgrad.backends import _numpy_blocks, _numpy_dense, _numpy_linear, _numpy_loss, _numpy_products, _threads, numba
+from softgrad._array.typing import Job
+from softgrad.backends import _threads, numba
+from softgrad.backends.numpy import blocks as numpy_blocks
+from softgrad.backends.numpy import dense as numpy_dense
+from softgrad.backends.numpy import linear as numpy_linear
+from softgrad.backends.numpy import loss as numpy_loss
+from softgrad.backends.numpy import products as numpy_products
 
 WIDE = np.longdouble
 #: What a kernel may be off from the exact value.
 ULPS = {"float16": 0.51, "float32": 70, "float64": 500}
 MANY_BLOCKS = (
-    (_numpy_blocks, "BLOCK_BYTES", 1 << 12),
-    (_numpy_blocks, "THREAD_ELEMENTS", 1),
-    (_numpy_linear, "BLOCK_BYTES", 1 << 13),
-    (_numpy_linear, "ENOUGH_BYTES", 1 << 13),
-    (_numpy_linear, "ENOUGH_ROWS", 16),
-    (_numpy_linear, "BLOCK_ROWS", 16),
-    (_numpy_linear, "PIECE_BYTES", 1 << 11),
-    (_numpy_linear, "SPAN_ROWS", 32),
-    (_numpy_products, "LEAST_ROWS", 8),
-    (_numpy_products, "SMALL", 500),
-    (_numpy_products, "PIECE_BYTES", 256),
+    (numpy_blocks, "BLOCK_BYTES", 1 << 12),
+    (numpy_blocks, "THREAD_ELEMENTS", 1),
+    (numpy_linear, "BLOCK_BYTES", 1 << 13),
+    (numpy_linear, "ENOUGH_BYTES", 1 << 13),
+    (numpy_linear, "ENOUGH_ROWS", 16),
+    (numpy_linear, "BLOCK_ROWS", 16),
+    (numpy_linear, "PIECE_BYTES", 1 << 11),
+    (numpy_linear, "SPAN_ROWS", 32),
+    (numpy_products, "LEAST_ROWS", 8),
+    (numpy_products, "SMALL", 500),
+    (numpy_products, "PIECE_BYTES", 256),
 )
 
 
 def cuts(how, monkeypatch):
     """A block in which even small arrays are cut for three threads ("blocks"), or none is ("whole")."""
     monkeypatch.setattr(numba, "LEAST", 1 << 60)
-    for module in (_numpy_dense, _numpy_loss):
+    for module in (numpy_dense, numpy_loss):
         monkeypatch.setattr(module, "SMALL", 64)
     if how == "blocks":
         for module, name, value in MANY_BLOCKS:

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from softgrad import _kernels, _kernels_linear, _kernels_loss, testing
+from softgrad import testing
+from softgrad._kernels import dense as dense_kernels
+from softgrad._kernels import linear as linear_kernels
+from softgrad._kernels import loss as loss_kernels
 from softgrad.backends import Backend
 
 SECTIONS = ("edge cases",)
 GENERIC = {
-    "softmax_vjp": _kernels.__name__,
-    "log_softmax_jvp": _kernels.__name__,
-    "cross_entropy_hvp": _kernels_loss.__name__,
-    "cross_entropy_hessian_diag": _kernels_loss.__name__,
-    "linear_cross_entropy_hvp": _kernels_linear.__name__,
-    "linear_cross_entropy": _kernels_linear.__name__,
+    "softmax_vjp": dense_kernels.__name__,
+    "log_softmax_jvp": dense_kernels.__name__,
+    "cross_entropy_hvp": loss_kernels.__name__,
+    "cross_entropy_hessian_diag": loss_kernels.__name__,
+    "linear_cross_entropy_hvp": linear_kernels.__name__,
+    "linear_cross_entropy": linear_kernels.__name__,
 }
 
 

@@ -171,7 +171,7 @@ def test_dense_functions_across_chunks(function, axis, da):
 def test_rows_are_put_together_within_dasks_limit(da):
     import dask
 
-    from softgrad.backends._dask_chunks import whole_rows
+    from softgrad.backends.dask.chunks import whole_rows
 
     lazy = da.zeros((1000, 800), chunks=(1000, 100))
     with dask.config.set({"array.chunk-size": "1MiB"}):

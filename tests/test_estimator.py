@@ -20,10 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from softgrad import SoftmaxRegression, _estimator_data, _scaling
-from softgrad._errors import MixedArraysError
-from softgrad._linear import LinearCrossEntropy
-from softgrad._solvers import SOLVERS
+from softgrad import SoftmaxRegression
+from softgrad._array.errors import MixedArraysError
+from softgrad.estimator import data as estimator_data
+from softgrad.estimator import scaling as estimator_scaling
+from softgrad.estimator.solvers import SOLVERS
+from softgrad.linear.model import LinearCrossEntropy
 
 N, M, K = 240, 6, 3
 X, LABELS = make_classification(N, M, n_informative=4, n_classes=K, class_sep=0.7, random_state=3)
@@ -202,8 +204,8 @@ def test_the_data_never_leave_their_device(asarray, monkeypatch):
         sizes.extend(math.prod(a.shape) for a in arrays)
         return reading(lib, *arrays)
 
-    reading = _estimator_data.to_host
-    for module in (_estimator_data, _scaling):
+    reading = estimator_data.to_host
+    for module in (estimator_data, estimator_scaling):
         monkeypatch.setattr(module, "to_host", watched)
     SoftmaxRegression(class_weight="balanced").fit(x, y, sample_weight=asarray(SAMPLE_WEIGHT))
     assert max(sizes, default=0) <= M * (M + 1) < N
@@ -247,8 +249,8 @@ def test_what_is_not_finite_is_refused(bad, asarray):
 
 def test_large_finite_numbers_are_not_taken_for_infinity(asarray):
     x = np.stack([np.linspace(1e308, 1.7e308, 20), np.arange(20.0)], axis=1)
-    lib = _estimator_data.library(asarray(x), "X")
-    _estimator_data._finite(lib, asarray(x), "X")
+    lib = estimator_data.library(asarray(x), "X")
+    estimator_data._finite(lib, asarray(x), "X")
 
 
 def test_shapes_that_do_not_fit_are_refused(asarray):
@@ -414,7 +416,7 @@ def test_scikit_learns_dispatch(backend):
 
 
 def test_without_scikit_learn_the_error_says_what_to_install():
-    code = "import sys; sys.modules['sklearn'] = None; import softgrad._estimator"
+    code = "import sys; sys.modules['sklearn'] = None; import softgrad.estimator.model"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: softgrad.SoftmaxRegression needs SciPy and scikit-learn" in run.stderr
     assert "'sklearn'" in run.stderr
@@ -456,11 +458,11 @@ def test_sparse_data_are_fitted_as_dense_ones(kind, solver):
 
 
 def test_sparse_data_in_blocks(monkeypatch):
-    from softgrad.backends import _sparse_linear
+    from softgrad.backends.sparse import linear as sparse_linear
 
     dense = np.where(X > 1.0, X, 0.0)
     whole = SoftmaxRegression(tol=1e-7).fit(scipy.sparse.csr_array(dense), LABELS, sample_weight=SAMPLE_WEIGHT)
-    monkeypatch.setattr(_sparse_linear, "block_rows", lambda *args: 50)
+    monkeypatch.setattr(sparse_linear, "block_rows", lambda *args: 50)
     blocks = SoftmaxRegression(tol=1e-7).fit(scipy.sparse.csr_array(dense), LABELS, sample_weight=SAMPLE_WEIGHT)
     np.testing.assert_allclose(blocks.coef_, whole.coef_, rtol=1e-6, atol=1e-8)
 

@@ -200,11 +200,11 @@ def test_sparse_samples_are_never_made_dense():
 
 @pytest.mark.usefixtures("on_host")
 def test_blocks_of_sparse_rows_are_bounded():
-    from softgrad.backends import _sparse_linear
+    from softgrad.backends.sparse import linear as sparse_linear
 
     full = scipy.sparse.csr_array(np.ones((4000, 3000), dtype="float32"))
-    rows = _sparse_linear.block_rows(full, 2)
-    assert rows * 3000 * 8 <= _sparse_linear.BLOCK_BYTES
+    rows = sparse_linear.block_rows(full, 2)
+    assert rows * 3000 * 8 <= sparse_linear.BLOCK_BYTES
     assert rows < 4000
 
 

@@ -7,7 +7,8 @@ from array_api_compat import numpy as xp
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
 from kernel_cases import only_numba
-from softgrad import _kernels, _kernels_loss
+from softgrad._kernels import dense as dense_kernels
+from softgrad._kernels import loss as loss_kernels
 from softgrad.backends import _threads, numba
 
 #: Every number that is turned into columns; around one vector, two, four, and the parts of a long sum.
@@ -33,16 +34,16 @@ def _of_numba(backend):
 @pytest.fixture
 def rows(monkeypatch):
     """The kernels, for arrays of any size; cut for three threads."""
-    from softgrad.backends import _numba_rows
+    from softgrad.backends.numba import rows as numba_rows
 
-    monkeypatch.setattr(_numba_rows, "AWAKE_ELEMENTS", 1)
+    monkeypatch.setattr(numba_rows, "AWAKE_ELEMENTS", 1)
     with _threads.workers(3):
-        yield _numba_rows
+        yield numba_rows
 
 
 def check_loss(rows, x, job, what):
     """Value and gradient, together and alone, against the generic kernels."""
-    value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
+    value, grad = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
     got = rows.cross_entropy_value_and_grad(xp, x, job)
     # a sum of losses is as exact as the largest of them
     assert_near(got[0], value, str(x.dtype), of_all=4.0, what=what)
@@ -57,7 +58,7 @@ def test_dense_kernels(family, k, dtype, rows):
     x = FAMILIES[family](np.random.default_rng(k), (7 if k > 100 else 70, k)).astype(dtype)
     x.flags.writeable = False
     for name in ("softmax", "log_softmax", "logsumexp"):
-        exact = exactly(getattr(_kernels, name), x.astype(WIDE), 1)
+        exact = exactly(getattr(dense_kernels, name), x.astype(WIDE), 1)
         # a log-sum-exp near 0 is the difference of its maximum and a logarithm
         near_0 = name == "logsumexp" and k < 16
         assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, of_all=near_0, what=name)
@@ -100,7 +101,7 @@ def columns_of(family, shape, dtype):
 def test_dense_kernels_of_columns(family, shape, dtype, rows):
     x = columns_of(family, shape, dtype)
     for name in ("softmax", "log_softmax", "logsumexp"):
-        exact = exactly(getattr(_kernels, name), x.astype(WIDE), 1)
+        exact = exactly(getattr(dense_kernels, name), x.astype(WIDE), 1)
         assert_near(getattr(rows, name)(xp, x, 1, None, None), exact, dtype, of_all=name == "logsumexp", what=name)
         first = np.ascontiguousarray(x[0])
         np.testing.assert_array_equal(
@@ -135,10 +136,10 @@ def test_what_is_not_finite_stays_in_its_column(bad, dtype, rows):
     x[0, 33] = -np.inf
     wide = x.astype(WIDE)
     for name in ("softmax", "log_softmax", "logsumexp"):
-        assert_near(getattr(rows, name)(xp, x, 0, None, None), exactly(getattr(_kernels, name), wide, 0), dtype)
+        assert_near(getattr(rows, name)(xp, x, 0, None, None), exactly(getattr(dense_kernels, name), wide, 0), dtype)
     for label in (0, 1, 4):
         job = job_of("plain", x, 0, "none", np.random.default_rng(1))._replace(labels=np.full(37, label))
-        exact = exactly(_kernels_loss.cross_entropy_value_and_grad, wide, job)
+        exact = exactly(loss_kernels.cross_entropy_value_and_grad, wide, job)
         for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
             assert_near(got, wanted, dtype)
 
@@ -176,10 +177,10 @@ def test_what_is_not_finite_stays_in_its_row(bad, k, at, dtype, rows):
     x[3] = values[0]
     wide = x.astype(WIDE)
     for name in ("softmax", "log_softmax", "logsumexp"):
-        assert_near(getattr(rows, name)(xp, x, 1, None, None), exactly(getattr(_kernels, name), wide, 1), dtype)
+        assert_near(getattr(rows, name)(xp, x, 1, None, None), exactly(getattr(dense_kernels, name), wide, 1), dtype)
     for label in (at, (at + 1) % k):
         job = job_of("plain", x, 1, "none", np.random.default_rng(1))._replace(labels=np.full(5, label))
-        exact = exactly(_kernels_loss.cross_entropy_value_and_grad, wide, job)
+        exact = exactly(loss_kernels.cross_entropy_value_and_grad, wide, job)
         for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
             assert_near(got, wanted, dtype)
 
@@ -189,7 +190,7 @@ def check_pulls(rows, x, axis, rng):
     dtype = x.dtype
     c = rng.normal(size=x.shape).astype(dtype)
     for name, function in (("softmax", "softmax_vjp"), ("softmax", "softmax_jvp"), ("log_softmax", "log_softmax_vjp")):
-        a = exactly(getattr(_kernels, name), x.astype(WIDE), axis).astype(dtype)
+        a = exactly(getattr(dense_kernels, name), x.astype(WIDE), axis).astype(dtype)
         got = getattr(rows, function)(xp, a, c, axis)
         if name == "softmax":
             # of the rounded probabilities; a small one times a difference that cancels is off by its size
@@ -350,16 +351,16 @@ def test_a_numba_that_does_not_work_is_named_and_left_out(monkeypatch):
 
 
 def test_what_is_kept_on_disk_is_out_of_date_with_any_module(monkeypatch):
-    from softgrad.backends import _numba_compile
+    from softgrad.backends.numba import compile as numba_compile
 
     def misses():
-        function = _numba_compile.compiled(lambda x: x + 1)
+        function = numba_compile.compiled(lambda x: x + 1)
         assert function(1) == 2
         return sum(function.stats.cache_misses.values())
 
     misses()
     assert misses() == 0
-    monkeypatch.setattr(_numba_compile, "_digest", lambda: "of sources that were changed")
+    monkeypatch.setattr(numba_compile, "_digest", lambda: "of sources that were changed")
     assert misses() == 1
     monkeypatch.undo()
     assert misses() == 1

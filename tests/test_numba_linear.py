@@ -7,8 +7,9 @@ from array_api_compat import numpy as xp
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
 from kernel_cases import only_numba
-from softgrad import _kernels_linear
-from softgrad.backends import _numpy_blocks, _threads, numba
+from softgrad._kernels import linear as linear_kernels
+from softgrad.backends import _threads, numba
+from softgrad.backends.numpy import blocks as numpy_blocks
 
 #: (samples, features, classes): around whole vectors, blocks, and tiles of the gradient.
 MODELS = (
@@ -31,11 +32,11 @@ def _of_numba(backend):
 @pytest.fixture
 def linear(monkeypatch):
     """The kernels, for arrays of any size; cut for three threads."""
-    from softgrad.backends import _numba_linear
+    from softgrad.backends.numba import linear as numba_linear
 
-    monkeypatch.setattr(_numpy_blocks, "THREAD_ELEMENTS", 1)
+    monkeypatch.setattr(numpy_blocks, "THREAD_ELEMENTS", 1)
     with _threads.workers(3):
-        yield _numba_linear
+        yield numba_linear
 
 
 def check(linear, X, W, bias, job, block=None, classes=None, what=None):
@@ -47,7 +48,7 @@ def check(linear, X, W, bias, job, block=None, classes=None, what=None):
     # what stands in samples that do not count is nothing of the reference's business
     wide = np.where(counts[:, None], X, 0).astype(WIDE)
     others = W.astype(WIDE), None if bias is None else bias.astype(WIDE), widened(job)
-    exact = exactly(_kernels_linear.linear_cross_entropy, wide, *others, None)
+    exact = exactly(linear_kernels.linear_cross_entropy, wide, *others, None)
     value = linear.linear_cross_entropy(xp, X, W, bias, job, block)
     assert_near(value, exact, dtype, of_all=16, what=what)
     if job.reduction == "none":
@@ -55,7 +56,7 @@ def check(linear, X, W, bias, job, block=None, classes=None, what=None):
     wrt = ("W",) if bias is None else ("bias", "W")
     got, grads = linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block)
     np.testing.assert_array_equal(got, value)
-    expected = exactly(_kernels_linear.linear_cross_entropy_value_and_grad, wide, *others, wrt, classes, None)[1]
+    expected = exactly(linear_kernels.linear_cross_entropy_value_and_grad, wide, *others, wrt, classes, None)[1]
     for name, one, other in zip(wrt, grads, expected, strict=True):
         assert_near(one, other, dtype, of_all=32, what=(name, what))
 
@@ -133,7 +134,7 @@ def test_a_million_samples_lose_nothing(linear):
     value, (grad,) = linear.linear_cross_entropy_value_and_grad(xp, X, W, None, job, ("W",))
     one = job._replace(labels=labels[:1])
     exact, (slope,) = exactly(
-        _kernels_linear.linear_cross_entropy_value_and_grad, X[:1].astype(WIDE), W.astype(WIDE), None, one, ("W",)
+        linear_kernels.linear_cross_entropy_value_and_grad, X[:1].astype(WIDE), W.astype(WIDE), None, one, ("W",)
     )
     np.testing.assert_allclose(value, n * np.float64(exact), rtol=1e-6)
     # equal terms, all rounded to the same side

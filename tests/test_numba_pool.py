@@ -23,12 +23,12 @@ def _of_numba(backend):
 
 @pytest.fixture
 def pool():
-    from softgrad.backends import _numba_pool
+    from softgrad.backends.numba import pool as numba_pool
 
-    before, _numba_pool._threads = _numba_pool._threads, _numba_pool._Threads()
-    yield _numba_pool
-    _numba_pool._threads.end()
-    _numba_pool._threads = before
+    before, numba_pool._threads = numba_pool._threads, numba_pool._Threads()
+    yield numba_pool
+    numba_pool._threads.end()
+    numba_pool._threads = before
 
 
 def counted(pool, wait=0.0):

@@ -8,8 +8,10 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, ULPS, WIDE, assert_near, cuts, exactly, job_of, widened
-from softgrad import _kernels, _kernels_loss
-from softgrad.backends import _numpy_blocks, _numpy_loss
+from softgrad._kernels import dense as dense_kernels
+from softgrad._kernels import loss as loss_kernels
+from softgrad.backends.numpy import blocks as numpy_blocks
+from softgrad.backends.numpy import loss as numpy_loss
 
 pytestmark = pytest.mark.skipif(
     np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
@@ -95,7 +97,7 @@ def test_dense_kernels(name, layout, dtype, cut):
         rng = np.random.default_rng(len(family))
         x = make(rng, shape).astype(dtype)
         x.flags.writeable = False
-        exact = np.asarray(exactly(getattr(_kernels, name), x.astype(WIDE), axis))
+        exact = np.asarray(exactly(getattr(dense_kernels, name), x.astype(WIDE), axis))
         for how in ("plain", "fortran", "reversed", "strided") if family == "usual" else ("plain",):
             y = laid(x, how)
             result = np.asarray(getattr(sg, name)(y, axis=axis))
@@ -129,7 +131,7 @@ def test_dense_kernels_under_a_mask(layout, precision, dtype, cut):
         exact = np.where(np.broadcast_to(mask, shape), np.nan_to_num(x), 0).astype(WIDE)
         for name in ("softmax", "log_softmax", "logsumexp"):
             result = np.asarray(getattr(sg, name)(y, axis=axis, where=mask, precision=precision))
-            expected = np.asarray(exactly(getattr(_kernels, name), exact, axis, mask))
+            expected = np.asarray(exactly(getattr(dense_kernels, name), exact, axis, mask))
             np.testing.assert_array_equal(np.isneginf(result), np.isneginf(expected), err_msg=name)
             near = np.isfinite(expected)
             tolerance = 70 * np.finfo(dtype).eps
@@ -142,7 +144,7 @@ def test_high_precision(layout, dtype, goal, cut):
     shape, axis = LAYOUTS[layout]
     x = FAMILIES["wide"](np.random.default_rng(3), shape).astype(dtype)
     for name in ("softmax", "log_softmax", "logsumexp"):
-        exact = np.asarray(exactly(getattr(_kernels, name), x.astype(WIDE), axis))
+        exact = np.asarray(exactly(getattr(dense_kernels, name), x.astype(WIDE), axis))
         assert ulps(np.asarray(getattr(sg, name)(x, axis=axis, precision="high")), exact) <= goal, name
 
 
@@ -210,12 +212,12 @@ def test_loss_kernels(layout, option, dtype, cut):
         x = FAMILIES[family](rng, shape).astype(dtype)
         x.flags.writeable = False
         job = job_of(option, x, axis, reduction, rng)
-        value, grad = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
+        value, grad = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
         # a probability and a target that nearly agree leave a difference of their own size's digits
         of_all = 0 if option in ("plain", "class weights", "sample weights", "ignored") else 8
         with np.errstate(all="ignore"):
-            both = _numpy_loss.cross_entropy_value_and_grad(xp, x, job)
-            alone = _numpy_loss.cross_entropy(xp, x, job), _numpy_loss.cross_entropy_grad(xp, x, job)
+            both = numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+            alone = numpy_loss.cross_entropy(xp, x, job), numpy_loss.cross_entropy_grad(xp, x, job)
         for one, two in (both, alone):
             assert_near(one, value, dtype, of_all=of_all, what=(family, reduction, "value"))
             assert_near(two, grad, dtype, of_all=of_all, what=(family, reduction, "gradient"))
@@ -228,9 +230,9 @@ def test_loss_in_high_precision(layout, dtype, goal, cut):
     rng = np.random.default_rng(5)
     x = FAMILIES["wide"](rng, shape).astype(dtype)
     job = job_of("plain", x, axis, "none", rng, "high")
-    exact = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), job._replace(precision=None))
+    exact = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), job._replace(precision=None))
     with np.errstate(all="ignore"):
-        result = _numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+        result = numpy_loss.cross_entropy_value_and_grad(xp, x, job)
     for one, other in zip(result, exact, strict=True):
         assert ulps(one, other) <= goal
 
@@ -269,5 +271,5 @@ def test_half_precision_is_rounded_as_numpy_rounds_it():
     for wide in (every, between, *near, edge, -edge):
         out = np.empty(wide.shape, np.float16)
         with np.errstate(all="ignore"):
-            _numpy_blocks.narrow(wide, out)
+            numpy_blocks.narrow(wide, out)
             np.testing.assert_array_equal(out.view(np.uint16), wide.astype(np.float16).view(np.uint16))

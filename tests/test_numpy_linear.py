@@ -8,8 +8,10 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, cuts, exactly, job_of, widened
-from softgrad import _kernels_linear
-from softgrad.backends import _numpy_linear, _numpy_products, _numpy_tiles
+from softgrad._kernels import linear as linear_kernels
+from softgrad.backends.numpy import linear as numpy_linear
+from softgrad.backends.numpy import products as numpy_products
+from softgrad.backends.numpy import tiles as numpy_tiles
 
 pytestmark = pytest.mark.skipif(
     np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
@@ -43,19 +45,19 @@ def test_linear_kernels(model, option, dtype, cut):
 @pytest.mark.parametrize("option", [o for o in OPTIONS if "distribution" not in o])
 @pytest.mark.parametrize("model", MODELS)
 def test_linear_kernels_in_tiles(model, option, dtype, monkeypatch):
-    monkeypatch.setattr(_numpy_linear, "MOST_BYTES", 0)
-    monkeypatch.setattr(_numpy_tiles, "TILE_BYTES", 1 << 10)
-    monkeypatch.setattr(_numpy_tiles, "ROWS", 16)
+    monkeypatch.setattr(numpy_linear, "MOST_BYTES", 0)
+    monkeypatch.setattr(numpy_tiles, "TILE_BYTES", 1 << 10)
+    monkeypatch.setattr(numpy_tiles, "ROWS", 16)
     check_linear(model, option, dtype, "tiles")
 
 
 def test_linear_kernels_without_scipy(monkeypatch):
-    monkeypatch.setattr(_numpy_products, "PIECE_BYTES", 256)
-    monkeypatch.setattr(_numpy_products, "_gemm", lambda char: None)
-    monkeypatch.setattr(_numpy_linear, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(_numpy_linear, "ENOUGH_BYTES", 1 << 12)
-    monkeypatch.setattr(_numpy_linear, "ENOUGH_ROWS", 8)
-    monkeypatch.setattr(_numpy_linear, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(numpy_products, "PIECE_BYTES", 256)
+    monkeypatch.setattr(numpy_products, "_gemm", lambda char: None)
+    monkeypatch.setattr(numpy_linear, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(numpy_linear, "ENOUGH_BYTES", 1 << 12)
+    monkeypatch.setattr(numpy_linear, "ENOUGH_ROWS", 8)
+    monkeypatch.setattr(numpy_linear, "BLOCK_ROWS", 8)
     check_linear("many", "all", "float64", "pieces")
 
 
@@ -73,17 +75,17 @@ def check_linear(model, option, dtype, cut):
         bias_wide = None if bias is None else bias.astype(WIDE)
         block = None if seed else 9
         with np.errstate(all="ignore"):
-            value = _numpy_linear.linear_cross_entropy(xp, X, W, bias, job, block)
-        exact = exactly(_kernels_linear.linear_cross_entropy, X_wide, W_wide, bias_wide, widened(job), block)
+            value = numpy_linear.linear_cross_entropy(xp, X, W, bias, job, block)
+        exact = exactly(linear_kernels.linear_cross_entropy, X_wide, W_wide, bias_wide, widened(job), block)
         assert_near(value, exact, dtype, of_all=16, what="value")
         if reduction == "none":
             continue
         wrt = ("W", "X") if bias is None else ("X", "W", "bias")
         classes = (k - 1, 0) if seed and cut != "whole" else None
         with np.errstate(all="ignore"):
-            result = _numpy_linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block)
+            result = numpy_linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block)
         expected = exactly(
-            _kernels_linear.linear_cross_entropy_value_and_grad,
+            linear_kernels.linear_cross_entropy_value_and_grad,
             X_wide,
             W_wide,
             bias_wide,
@@ -98,9 +100,9 @@ def check_linear(model, option, dtype, cut):
         vectors = tuple(rng.normal(size=(k, m) if name == "W" else k).astype(dtype) for name in ("W", "bias"))
         names = ("W",) if bias is None else ("W", "bias")
         with np.errstate(all="ignore"):
-            result = _numpy_linear.linear_cross_entropy_hvp(xp, X, W, bias, job, names, vectors[: len(names)], block)
+            result = numpy_linear.linear_cross_entropy_hvp(xp, X, W, bias, job, names, vectors[: len(names)], block)
         expected = exactly(
-            _kernels_linear.linear_cross_entropy_hvp,
+            linear_kernels.linear_cross_entropy_hvp,
             X_wide,
             W_wide,
             bias_wide,

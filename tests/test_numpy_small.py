@@ -6,8 +6,9 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import WIDE, assert_near, exactly, job_of
-from softgrad import _kernels_loss
-from softgrad.backends import _numpy_loss, _numpy_small
+from softgrad._kernels import loss as loss_kernels
+from softgrad.backends.numpy import loss as numpy_loss
+from softgrad.backends.numpy import small as numpy_small
 
 FAMILIES = {
     "usual": lambda r, shape: 3 * r.normal(size=shape),
@@ -41,14 +42,14 @@ def test_losses(family, shape, dtype):
         job = job_of("plain", x, x.ndim - 1, reduction, rng)
         if family == "sure":
             job = job._replace(labels=np.zeros_like(job.labels))
-        exact = exactly(_kernels_loss.cross_entropy_value_and_grad, x.astype(WIDE), job)
-        value, grad = _numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+        exact = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), job)
+        value, grad = numpy_loss.cross_entropy_value_and_grad(xp, x, job)
         assert_near(value, exact[0], dtype, of_all=4.0, what=reduction)
         assert_near(grad, exact[1], dtype, what=reduction)
         assert value.dtype == grad.dtype == dtype
         assert value.shape == exact[0].shape
-        np.testing.assert_array_equal(_numpy_loss.cross_entropy(xp, x, job), value)
-        np.testing.assert_array_equal(_numpy_loss.cross_entropy_grad(xp, x, job), grad)
+        np.testing.assert_array_equal(numpy_loss.cross_entropy(xp, x, job), value)
+        np.testing.assert_array_equal(numpy_loss.cross_entropy_grad(xp, x, job), grad)
     np.testing.assert_array_equal(x, before)
 
 
@@ -58,9 +59,9 @@ def test_losses(family, shape, dtype):
 )
 def test_what_needs_a_shift_or_a_check_is_not_done(x, label, shape):
     logits, labels = np.zeros(shape, np.float32), np.ones(shape[0], np.int64)
-    assert _numpy_small.cross_entropy(logits, labels, "mean", True, True) is not None
+    assert numpy_small.cross_entropy(logits, labels, "mean", True, True) is not None
     logits[3, 1], labels[3] = x, label
-    assert _numpy_small.cross_entropy(logits, labels, "mean", True, True) is None
+    assert numpy_small.cross_entropy(logits, labels, "mean", True, True) is None
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64"])

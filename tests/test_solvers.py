@@ -9,8 +9,8 @@ import pytest
 from scipy.sparse import csr_array
 
 import softgrad as sg
-from softgrad._scaling import MOST_FEATURES, scaling, second_moments
-from softgrad._solvers import SOLVERS, Objective, minimize
+from softgrad.estimator.scaling import MOST_FEATURES, scaling, second_moments
+from softgrad.estimator.solvers import SOLVERS, Objective, minimize
 
 N, M, K = 60, 4, 3
 RNG = np.random.default_rng(5)

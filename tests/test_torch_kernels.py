@@ -53,12 +53,12 @@ def torch(backend):
 @pytest.fixture(params=["host", "device", "shared", "small"])
 def place(request, monkeypatch):
     """Run the code for a CPU, the code for a device that no value may be waited for, and those of NumPy's memory."""
-    shared = importlib.import_module("softgrad.backends._torch_shared")
+    shared = importlib.import_module("softgrad.backends.torch.shared")
     monkeypatch.setattr(shared, "LEAST", 1 if request.param == "shared" else 1 << 60)
     monkeypatch.setattr(shared.numba, "LEAST", 1 if request.param == "shared" else 1 << 60)
     if request.param == "small":
         monkeypatch.setattr(shared, "SHORT_LOG", 0)
-        monkeypatch.setattr(importlib.import_module("softgrad.backends._torch_dense"), "FEW", 0)
+        monkeypatch.setattr(importlib.import_module("softgrad.backends.torch.dense"), "FEW", 0)
     else:
         monkeypatch.setattr(shared, "SMALL", 0)
     if request.param == "device":
@@ -441,8 +441,8 @@ def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype,
 
 
 def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
-    from softgrad._typing import Job
-    from softgrad.backends import _torch_shared as shared
+    from softgrad._array.typing import Job
+    from softgrad.backends.torch import shared
 
     if shared.numba.BACKEND is None:
         pytest.skip("numba is not installed")
@@ -465,7 +465,8 @@ def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
 
 
 def test_pieces_run_on_torchs_threads(torch):
-    from softgrad.backends import _threads, _torch_threads
+    from softgrad.backends import _threads
+    from softgrad.backends.torch import threads as torch_threads
 
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -477,14 +478,14 @@ def test_pieces_run_on_torchs_threads(torch):
             together.wait(60)
             return list(range(start, stop)), _threads.count()
 
-        with _threads.workers(3), _torch_threads.shared():
+        with _threads.workers(3), torch_threads.shared():
             pieces = _threads.run(task, 3, 3)
             assert [i for some, _ in pieces for i in some] == [0, 1, 2]
             # no task of several starts threads of its own
             assert {count for _, count in pieces} == {1}
             with pytest.raises(ZeroDivisionError):
                 _threads.run(lambda start, stop: 1 // start, 9, 3)
-        with _torch_threads.shared():
+        with torch_threads.shared():
             assert _threads.count() <= 3
     finally:
         torch.set_num_threads(before)
@@ -794,8 +795,10 @@ def test_kernels_in_place_wait_for_no_device(torch):
     import array_api_compat.torch as xp
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from softgrad._typing import Job
-    from softgrad.backends import _torch_dense, _torch_linear, _torch_loss
+    from softgrad._array.typing import Job
+    from softgrad.backends.torch import dense as torch_dense
+    from softgrad.backends.torch import linear as torch_linear
+    from softgrad.backends.torch import loss as torch_loss
 
     with FakeTensorMode():
 
@@ -806,7 +809,7 @@ def test_kernels_in_place_wait_for_no_device(torch):
             for dtype in (torch.float32, torch.float16):
                 x = on_gpu(*shape, dtype=dtype)
                 samples = shape[:axis] + shape[axis + 1 :]
-                for function in (_torch_dense.softmax, _torch_dense.log_softmax, _torch_dense.logsumexp):
+                for function in (torch_dense.softmax, torch_dense.log_softmax, torch_dense.logsumexp):
                     for precision in (None, "high"):
                         assert function(x, axis, precision).device.type == "cuda"
                 labels = on_gpu(*samples, dtype=torch.int64)
@@ -816,13 +819,13 @@ def test_kernels_in_place_wait_for_no_device(torch):
                     Job(axis, on_gpu(*shape), True, reduction="none"),
                 ]
                 for job in jobs:
-                    value, gradient = _torch_loss.cross_entropy(xp, x, job, True, True)
+                    value, gradient = torch_loss.cross_entropy(xp, x, job, True, True)
                     assert gradient.shape == x.shape
                     assert value.shape == (samples if job.reduction == "none" else ())
         X, W, bias = on_gpu(500, 3), on_gpu(40, 3), on_gpu(40)
         job = Job(1, on_gpu(500, dtype=torch.int64), False, ignore_index=3, sample_weight=on_gpu(500))
         wrt = ("W", "bias", "X")
-        value, grads = _torch_linear.value_and_grad(xp, X, W, bias, job, wrt, (1, 0), 64)
+        value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, wrt, (1, 0), 64)
         assert [tuple(g.shape) for g in grads] == [(2, 3), (2,), (500, 3)]
 
 

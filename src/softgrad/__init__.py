@@ -5,36 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import backends, identity, partial, statistics
+from ._array.errors import AxisError, BackendError, BackendWarning, LabelError, MixedArraysError
+from ._array.precision import precision
 from ._cross_entropy import CrossEntropy
-from ._cross_entropy_functions import (
-    cross_entropy,
-    cross_entropy_grad,
-    cross_entropy_hvp,
-    cross_entropy_value_and_grad,
-)
-from ._errors import AxisError, BackendError, BackendWarning, LabelError, MixedArraysError
-from ._linear import LinearCrossEntropy
-from ._linear_functions import (
+from ._cross_entropy_functions import cross_entropy, cross_entropy_grad, cross_entropy_hvp, cross_entropy_value_and_grad
+from ._dense import log_softmax, log_softmax_jvp, log_softmax_vjp, softmax, softmax_jvp, softmax_vjp
+from ._logsumexp import logsumexp
+from ._version import __version__
+from .linear.functions import (
     linear_cross_entropy,
     linear_cross_entropy_grad,
     linear_cross_entropy_hessian,
     linear_cross_entropy_hvp,
     linear_cross_entropy_value_and_grad,
 )
-from ._logsumexp import logsumexp
-from ._precision import precision
-from ._softmax import (
-    log_softmax,
-    log_softmax_jvp,
-    log_softmax_vjp,
-    softmax,
-    softmax_jvp,
-    softmax_vjp,
-)
-from ._version import __version__
+from .linear.model import LinearCrossEntropy
 
 if TYPE_CHECKING:
-    from ._estimator import SoftmaxRegression
+    from .estimator.model import SoftmaxRegression
 
 __all__ = [
     "AxisError",
@@ -73,7 +61,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the estimator, and with it scikit-learn and SciPy, when it is first named."""
     if name == "SoftmaxRegression":
-        from ._estimator import SoftmaxRegression
+        from .estimator.model import SoftmaxRegression
 
         return SoftmaxRegression
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

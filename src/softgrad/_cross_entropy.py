@@ -6,10 +6,10 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-from ._labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
-from ._namespace import Library, finish, floating, library, mask, one_axis, same_place
-from ._precision import resolve_precision
-from ._typing import Array, ArrayT, Job, Precision, Reduction
+from ._array.labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
+from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
+from ._array.precision import resolve_precision
+from ._array.typing import Array, ArrayT, Job, Precision, Reduction
 from .backends._registry import run
 
 REDUCTIONS = ("none", "sum", "mean")

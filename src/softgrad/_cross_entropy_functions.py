@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypedDict, Unpack
 
+from ._array.typing import ArrayT, Precision, Reduction
 from ._cross_entropy import CrossEntropy
-from ._typing import ArrayT, Precision, Reduction
 
 
 class LossOptions(TypedDict, total=False):

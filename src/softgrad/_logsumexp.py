@@ -6,10 +6,21 @@ import math
 import numbers
 from typing import Any
 
-from ._axes import merge
-from ._namespace import Library, default_float, finish, floating, kind, library, many_axes, mask, same_place, small
-from ._precision import resolve_precision
-from ._typing import Array, Axis, DType, Precision
+from ._array.axes import merge
+from ._array.namespace import (
+    Library,
+    default_float,
+    finish,
+    floating,
+    kind,
+    library,
+    many_axes,
+    mask,
+    same_place,
+    small,
+)
+from ._array.precision import resolve_precision
+from ._array.typing import Array, Axis, DType, Precision
 from .backends._registry import run
 
 

@@ -8,10 +8,10 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
+from ._array.namespace import library
+from ._array.typing import Array
+from ._dense import log_softmax, softmax
 from ._logsumexp import logsumexp
-from ._namespace import library
-from ._softmax import log_softmax, softmax
-from ._typing import Array
 
 __all__ = [
     "gradient_column",

@@ -6,7 +6,7 @@ coefficients at which the curvature is wanted.
 
 from __future__ import annotations
 
-from ._statistics import (
+from .estimator.statistics import (
     BlockPreconditioner,
     CoefficientStatistics,
     coefficient_statistics,

@@ -31,7 +31,7 @@ class Mutant:
         path.write_text(changed, encoding="utf-8")
 
 
-KERNELS, LOSS, LINEAR = "_kernels.py", "_kernels_loss.py", "_kernels_linear.py"
+KERNELS, LOSS, LINEAR = "_kernels/dense.py", "_kernels/loss.py", "_kernels/linear.py"
 NUMPY = '__import__("numpy")'
 
 MUTANTS = (
@@ -89,7 +89,7 @@ MUTANTS = (
     ),
     Mutant(
         "a list to an array without device",
-        "_namespace.py",
+        "_array/namespace.py",
         "        return xp.asarray(value, dtype=x.dtype, device=device)\n",
         "        return xp.asarray(value, dtype=x.dtype)\n",
     ),
@@ -101,13 +101,13 @@ MUTANTS = (
     ),
     Mutant(
         "constant in the default dtype",
-        "_linear_penalty.py",
+        "linear/penalty.py",
         "grad + l2 * narrow(xp, W, grad.dtype)",
         "grad + xp.asarray(l2) * narrow(xp, W, grad.dtype)",
     ),
     Mutant(
         "np.float64 lifts float32",
-        "_labels.py",
+        "_array/labels.py",
         "    result = float(value)\n",
         f"    result = {NUMPY}.float64(value)\n",
     ),
@@ -239,7 +239,7 @@ MUTANTS = (
     ),
     Mutant(
         "by way of a list on the host",
-        "_namespace.py",
+        "_array/namespace.py",
         "            return value if value.dtype == x.dtype else xp.astype(value, x.dtype)\n        value",
         '            value = value.detach() if hasattr(value, "detach") else value\n        value',
     ),

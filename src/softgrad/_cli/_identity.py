@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import identity, linear_cross_entropy, linear_cross_entropy_value_and_grad
-from .._typing import Array
+from .._array.typing import Array
 from ..testing._libraries import OpenLibrary
 from ._problem import EVERYWHERE, Floats, Problem
 

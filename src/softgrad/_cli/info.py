@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from .._errors import BackendError, BackendWarning
+from .._array.errors import BackendError, BackendWarning
 from .._version import __version__
 from ..testing._libraries import LIBRARIES, LibraryMissingError, OpenLibrary, open_library
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .. import _kernels, _kernels_linear, _kernels_loss
-from .._errors import BackendError
+from .._array.errors import BackendError
+from .._kernels import dense as dense_kernels
+from .._kernels import linear as linear_kernels
+from .._kernels import loss as loss_kernels
 
 #: The kernels written against the standard, by name.
 GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -16,21 +18,21 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
         name: getattr(module, name)
         for module, names in (
             (
-                _kernels,
+                dense_kernels,
                 (
                     "softmax log_softmax logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp "
                     "signed_logsumexp complex_logsumexp"
                 ),
             ),
             (
-                _kernels_loss,
+                loss_kernels,
                 (
                     "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp "
                     "cross_entropy_hessian_diag total_weight"
                 ),
             ),
             (
-                _kernels_linear,
+                linear_kernels,
                 (
                     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
                     "linear_cross_entropy_hessian"

@@ -9,9 +9,9 @@ import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .._context import Override
-from .._errors import BackendError, BackendWarning
-from .._namespace import Library, quiet, tracing
+from .._array.context import Override
+from .._array.errors import BackendError, BackendWarning
+from .._array.namespace import Library, quiet, tracing
 from ._declaration import GENERIC, Backend, Explanation, Implementation
 
 #: The entry point group in which other packages name their ``Backend``.
@@ -100,7 +100,7 @@ def unregister(name: str) -> None:
     >>> backends.unregister("never_there")
     Traceback (most recent call last):
         ...
-    softgrad._errors.BackendError: no back end is named 'never_there'
+    softgrad._array.errors.BackendError: no back end is named 'never_there'
     """
     if _registered.pop(name, None) is None:
         raise BackendError(f"no back end is named {name!r}")

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from .._namespace import Library, quiet
-from .._typing import Array, DType, Job
+from .._array.namespace import Library, quiet
+from .._array.typing import Array, DType, Job
 
 
 def on_small(
@@ -15,7 +15,7 @@ def on_small(
 ) -> Array:
     """``function(xp, *arrays, *rest)``, of the first array's shape and, unless told, dtype; NumPy without warnings."""
     if lib.chunked:
-        return importlib.import_module("._dask_chunks", __package__).one_task(function, arrays, rest, dtype)
+        return importlib.import_module(".dask.chunks", __package__).one_task(function, arrays, rest, dtype)
     if lib.warns:
         with quiet():
             return function(lib.xp, *arrays, *rest)
@@ -32,7 +32,7 @@ def on_rows(
     """``function(X, W, bias, job, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
     if not lib.chunked:
         return None
-    found: list[Array] = importlib.import_module("._dask_linear", __package__).sums_by_chunk(
+    found: list[Array] = importlib.import_module(".dask.linear", __package__).sums_by_chunk(
         function, *data, options, shapes
     )
     return found

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from .._namespace import library
-from .._typing import Array
+from .._array.namespace import library
+from .._array.typing import Array
 
 
 class NotDifferentiableError(TypeError):

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .. import backends
-from .._errors import BackendError
-from .._typing import Array, Device
+from .._array.errors import BackendError
+from .._array.typing import Array, Device
 from . import _contract_dense, _contract_linear, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays, Host

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import Array
+from .._array.typing import Array
 from ._host import Arrays, Host, dtype_name
 from ._ulp import FORMATS, assert_close
 

@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import AxisError
+from .._array.errors import AxisError
+from .._dense import log_softmax, log_softmax_jvp, log_softmax_vjp, softmax, softmax_jvp, softmax_vjp
 from .._logsumexp import logsumexp
-from .._softmax import (
-    log_softmax,
-    log_softmax_jvp,
-    log_softmax_vjp,
-    softmax,
-    softmax_jvp,
-    softmax_vjp,
-)
 from . import _reference as reference
 from ._contract import DERIVATIVE_ULP, LOGITS, SHOWN, SOFTMAX_ULP, SUM_ULP, VECTOR, Kit, Skip, clause
 from ._gradient import check_gradient

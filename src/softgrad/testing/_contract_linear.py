@@ -10,11 +10,11 @@ import numpy as np
 
 from .._cross_entropy import CrossEntropy
 from .._cross_entropy_functions import cross_entropy, cross_entropy_grad
-from .._linear import LinearCrossEntropy
-from .._linear_functions import linear_cross_entropy_grad
+from .._dense import log_softmax, softmax
 from .._logsumexp import logsumexp
-from .._softmax import log_softmax, softmax
 from ..backends import explain, use
+from ..linear.functions import linear_cross_entropy_grad
+from ..linear.model import LinearCrossEntropy
 from . import _reference as reference
 from ._contract import (
     BIAS,

@@ -6,20 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .._array.errors import LabelError
 from .._cross_entropy import CrossEntropy
-from .._errors import LabelError
 from . import _reference as reference
-from ._contract import (
-    DERIVATIVE_ULP,
-    LABELS,
-    LOGITS,
-    SHARES,
-    SHOWN,
-    SOFTMAX_ULP,
-    VECTOR,
-    Kit,
-    clause,
-)
+from ._contract import DERIVATIVE_ULP, LABELS, LOGITS, SHARES, SHOWN, SOFTMAX_ULP, VECTOR, Kit, clause
 from ._gradient import check_gradient, check_hvp
 
 INF, NAN = np.inf, np.nan

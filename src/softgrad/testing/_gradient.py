@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._namespace import Library, kind, library
-from .._typing import Array
+from .._array.namespace import Library, kind, library
+from .._array.typing import Array
 from ._autodiff import NotDifferentiableError, derivative
 from ._host import Host, dtype_name, from_host, to_host
 from ._steps import Estimate, central, complex_step, exact_differences, rounding_of

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._namespace import is_array, library
-from .._typing import Array, Device, Namespace
+from .._array.namespace import is_array, library
+from .._array.typing import Array, Device, Namespace
 from ._libraries import LIBRARIES
 
 Host: TypeAlias = npt.NDArray[Any]

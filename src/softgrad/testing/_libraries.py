@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Array
+from .._array.typing import Array
 
 Host: TypeAlias = npt.NDArray[Any]
 

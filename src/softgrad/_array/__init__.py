@@ -1,0 +1,1 @@
+"""What an array is: its library, its arguments, how it moves, and the errors raised about it."""

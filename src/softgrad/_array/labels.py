@@ -1,0 +1,99 @@
+"""What comes beside the logits: labels, weights and plain numbers, checked and brought into form."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from .._kernels.loss import index_labels, is_ignored
+from .errors import LabelError
+from .namespace import Library, fits, kind, same_place, small
+from .typing import Array
+
+
+def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
+    """``value`` as a float between ``low`` and ``high``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    result = float(value)
+    if not low <= result <= high:
+        raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
+    return result
+
+
+def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
+    """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
+    xp = lib.xp
+    if isinstance(labels, int) and not isinstance(labels, bool):
+        labels = xp.asarray(labels, device=getattr(x, "device", None))
+    same_place(lib, x, labels, "labels", beside)
+    what = kind(xp, labels.dtype)
+    if labels.ndim == ndim - 1:
+        if what != "integer":
+            raise TypeError(
+                f"labels with one dimension less than the logits are class indices and must be integers, got dtype "
+                f"{labels.dtype}"
+            )
+        return labels, False
+    if labels.ndim == ndim:
+        if what not in ("real", "integer"):
+            raise TypeError(
+                f"labels with as many dimensions as the logits are weights by class and must be real numbers, got "
+                f"dtype {labels.dtype}"
+            )
+        return (labels if labels.dtype == x.dtype else xp.astype(labels, x.dtype)), True
+    raise ValueError(
+        f"labels of shape {tuple(labels.shape)} fit neither class indices nor weights by class for {beside} of shape "
+        f"{tuple(x.shape)}"
+    )
+
+
+def same_shape(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two shapes agree as far as they are known."""
+    return len(a) == len(b) and all(m == n or m != m or n != n for m, n in zip(a, b, strict=True))
+
+
+def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) -> Array:
+    """``sample_weight`` broadcast to the samples' shape, in ``x``'s dtype."""
+    xp = lib.xp
+    if isinstance(weight, numbers.Real):
+        weight = small(lib, x, weight, "sample_weight")
+    same_place(lib, x, weight, "sample_weight", "the first argument")
+    if kind(xp, weight.dtype) not in ("real", "integer"):
+        raise TypeError(f"sample_weight must hold real numbers, got dtype {weight.dtype}")
+    if not fits(tuple(weight.shape), shape):
+        raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
+    weight = weight if weight.dtype == x.dtype else xp.astype(weight, x.dtype)
+    return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
+
+
+def class_weights(lib: Library, x: Array, weight: Any, classes: int) -> Array:
+    """``class_weight`` as one number a class, in ``x``'s dtype."""
+    weight = small(lib, x, weight, "class_weight")
+    if not same_shape(tuple(weight.shape), (classes,)):
+        raise ValueError(
+            f"class_weight must have one number for each of the {classes} classes, got shape {tuple(weight.shape)}"
+        )
+    return weight
+
+
+def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | None) -> None:
+    """Raise where a class index is no class; this waits for the device."""
+    xp = lib.xp
+    index_of = index_labels(xp, labels, labels)
+    bad = xp.logical_or(index_of < 0, index_of >= classes)
+    if ignore_index is not None:
+        bad = xp.logical_and(bad, xp.logical_not(is_ignored(xp, labels, index_of, ignore_index)))
+    flat = xp.reshape(bad, (-1,))
+    if flat.shape[0] == 0 or not bool(xp.any(flat)):
+        return
+    index = int(xp.argmax(xp.astype(flat, xp.int32)))
+    label = int(xp.reshape(index_of, (-1,))[index])
+    if label < 0 and xp.isdtype(labels.dtype, "unsigned integer"):
+        label += 1 << xp.iinfo(index_of.dtype).bits
+    place = []
+    for size in reversed(labels.shape):
+        index, remainder = divmod(index, size)
+        place.append(remainder)
+    raise LabelError(f"labels[{', '.join(map(str, reversed(place)))}] is {label}: there are {classes} classes")

@@ -1,0 +1,279 @@
+"""The only door to array-api-compat: which library an array is of, and whether an argument fits."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .errors import AxisError, MixedArraysError
+from .typing import Array, DType, Namespace
+
+if TYPE_CHECKING:
+    import array_api_compat as compat
+else:
+    # a library that vendors this package says in the module beside it where its copy of array-api-compat is
+    try:
+        from ... import _array_api_compat_vendor as compat
+    except ModuleNotFoundError:
+        raise  # that module is there, and what it imports is not
+    except ImportError:
+        import array_api_compat as compat
+
+
+class Library(NamedTuple):
+    """What is known of an array's type, found once and kept."""
+
+    xp: Namespace
+    name: str
+    #: The library warns through NumPy of an overflow or a NaN.
+    warns: bool
+    #: A result of no dimensions is given back as a scalar.
+    scalars: bool
+    #: Arrays of one call must share a device, and can tell theirs.
+    placed: bool
+    #: Arrays are made of chunks of another library, whose arrays may stand beside them.
+    chunked: bool
+    #: Says what is wrong with an array of this type, or None.
+    complaint: Callable[[Array], str | None] | None
+
+
+_LIBRARIES: dict[type, Library] = {}
+_FRESH: dict[type, Library] = {}
+_KINDS: dict[tuple[type, DType], str] = {}
+_REFUSED = {
+    "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
+    "MaskedArray": "a masked array's mask would be lost: pass x.filled() and where=~x.mask",
+}
+
+
+def _torch_complaint(x: Array) -> str | None:
+    if x.is_nested:
+        return "is a nested tensor: pad it and pass where="
+    return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
+
+
+def _infer(x: Any, argument: str) -> Library:
+    cls = type(x)
+    for base in cls.__mro__:
+        if base.__name__ in _REFUSED and base.__module__.split(".")[0] == "numpy":
+            raise TypeError(f"{argument}: {_REFUSED[base.__name__]}")
+    if cls.__module__.startswith("torch.masked"):
+        raise TypeError(f"{argument}: a masked tensor's mask would be lost: pass its data and where=")
+    if cls.__module__.split(".")[0] == "sparse":
+        raise TypeError(f"{argument} is a sparse array: exp(0) is 1, so that nothing stays sparse; pass its .todense()")
+    if "sparse" in cls.__module__.split(".") and cls.__module__.startswith(("scipy.", "cupyx.")):
+        raise TypeError(
+            f"{argument} is a sparse matrix ({cls.__module__.split('.')[0]}): exp(0) is 1, so that nothing stays "
+            "sparse; pass its .toarray(). Only the linear model takes samples in a scipy.sparse matrix"
+        )
+    try:
+        xp = compat.array_namespace(x)
+    except TypeError:
+        raise TypeError(
+            f"{argument} must be an array of a library of the array API standard (NumPy, PyTorch, CuPy, JAX, "
+            f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
+        ) from None
+    name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
+    library = Library(
+        xp,
+        name,
+        warns=name in ("numpy", "array_api_strict", "dask"),
+        scalars=compat.is_numpy_array(x),
+        placed=name in ("torch", "cupy", "array_api_strict"),
+        chunked=name == "dask",
+        complaint=_torch_complaint if name == "torch" else None,
+    )
+    return library
+
+
+def tracing() -> bool:
+    """Whether torch.compile is tracing the caller."""
+    guards = sys.modules.get("torch._guards")
+    return guards is not None and guards.TracingContext.try_get() is not None
+
+
+def _known_by_class(cls: type) -> bool:
+    """Infer the library of torch's own array types, and the kinds of its dtypes, without an array."""
+    torch = sys.modules.get("torch")
+    if torch is None or cls not in (torch.Tensor, torch.nn.Parameter):
+        return False
+    found = _FRESH[cls] = _infer(torch.empty(0), "x")
+    for dtype in vars(torch).values():
+        if isinstance(dtype, torch.dtype):
+            kind(found.xp, dtype)
+    if not tracing():
+        _LIBRARIES[cls] = found
+    return True
+
+
+# torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
+# has read must not change under it, so that what is new comes through another.
+vars(_known_by_class)["_dynamo_marked_constant"] = True
+
+
+def library(x: Any, argument: str) -> Library:
+    """The library of ``x``, or a TypeError that names the argument."""
+    found = _LIBRARIES.get(type(x))
+    if found is None:
+        if _known_by_class(type(x)):
+            found = _FRESH[type(x)]
+        else:
+            found = _LIBRARIES[type(x)] = _infer(x, argument)
+    if found.complaint is not None:
+        words = found.complaint(x)
+        if words is not None:
+            raise TypeError(f"{argument} {words}")
+    return found
+
+
+def is_array(x: Any) -> bool:
+    """Whether ``x`` is an array of any library of the standard."""
+    return type(x) in _LIBRARIES or (
+        not isinstance(x, (int, float, complex, list, tuple, str, type(None))) and compat.is_array_api_obj(x)
+    )
+
+
+def kind(xp: Namespace, dtype: DType) -> str:
+    """One of "real", "complex", "integer", "bool", "other"."""
+    # dtypes of two libraries may hash alike, and warn when they are compared
+    key = (type(dtype), dtype)
+    known = _KINDS.get(key)
+    if known is None:
+        known = "other"
+        for word, standard in (
+            ("real", "real floating"),
+            ("complex", "complex floating"),
+            ("integer", "integral"),
+            ("bool", "bool"),
+        ):
+            if xp.isdtype(dtype, standard):
+                known = word
+                break
+        _KINDS[key] = known
+    return known
+
+
+def default_float(xp: Namespace, x: Array) -> DType:
+    """The floating dtype that ``x``'s library makes of a Python float, on ``x``'s device."""
+    device = getattr(x, "device", None)
+    try:
+        return xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
+    except (AttributeError, TypeError, ValueError):
+        return xp.asarray(0.0).dtype
+
+
+def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
+    """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
+    xp = lib.xp
+    what = kind(xp, x.dtype)
+    if what in ("bool", "other") or (what == "complex" and not complex_ok):
+        wanted = "real or complex" if complex_ok else "real"
+        raise TypeError(f"{argument} must be a {wanted} array of numbers, got dtype {x.dtype}")
+    if dtype is not None:
+        into = kind(xp, dtype)
+        if into != "real" and not (complex_ok and into == "complex"):
+            raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
+        if what == "complex" and into == "real":
+            raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
+        return x if x.dtype == dtype else xp.astype(x, dtype)
+    return xp.astype(x, default_float(xp, x)) if what == "integer" else x
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
+    try:
+        if isinstance(axis, bool):
+            raise TypeError
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    size = max(ndim, 1)
+    if not -size <= number < size:
+        raise AxisError(f"axis {number} is out of range for an array of {ndim} dimensions")
+    return number % size
+
+
+def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """``axis`` (an int, a tuple of ints, None for all) as a tuple counted from the front."""
+    if axis is None:
+        return tuple(range(max(ndim, 1)))
+    if not isinstance(axis, tuple):
+        return (one_axis(axis, ndim),)
+    axes = tuple(one_axis(each, ndim) for each in axis)
+    if not axes:
+        raise AxisError("axis must name at least one axis, got ()")
+    if len(set(axes)) != len(axes):
+        raise AxisError(f"axis names an axis twice: {axis}")
+    return axes
+
+
+def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str) -> None:
+    """Raise where ``other`` is of another library or device than ``x``."""
+    theirs = library(other, argument)
+    if theirs.xp is not lib.xp:
+        raise MixedArraysError(
+            f"{argument} is an array of {theirs.name}, {beside} is one of {lib.name}: convert one of them"
+        )
+    if lib.placed and other.device != x.device:
+        raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
+
+
+def adopt(lib: Library, a: Any, argument: str) -> Array:
+    """Take ``a`` as one chunk where it is a parameter beside a chunked array."""
+    if lib.chunked and library(a, argument).name in ("numpy", "cupy"):
+        return lib.xp.asarray(a, chunks=-1)
+    return a
+
+
+def small(lib: Library, x: Array, value: Any, argument: str) -> Array:
+    """``value`` (a number, list, NumPy or ``x``-like array, small by nature) beside ``x``, in its dtype."""
+    xp = lib.xp
+    device = getattr(x, "device", None)
+    if is_array(value):
+        theirs = library(value, argument)
+        if theirs.xp is lib.xp or theirs.name != "numpy":
+            same_place(lib, x, value, argument, "the first argument")
+        if kind(theirs.xp, value.dtype) not in ("real", "integer"):
+            raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
+        if theirs.xp is lib.xp:
+            return value if value.dtype == x.dtype else xp.astype(value, x.dtype)
+        value = value.tolist()
+    try:
+        return xp.asarray(value, dtype=x.dtype, device=device)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{argument} must be a number, a list of numbers or an array, got {value!r}") from error
+
+
+def fits(shape: tuple[Any, ...], into: tuple[Any, ...]) -> bool:
+    """Whether an array of ``shape`` broadcasts to ``into`` without enlarging it."""
+    if len(shape) > len(into):
+        return False
+    return all(a in (1, b) or a != a or b != b for a, b in zip(reversed(shape), reversed(into), strict=False))
+
+
+def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: str = "x") -> Array | None:
+    """``where`` as a boolean array that broadcasts to ``x``; None where nothing is hidden."""
+    if where is None or where is True:
+        return None
+    if where is False:
+        return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=getattr(x, "device", None))
+    same_place(lib, x, where, argument, beside)
+    if kind(lib.xp, where.dtype) != "bool":
+        raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
+    if not fits(tuple(where.shape), tuple(x.shape)):
+        raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
+    return where
+
+
+def finish(lib: Library, y: Array) -> Any:
+    """Give a 0-d NumPy result back as a scalar, as SciPy does."""
+    return y[()] if lib.scalars and y.ndim == 0 else y
+
+
+def quiet() -> Any:
+    """A block in which NumPy says nothing of infinities and NaNs: they are results, not accidents."""
+    return np.errstate(all="ignore")

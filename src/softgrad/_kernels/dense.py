@@ -1,0 +1,277 @@
+"""The dense mathematics: pure array API functions, ``xp`` passed in, nothing checked, nothing converted.
+
+Every sum is written so that it does not change, as a function, with the maximum that it is shifted by: automatic
+differentiation is then right at ties too, to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .._array.typing import Array, DType, Namespace
+
+#: Terms added one after the other before a sum goes up a level.
+LEVEL = 64
+
+
+class Shifted(NamedTuple):
+    """A row less its maximum, and the sum of its exponentials less one."""
+
+    m: Array
+    d: Array
+    #: What rounding took from ``d``, or None.
+    lo: Array
+    e: Array
+    #: Where ``d`` is 0.
+    top: Array
+    #: sum(e) - 1, without the cancellation.
+    rest: Array
+    x: Array
+
+
+def has_float64(xp: Namespace, x: Array) -> bool:
+    """Whether ``x``'s device can hold float64."""
+    info = xp.__array_namespace_info__()
+    return "float64" in info.dtypes(device=getattr(x, "device", None), kind="real floating")
+
+
+def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
+    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+    bits = xp.finfo(x.dtype).bits
+    if precision == "high" and bits < 64 and has_float64(xp, x):
+        return xp.astype(x, xp.float64), False
+    if bits < 32:
+        return xp.astype(x, xp.float32), False
+    return x, precision == "high"
+
+
+def narrow(xp: Namespace, x: Array, dtype: DType) -> Array:
+    """``x`` in ``dtype``."""
+    return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+def cut(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
+    """``x[start:stop]`` along ``axis``."""
+    index: list[slice] = [slice(None)] * x.ndim
+    index[axis] = slice(start, stop)
+    return x[tuple(index)]
+
+
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """A + b, and what its rounding lost (Knuth 1969)."""
+    s = a + b
+    z = s - a
+    return s, (a - (s - z)) + (b - z)
+
+
+def compensated(xp: Namespace, v: Array, axis: int) -> Array:
+    """The sum over ``axis`` (kept) by a tree of error-free additions."""
+    lo = xp.zeros_like(v)
+    while v.shape[axis] > 1:
+        n = v.shape[axis]
+        half = n // 2
+        s, err = two_sum(cut(v, axis, 0, half), cut(v, axis, half, 2 * half))
+        err = err + (cut(lo, axis, 0, half) + cut(lo, axis, half, 2 * half))
+        if n % 2:
+            s = xp.concat([s, cut(v, axis, n - 1, n)], axis=axis)
+            err = xp.concat([err, cut(lo, axis, n - 1, n)], axis=axis)
+        v, lo = s, err
+    hi = v + lo
+    return xp.where(xp.isfinite(v), hi, v)
+
+
+def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
+    """The sum over ``axis`` (kept), in levels: an axis with a stride is added one term after the other."""
+    if carry:
+        return compensated(xp, v, axis)
+    while v.shape[axis] > 2 * LEVEL:
+        n = v.shape[axis]
+        whole = n // LEVEL
+        shape = (*v.shape[:axis], whole, LEVEL, *v.shape[axis + 1 :])
+        sums = xp.sum(xp.reshape(cut(v, axis, 0, whole * LEVEL), shape), axis=axis + 1, dtype=v.dtype)
+        if whole * LEVEL < n:
+            tail = xp.sum(cut(v, axis, whole * LEVEL, n), axis=axis, keepdims=True, dtype=v.dtype)
+            sums = xp.concat([sums, tail], axis=axis)
+        v = sums
+    return xp.sum(v, axis=axis, keepdims=True, dtype=v.dtype)
+
+
+def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
+    """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something."""
+    shown = xp.broadcast_to(where, x.shape)
+    rows = xp.any(shown, axis=axis, keepdims=True)
+    nothing = xp.zeros_like(x)
+    return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
+
+
+def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
+    """The pieces that every function of a row is made of."""
+    m = xp.max(x, axis=axis, keepdims=True)
+    d = x - m
+    e = xp.exp(d)
+    lo = None
+    if carry:
+        # only of finite numbers: of others a lazy library warns where nobody can hold it back
+        finite, nothing = xp.isfinite(d), xp.zeros_like(d)
+        a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
+        z = gap - a
+        lo = (a - (gap - z)) - (most + z)
+        lo = xp.where(xp.isfinite(lo), lo, nothing)
+        e = e + e * lo
+    top = d == 0
+    zero = xp.zeros_like(m)
+    others = total(xp, xp.where(top, zero, e), axis, carry)
+    ties = total(xp, xp.where(top, e, zero), axis)
+    return Shifted(m, d, lo, e, top, others + (ties - 1), x)
+
+
+def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+    """exp(x) / sum(exp(x))."""
+    y, carry = widen(xp, x, precision)
+    shown = None
+    if where is not None:
+        y, shown, _ = hide(xp, y, axis, where)
+    row = shift(xp, y, axis, carry)
+    p = row.e / (1 + row.rest)
+    if shown is not None:
+        p = xp.where(shown, p, xp.zeros_like(p))
+    return narrow(xp, p, x.dtype)
+
+
+def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+    """X - logsumexp(x); -log1p(the others) at the maximum."""
+    y, carry = widen(xp, x, precision)
+    shown = None
+    if where is not None:
+        y, shown, _ = hide(xp, y, axis, where)
+    row = shift(xp, y, axis, carry)
+    normalizer = xp.log1p(row.rest)
+    r = row.d - normalizer if row.lo is None else row.d - (normalizer - row.lo)
+    if shown is not None:
+        r = xp.where(shown, r, xp.zeros_like(r) - math.inf)
+    return narrow(xp, r, x.dtype)
+
+
+def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+    """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
+    y, carry = widen(xp, x, precision)
+    rows = None
+    if where is not None:
+        y, _, rows = hide(xp, y, axis, where)
+    row = shift(xp, y, axis, carry)
+    r = log_normalizer(xp, row, axis)
+    if rows is not None:
+        r = xp.where(rows, r, xp.zeros_like(r) - math.inf)
+    return narrow(xp, xp.squeeze(r, axis=axis), x.dtype)
+
+
+def log_normalizer(xp: Namespace, row: Shifted, axis: int) -> Array:
+    """log(sum(exp(x))) of shifted rows, the axis kept."""
+    # a maximum may pass over a NaN (XLA's does on a CPU), which an infinite one would then hide
+    nans = xp.sum(xp.where(xp.isnan(row.x), row.x, xp.zeros_like(row.m)), axis=axis, keepdims=True, dtype=row.x.dtype)
+    return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.rest))
+
+
+def _sign(xp: Namespace, x: Array) -> Array:
+    # array-api-compat's sign writes through a mask, for which CuPy waits for the device
+    zero = xp.zeros_like(x)
+    return xp.where(x > 0, zero + 1, xp.where(x < 0, zero - 1, x))
+
+
+def signed_logsumexp(
+    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
+) -> tuple[Array, Array]:
+    """log|sum(b exp(x))| and the sum's sign, both without ``axis``; for real ``x`` and ``b``.
+
+    The term largest in magnitude is kept out of the sum: log|b_t| + x_t + log1p(sum of b_j exp(x_j - x_t) / b_t).
+    """
+    y, carry = widen(xp, x, precision)
+    b = narrow(xp, xp.broadcast_to(b, x.shape), y.dtype)
+    zero = xp.zeros_like(y)
+    counts = b != 0 if where is None else xp.logical_and(b != 0, xp.broadcast_to(where, x.shape))
+    rows = xp.any(counts, axis=axis, keepdims=True)
+    y = xp.where(counts, y, zero - math.inf)
+    b = xp.where(counts, b, zero + 1)
+    size = y + xp.log(xp.abs(b))
+    index = xp.arange(x.shape[axis], device=getattr(x, "device", None))
+    index = xp.reshape(index, (-1,) + (1,) * (x.ndim - 1 - axis))
+    first = index == xp.argmax(size, axis=axis, keepdims=True)
+    blank = xp.zeros_like(xp.max(y, axis=axis, keepdims=True))
+    top = xp.sum(xp.where(first, y, blank), axis=axis, keepdims=True, dtype=y.dtype)
+    weight = xp.sum(xp.where(first, b, blank), axis=axis, keepdims=True, dtype=y.dtype)
+    safe = xp.where(xp.isfinite(top), top, blank)
+    terms = (b / weight) * xp.exp(y - safe)
+    terms = xp.where(xp.logical_or(first, xp.logical_not(counts)), zero, terms)
+    rest = total(xp, terms, axis, carry)
+    # below -1/4 the sum itself is exact enough, and log1p refuses a negative one (XLA's loses seven bits from -0.29)
+    near = rest > -0.25
+    log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))
+    r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
+    sign = _sign(xp, weight) * _sign(xp, 1 + rest)
+    # infinities of both signs have no sum
+    opposed = xp.any(xp.logical_and(y == math.inf, _sign(xp, b) != _sign(xp, weight)), axis=axis, keepdims=True)
+    undefined = xp.logical_and(top == math.inf, opposed)
+    r = xp.where(undefined, blank + math.nan, r)
+    sign = xp.where(xp.isinf(top), _sign(xp, weight), sign)
+    sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
+    r = xp.where(rows, r, blank - math.inf)
+    sign = xp.where(rows, sign, blank)
+    return (
+        narrow(xp, xp.squeeze(r, axis=axis), x.dtype),
+        narrow(xp, xp.squeeze(sign, axis=axis), x.dtype),
+    )
+
+
+def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:
+    """log(sum(b exp(x))) and the sum's phase, both complex and without ``axis``."""
+    real = xp.real(x)
+    counts = xp.ones_like(real, dtype=xp.bool)
+    if where is not None:
+        counts = xp.broadcast_to(where, x.shape)
+    if b is not None:
+        b = xp.broadcast_to(b, x.shape)
+        counts = xp.logical_and(counts, b != 0)
+    zero = xp.zeros_like(x)
+    low = xp.where(counts, real, xp.zeros_like(real) - math.inf)
+    m = xp.max(low, axis=axis, keepdims=True)
+    m = xp.where(xp.isfinite(m), m, xp.zeros_like(m))
+    terms = xp.exp(xp.where(counts, x, zero) - xp.astype(m, x.dtype))
+    if b is not None:
+        terms = terms * xp.where(counts, b, zero)
+    terms = xp.where(counts, terms, zero)
+    s = total(xp, terms, axis)
+    size = xp.abs(s)
+    ones = xp.ones_like(size)
+    log_s = xp.log(s)
+    phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, ones, size), x.dtype))
+    # an infinite sum has the phase that C99 gives its logarithm
+    phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(xp.imag(log_s), x.dtype)), phase)
+    # in this order: torch multiplies the second term by a complex 1, which makes NaN of an infinity
+    r = log_s + xp.astype(m, x.dtype)
+    return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
+
+
+def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
+    """P (c - sum(p c))."""
+    p, _ = widen(xp, probs, None)
+    c, _ = widen(xp, cotangent, None)
+    return narrow(xp, p * (c - total(xp, p * c, axis)), probs.dtype)
+
+
+def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int) -> Array:
+    """C - p sum(c)."""
+    p, _ = widen(xp, log_probs, None)
+    c, _ = widen(xp, cotangent, None)
+    return narrow(xp, c - xp.exp(p) * total(xp, c, axis), log_probs.dtype)
+
+
+def log_softmax_jvp(xp: Namespace, log_probs: Array, tangent: Array, axis: int) -> Array:
+    """T - sum(p t)."""
+    p, _ = widen(xp, log_probs, None)
+    t, _ = widen(xp, tangent, None)
+    return narrow(xp, t - total(xp, xp.exp(p) * t, axis), log_probs.dtype)
+
+
+#: The Jacobian diag(p) - p pT is symmetric.
+softmax_jvp = softmax_vjp

@@ -1,0 +1,227 @@
+"""The mathematics of the linear softmax model: blocks of rows through the loss, two matrix products each.
+
+Arrays stand as X (n, m), W (k, m), bias (k,); nothing is checked, nothing is converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .._array.typing import Array, Job, Namespace
+from . import loss as loss_kernels
+from .dense import narrow, total, widen
+
+#: Bytes of logits that a block holds, and rows that it has at least.
+BLOCK_BYTES = 32 << 20
+BLOCK_ROWS = 128
+
+
+def block_rows(n: int, k: int, itemsize: int, block_size: int | None) -> int:
+    """Rows of a block, all blocks of about the same size."""
+    if block_size is not None:
+        return block_size
+    most = max(BLOCK_ROWS, BLOCK_BYTES // max(1, k * itemsize))
+    count = max(1, -(-n // most))
+    return max(1, -(-n // count))
+
+
+def part(job: Job, start: int, stop: int, n: int) -> Job:
+    """The job of rows ``start`` to ``stop``, as a plain sum."""
+    if start == 0 and stop == n:
+        return job._replace(reduction="sum")
+    where = job.where
+    if where is not None and where.ndim == 2 and where.shape[0] == n:
+        where = where[start:stop, ...]
+    weight = job.sample_weight
+    return job._replace(
+        labels=job.labels[start:stop, ...],
+        sample_weight=None if weight is None else weight[start:stop],
+        where=where,
+        reduction="sum",
+    )
+
+
+def counted(xp: Namespace, x: Array, job: Job) -> Array:
+    """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
+    kept, _ = loss_kernels.keep(xp, job, x)
+    return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
+
+
+class Wide:
+    """The parameters in the dtype to compute in, and the blocks of X with their jobs."""
+
+    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None) -> None:
+        self.xp, self.X, self.job = xp, X, job
+        self.W = widen(xp, W, job.precision)[0]
+        self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
+        self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype
+        itemsize = xp.finfo(self.W.dtype).bits // 8
+        self.rows = block_rows(self.n, self.k, itemsize, block_size)
+
+    def blocks(self) -> Iterator[tuple[int, int, Array, Array, Job]]:
+        """(start, stop, rows of X, their logits, their job)."""
+        xp = self.xp
+        for start in range(0, max(self.n, 1), self.rows):
+            stop = min(start + self.rows, self.n)
+            piece = part(self.job, start, stop, self.n)
+            x = narrow(xp, self.X if stop - start == self.n else self.X[start:stop, :], self.W.dtype)
+            x = counted(xp, x, piece)
+            z = xp.matmul(x, xp.matrix_transpose(self.W))
+            yield start, stop, x, z if self.bias is None else z + self.bias, piece
+
+    def divisor(self) -> Array:
+        """What the mean divides by, or None."""
+        if self.job.reduction != "mean":
+            return None
+        like = self.logits_like()
+        return loss_kernels.mass(self.xp, like, self.job, self.weights(like))
+
+    def logits_like(self) -> Array:
+        """An array with the shape of the logits that holds no memory of its own where the library has views."""
+        zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=getattr(self.W, "device", None))
+        return self.xp.broadcast_to(zero, (self.n, self.k))
+
+    def weights(self, like: Array) -> Array:
+        """Each sample's class weight, or None."""
+        job = self.job
+        if job.class_weight is None and not job.dense:
+            return None
+        pieces = []
+        for start in range(0, max(self.n, 1), self.rows):
+            stop = min(start + self.rows, self.n)
+            piece = part(job, start, stop, self.n)._replace(label_smoothing=0.0)
+            pieces.append(loss_kernels.target(self.xp, like[start:stop, :], piece, None)[3])
+        return pieces[0] if len(pieces) == 1 else self.xp.concat(pieces, axis=0)
+
+    def scaled(self, a: Array, divisor: Array) -> Array:
+        """``a`` divided by the total weight, in the dtype that came."""
+        a = a if divisor is None else loss_kernels.divided(self.xp, a, divisor)
+        return narrow(self.xp, a, self.dtype)
+
+
+def columns(xp: Namespace, g: Array, classes: tuple[int, ...] | None) -> Array:
+    """The columns of ``g`` for the classes asked for."""
+    if classes is None:
+        return g
+    return xp.concat([g[:, i : i + 1] for i in classes], axis=1)
+
+
+def add(old: Array, new: Array) -> Array:
+    """``old + new``, None being nothing yet."""
+    return new if old is None else old + new
+
+
+def linear_cross_entropy(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    block_size: int | None = None,
+    loss: Callable[..., Any] = loss_kernels.cross_entropy,
+) -> Array:
+    """The loss, reduced."""
+    model = Wide(xp, X, W, bias, job, block_size)
+    if job.reduction == "none":
+        each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
+        return narrow(xp, each[0] if len(each) == 1 else xp.concat(each, axis=0), W.dtype)
+    value = None
+    for _, _, _, z, piece in model.blocks():
+        value = add(value, loss(xp, z, piece))
+    return model.scaled(value, model.divisor())
+
+
+def linear_cross_entropy_value_and_grad(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+    loss: Callable[..., Any] = loss_kernels.cross_entropy_value_and_grad,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and its gradients: (S - Y)T X, the sum of S - Y, (S - Y) W."""
+    model = Wide(xp, X, W, bias, job, block_size)
+    value = None
+    grads: dict[str, Any] = dict.fromkeys(wrt)
+    rows = []
+    for _, _, x, z, piece in model.blocks():
+        block, g = loss(xp, z, piece)
+        value = add(value, block)
+        some = columns(xp, g, classes)
+        if "W" in grads:
+            grads["W"] = add(grads["W"], xp.matmul(xp.matrix_transpose(some), x))
+        if "bias" in grads:
+            grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
+        if "X" in grads:
+            rows.append(counted(xp, xp.matmul(g, model.W), piece))
+    if rows:
+        grads["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
+    divisor = model.divisor()
+    return model.scaled(value, divisor), tuple(model.scaled(grads[name], divisor) for name in wrt)
+
+
+def linear_cross_entropy_hvp(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    wrt: tuple[str, ...],
+    vectors: tuple[Array, ...],
+    block_size: int | None = None,
+) -> tuple[Array, ...]:
+    """Second derivative with respect to ``wrt``, times ``vectors`` (one for each name)."""
+    model = Wide(xp, X, W, bias, job, block_size)
+    given = {name: narrow(xp, v, model.W.dtype) for name, v in zip(wrt, vectors, strict=True)}
+    out: dict[str, Any] = dict.fromkeys(wrt)
+    rows = []
+    for start, stop, x, z, piece in model.blocks():
+        dx = counted(xp, given["X"][start:stop, :], piece) if "X" in given else None
+        dz = None
+        if "W" in given:
+            dz = xp.matmul(x, xp.matrix_transpose(given["W"]))
+        if "bias" in given:
+            dz = add(dz, xp.broadcast_to(given["bias"], z.shape))
+        if dx is not None:
+            dz = add(dz, xp.matmul(dx, xp.matrix_transpose(model.W)))
+        h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
+        g = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
+        if "W" in given:
+            step = xp.matmul(xp.matrix_transpose(h), x)
+            if dx is not None:
+                step = step + xp.matmul(xp.matrix_transpose(g), dx)
+            out["W"] = add(out["W"], step)
+        if "bias" in given:
+            out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
+        if "X" in given:
+            step = xp.matmul(h, model.W)
+            step = step + xp.matmul(g, given["W"]) if "W" in given else step
+            rows.append(counted(xp, step, piece))
+    if rows:
+        out["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
+    divisor = model.divisor()
+    return tuple(model.scaled(out[name], divisor) for name in wrt)
+
+
+def linear_cross_entropy_hessian(
+    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
+) -> Array:
+    """The Hessian as (k, m, k, m), m one larger with ``intercept``: sum of (second derivative of a row) times x xT."""
+    model = Wide(xp, X, W, bias, job, block_size)
+    entries: list[list[Any]] = [[None] * model.k for _ in range(model.k)]
+    for _, _, x, z, piece in model.blocks():
+        if intercept:
+            x = xp.concat([x, xp.ones_like(x[:, :1]) if x.shape[1] else xp.ones_like(z[:, :1])], axis=1)
+        for j in range(model.k):
+            unit = xp.astype(loss_kernels.iota(xp, z, 1) == j, z.dtype)
+            column = loss_kernels.cross_entropy_hvp(xp, z, piece, xp.broadcast_to(unit, z.shape))
+            for i in range(j + 1):
+                block = xp.matmul(xp.matrix_transpose(column[:, i : i + 1] * x), x)
+                entries[i][j] = add(entries[i][j], block)
+    # a row's second derivative is symmetric in its classes
+    full = [xp.stack([entries[min(i, j)][max(i, j)] for j in range(model.k)], axis=1) for i in range(model.k)]
+    return model.scaled(xp.stack(full, axis=0), model.divisor())

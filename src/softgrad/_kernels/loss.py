@@ -1,0 +1,319 @@
+"""The mathematics of the cross-entropy on logits: pure array API functions, nothing checked, nothing converted.
+
+With e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is T log(s) - sum(v d),
+its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers that are close.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .._array.typing import Array, Job, Namespace
+from .dense import Shifted, hide, log_normalizer, narrow, shift, total, widen
+
+
+class Rows(NamedTuple):
+    """The logits of a job, prepared: what every derivative needs."""
+
+    row: Shifted
+    #: Sum of the exponentials, the class axis kept.
+    s: Array
+    #: Where a class can be seen, or None; where a row shows anything, or None.
+    shown: Array
+    rows: Array
+    #: Where the label is the class (class indices only).
+    hot: Array
+    #: Target weights by class, and their sum by row; None and the class weight (or None) for plain indices.
+    v: Array
+    T: Array
+    #: Weight of a sample in the mean, before its sample weight; None for 1.
+    w: Array
+    #: Where the label is a class, or None.
+    valid: Array
+
+
+def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
+    """0, 1, ... along ``axis``, broadcasting to ``x``."""
+    index = xp.arange(x.shape[axis], dtype=dtype, device=getattr(x, "device", None))
+    return xp.reshape(index, (-1,) + (1,) * (x.ndim - 1 - axis))
+
+
+def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
+    """Labels in the integer dtype that counts classes without overflow."""
+    default = xp.__array_namespace_info__().default_dtypes(device=getattr(x, "device", None))["integral"]
+    return narrow(xp, labels, default)
+
+
+def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int | None) -> int | None:
+    """``ignore_index``, itself of any size, as it stands in ``index`` (``labels`` cast); None where it cannot."""
+    if ignore_index is None:
+        return None
+    unsigned = xp.isdtype(labels.dtype, "unsigned integer")
+    limits = xp.iinfo(index.dtype)
+    if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
+        # the cast wrapped the label, and wraps this one alike
+        return ignore_index - (1 << limits.bits)
+    if (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
+        return None
+    return ignore_index
+
+
+def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) -> Array:
+    """Where ``labels`` (``index`` as ``index_labels`` gives them) are ``ignore_index``."""
+    known = ignored_index(xp, labels, index, ignore_index)
+    return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
+
+
+def _class_vector(xp: Namespace, weight: Array, x: Array, axis: int) -> Array:
+    return xp.reshape(narrow(xp, weight, x.dtype), (-1,) + (1,) * (x.ndim - 1 - axis))
+
+
+def target(xp: Namespace, x: Array, job: Job, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """(hot, v, T, w, valid) of a job: see ``Rows``. ``x`` tells shape, dtype and device."""
+    axis = job.axis
+    hot = valid = w = None
+    weight = None if job.class_weight is None else _class_vector(xp, job.class_weight, x, axis)
+    if job.dense:
+        q = narrow(xp, job.labels, x.dtype)
+        w = total(xp, q if weight is None else q * weight, axis)
+    else:
+        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis)
+        hot = iota(xp, x, axis, labels.dtype) == labels
+        valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
+        if weight is not None:
+            w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
+        if not job.label_smoothing:
+            return hot, None, w, w, valid
+        q = xp.astype(hot, x.dtype)
+    if job.label_smoothing:
+        eps = job.label_smoothing
+        if shown is None:
+            uniform = eps / x.shape[axis]
+        else:
+            count = xp.sum(xp.astype(shown, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
+            share = eps / xp.where(count == 0, xp.ones_like(count), count)
+            uniform = xp.where(shown, share, xp.zeros_like(share))
+        size = total(xp, q, axis) if job.dense else 1.0
+        q = (1 - eps) * q + size * uniform
+    v = q if weight is None else q * weight
+    return hot, v, total(xp, v, axis), w, valid
+
+
+def prepare(xp: Namespace, x: Array, job: Job, carry: bool) -> Rows:
+    """Everything of a job but its sample weights and its reduction."""
+    shown = rows = None
+    if job.where is not None:
+        x, shown, rows = hide(xp, x, job.axis, job.where)
+    row = shift(xp, x, job.axis, carry)
+    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown))
+
+
+def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
+    """``a`` at the label, the class axis kept."""
+    return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
+
+
+def losses(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
+    """One loss a sample, before sample weights; the class axis kept."""
+    row, axis = r.row, job.axis
+    zero = xp.zeros_like(r.s)
+    if r.v is None:
+        o = total(xp, xp.where(r.hot, zero, row.e), axis, carry)
+        # with the label at the maximum its exponential less one is 0, and the others are all that is left
+        loss = xp.log1p(o + (pick(xp, r, row.e, axis) - 1))
+        if row.lo is not None:
+            loss = loss - pick(xp, r, row.lo, axis)
+        loss = loss - pick(xp, r, row.d, axis)
+        if r.w is not None:
+            loss = xp.where(xp.logical_and(r.w == 0, xp.isinf(loss)), zero, loss) * r.w
+    else:
+        log_s = xp.log1p(row.rest)
+        cost = (log_s if row.lo is None else log_s - row.lo) - row.d
+        # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
+        cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
+        loss = total(xp, r.v * cost, axis, carry)
+    if job.z_loss:
+        loss = loss + _weighted(job.z_loss * log_normalizer(xp, row, axis) ** 2, r)
+    return settle(xp, r, loss)
+
+
+def _weighted(a: Array, r: Rows) -> Array:
+    return a if r.w is None else a * r.w
+
+
+def settle(xp: Namespace, r: Rows, a: Array) -> Array:
+    """``a`` with nothing from a row that shows nothing, and NaN where the label is no class."""
+    if r.rows is not None:
+        a = xp.where(r.rows, a, xp.zeros_like(r.s))
+    if r.valid is not None:
+        a = xp.where(r.valid, a, xp.zeros_like(r.s) + math.nan)
+    return a
+
+
+def others(xp: Namespace, r: Rows) -> Array:
+    """The sum of a row's exponentials without each one, with no cancellation at the maximum."""
+    return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
+
+
+def gradient(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
+    """D loss / d logits by row, before sample weights."""
+    row, axis = r.row, job.axis
+    if r.v is None:
+        o = total(xp, xp.where(r.hot, xp.zeros_like(r.s), row.e), axis, carry)
+        g = xp.where(r.hot, -o, row.e) / r.s
+        if r.w is not None:
+            g = g * r.w
+    else:
+        g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
+    if job.z_loss:
+        g = g + _weighted(2 * job.z_loss * log_normalizer(xp, row, axis), r) * (row.e / r.s)
+    return visible(xp, r, settle(xp, r, g))
+
+
+def visible(xp: Namespace, r: Rows, a: Array) -> Array:
+    """``a`` with 0 at the classes that are hidden."""
+    return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
+
+
+def curvature(xp: Namespace, r: Rows, job: Job, u: Array) -> Array:
+    """Second derivative of each sample's loss times ``u``, before sample weights.
+
+    ``u`` is centred on its value at the maximum, where p (u - sum(p u)) would cancel.
+    """
+    row, axis = r.row, job.axis
+    zero = xp.zeros_like(r.s)
+    p = visible(xp, r, row.e / r.s)
+    u = visible(xp, r, u)
+    count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
+    centre = xp.sum(xp.where(row.top, u, zero), axis=axis, keepdims=True, dtype=u.dtype) / count
+    apart = u - centre
+    mean = total(xp, p * apart, axis)
+    spread = p * (apart - mean)
+    h = spread if r.T is None else spread * r.T
+    if job.z_loss:
+        lse = log_normalizer(xp, row, axis)
+        h = h + _weighted(2 * job.z_loss * (lse * spread + p * (mean + centre)), r)
+    return settle(xp, r, h)
+
+
+def diagonal(xp: Namespace, r: Rows, job: Job) -> Array:
+    """Diagonal of each sample's second derivative, before sample weights."""
+    p = visible(xp, r, r.row.e / r.s)
+    spread = p * visible(xp, r, others(xp, r) / r.s)
+    h = spread if r.T is None else spread * r.T
+    if job.z_loss:
+        h = h + _weighted(2 * job.z_loss * (log_normalizer(xp, r.row, job.axis) * spread + p * p), r)
+    return settle(xp, r, h)
+
+
+def keep(xp: Namespace, job: Job, x: Array) -> tuple[Array, Array]:
+    """(which samples count, their weights), the class axis kept; None where all do, with weight 1."""
+    kept = weight = None
+    if job.ignore_index is not None and not job.dense:
+        index = index_labels(xp, job.labels, x)
+        kept = xp.logical_not(is_ignored(xp, job.labels, index, job.ignore_index))
+    if job.sample_weight is not None:
+        weight = narrow(xp, job.sample_weight, x.dtype)
+        counts = weight != 0
+        kept = counts if kept is None else xp.logical_and(kept, counts)
+        weight = xp.expand_dims(xp.where(kept, weight, xp.zeros_like(weight)), axis=job.axis)
+    return None if kept is None else xp.expand_dims(kept, axis=job.axis), weight
+
+
+def scaled(xp: Namespace, a: Array, kept: Array, weight: Array) -> Array:
+    """``a`` times its samples' weights, exactly 0 for a sample that does not count."""
+    # in this order: a NaN that does not count must not reach the derivative with respect to the weights
+    if kept is not None:
+        a = xp.where(kept, a, xp.zeros_like(a))
+    return a if weight is None else a * weight
+
+
+def sum_all(xp: Namespace, a: Array) -> Array:
+    """The sum of all elements, 0-d."""
+    if all(isinstance(n, int) for n in a.shape):
+        return xp.squeeze(total(xp, xp.reshape(a, (-1,)), 0), axis=0)
+    return xp.sum(a, dtype=a.dtype)
+
+
+def mass(xp: Namespace, x: Array, job: Job, w: Array) -> Array:
+    """The sum of the sample weights times class weights over the samples that count, 0-d."""
+    kept, weight = keep(xp, job, x)
+    ones = xp.ones_like(cut_class(xp, x, job.axis)) if w is None else w
+    return sum_all(xp, scaled(xp, ones, kept, weight))
+
+
+def cut_class(xp: Namespace, x: Array, axis: int) -> Array:
+    """The first class of ``x``, the class axis kept."""
+    return x[(*(slice(None),) * axis, slice(0, 1), ...)]
+
+
+def divided(xp: Namespace, a: Array, by: Array) -> Array:
+    """``a / by``; 0 where every sample was ignored."""
+    none = by == 0
+    return xp.where(none, xp.zeros_like(a), a / xp.where(none, xp.ones_like(by), by))
+
+
+def _run(
+    xp: Namespace, logits: Array, job: Job, value: bool, derivative: str | None, vector: Array = None
+) -> tuple[Array, ...]:
+    x, carry = widen(xp, logits, job.precision)
+    kept, weight = keep(xp, job, x)
+    if kept is not None:
+        # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
+        x = xp.where(kept, x, xp.zeros_like(x))
+    r = prepare(xp, x, job, carry)
+    divisor = mass(xp, x, job, r.w) if job.reduction == "mean" else None
+    out = []
+    if value:
+        each = scaled(xp, losses(xp, r, job, carry), kept, weight)
+        if job.reduction == "none":
+            reduced = xp.squeeze(each, axis=job.axis)
+        else:
+            reduced = sum_all(xp, each)
+            if divisor is not None:
+                reduced = divided(xp, reduced, divisor)
+        out.append(narrow(xp, reduced, logits.dtype))
+    if derivative is not None:
+        if derivative == "gradient":
+            g = gradient(xp, r, job, carry)
+        elif derivative == "curvature":
+            g = curvature(xp, r, job, narrow(xp, vector, x.dtype))
+        else:
+            g = diagonal(xp, r, job)
+        g = scaled(xp, g, kept, weight)
+        out.append(narrow(xp, g if divisor is None else divided(xp, g, divisor), logits.dtype))
+    return tuple(out)
+
+
+def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
+    """The loss, reduced."""
+    return _run(xp, logits, job, True, None)[0]
+
+
+def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
+    """D loss / d logits."""
+    return _run(xp, logits, job, False, "gradient")[0]
+
+
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tuple[Array, Array]:
+    """Loss and gradient from one maximum and one exponential."""
+    value, grad = _run(xp, logits, job, True, "gradient")
+    return value, grad
+
+
+def cross_entropy_hvp(xp: Namespace, logits: Array, job: Job, vector: Array) -> Array:
+    """Second derivative times ``vector``."""
+    return _run(xp, logits, job, False, "curvature", vector)[0]
+
+
+def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: Job) -> Array:
+    """Diagonal of the second derivative."""
+    return _run(xp, logits, job, False, "diagonal")[0]
+
+
+def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
+    """What the mean divides by, 0-d."""
+    x, _ = widen(xp, logits, job.precision)
+    shown = None if job.where is None else xp.broadcast_to(job.where, x.shape)
+    return narrow(xp, mass(xp, x, job, target(xp, x, job, shown)[3]), logits.dtype)

@@ -1,0 +1,125 @@
+"""Softmax and the loss on CuPy arrays, a row by a kernel of its own."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import cupy
+
+from ..._array.typing import Array, Job, Namespace
+from ..._kernels.loss import ignored_index, index_labels
+from .source import SOURCE, THREADS
+
+#: Classes up to which one thread takes a whole row.
+THREAD_ROWS = 64
+#: Threads of a block in which each takes a row.
+BLOCK = 128
+_MODES = {"softmax": 0, "log_softmax": 1, "logsumexp": 2}
+_NULL = 0
+
+
+@functools.cache
+def _kernel(name: str, char: str, shared: bool) -> Any:
+    """A kernel for one dtype: compiled when first called."""
+    T, A = {"e": ("__half", "float"), "f": ("float", "float"), "d": ("double", "double")}[char]
+    suffix = "f" if A == "float" else ""
+    head = (
+        f"#include <cuda_fp16.h>\ntypedef {T} T;\ntypedef {A} A;\n"
+        f"#define SHARED {int(shared)}\n#define THREADS {THREADS}\n"
+        f"#define EXP exp{suffix}\n#define LOG1P log1p{suffix}\n"
+    )
+    return cupy.RawKernel(head + SOURCE, name)
+
+
+def _launch(name: str, x: Array, rows: int, classes: int, *args: Any) -> None:
+    shared = classes > THREAD_ROWS and name != "weights"
+    grid, block = (rows, THREADS) if shared else (-(-rows // BLOCK), BLOCK)
+    _kernel(name, x.dtype.char, shared)((grid,), (block,), args)
+
+
+def _layout(x: Array, axis: int) -> tuple[Array, int, int, int]:
+    """(x in C order, rows, classes, elements between two classes of a row)."""
+    x = cupy.ascontiguousarray(x)
+    classes = x.shape[axis]
+    step = math.prod(x.shape[axis + 1 :])
+    return x, x.size // classes, classes, step
+
+
+def _dense(function: str, x: Array, axis: int) -> Array:
+    shape = x.shape[:axis] + x.shape[axis + 1 :] if function == "logsumexp" else x.shape
+    out = cupy.empty(shape, x.dtype)
+    x, rows, classes, step = _layout(x, axis)
+    if rows:
+        # without the class axis the rows lie as their starts do
+        _launch("dense", x, rows, classes, x, out, rows, classes, step, cupy.int32(_MODES[function]))
+    return out
+
+
+def softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
+    """exp(x) / sum(exp(x)), in one kernel."""
+    return _dense("softmax", x, axis)
+
+
+def log_softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
+    """X - logsumexp(x), in one kernel."""
+    return _dense("log_softmax", x, axis)
+
+
+def logsumexp(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
+    """Max + log1p(the others), in one kernel."""
+    return _dense("logsumexp", x, axis)
+
+
+def _wide(dtype: Any) -> Any:
+    return cupy.float64 if dtype == cupy.float64 else cupy.float32
+
+
+def _run(xp: Namespace, logits: Array, job: Job, value: bool, gradient: bool) -> tuple[Array, Array]:
+    x, rows, classes, step = _layout(logits, job.axis)
+    wide = _wide(x.dtype)
+    shape = x.shape[: job.axis] + x.shape[job.axis + 1 :]
+    labels = cupy.ascontiguousarray(index_labels(xp, job.labels, x))
+    ignored = ignored_index(xp, job.labels, labels, job.ignore_index)
+    ignores, ignore = cupy.int32(ignored is not None), cupy.int64(0 if ignored is None else ignored)
+    class_weight = _NULL if job.class_weight is None else cupy.ascontiguousarray(job.class_weight)
+    sample_weight = _NULL if job.sample_weight is None else cupy.ascontiguousarray(job.sample_weight)
+    divisor: Any = _NULL
+    scale = 1.0
+    if job.reduction == "mean":
+        if ignored is None and job.class_weight is None and job.sample_weight is None:
+            scale = 1.0 / max(rows, 1)
+        else:
+            each = cupy.empty(shape, wide)
+            if rows:
+                _launch("weights", x, rows, classes, labels, class_weight, sample_weight, each, rows, classes,
+                        ignores, ignore)  # fmt: skip
+            divisor = cupy.sum(each)
+    # the sum of half precision losses is taken in float32, so that each is kept in it
+    values = cupy.empty(shape, x.dtype) if value else None
+    grad = cupy.empty(x.shape, x.dtype) if gradient else None
+    if rows:
+        _launch(
+            "loss", x, rows, classes, x, labels, class_weight, sample_weight, divisor,
+            _NULL if values is None else values, _NULL if grad is None else grad,
+            rows, classes, step, wide(scale), ignores, ignore,
+        )  # fmt: skip
+    if values is not None and job.reduction != "none":
+        values = cupy.sum(values, dtype=wide).astype(x.dtype, copy=False)
+    return values, grad
+
+
+def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
+    """The loss, reduced."""
+    return _run(xp, logits, job, True, False)[0]
+
+
+def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
+    """D loss / d logits."""
+    return _run(xp, logits, job, False, True)[1]
+
+
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tuple[Array, Array]:
+    """Loss and gradient in one kernel, and the sum."""
+    return _run(xp, logits, job, True, True)

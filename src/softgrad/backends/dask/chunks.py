@@ -1,0 +1,135 @@
+"""What the Dask kernels share: whole rows in a chunk, and a kernel run on a chunk's own library."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+from dask.utils import parse_bytes
+
+from ..._array.namespace import library, quiet
+from ..._array.typing import Array
+from ..._kernels.loss import divided
+from .._registry import run
+from .._threads import workers
+from ..sparse.samples import home_of, is_sparse
+
+
+def quietly(task: Callable[..., Any]) -> Callable[..., Any]:
+    """A task in which NumPy says nothing of infinities: what its caller holds back does not reach the workers."""
+
+    @functools.wraps(task)
+    def run_quietly(*args: Any, **kwargs: Any) -> Any:
+        with quiet():
+            return task(*args, **kwargs)
+
+    return run_quietly
+
+
+def on_chunk(function: str, x: Array, *args: Any) -> Any:
+    """Run a kernel on a chunk, on the one thread that the scheduler gave to its task."""
+    lib, xp, x = home_of(x, "a chunk")
+    with workers(1):
+        return run(function, lib, xp, x, *args)
+
+
+@quietly
+def _on_small(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
+    return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
+
+
+def one_task(
+    function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...], dtype: Any = None
+) -> Array:
+    """``function(xp, *arrays, *rest)`` of arrays that are small, as one task; of the first one's shape, maybe dtype."""
+    first = arrays[0]
+    dtype = first.dtype if dtype is None else dtype
+    chunks = tuple(a.rechunk(-1).to_delayed().ravel()[0] for a in arrays)
+    result = delayed(_on_small, pure=True)(function, chunks, rest)
+    return da.from_delayed(result, first.shape, dtype=dtype, meta=meta_of(first, first.ndim, dtype))
+
+
+def whole_rows(x: Array, axis: int) -> Array:
+    """``x`` with ``axis`` in one chunk; cut finer elsewhere where the chunks would outgrow Dask's own limit."""
+    if x.numblocks[axis] == 1:
+        return x
+    known = not any(math.isnan(size) for sizes in x.chunks for size in sizes)
+    largest = x.shape[axis] * math.prod(max(c, default=1) for i, c in enumerate(x.chunks) if i != axis)
+    limit = parse_bytes(dask.config.get("array.chunk-size"))
+    if known and largest * x.dtype.itemsize > limit:
+        return x.rechunk({i: -1 if i == axis else "auto" for i in range(x.ndim)})
+    return x.rechunk({axis: -1})
+
+
+def meta_of(x: Array, ndim: int, dtype: Any) -> Array:
+    """An empty array of ``ndim`` dimensions in the library of ``x``'s chunks, NumPy's of sparse ones."""
+    if is_sparse(x._meta):
+        return np.empty((0,) * ndim, dtype=dtype)
+    return da.utils.meta_from_array(x, ndim=ndim, dtype=dtype)
+
+
+def rowwise(
+    call: Callable[..., Any],
+    axis: int,
+    arrays: list[tuple[Array, bool]],
+    dtype: Any,
+    *,
+    keeps_axis: bool,
+    options: dict[str, Any],
+) -> Array:
+    """``call`` on aligned chunks of arrays that have the class axis (True) or stand for samples (False)."""
+    first = arrays[0][0]
+    letters = tuple(range(first.ndim))
+    samples = letters[:axis] + letters[axis + 1 :]
+    pairs: list[Any] = []
+    for a, has_axis in arrays:
+        if a is None:
+            pairs += [None, None]
+            continue
+        if has_axis and a.ndim > first.ndim - axis - 1 and a.shape[axis - first.ndim] > 1:
+            a = whole_rows(a, axis - first.ndim + a.ndim)
+        of = letters if has_axis else samples
+        pairs += [a, of[len(of) - a.ndim :]]
+    out = letters if keeps_axis else samples
+    return da.blockwise(
+        call,
+        out,
+        *pairs,
+        dtype=dtype,
+        meta=meta_of(first, len(out), dtype),
+        concatenate=True,
+        **options,
+    )
+
+
+@quietly
+def _sum_of(x: Array, axis: Any, keepdims: bool, *, dtype: Any) -> Array:
+    return library(x, "a chunk").xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
+
+
+def sum_all(x: Array, dtype: Any) -> Array:
+    """The sum of all elements, 0-d, by Dask's tree."""
+    one = functools.partial(_sum_of, dtype=dtype)
+    return da.reduction(x, one, one, dtype=dtype, concatenate=True, meta=meta_of(x, 0, dtype))
+
+
+@quietly
+def _quotient(a: Array, by: Array, *, dtype: Any) -> Array:
+    xp = library(a, "a chunk").xp
+    if by is not None:
+        a = divided(xp, xp.asarray(a), xp.astype(xp.asarray(by), a.dtype, copy=False))
+    return xp.astype(xp.asarray(a), dtype, copy=False)
+
+
+def quotient(a: Array, by: Array, dtype: Any) -> Array:
+    """``a`` divided by the total weight ``by``, 0-d or None; 0 where that is 0."""
+    letters = tuple(range(a.ndim))
+    pair = (None, None) if by is None else (by, ())
+    call = functools.partial(_quotient, dtype=dtype)
+    return da.blockwise(call, letters, a, letters, *pair, dtype=dtype, meta=meta_of(a, a.ndim, dtype))

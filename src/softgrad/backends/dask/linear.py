@@ -1,0 +1,302 @@
+"""The linear model on Dask arrays: one task a chunk of rows, partial sums merged by a tree.
+
+The parameters are one chunk each, so a scheduler sends them to a worker once. The graph is written out by hand: a
+solver builds it anew at every step, and of a ``delayed`` call for each chunk it would wait longer than for the sums.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import dask.array as da
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from ..._array.namespace import library
+from ..._array.typing import Array, Job, Namespace
+from ..._kernels import linear as linear_kernels
+from ..._kernels.loss import divided
+from .chunks import meta_of, on_chunk, quietly, quotient, whole_rows
+
+#: Partial results merged by one task.
+FAN = 8
+#: The name of a task, by which others take its result.
+Key: TypeAlias = Any
+
+
+@quietly
+def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Partial sums added up; None stands for what has none."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = tuple(None if a is None else a + b for a, b in zip(total, part, strict=True))
+    return total
+
+
+@quietly
+def _finish(total: tuple[Any, ...], *, mean: bool, dtype: Any) -> tuple[Any, ...]:
+    """(weight, sums...) as the sums themselves, divided where the mean is wanted; None stays."""
+    weight, *sums = total
+    xp = library(weight, "a sum").xp
+
+    def done(a: Array) -> Array:
+        return xp.astype(divided(xp, xp.asarray(a), weight) if mean else xp.asarray(a), dtype)
+
+    return tuple(None if a is None else done(a) for a in sums)
+
+
+def _without(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    return (*part[:at], None, *part[at + 1 :])
+
+
+@quietly
+def _part(
+    x: Array,
+    labels: Array,
+    sample_weight: Array,
+    where: Array,
+    W: Array,
+    bias: Array,
+    class_weight: Array,
+    extra: Array,
+    vectors: list[Any],
+    *,
+    job: Job,
+    function: str | Callable[..., Any],
+    options: tuple[Any, ...],
+) -> tuple[Any, ...]:
+    """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
+    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight)
+    if vectors:
+        given = tuple(extra if v is None else v for v in vectors)
+        options = (*options[:-1], given, options[-1])
+    if callable(function):
+        result = function(x, W, bias, piece, *options)
+    else:
+        result = on_chunk(function, x, W, bias, piece, *options)
+    xp = library(W, "a parameter").xp
+    weight = linear_kernels.Wide(xp, x, W, None, piece._replace(reduction="mean"), None).divisor()
+    if function == "linear_cross_entropy_value_and_grad":
+        result = (result[0], *result[1])
+    return (weight, *result) if isinstance(result, tuple) else (weight, result)
+
+
+class Graph:
+    """The tasks of one call: a part for each chunk of X, the tree of their sums, and the results.
+
+    Parameters
+    ----------
+    X, W, bias, job
+        As the kernels have them, of Dask arrays.
+    function : str or callable
+        The kernel that each chunk goes through, or a function of (X, W, bias, job) and the options.
+    options : tuple
+        What it is given after the job.
+    vectors : sequence of arrays, optional
+        Directions by parameter, None for X's, which is ``extra``.
+    extra : array, optional
+        Rows beside those of X.
+    """
+
+    def __init__(
+        self,
+        X: Array,
+        W: Array,
+        bias: Array,
+        job: Job,
+        function: str | Callable[..., Any],
+        options: tuple[Any, ...],
+        vectors: Sequence[Array] = (),
+        extra: Array = None,
+    ) -> None:
+        self.X, self.dtype, self.mean = whole_rows(X, 1), W.dtype, job.reduction == "mean"
+        self.arrays: list[Array] = [self.X]
+        columns = [_keys(self.X)]
+        columns += [
+            self._rows(a, name)
+            for a, name in (
+                (job.labels, "labels"),
+                (job.sample_weight, "sample_weight"),
+                (job.where, "where"),
+            )
+        ]
+        small = [self._one(a) for a in (W, bias, job.class_weight)]
+        last = self._rows(extra, "vector for X")
+        given = [self._one(v) for v in vectors]
+        bare = job._replace(
+            labels=None,
+            sample_weight=None,
+            where=None,
+            class_weight=None,
+            reduction="none" if job.reduction == "none" else "sum",
+        )
+        call = functools.partial(_part, job=bare, function=function, options=options)
+        self.token = tokenize(function, options, job.reduction, bare, columns[1:], last, small, given, self.X.name)
+        label = function if isinstance(function, str) else function.__name__
+        name = f"{label}_part-{self.token}"
+        self.parts: list[Key] = [(name, i) for i in range(len(columns[0]))]
+        self.tasks: dict[Key, Any] = {
+            key: (call, *(column[i] for column in columns), *small, last[i], given) for i, key in enumerate(self.parts)
+        }
+        self.name = f"{label}-{self.token}"
+
+    def _rows(self, a: Array, name: str) -> list[Key]:
+        """The row chunks of ``a``, cut as those of X."""
+        X = self.X
+        if a is None:
+            return [None] * X.numblocks[0]
+        if a.ndim == 2:
+            a = whole_rows(a, 1)
+        if not (a.shape[0] == 1 and X.shape[0] != 1):
+            unknown = any(math.isnan(size) for size in (*a.chunks[0], *X.chunks[0]))
+            if unknown and a.numblocks[0] != X.numblocks[0]:
+                raise ValueError(
+                    f"{name} has {a.numblocks[0]} chunks of rows and X has {X.numblocks[0]}, of unknown sizes: "
+                    "call compute_chunk_sizes() on them first"
+                )
+            if not unknown and a.chunks[0] != X.chunks[0]:
+                a = a.rechunk({0: X.chunks[0]})
+        self.arrays.append(a)
+        keys = _keys(a)
+        return keys if len(keys) == X.numblocks[0] else keys * X.numblocks[0]
+
+    def _one(self, a: Array) -> Key:
+        """The single chunk of a parameter."""
+        if a is None:
+            return None
+        a = a.rechunk(-1)
+        self.arrays.append(a)
+        return _keys(a)[0]
+
+    def sums(self, drop: int | None = None) -> Key:
+        """The merged sums of all parts, without the entry ``drop``, which stays with its chunk."""
+        keys = self.parts
+        if drop is not None:
+            keys = [(f"_without-{self.token}", i) for i in range(len(self.parts))]
+            self.tasks |= {key: (_without, part, drop) for key, part in zip(keys, self.parts, strict=True)}
+        level = 0
+        while len(keys) > 1:
+            groups = [keys[i : i + FAN] for i in range(0, len(keys), FAN)]
+            keys = [(f"_merge-{self.token}", level, i) for i in range(len(groups))]
+            self.tasks |= {key: (_merge, group) for key, group in zip(keys, groups, strict=True)}
+            level += 1
+        return keys[0]
+
+    def finished(self, total: Key) -> Key:
+        """What ``total`` stands for, in the dtype of the results."""
+        key = f"_finish-{self.token}"
+        self.tasks[key] = (functools.partial(_finish, mean=self.mean, dtype=self.dtype), total)
+        return key
+
+    def array(self, name: str, keys: list[Key], index: int, chunks: tuple[Any, ...]) -> Array:
+        """A lazy array of the entries ``index`` of ``keys``, one chunk under the other; made after all tasks."""
+        name = f"{name}-{self.token}"
+        rest = (0,) * (len(chunks) - 1)
+        places = [(name, i, *rest) for i in range(len(keys))] if chunks else [(name,)]
+        layer = {place: (operator.getitem, key, index) for place, key in zip(places, keys, strict=True)}
+        shared = HighLevelGraph.from_collections(self.name, self.tasks, dependencies=self.arrays)
+        graph = HighLevelGraph({**shared.layers, name: layer}, {**shared.dependencies, name: {self.name}})
+        return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), self.dtype))
+
+    def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...]) -> Array:
+        """A lazy array of one chunk."""
+        return self.array(name, [key], index, tuple((size,) for size in shape))
+
+    def stacked(self, name: str, index: int, width: tuple[int, ...]) -> Array:
+        """Rows of each chunk, one under the other."""
+        return self.array(name, self.parts, index, (self.X.chunks[0], *((size,) for size in width)))
+
+
+def _keys(a: Array) -> list[Key]:
+    """The keys of chunks of whole rows."""
+    keys: list[Any] = a.__dask_keys__()
+    return [key[0] if isinstance(key, list) else key for key in keys] if a.ndim else keys
+
+
+def linear_cross_entropy(
+    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None = None
+) -> Array:
+    """The loss, reduced."""
+    graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
+    if job.reduction == "none":
+        return graph.stacked("losses", 1, ())
+    return graph.whole("loss", graph.finished(graph.sums()), 0, ())
+
+
+def _results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
+    """The lazy results by name; rows of X stay with their chunk."""
+    at = names.index("X") + 1 if "X" in names else None
+    total = graph.sums(at)
+    done = graph.finished(total)
+    out = []
+    for i, name in enumerate(names):
+        if name != "X":
+            out.append(graph.whole(name, done, i, shapes[name]))
+            continue
+        rows = graph.stacked("X", i + 1, (graph.X.shape[1],))
+        out.append(quotient(rows, graph.whole("weight", total, 0, ()) if graph.mean else None, graph.X.dtype))
+    return out
+
+
+def linear_cross_entropy_value_and_grad(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and its gradients, each chunk read once."""
+    graph = Graph(X, W, bias, job, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
+    count = W.shape[0] if classes is None else len(classes)
+    value, *grads = _results(
+        graph, ["loss", *wrt], {"loss": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
+    )
+    return value, tuple(grads)
+
+
+def linear_cross_entropy_hvp(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    wrt: tuple[str, ...],
+    vectors: tuple[Array, ...],
+    block_size: int | None = None,
+) -> tuple[Array, ...]:
+    """Second derivative with respect to ``wrt``, times ``vectors``."""
+    given = dict(zip(wrt, vectors, strict=True))
+    small = [None if name == "X" else v for name, v in given.items()]
+    graph = Graph(X, W, bias, job, "linear_cross_entropy_hvp", (wrt, block_size), small, given.get("X"))
+    return tuple(_results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
+
+
+def linear_cross_entropy_hessian(
+    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
+) -> Array:
+    """The Hessian as (k, m, k, m)."""
+    graph = Graph(X, W, bias, job, "linear_cross_entropy_hessian", (intercept, block_size))
+    k, m = W.shape[0], W.shape[1] + intercept
+    return graph.whole("hessian", graph.finished(graph.sums()), 0, (k, m, k, m))
+
+
+def sums_by_chunk(
+    function: Callable[..., Any],
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: Job,
+    options: tuple[Any, ...],
+    shapes: list[tuple[int, ...]],
+) -> list[Array]:
+    """What ``function(X, W, bias, job, *options)`` gives for the rows of each chunk, added up and reduced."""
+    graph = Graph(X, W, bias, job, function, options)
+    done = graph.finished(graph.sums())
+    return [graph.whole(f"sum-{i}", done, i, shape) for i, shape in enumerate(shapes)]

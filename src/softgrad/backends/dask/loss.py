@@ -1,0 +1,142 @@
+"""The cross-entropy on Dask arrays: rows by chunk, sums by Dask's tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+
+from ..._array.namespace import library
+from ..._array.typing import Array, Job, Namespace
+from ..._kernels import loss as loss_kernels
+from .chunks import meta_of, on_chunk, quietly, quotient, rowwise, sum_all
+
+
+def _chunk_job(job: Job, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array) -> Job:
+    if class_weight is not None:
+        class_weight = library(x, "a chunk").xp.reshape(class_weight, (-1,))
+    return job._replace(
+        labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight, reduction="none"
+    )
+
+
+def _kernel(
+    x: Array,
+    labels: Array,
+    sample_weight: Array,
+    where: Array,
+    class_weight: Array,
+    vector: Array,
+    *,
+    function: str,
+    job: Job,
+) -> Any:
+    piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
+    return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
+
+
+@quietly
+def _weights(
+    x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array, vector: Array, *, job: Job
+) -> Any:
+    piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
+    xp = library(x, "a chunk").xp
+    w = loss_kernels.target(xp, x, piece._replace(label_smoothing=0.0), None)[3]
+    kept, weight = loss_kernels.keep(xp, piece, x)
+    ones = xp.ones_like(loss_kernels.cut_class(xp, x, job.axis)) if w is None else w
+    return xp.squeeze(loss_kernels.scaled(xp, ones, kept, weight), axis=job.axis)
+
+
+def _rows(call: Any, logits: Array, job: Job, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
+    """One row of results a sample, before the reduction."""
+    weight = job.class_weight
+    if weight is not None:
+        # one chunk for all: the axes that it lacks are given as size 1
+        weight = da.reshape(weight.rechunk(-1), (-1,) + (1,) * (logits.ndim - 1 - job.axis))
+    bare = job._replace(labels=None, sample_weight=None, where=None, class_weight=None)
+    arrays = [
+        (logits, True),
+        (job.labels, job.dense),
+        (job.sample_weight, False),
+        (job.where, True),
+        (weight, True),
+        (vector, True),
+    ]
+    return rowwise(call, job.axis, arrays, logits.dtype, keeps_axis=keeps_axis, options={"job": bare, **options})
+
+
+def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
+    """What the mean divides by, 0-d."""
+    return sum_all(_rows(_weights, logits, job, keeps_axis=False), logits.dtype)
+
+
+def _reduced(xp: Namespace, losses: Array, logits: Array, job: Job) -> Array:
+    if job.reduction == "none":
+        return losses
+    value = sum_all(losses, losses.dtype if losses.dtype.itemsize >= 4 else "float32")
+    return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, losses.dtype)
+
+
+def _scaled(xp: Namespace, rows: Array, logits: Array, job: Job) -> Array:
+    if job.reduction != "mean":
+        return rows
+    return quotient(rows, total_weight(xp, logits, job), logits.dtype)
+
+
+def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
+    """The loss, reduced."""
+    losses = _rows(_kernel, logits, job, keeps_axis=False, function="cross_entropy")
+    return _reduced(xp, losses, logits, job)
+
+
+def _derivative(xp: Namespace, logits: Array, job: Job, function: str, vector: Array = None) -> Array:
+    rows = _rows(_kernel, logits, job, keeps_axis=True, vector=vector, function=function)
+    return _scaled(xp, rows, logits, job)
+
+
+def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
+    """D loss / d logits."""
+    return _derivative(xp, logits, job, "cross_entropy_grad")
+
+
+def cross_entropy_hvp(xp: Namespace, logits: Array, job: Job, vector: Array) -> Array:
+    """Second derivative times ``vector``."""
+    return _derivative(xp, logits, job, "cross_entropy_hvp", vector)
+
+
+def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: Job) -> Array:
+    """Diagonal of the second derivative."""
+    return _derivative(xp, logits, job, "cross_entropy_hessian_diag")
+
+
+def _first(pair: Any, *, axis: int) -> Array:
+    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
+    return _only(pair)[0]
+
+
+def _second(pair: Any) -> Array:
+    return pair[1]
+
+
+def _only(pair: Any) -> Any:
+    while isinstance(pair, list):
+        (pair,) = pair
+    return pair
+
+
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tuple[Array, Array]:
+    """Loss and gradient, each chunk read once."""
+    both = _rows(_kernel, logits, job, keeps_axis=True, function="cross_entropy_value_and_grad")
+    letters = tuple(range(both.ndim))
+    losses = da.blockwise(
+        _first,
+        letters[: job.axis] + letters[job.axis + 1 :],
+        both,
+        letters,
+        dtype=logits.dtype,
+        meta=meta_of(logits, logits.ndim - 1, logits.dtype),
+        concatenate=False,
+        axis=job.axis,
+    )
+    grads = da.map_blocks(_second, both, dtype=logits.dtype, meta=meta_of(logits, logits.ndim, logits.dtype))
+    return _reduced(xp, losses, logits, job), _scaled(xp, grads, logits, job)

@@ -1,0 +1,165 @@
+"""The back end for JAX arrays: every kernel compiled, with closed forms under every transform.
+
+A compilation is kept for each shape, dtype and set of options, as for JAX's own functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._array.typing import Array, Job
+from .._declaration import GENERIC, Backend
+from . import dense, linear
+from . import loss as jax_loss
+
+_PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
+
+
+def _split(job: Job) -> tuple[Job, linear.Arrays]:
+    """(what is static of a job, its arrays)."""
+    arrays = linear.Arrays(job.labels, job.class_weight, job.sample_weight, job.where)
+    return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _with_job(function: Callable[..., Any], job: Job, arrays: Any, logits: Array, *more: Array) -> Any:
+    return function(logits, job._replace(**arrays._asdict()), *more)
+
+
+_softmax, _log_softmax, _logsumexp = (
+    jax.jit(function, static_argnums=(2, 3)) for function in (dense.softmax, dense.log_softmax, dense.logsumexp)
+)
+_generic = {name: partial(function, jnp) for name, function in GENERIC.items()}
+_pulls = {name: jax.jit(_generic[name], static_argnums=(2,)) for name in _PULLS}
+_signed = jax.jit(_generic["signed_logsumexp"], static_argnums=(2, 4))
+_complex = jax.jit(_generic["complex_logsumexp"], static_argnums=(2,))
+_value = jax.jit(linear.value, static_argnums=(4,))
+_value_and_grad = jax.jit(linear.value_and_grad, static_argnums=(4,))
+_hvp = jax.jit(linear.hvp, static_argnums=(5,))
+
+
+def softmax(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
+    """exp(x) / sum(exp(x))."""
+    return _softmax(x, where, axis, precision)
+
+
+def log_softmax(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
+    """X - logsumexp(x)."""
+    return _log_softmax(x, where, axis, precision)
+
+
+def logsumexp(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
+    """log(sum(exp(x))), without ``axis``."""
+    return _logsumexp(x, where, axis, precision)
+
+
+def signed_logsumexp(
+    xp: Any, x: Array, b: Array, axis: int, where: Array | None = None, precision: str | None = None
+) -> tuple[Array, Array]:
+    """log|sum(b exp(x))| and the sum's sign."""
+    return _signed(x, b, axis, where, precision)
+
+
+def complex_logsumexp(xp: Any, x: Array, b: Array | None, axis: int, where: Array | None = None) -> tuple[Array, Array]:
+    """log|sum(b exp(x))| and the sum's phase."""
+    return _complex(x, b, axis, where)
+
+
+def softmax_vjp(xp: Any, probs: Array, cotangent: Array, axis: int) -> Array:
+    """P (c - sum(p c))."""
+    return _pulls["softmax_vjp"](probs, cotangent, axis)
+
+
+def softmax_jvp(xp: Any, probs: Array, tangent: Array, axis: int) -> Array:
+    """P (t - sum(p t))."""
+    return _pulls["softmax_jvp"](probs, tangent, axis)
+
+
+def log_softmax_vjp(xp: Any, log_probs: Array, cotangent: Array, axis: int) -> Array:
+    """C - p sum(c)."""
+    return _pulls["log_softmax_vjp"](log_probs, cotangent, axis)
+
+
+def log_softmax_jvp(xp: Any, log_probs: Array, tangent: Array, axis: int) -> Array:
+    """T - sum(p t)."""
+    return _pulls["log_softmax_jvp"](log_probs, tangent, axis)
+
+
+def cross_entropy(xp: Any, logits: Array, job: Job) -> Array:
+    """The loss, reduced."""
+    return _with_job(jax_loss.cross_entropy, *_split(job), logits)
+
+
+def cross_entropy_value_and_grad(xp: Any, logits: Array, job: Job) -> tuple[Array, Array]:
+    """Loss and gradient."""
+    return _with_job(jax_loss.value_and_grad, *_split(job), logits)
+
+
+def cross_entropy_grad(xp: Any, logits: Array, job: Job) -> Array:
+    """The gradient with respect to the logits."""
+    return _with_job(jax_loss.grad, *_split(job), logits)
+
+
+def cross_entropy_hvp(xp: Any, logits: Array, job: Job, vector: Array) -> Array:
+    """Second derivative times ``vector``."""
+    return _with_job(jax_loss.hvp, *_split(job), logits, vector)
+
+
+def cross_entropy_hessian_diag(xp: Any, logits: Array, job: Job) -> Array:
+    """Diagonal of the second derivative."""
+    return _with_job(_generic["cross_entropy_hessian_diag"], *_split(job), logits)
+
+
+def total_weight(xp: Any, logits: Array, job: Job) -> Array:
+    """What the mean divides by."""
+    return _with_job(_generic["total_weight"], *_split(job), logits)
+
+
+def linear_cross_entropy(
+    xp: Any, X: Array, W: Array, bias: Array | None, job: Job, block_size: int | None = None
+) -> Array:
+    """The loss, reduced."""
+    static, arrays = _split(job)
+    return _value(X, W, bias, arrays, linear.Model(static, block_size))
+
+
+def linear_cross_entropy_value_and_grad(
+    xp: Any,
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and its gradients."""
+    static, arrays = _split(job)
+    return _value_and_grad(X, W, bias, arrays, linear.Model(static, block_size, tuple(wrt), classes))
+
+
+def linear_cross_entropy_hvp(
+    xp: Any,
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    job: Job,
+    wrt: tuple[str, ...],
+    vectors: tuple[Array, ...],
+    block_size: int | None = None,
+) -> tuple[Array, ...]:
+    """Second derivative with respect to ``wrt``, times ``vectors``."""
+    static, arrays = _split(job)
+    return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))
+
+
+BACKEND = Backend(
+    name="jax",
+    types=("jaxlib:ArrayImpl", "jax:Tracer"),
+    functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+)

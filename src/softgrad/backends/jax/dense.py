@@ -1,0 +1,166 @@
+"""Softmax, its logarithm and log-sum-exp as JAX functions with closed forms for their derivatives.
+
+Each carries a rule for forward mode, linear in the tangent and written so that its transpose, which is reverse mode,
+subtracts no two numbers that are close either. The rules are made of the same functions: any order follows.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._array.typing import Array
+from ..._kernels import dense as dense_kernels
+
+#: Classes up to which a plain sum is exact enough.
+PLAIN_SUM = 1024
+#: Classes of a row up to which XLA on a CPU makes two float32 sums faster in one pass, and those kept in memory.
+ONE_PASS, HELD = 16, 64
+#: Probability from which a class is kept out of the mean of a row.
+DOMINANT = 0.75
+
+
+def total(a: Array, axis: int) -> Array:
+    """The sum over ``axis``, which goes."""
+    if a.shape[axis] <= PLAIN_SUM:
+        return jnp.sum(a, axis=axis)
+    return jnp.squeeze(dense_kernels.total(jnp, a, axis), axis=axis)
+
+
+def _one_pass(e: Array, axis: int) -> bool:
+    """Whether XLA makes two sums faster in one pass: over columns, and rows that are a few whole vectors or pairs."""
+    k = e.shape[axis]
+    if k > PLAIN_SUM:
+        return False
+    return axis < e.ndim - 1 or (e.dtype == jnp.float32 and k <= ONE_PASS and k & (k - 1) == 0)
+
+
+@cache
+def _has_barrier() -> bool:
+    """Whether a barrier can be differentiated, as it cannot in the oldest versions of JAX."""
+    try:
+        jax.eval_shape(lambda a: jax.jvp(jax.lax.optimization_barrier, (a,), (a,)), 0.0)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _held(e: Array, axis: int) -> Array:
+    """Exponentials as an array in memory, on a CPU with few classes: each sum would else take them again."""
+    if e.shape[axis] > HELD or axis < e.ndim - 1 or not _has_barrier():
+        return e
+    held: Array = jax.lax.platform_dependent(e, cpu=jax.lax.optimization_barrier, default=lambda a: a)
+    return held
+
+
+def sums(e: Array, axis: int) -> tuple[Array, Array]:
+    """(sum(e) - 1 without the cancellation, sum(e)) for exponentials whose largest is 1; without ``axis``."""
+    # XLA vectorises what follows a reduction only where no axis of length 1 is left
+    if _one_pass(e, axis):
+        zero = jnp.zeros((), e.dtype)
+        fraction = e - jnp.floor(e)
+        others, s = jax.lax.reduce((fraction, e), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis,))
+    else:
+        e = _held(e, axis)
+        others, s = total(e - jnp.floor(e), axis), total(e, axis)
+    # the fraction of the largest is 0; what is missing then are its ties, a whole number
+    return others + jnp.round(s - 1 - others), s
+
+
+def wide(x: Array, precision: str | None = None) -> Array:
+    """``x`` in the dtype to compute in."""
+    return dense_kernels.widen(jnp, x, precision)[0]
+
+
+def carries(x: Array, precision: str | None) -> bool:
+    """Whether the rounding of x - max is to be carried: the generic kernel does that."""
+    return dense_kernels.widen(jnp, x, precision)[1]
+
+
+def seen(a: Array, where: Array | None) -> Array:
+    """``a`` with 0 where classes are hidden."""
+    return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
+
+
+def shown(x: Array, where: Array | None, axis: int) -> Array:
+    """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
+    return x if where is None else dense_kernels.hide(jnp, x, axis, where)[0]
+
+
+def spread(p: Array, t: Array, axis: int) -> Array:
+    """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
+    # one class at most can be so likely; where none is, nothing cancels
+    high = p > DOMINANT
+    apart = jnp.where(high, 0, t - jnp.expand_dims(jnp.sum(jnp.where(high, t, 0), axis=axis), axis))
+    return apart - jnp.expand_dims(total(p * apart, axis), axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """exp(x) / sum(exp(x))."""
+    if carries(x, precision):
+        return dense_kernels.softmax(jnp, x, axis, where, precision)
+    y = shown(wide(x, precision), where, axis)
+    e = jnp.exp(y - jnp.max(y, axis=axis, keepdims=True))
+    return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+
+
+def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, where = primals
+    p = softmax(x, where, axis, precision)
+    q = wide(p)
+    return p, (q * spread(q, wide(seen(tangents[0], where)), axis)).astype(p.dtype)
+
+
+softmax.defjvp(_softmax_jvp)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """X - logsumexp(x)."""
+    if carries(x, precision):
+        return dense_kernels.log_softmax(jnp, x, axis, where, precision)
+    y = shown(wide(x, precision), where, axis)
+    d = y - jnp.max(y, axis=axis, keepdims=True)
+    r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
+    return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
+
+
+def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, where = primals
+    r = log_softmax(x, where, axis, precision)
+    return r, seen(spread(jnp.exp(wide(r)), wide(seen(tangents[0], where)), axis), where).astype(r.dtype)
+
+
+log_softmax.defjvp(_log_softmax_jvp)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """Max + log1p(the others), without ``axis``."""
+    if carries(x, precision):
+        return dense_kernels.logsumexp(jnp, x, axis, where, precision)
+    y = wide(x, precision)
+    rows = None
+    if where is not None:
+        y, _, rows = dense_kernels.hide(jnp, y, axis, where)
+    m = jnp.max(y, axis=axis)
+    most = jnp.expand_dims(m, axis)
+    # 0 at an infinite maximum too; a NaN beside it, which XLA's maximum passes over on a CPU, shows in the sum
+    rest, _ = sums(jnp.exp(jnp.where(y == most, 0, y - most)), axis)
+    r = m + jnp.log1p(rest)
+    return (r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf)).astype(x.dtype)
+
+
+def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, where = primals
+    r = logsumexp(x, where, axis, precision)
+    p = wide(softmax(x, where, axis, precision))
+    return r, total(p * wide(seen(tangents[0], where)), axis).astype(r.dtype)
+
+
+logsumexp.defjvp(_logsumexp_jvp)

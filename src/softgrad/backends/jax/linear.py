@@ -1,0 +1,197 @@
+"""The linear softmax model as a JAX function: a scan over blocks of rows, two matrix products each.
+
+Its rule for forward mode makes the gradients block by block, so that reverse mode keeps them and nothing of the
+logits' size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..._array.typing import Array, Job
+from ..._kernels import loss as generic
+from ..._kernels.dense import widen
+from ..._kernels.linear import block_rows, counted
+from . import loss as jax_loss
+from .dense import total
+
+NAMES = ("X", "W", "bias")
+
+
+class Model(NamedTuple):
+    """What is static of a call."""
+
+    job: Job
+    block_size: int | None
+    wrt: tuple[str, ...] = ()
+    classes: tuple[int, ...] | None = None
+
+
+class Arrays(NamedTuple):
+    """What is not, beside X, W and bias."""
+
+    labels: Array
+    class_weight: Array | None
+    sample_weight: Array | None
+    where: Array | None
+
+
+def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
+    """Rows of an array that has ``n`` of them, or one for all."""
+    if a is None or a.shape[0] != n:
+        return a
+    return a if size == n else jax.lax.dynamic_slice_in_dim(a, start, size)
+
+
+def _logits(X: Array, W: Array, bias: Array | None, job: Job) -> tuple[Array, Array]:
+    """(rows of X, those that do not count cleared; their logits)."""
+    x = counted(jnp, X, job)
+    z = jnp.einsum("nm,km->nk", x, W)
+    return x, z if bias is None else z + bias
+
+
+def _over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Sums and rows of ``body(start, size)`` over all blocks."""
+    if n <= rows:
+        return body(0, n)
+    count = n // rows
+    sums, _ = jax.eval_shape(lambda: body(0, rows))
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums)
+
+    def step(carry: Any, i: Array) -> tuple[Any, Any]:
+        more, out = body(i * rows, rows)
+        return jax.tree.map(jnp.add, carry, more), out
+
+    sums, parts = jax.lax.scan(jax.checkpoint(step), zeros, jnp.arange(count))
+    parts = jax.tree.map(lambda a: a.reshape(count * rows, *a.shape[2:]), parts)
+    if count * rows < n:
+        more, tail = body(count * rows, n - count * rows)
+        sums = jax.tree.map(jnp.add, sums, more)
+        parts = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), parts, tail)
+    return sums, parts
+
+
+def _mass(n: int, k: int, job: Job, dtype: Any) -> Array:
+    """What the mean divides by."""
+    w = None
+    if job.dense:
+        labels = job.labels.astype(dtype)
+        w = total(labels if job.class_weight is None else labels * job.class_weight.astype(dtype), 1)
+    elif job.class_weight is not None:
+        w = jax_loss.label_weight(job, k, dtype)
+    return generic.mass(jnp, jnp.zeros((n, 1), dtype), job, None if w is None else w[:, None])
+
+
+def _run(
+    X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model, grads: bool
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and, if asked for, its gradients."""
+    n, k = X.shape[0], W.shape[0]
+    job = model.job._replace(**arrays._asdict())
+    if job.sample_weight is not None:
+        job = job._replace(sample_weight=jnp.broadcast_to(job.sample_weight, (n,)))
+    wide, _ = widen(jnp, W, job.precision)
+    offset = None if bias is None else bias.astype(wide.dtype)
+    each = job.reduction == "none"
+    columns = None if model.classes is None else jnp.asarray(model.classes)
+
+    def body(start: Any, size: int) -> tuple[Any, Any]:
+        labels, weight, where = (_taken(a, start, size, n) for a in (job.labels, job.sample_weight, job.where))
+        piece = job._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
+        rows = _taken(X, start, size, n)
+        assert rows is not None
+        x, z = _logits(rows.astype(wide.dtype), wide, offset, piece)
+        if not grads:
+            value = jax_loss.cross_entropy(z, piece)
+            return ({}, {"value": value}) if each else ({"value": value}, {})
+        value, g = jax_loss.value_and_grad(z, piece)
+        sums, out = {"value": value}, {}
+        some = g if columns is None else g[:, columns]
+        if "W" in model.wrt:
+            sums["W"] = jnp.einsum("nk,nm->km", some, x)
+        if "bias" in model.wrt:
+            sums["bias"] = jnp.sum(some, axis=0)
+        if "X" in model.wrt:
+            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, wide), piece)
+        return sums, out
+
+    rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)
+    sums, parts = _over_blocks(n, rows, body)
+    results = {**sums, **parts}
+    if job.reduction == "mean":
+        mass = _mass(n, k, job, wide.dtype)
+        results = {name: generic.divided(jnp, a, mass) for name, a in results.items()}
+    value = results["value"].astype(W.dtype)
+    return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or tangent.dtype == jax.dtypes.float0
+
+
+def _moved(model: Model, grads: bool, primals: Any, tangents: Any) -> Any:
+    """Results and their change, of what changes alone."""
+    leaves, tree = jax.tree.flatten(primals)
+    changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not _is_zero(t)}
+
+    def run(some: dict[int, Array]) -> Any:
+        X, W, bias, arrays = jax.tree.unflatten(tree, [some.get(i, leaf) for i, leaf in enumerate(leaves)])
+        return _run(X, W, bias, arrays, model, grads)
+
+    return jax.jvp(run, ({i: leaves[i] for i in changes},), (changes,))
+
+
+# a scan that a rule makes itself would be cut, with the rules inside it lost, where a gradient is differentiated:
+# what has a rule of its own is handed on whole
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def value_and_grad(
+    X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and its gradients."""
+    return _run(X, W, bias, arrays, model, True)
+
+
+def _value_and_grad_jvp(model: Model, primals: Any, tangents: Any) -> Any:
+    return _moved(model, True, primals, tangents)
+
+
+value_and_grad.defjvp(_value_and_grad_jvp, symbolic_zeros=True)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def value(X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model) -> Array:
+    """The loss, reduced."""
+    return _run(X, W, bias, arrays, model, False)[0]
+
+
+def _value_jvp(model: Model, primals: Any, tangents: Any) -> Any:
+    if model.job.reduction == "none" or not all(map(_is_zero, jax.tree.leaves(tangents[3]))):
+        return tuple(result[0] for result in _moved(model, False, primals, tangents))
+    X, W, bias, arrays = primals
+    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
+    loss, grads = value_and_grad(X, W, bias, arrays, model._replace(wrt=tuple(moved)))
+    tangent = jnp.zeros((), loss.dtype)
+    for name, g in zip(moved, grads, strict=True):
+        tangent = tangent + jnp.sum(g * moved[name]).astype(loss.dtype)
+    return loss, tangent
+
+
+value.defjvp(_value_jvp, symbolic_zeros=True)
+
+
+def hvp(
+    X: Array, W: Array, bias: Array | None, arrays: Arrays, vectors: tuple[Array, ...], model: Model
+) -> tuple[Array, ...]:
+    """Second derivative with respect to the model's ``wrt``, times ``vectors``."""
+    given = dict(zip(NAMES, (X, W, bias), strict=True))
+
+    def grads(*some: Array) -> tuple[Array, ...]:
+        here = {**given, **dict(zip(model.wrt, some, strict=True))}
+        return _run(here["X"], here["W"], here["bias"], arrays, model, True)[1]
+
+    return jax.jvp(grads, tuple(given[name] for name in model.wrt), vectors)[1]

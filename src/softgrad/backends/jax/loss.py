@@ -1,0 +1,176 @@
+"""The cross-entropy as a JAX function: options around one function a sample, with closed forms for its derivatives."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._array.typing import Array, Job
+from ..._kernels import loss as generic
+from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
+
+
+def _is_dense(target: Array) -> bool:
+    return jnp.issubdtype(target.dtype, jnp.floating)
+
+
+def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
+    """(labels brought into the range, where they were in it)."""
+    labels = generic.index_labels(jnp, labels, labels)
+    inside = jnp.clip(labels, 0, classes - 1)
+    return inside, labels == inside
+
+
+def label_weight(job: Job, classes: int, dtype: Any) -> Array:
+    """The class weight of each sample's label."""
+    inside, valid = _inside(job.labels, classes)
+    return jnp.where(valid, job.class_weight.astype(dtype)[inside], 0)
+
+
+def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
+    """(exp(x - max), where the label is; without ``axis`` the sum of the others, x - max at the label, both valid)."""
+    inside, valid = _inside(labels, x.shape[axis])
+    x = shown(x, where, axis)
+    inside = jnp.expand_dims(inside, axis)
+    m = jnp.max(x, axis=axis, keepdims=True)
+    e = jnp.exp(x - m)
+    hot = generic.iota(jnp, x, axis, inside.dtype) == inside
+    others = total(jnp.where(hot, 0, e), axis)
+    d = jnp.squeeze(jnp.take_along_axis(x, inside, axis=axis, mode="clip") - m, axis=axis)
+    return e, hot, others, d, valid
+
+
+def _settled(a: Array, where: Array | None, axis: int) -> Array:
+    """``a``, one a sample, with 0 where every class is hidden."""
+    return a if where is None else jnp.where(jnp.any(where, axis=axis), a, 0)
+
+
+def _or_nan(a: Array, valid: Array) -> Array:
+    return jnp.where(valid, a, math.nan)
+
+
+def _generic(target: Array, where: Array | None, axis: int, precision: str | None, weight: Array | None = None) -> Job:
+    return Job(
+        axis, target, _is_dense(target), sample_weight=weight, where=where, reduction="none", precision=precision
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def losses(x: Array, target: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """One loss a sample; ``target`` holds class indices, or weights by class."""
+    if carries(x, precision):
+        return generic.cross_entropy(jnp, x, _generic(target, where, axis, precision))
+    if _is_dense(target):
+        cost = -log_softmax(x, where, axis, precision)
+        # 0 * inf is nothing lost
+        cost = jnp.where(jnp.logical_and(target == 0, jnp.isinf(cost)), 0, cost)
+        return _settled(total(target * cost, axis), where, axis)
+    _, _, others, d, valid = _pieces(x, target, where, axis)
+    # with the label at the maximum exp(d) - 1 is 0, and the others are all that is left
+    return _or_nan(_settled(jnp.log1p(others + (jnp.exp(d) - 1)) - d, where, axis), valid)
+
+
+def _losses_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, target, where = primals
+    value = losses(x, target, where, axis, precision)
+    slope = slopes(x, target, jnp.ones_like(value), where, axis, precision)
+    tangent = total(slope * seen(tangents[0], where), axis)
+    if _is_dense(target):
+        cost = -log_softmax(x, where, axis, precision)
+        tangent = tangent + total(jnp.where(jnp.isfinite(cost), cost, 0) * tangents[1], axis)
+    return value, tangent
+
+
+losses.defjvp(_losses_jvp)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def slopes(x: Array, target: Array, weight: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+    """The gradient of each sample's loss, times its weight."""
+    if carries(x, precision):
+        return generic.cross_entropy_grad(jnp, x, _generic(target, where, axis, precision, weight))
+    if _is_dense(target):
+        p, log_p = softmax(x, where, axis, precision), log_softmax(x, where, axis, precision)
+        g = p * (jnp.expand_dims(total(target, axis), axis) - target) + target * jnp.expm1(log_p)
+        return seen(g * jnp.expand_dims(weight, axis), where)
+    e, hot, others, d, valid = _pieces(x, target, where, axis)
+    factor = _or_nan(weight, valid) / (others + jnp.exp(d))
+    others, factor = (jnp.expand_dims(a, axis) for a in (others, factor))
+    return seen(jnp.where(hot, -others, e) * factor, where)
+
+
+def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
+    x, target, weight, where = primals
+    value = slopes(x, target, weight, where, axis, precision)
+    p = softmax(x, where, axis, precision)
+    factor = weight * total(target, axis) if _is_dense(target) else _or_nan(weight, _inside(target, x.shape[axis])[1])
+    tangent = jnp.expand_dims(factor, axis) * p * spread(p, seen(tangents[0], where), axis)
+    each = slopes(x, target, jnp.ones_like(weight), where, axis, precision)
+    tangent = tangent + each * jnp.expand_dims(tangents[2], axis)
+    if _is_dense(target):
+        change = tangents[1]
+        pull = p * jnp.expand_dims(total(change, axis), axis) - change
+        tangent = tangent + seen(pull * jnp.expand_dims(weight, axis), where)
+    return value, tangent
+
+
+slopes.defjvp(_slopes_jvp)
+
+
+def cross_entropy(logits: Array, job: Job) -> Array:
+    """The loss, reduced."""
+    axis, x = job.axis, wide(logits, job.precision)
+    where = None if job.where is None else jnp.broadcast_to(job.where, x.shape)
+    kept, weight = generic.keep(jnp, job, x)
+    if kept is not None:
+        # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
+        x = jnp.where(kept, x, 0)
+    precision = job.precision if carries(x, job.precision) else None
+    target, w = job.labels, None
+    if job.dense or job.label_smoothing:
+        _, target, _, w, _ = generic.target(jnp, x, job, where)
+        w = None if w is None else jnp.squeeze(w, axis=axis)
+    elif job.class_weight is not None:
+        w = label_weight(job, x.shape[axis], x.dtype)
+    mass = None
+    if job.reduction == "mean":
+        mass = generic.mass(jnp, x, job, None if w is None else jnp.expand_dims(w, axis))
+        # where nothing counts, no NaN must come back as 0 * NaN either
+        x = jnp.where(mass == 0, 0, x)
+    each = losses(x, target, where, axis, precision)
+    if not _is_dense(target) and w is not None:
+        # a class of weight 0 costs nothing, though its logit be -inf
+        each = jnp.where(jnp.logical_and(w == 0, jnp.isinf(each)), 0, each) * w
+    if job.z_loss:
+        extra = job.z_loss * _settled(logsumexp(x, where, axis, precision), where, axis) ** 2
+        each = each + (extra if w is None else extra * w)
+    if _is_dense(target) and not job.dense:
+        # a factor, so that derivatives are NaN too
+        each = each * _or_nan(jnp.ones_like(each), _inside(job.labels, x.shape[axis])[1])
+    each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
+    if job.reduction == "none":
+        return jnp.squeeze(each, axis=axis).astype(logits.dtype)
+    value = generic.sum_all(jnp, each)
+    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
+
+
+def value_and_grad(logits: Array, job: Job) -> tuple[Array, Array]:
+    """The loss and its gradient, which can be differentiated in turn."""
+    if job.reduction != "none":
+        return jax.value_and_grad(cross_entropy)(logits, job)
+    value, pull = jax.vjp(lambda x: cross_entropy(x, job), logits)
+    return value, pull(jnp.ones_like(value))[0]
+
+
+def grad(logits: Array, job: Job) -> Array:
+    """The gradient."""
+    return value_and_grad(logits, job)[1]
+
+
+def hvp(logits: Array, job: Job, vector: Array) -> Array:
+    """Second derivative times ``vector``."""
+    return jax.jvp(lambda x: grad(x, job), (logits,), (vector.astype(logits.dtype),))[1]

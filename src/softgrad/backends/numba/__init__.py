@@ -1,0 +1,140 @@
+"""The back end of compiled loops for large NumPy arrays, where numba is installed: softgrad[numba]."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from functools import cache
+from typing import Any
+
+from ..._array.typing import Job
+from .._declaration import Backend
+
+#: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
+LEAST = 1 << 13
+#: Bytes of the vectors that the loops are made of.
+VECTOR_BYTES = 64
+#: What has loops, of logits and of what a softmax or its logarithm gave.
+FUNCTIONS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "cross_entropy_value_and_grad",
+)
+DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
+#: Classes up to which sums over columns, of a few hundred terms each, keep their digits.
+COLUMN_CLASSES = 1 << 16
+#: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
+LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
+LINEAR_CLASSES, LINEAR_WEIGHTS = 128, 1 << 18
+#: The same where a vector of 64 bytes is two of the processor's.
+NARROW_CLASSES = 16
+#: Terms that a sum of cotangents takes in its dtype.
+LONGEST = 1 << 15
+#: Said of every small call: not worth the time to put together.
+_SMALL = f"fewer than {LEAST} elements"
+_verdict: bool | str | None = None
+
+
+def compiles() -> bool | str:
+    """Whether the loops can be had, or why not."""
+    global _verdict
+    if _verdict is None:
+        try:
+            importlib.import_module(".linear", __package__)
+            _verdict = True
+        except Exception as error:  # noqa: BLE001 - numba refuses a NumPy or a cache folder in ways of its own
+            _verdict = f"numba: {error}"
+    return _verdict
+
+
+def _obstacle(job: Job) -> str | None:
+    """What a loss asks for that has no loop."""
+    if job.where is not None or job.precision is not None:
+        return "where and precision='high' have no loop"
+    if not job.plain:
+        return "the loss has options that have no loop"
+    if job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62:
+        return "labels are not of int64's range"
+    return None
+
+
+def _columns(k: int, size: int) -> str | None:
+    """Why classes that are not next to each other have no loop: ``k`` of them, ``size`` bytes apart."""
+    if size < VECTOR_BYTES:
+        return "fewer columns than a vector holds"
+    return None if 2 <= k <= COLUMN_CLASSES else f"fewer than 2 classes, or more than {COLUMN_CLASSES} in columns"
+
+
+def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
+    """Whether the linear model has a loop that is ahead."""
+    if X.dtype.char not in "fd" or not X.dtype.isnative or X.dtype != W.dtype:
+        return f"dtype {X.dtype} has no loop here"
+    if not X.flags.c_contiguous:
+        return "the features of a sample are not next to each other in memory"
+    if len(W) > LINEAR_CLASSES or not 0 < W.size <= LINEAR_WEIGHTS:
+        return f"more than {LINEAR_CLASSES} classes or {LINEAR_WEIGHTS} weights"
+    if len(rest) > 1 and "X" in rest[0]:
+        return "the gradient with respect to X has no loop"
+    verdict = _obstacle(job) or compiles()
+    if verdict is True and len(W) > NARROW_CLASSES and not _vectors_are_whole():
+        return f"more than {NARROW_CLASSES} classes on a processor with vectors of less than 64 bytes"
+    return verdict
+
+
+@cache
+def _vectors_are_whole() -> bool:
+    """Whether the processor has vectors of 64 bytes, and so many that sums of a tile stay in registers."""
+    features = importlib.import_module("llvmlite.binding").get_host_cpu_features()
+    return bool(features.get("avx512f"))
+
+
+def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
+    """Take what is large enough and in order in memory, in the cases that have a loop."""
+    if x.size < LEAST:
+        return _SMALL
+    if function in LINEAR:
+        return _linear(x, *rest)
+    if x.dtype.char not in "fd" or not x.dtype.isnative:
+        return f"dtype {x.dtype} has no loop here"
+    job = None
+    if function.startswith("cross_entropy"):
+        job = rest[0]
+        axis, where, precision = job.axis, job.where, job.precision
+    elif function in DERIVATIVES:
+        beside, axis, where, precision = rest[0], rest[1], None, None
+        if not beside.flags.c_contiguous or beside.dtype != x.dtype or x.shape[axis] > LONGEST:
+            return "the other array is laid out otherwise, or its sums are long"
+    else:
+        axis, where, precision = rest[0], rest[1], rest[2]
+    if not x.flags.c_contiguous:
+        return "the array's elements are not in their order in memory"
+    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    if inner > 1:
+        why = _columns(k, inner * x.itemsize)
+        if why is not None:
+            return why
+    elif k < 2:
+        return "fewer than 2 classes"
+    if where is not None or precision is not None:
+        return "where and precision='high' have no loop"
+    return (None if job is None else _obstacle(job)) or compiles()
+
+
+BACKEND = (
+    Backend(
+        name="numba",
+        types=("numpy:ndarray",),
+        functions={
+            **{name: f"{__package__}.rows:{name}" for name in (*FUNCTIONS, *DERIVATIVES)},
+            **{name: f"{__package__}.linear:{name}" for name in LINEAR},
+        },
+        priority=1,
+        should_run=f"{__name__}:should_run",
+    )
+    if importlib.util.find_spec("numba") is not None
+    else None
+)

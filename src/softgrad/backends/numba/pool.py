@@ -1,0 +1,252 @@
+"""Threads for compiled loops, which are handed a call without Python; on Linux.
+
+A sleeping thread takes longer to wake than a call of half a million numbers takes. So one that is done looks out for
+the next call for a while, and meanwhile leaves its core to whoever else has work for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .._threads import NATIVE
+from .compile import c_function, compiled
+
+#: What a thread is at: asleep; awake, or about to be; given a call; running it.
+ASLEEP, AWAKE, GIVEN, RUNNING = range(4)
+#: The words of a thread, on a cache line of its own: what it is at; the call, a function and its argument; the core of
+#: whoever gives it.
+STATE, FUNCTION, DATA, CORE, WORDS = 0, 1, 2, 3, 8
+#: Nanoseconds that a thread looks out for a call before it sleeps.
+PATIENCE = 5_000_000
+#: Threads at most, beside the caller's.
+MOST = 255
+#: Seconds that the end of the program waits for a thread that nobody lets run.
+FAREWELL = 5.0
+#: Bytes of a set of cores.
+MASK = 1024
+_MONOTONIC = 1
+
+_POINTER = types.CPointer(types.int64)
+_yield = types.ExternalFunction("sched_yield", types.int32())
+_core = types.ExternalFunction("sched_getcpu", types.int32())
+_get_cores = types.ExternalFunction("sched_getaffinity", types.int32(types.int32, types.intp, types.voidptr))
+_set_cores = types.ExternalFunction("sched_setaffinity", types.int32(types.int32, types.intp, types.voidptr))
+_self = types.ExternalFunction("pthread_self", types.int64())
+_clock = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _seen(context: Any, words: Any, i: Any) -> Any:
+    """What a word holds now."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
+
+    return types.int64(words, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _set(context: Any, words: Any, i: Any, value: Any) -> Any:
+    """Let a word hold a value, after all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store_atomic(arguments[2], builder.gep(arguments[0], [arguments[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _changed(context: Any, words: Any, i: Any, old: Any, new: Any) -> Any:
+    """Whether a word held ``old``, and holds ``new`` now."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.gep(arguments[0], [arguments[1]])
+        pair = builder.cmpxchg(place, arguments[2], arguments[3], "acq_rel", "acquire")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(words, types.intp, types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _called(context: Any, function: Any, data: Any) -> Any:
+    """Call a C function by its address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [arguments[1].type])
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _leave_core(core: int, cores: Any) -> None:
+    """Go to another core than this one, if the thread may: the kernel lets it wait here for the caller's to end."""
+    if _core() != core or _get_cores(0, MASK, cores.ctypes) < 0:
+        return
+    word, bit = core // 64, np.int64(1) << (core % 64)
+    cores[word] ^= bit
+    if cores.any():
+        _set_cores(0, MASK, cores.ctypes)
+    cores[word] ^= bit
+    _set_cores(0, MASK, cores.ctypes)
+
+
+_leave = compiled(_leave_core)
+
+
+def _nanoseconds(time: Any) -> int:
+    _clock(_MONOTONIC, time.ctypes)
+    now: int = time[0] * 1_000_000_000 + time[1]
+    return now
+
+
+_now = compiled(_nanoseconds)
+
+
+def _served(words: Any) -> None:
+    """Run the calls that a thread is given, until there is none for a while or somebody puts it to sleep."""
+    cores, time = np.zeros(MASK // 8, np.int64), np.zeros(2, np.int64)
+    since = _now(time)
+    while _seen(words, STATE) != ASLEEP:
+        if _changed(words, STATE, GIVEN, RUNNING):
+            _leave(_seen(words, CORE), cores)
+            _called(_seen(words, FUNCTION), _seen(words, DATA))
+            _set(words, STATE, AWAKE)
+            since = _now(time)
+        elif _now(time) - since > PATIENCE and _changed(words, STATE, AWAKE, ASLEEP):
+            return
+        else:
+            _yield()
+
+
+def _shared(words: Any, threads: int, function: int, data: int) -> None:
+    """Run a call on this thread and on ``threads`` others: those that have not begun when it is over never do."""
+    core = _core()
+    for i in range(0, threads * WORDS, WORDS):
+        # nobody reads these of a thread that has no call
+        _set(words, i + FUNCTION, function)
+        _set(words, i + DATA, data)
+        _set(words, i + CORE, core)
+        _changed(words, i + STATE, AWAKE, GIVEN)
+    # one that waits for this core goes to another
+    _yield()
+    _called(function, data)
+    for i in range(0, threads * WORDS, WORDS):
+        if not _changed(words, i + STATE, GIVEN, AWAKE):
+            while _seen(words, i + STATE) == RUNNING:
+                _yield()
+
+
+def _joined(words: Any) -> None:
+    """Run a call on each thread of OpenMP's."""
+    if _self() == _seen(words, STATE):
+        _set(words, CORE, _core())
+        _yield()
+    else:
+        _leave(_seen(words, CORE), np.zeros(MASK // 8, np.int64))
+    _called(_seen(words, FUNCTION), _seen(words, DATA))
+
+
+_serve_code = c_function(_served, _POINTER)
+_share_code = c_function(_shared, _POINTER, types.int64, types.int64, types.int64)
+_join_code = c_function(_joined, _POINTER)
+_serve, _join = NATIVE(_serve_code.address), NATIVE(_join_code.address)
+_share = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_share_code.address)
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+class _Threads:
+    """The threads of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.words = (ctypes.c_int64 * (MOST * WORDS))()
+        self.threads: list[threading.Thread] = []
+        #: True wakes a thread, False ends it.
+        self.signals: list[SimpleQueue[bool]] = []
+
+    def wake(self, threads: int) -> int:
+        """See that so many are awake, or about to be; returns how many there are."""
+        while len(self.threads) < min(threads, MOST):
+            i, signals = len(self.threads), SimpleQueue[bool]()
+            args = (self.words, 8 * WORDS * i, signals)
+            thread = threading.Thread(target=_work, args=args, name=f"softgrad_{i}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
+                break
+            self.threads.append(thread)
+            self.signals.append(signals)
+        there = min(threads, len(self.threads))
+        for i in range(there):
+            if self.words[i * WORDS + STATE] == ASLEEP:
+                self.words[i * WORDS + STATE] = AWAKE
+                self.signals[i].put(True)
+        return there
+
+    def share(self, function: Any, data: int, parts: int) -> None:
+        """Call a C function on ``parts`` threads at most; on this one alone while another call has the others."""
+        if not self.lock.acquire(blocking=False):
+            function(data)
+            return
+        try:
+            _share(self.words, self.wake(parts - 1), _address(function), data)
+        finally:
+            self.lock.release()
+
+    def end(self) -> None:
+        """End all threads: none may be in a compiled function when that is taken away."""
+        with self.lock:
+            for i, signals in enumerate(self.signals):
+                self.words[i * WORDS + STATE] = ASLEEP
+                signals.put(False)
+            for thread in self.threads:
+                thread.join(FAREWELL)
+            self.threads, self.signals = [], []
+
+
+def _work(words: Any, offset: int, signals: SimpleQueue[bool]) -> None:
+    address = ctypes.addressof(words) + offset
+    while signals.get():
+        _serve(address)
+
+
+_threads = _Threads()
+
+
+def _forget() -> None:
+    """Leave the parent's threads behind: they do not exist in a forked child."""
+    global _threads
+    _threads = _Threads()
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(lambda: _threads.end())
+
+
+def share(function: Any, data: int, parts: int) -> None:
+    """Call a C function, of type ``NATIVE``, with ``data`` on ``parts`` threads at most, this one included."""
+    _threads.share(function, data, parts)
+
+
+def join(openmp: Any, function: Any, data: int, parts: int) -> None:
+    """Call a C function on ``parts`` threads of OpenMP's, by its entry to a parallel region.
+
+    Its threads wait for one another to the last, so that none may wait for this one's core.
+    """
+    words = (ctypes.c_int64 * WORDS)(threading.get_ident(), _address(function), data, -1)
+    openmp(_join, ctypes.addressof(words), parts, 0)

@@ -1,0 +1,332 @@
+"""The cross-entropy of a block of logits and its derivatives, for NumPy's loss and linear kernels.
+
+The label's exponential is set apart before the others are summed: the loss is log1p(others / own) and the gradient at
+the label -others / sum, so that neither cancels. A block that holds anything out of the ordinary (a label that is no
+class, a maximum that is not finite, a weight of 0 times an infinity) is left to the generic kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._array.typing import Job
+from . import pairs
+from .blocks import LIMITS, Floats, Memory, column_sums, row_dots
+from .dense_blocks import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows
+
+#: Below this exponent the label's own exponential is taken to be too small to divide by.
+FAR = {"f": -60.0, "d": -600.0}
+
+
+def within(labels: Floats, k: int) -> bool:
+    """Whether all labels are classes; a negative one is a large number without its sign."""
+    if not labels.size:
+        return True
+    if labels.dtype.kind == "i":
+        if k > np.iinfo(labels.dtype).max:
+            return bool(labels.min() >= 0)
+        labels = labels.view(labels.dtype.str.replace("i", "u"))
+    return bool(labels.max() < k)
+
+
+class Target(NamedTuple):
+    """The labels of a block of samples and their weights, each an array or the number that all share."""
+
+    y: Floats
+    #: Sample weight; 0 for a sample that is ignored.
+    weight: Any
+    #: Sample weight times class weight times the label's share: what multiplies the loss at the label.
+    own: Any
+    #: Sample weight times class weight times ``z_loss``.
+    z: Any
+
+
+class Loss:
+    """A job's loss on blocks of logits, for one thread."""
+
+    def __init__(self, job: Job, k: int, memory: Memory, scale: float, want_grad: bool) -> None:
+        self.job, self.k, self.memory, self.scale, self.want_grad = job, k, memory, scale, want_grad
+        dtype = self.dtype = memory.dtype
+        weight = job.class_weight
+        self.class_weight: Floats | None = None if weight is None else weight.astype(dtype)
+        self.spread: Floats | None = None
+        self.total_spread = 0.0
+        if job.label_smoothing:
+            share = job.label_smoothing / k
+            self.spread = np.full(k, share, dtype) if weight is None else self.class_weight * dtype.type(share)
+            self.total_spread = float(np.add.reduce(self.spread, dtype=np.float64))
+        self.plain = self.spread is None and not job.z_loss
+
+    def target(self, labels: Floats, weight: Floats | None) -> Target | None:
+        """Prepare the labels of a block; None if one of them is no class."""
+        job = self.job
+        if job.ignore_index is not None:
+            kept = labels != job.ignore_index
+            labels = np.where(kept, labels, 0)
+            weight = kept.astype(self.dtype) if weight is None else np.where(kept, weight, 0)
+        if not within(labels, self.k):
+            return None
+        y = labels.astype(np.intp, copy=False)
+        w: Any = 1.0 if weight is None else weight.astype(self.dtype, copy=False)
+        full: Any = w if self.class_weight is None else w * self.class_weight.take(y)
+        own = full if not job.label_smoothing else full * (1.0 - job.label_smoothing)
+        return Target(y, w, own, full * job.z_loss if job.z_loss else 0.0)
+
+    def rows(self, x: Floats, e: Floats, target: Target) -> Floats | None:
+        """Losses of the rows of ``x``; ``e``, which may be ``x``, is lost or becomes the gradient times the scale.
+
+        None if the block is out of the ordinary, ``e`` being lost then too.
+        """
+        memory, limits = self.memory, LIMITS[self.dtype.char]
+        n, k = x.shape
+        at = memory.starts(n, k) + target.y
+        flat = e.reshape(-1)
+        rest = memory(1, (n,))
+        lean = None
+        if memory.free:
+            in_range = x is not e or (x.max() <= limits.x and x.min() >= -limits.x)
+            if in_range:
+                if self.spread is not None:
+                    lean = row_dots(x, self.spread)
+                    if np.isnan(lean).any():
+                        return None
+                np.exp(x, out=e)
+                own = flat.take(at)
+                flat[at] = 0.0
+                s = memory.row_sums(e, rest) + own
+                low = s.min()
+                in_range = x is e or (
+                    own.min() >= limits.least
+                    and s.max() <= limits.most
+                    and (low >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x)
+                )
+            if in_range:
+                losses, factor, at_label = self.finish(target, rest, own, s, None, None, lean)
+                return self._write_rows(losses, factor, at_label, e, at, target)
+            memory.free = False
+        m, _ = shifted_rows(x, e, memory)
+        if not np.isfinite(m).all():
+            return None
+        if self.spread is not None:
+            lean = row_dots(e, self.spread)
+            if np.isnan(lean).any():
+                return None
+        apart = flat.take(at)
+        np.exp(e, out=e)
+        own = flat.take(at)
+        flat[at] = 0.0
+        s = memory.row_sums(e, rest) + own
+        losses, factor, at_label = self.finish(target, rest, own, s, apart, m, lean)
+        return self._write_rows(losses, factor, at_label, e, at, target)
+
+    def _write_rows(
+        self, losses: Floats, factor: Floats, at_label: Floats, e: Floats, at: Floats, target: Target
+    ) -> Floats:
+        if self.want_grad:
+            np.multiply(e, factor[:, None], out=e)
+            if self.spread is not None:
+                lift = self.spread * self.dtype.type(self.scale)
+                if isinstance(target.weight, float):
+                    np.subtract(e, lift, out=e)
+                else:
+                    np.subtract(e, np.multiply(target.weight[:, None], lift, out=self.memory(3, e.shape)), out=e)
+            e.reshape(-1)[at] = at_label
+        return losses
+
+    def weighted_rows(self, x: Floats, e: Floats, q: Floats, weight: Floats | None) -> Floats | None:
+        """Losses of the rows of ``x`` whose labels ``q`` are weights of the classes; else as ``rows``."""
+        job, memory = self.job, self.memory
+        n, k = x.shape
+        v, T, w = self.targets(q)
+        m, top = shifted_rows(x, e, memory)
+        if not np.isfinite(m).all():
+            return None
+        cost = row_dots(v, e)
+        if np.isnan(cost).any():
+            return None
+        np.exp(e, out=e)
+        flat = e.reshape(-1)
+        flat[top] = 0.0
+        rest = memory.row_sums(e, memory(1, (n,)))
+        log_s = np.log1p(rest)
+        losses = T * log_s - cost
+        slope: Any = T
+        if job.z_loss:
+            lse = log_s + m
+            losses += job.z_loss * w * lse * lse
+            slope = T + 2.0 * job.z_loss * w * lse
+        scale: Any = self.dtype.type(self.scale)
+        if weight is not None:
+            weight = weight.astype(self.dtype, copy=False)
+            losses *= weight
+            losses[weight == 0] = 0.0
+            scale = scale * weight
+        if self.want_grad:
+            inverse = scale / (1.0 + rest)
+            own = v.reshape(-1).take(top) if v.flags.c_contiguous else v[np.arange(n), top - memory.starts(n, k)]
+            np.multiply(e, (slope * inverse)[:, None], out=e)
+            pull = np.multiply(v, scale if weight is None else scale[:, None], out=memory(3, (n, k)))
+            np.subtract(e, pull, out=e)
+            flat[top] = ((slope - own) - own * rest) * inverse
+        return losses
+
+    def targets(self, q: Floats) -> tuple[Floats, Floats, Floats]:
+        """(weight of each class, their sum, the sum without smoothing) of labels that are weights."""
+        eps, memory = self.job.label_smoothing, self.memory
+        n, k = q.shape
+        v = q.astype(self.dtype, copy=False)
+        if not eps and self.class_weight is None:
+            T = memory.row_sums(v, memory(8, (n,)))
+            return v, T, T
+        base = memory.row_sums(v, memory(8, (n,)))
+        w = base if self.class_weight is None else row_dots(v, self.class_weight)
+        out = memory(3, (n, k))
+        if eps:
+            np.multiply(v, 1.0 - eps, out=out)
+            np.add(out, (base * (eps / k))[:, None], out=out)
+            v = out
+        if self.class_weight is not None:
+            v = np.multiply(v, self.class_weight, out=out)
+        return v, memory.row_sums(v, memory(9, (n,))), w
+
+    def columns(self, src: Floats, dst: Floats | None, target: Target) -> Floats | None:
+        """Losses of a block (outer, class, inner); ``dst`` becomes the gradient times the scale."""
+        memory, limits = self.memory, LIMITS[self.dtype.char]
+        if src.shape[1] == 2 and self.plain:
+            losses = pairs.loss(src, dst, target.y, target.own, self.scale, memory)
+            if losses is not None:
+                return losses
+        x, cheap = columns_of(src)
+        k, n = x.shape[0], x.shape[1] * x.shape[2]
+        at = target.y * n
+        at += memory.starts(n, 1)
+        rest = memory(2, (n,))
+        if cheap and memory.free and k >= COLUMNS_FREE and self.spread is None:
+            z = np.exp(x, out=memory(0, x.shape)).reshape(k, n)
+            flat = z.reshape(-1)
+            own = flat.take(at)
+            flat[at] = 0.0
+            s = column_sums(z, rest) + own
+            if (
+                own.min() >= limits.least
+                and s.max() <= limits.most
+                and (s.min() >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x)
+            ):
+                losses, factor, at_label = self.finish(target, rest, own, s, None, None, None)
+                return self._write_columns(losses, factor, at_label, z, dst, at, target)
+            memory.free = False
+        m, z = shifted_columns(src, memory)
+        return self.shifted(m, z, dst, at, target)
+
+    def small_columns(self, z: Floats, target: Target) -> Floats | None:
+        """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
+        memory, limits = self.memory, LIMITS[self.dtype.char]
+        n = z.shape[1]
+        if len(z) == 2 and self.plain:
+            pair = z[None]
+            losses = pairs.loss(pair, pair if self.want_grad else None, target.y, target.own, self.scale, memory)
+            if losses is not None:
+                return losses
+        at = target.y * n
+        at += memory.starts(n, 1)
+        if memory.free and self.spread is None:
+            if z.max() <= limits.x and z.min() >= -limits.x:
+                flat = np.exp(z, out=z).reshape(-1)
+                own = flat.take(at)
+                flat[at] = 0.0
+                rest = column_sums(z, memory(2, (n,)))
+                losses, factor, at_label = self.finish(target, rest, own, rest + own, None, None, None)
+                return self._write_columns(losses, factor, at_label, z, None, at, target)
+            memory.free = False
+        m = np.maximum.reduce(z, axis=0)
+        np.subtract(z, m, out=z)
+        return self.shifted(m, z, None, at, target)
+
+    def shifted(self, m: Floats, z: Floats, dst: Floats | None, at: Floats, target: Target) -> Floats | None:
+        """Losses of a block whose shifted logits stand class first in ``z``; their gradient, there or in ``dst``."""
+        if not np.isfinite(m).all():
+            return None
+        memory, lean = self.memory, None
+        if self.spread is not None:
+            np.multiply(z, self.spread[:, None], out=memory(3, z.shape))
+            lean = column_sums(memory(3, z.shape), np.empty_like(m))
+            if np.isnan(lean).any():
+                return None
+        flat = z.reshape(-1)
+        apart = flat.take(at)
+        np.exp(z, out=z)
+        own = flat.take(at)
+        flat[at] = 0.0
+        rest = column_sums(z, memory(2, m.shape))
+        losses, factor, at_label = self.finish(target, rest, own, rest + own, apart, m, lean)
+        return self._write_columns(losses, factor, at_label, z, dst, at, target)
+
+    def _write_columns(
+        self,
+        losses: Floats,
+        factor: Floats,
+        at_label: Floats,
+        z: Floats,
+        dst: Floats | None,
+        at: Floats,
+        target: Target,
+    ) -> Floats:
+        if not self.want_grad:
+            return losses
+        np.multiply(z, factor, out=z)
+        if self.spread is not None:
+            np.subtract(z, (self.spread * self.dtype.type(self.scale))[:, None] * target.weight, out=z)
+        z.reshape(-1)[at] = at_label
+        if dst is not None:
+            np.copyto(dst.transpose(1, 0, 2), z.reshape(z.shape[0], dst.shape[0], dst.shape[2]))
+        return losses
+
+    def finish(
+        self, t: Target, rest: Floats, own: Floats, s: Floats, apart: Floats | None, m: Floats | None, lean: Any
+    ) -> tuple[Floats, Floats, Floats]:
+        """(losses, what multiplies the exponentials, the gradient at the label) of a block.
+
+        ``rest`` and ``own`` are the sums of the exponentials without the label's and its alone, ``apart`` the
+        label's shifted logit, ``m`` the shift and ``lean`` the smoothing weights' product with the logits.
+        """
+        ratio = rest / own
+        losses = np.log1p(ratio)
+        if apart is not None and apart.size and not apart.min() >= FAR[self.dtype.char]:
+            far = np.flatnonzero(apart < FAR[self.dtype.char])
+            losses[far] = np.log(s[far]) - apart[far]
+        weighted = not isinstance(t.own, float)
+        if weighted:
+            losses *= t.own
+            losses[t.own == 0] = 0.0
+        elif t.own != 1.0:
+            losses *= t.own
+        slope: Any = t.own
+        extra: Any = 0.0
+        if not self.plain:
+            log_s = np.log(s)
+            if self.spread is not None:
+                cost = t.weight * (self.total_spread * log_s - lean)
+                if weighted:
+                    cost[t.weight == 0] = 0.0
+                losses += cost
+                extra = t.weight * self.total_spread
+            if self.job.z_loss:
+                # near 1 the sum's logarithm is what stands beside its largest term
+                beside = np.where(own > rest, (own - 1) + rest, (rest - 1) + own)
+                log_s = np.where(s < 0.5, log_s, np.log1p(np.maximum(beside, -0.5)))
+                lse = log_s if m is None else log_s + m
+                losses += t.z * lse * lse
+                extra = extra + 2.0 * t.z * lse
+            slope = slope + extra
+        if not self.want_grad:
+            return losses, losses, losses
+        inverse = np.divide(self.scale, s)
+        factor = inverse if isinstance(slope, float) and slope == 1.0 else inverse * slope
+        at_label = -rest * (inverse * t.own)
+        if not self.plain:
+            at_label += extra * own * inverse
+            if self.spread is not None:
+                at_label -= self.spread.take(t.y) * t.weight * self.scale
+        return losses, factor, at_label

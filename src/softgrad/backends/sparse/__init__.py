@@ -1,0 +1,27 @@
+"""SciPy's sparse matrices: the loss by NumPy's kernels, on blocks of rows of two sparse products each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._declaration import Backend
+
+_FUNCTIONS = (
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
+    "linear_cross_entropy_hvp",
+    "linear_cross_entropy_hessian",
+)
+
+
+def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
+    """Take single and double precision in the machine's byte order."""
+    return (x.dtype.char in "fd" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
+
+
+BACKEND = Backend(
+    name="sparse",
+    types=("scipy.sparse:csr_array",),
+    functions={name: f"{__package__}.linear:{name}" for name in _FUNCTIONS},
+    should_run=f"{__name__}:should_run",
+)

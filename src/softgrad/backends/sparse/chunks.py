@@ -1,0 +1,39 @@
+"""Dask arrays of scipy.sparse chunks as samples: what Dask's own functions cannot make of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from ..._array.typing import Array
+from .samples import home_of, is_sparse
+
+
+def are_sparse(x: Any) -> bool:
+    """Whether ``x`` is a Dask array of sparse chunks."""
+    return is_sparse(getattr(x, "_meta", None))
+
+
+def _product(x: Any, w: Array) -> Array:
+    _, xp, rows = home_of(x, "a chunk")
+    return xp.matmul(rows, w)
+
+
+def product(x: Array, w: Array) -> Array:
+    """``x @ w`` of sparse rows, dense, a task for each chunk of rows."""
+    da = importlib.import_module("dask.array")
+    rows = x.rechunk({1: -1})
+    chunks = {"dtype": np.result_type(x.dtype, w.dtype), "meta": np.empty((0, 0), w.dtype)}
+    return da.blockwise(_product, "nk", rows, "nm", w.rechunk(-1), "mk", concatenate=True, **chunks)
+
+
+def _is_finite(x: Any) -> Array:
+    return np.full((1, 1), bool(np.all(np.isfinite(x.data))))
+
+
+def is_finite(x: Array) -> Array:
+    """Whether every chunk holds finite numbers alone, a lazy boolean."""
+    chunks = tuple((1,) * count for count in x.numblocks)
+    return x.map_blocks(_is_finite, chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool)).all()

@@ -1,0 +1,77 @@
+"""The linear softmax model on CSR arrays: blocks whose logits, and whose own entries, stay bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..._array.typing import Array, Job, Namespace
+from ..._kernels import linear as linear_kernels
+from ..numpy import loss as numpy_loss
+
+#: Bytes of a block's logits, or of its entries, and rows that it has at least.
+BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
+
+
+def block_rows(X: Any, classes: int, copies: int = 1) -> int:
+    """Rows of a block: as many of logits, and ``copies`` of its entries (a number and an index each), as fit."""
+    n, size = max(1, X.shape[0]), X.dtype.itemsize
+    entries = copies * (X.nnz / n) * (size + X.indices.itemsize)
+    most = max(BLOCK_ROWS, int(BLOCK_BYTES / max(1.0, classes * size, entries)))
+    # all blocks of about the same size
+    return -(-n // -(-n // most))
+
+
+def _by_columns(W: Array) -> Array:
+    """``W`` whose transpose is in order of memory, as SciPy's product wants it."""
+    return np.asfortranarray(W)
+
+
+def linear_cross_entropy(
+    xp: Namespace, X: Any, W: Array, bias: Array, job: Job, block_size: int | None = None
+) -> Array:
+    """The loss, reduced."""
+    rows = block_size or block_rows(X, len(W))
+    return linear_kernels.linear_cross_entropy(xp, X, _by_columns(W), bias, job, rows, loss=numpy_loss.cross_entropy)
+
+
+def linear_cross_entropy_value_and_grad(
+    xp: Namespace,
+    X: Any,
+    W: Array,
+    bias: Array,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss and its gradients by W and bias."""
+    rows, loss = block_size or block_rows(X, len(W)), numpy_loss.cross_entropy_value_and_grad
+    return linear_kernels.linear_cross_entropy_value_and_grad(
+        xp, X, _by_columns(W), bias, job, wrt, classes, rows, loss=loss
+    )
+
+
+def linear_cross_entropy_hvp(
+    xp: Namespace,
+    X: Any,
+    W: Array,
+    bias: Array,
+    job: Job,
+    wrt: tuple[str, ...],
+    vectors: tuple[Array, ...],
+    block_size: int | None = None,
+) -> tuple[Array, ...]:
+    """Second derivative by W and bias, times ``vectors``."""
+    rows = block_size or block_rows(X, len(W))
+    turned = tuple(_by_columns(v) for v in vectors)
+    return linear_kernels.linear_cross_entropy_hvp(xp, X, _by_columns(W), bias, job, wrt, turned, rows)
+
+
+def linear_cross_entropy_hessian(
+    xp: Namespace, X: Any, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
+) -> Array:
+    """The Hessian as (k, m, k, m)."""
+    rows = block_size or block_rows(X, len(W), copies=2)
+    return linear_kernels.linear_cross_entropy_hessian(xp, X, _by_columns(W), bias, job, intercept, rows)

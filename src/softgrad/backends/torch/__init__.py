@@ -1,0 +1,166 @@
+"""The back end for PyTorch tensors, on any device.
+
+Tensors that nothing records go through kernels that write in place, block by block on a CPU. What autograd records,
+``torch.func`` transforms or ``torch.compile`` traces goes through operations whose every derivative is a closed form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._array.typing import Job
+from ..._kernels import dense as dense_kernels
+from ..._kernels import linear as linear_kernels
+from ..._kernels import loss as loss_kernels
+from .._declaration import Backend
+from . import autograd as operations
+from . import dense, linear, linear_recorded, recorded, shared
+from . import loss as torch_loss
+from .blocks import autocast, obstacle, plain
+
+_DENSE = ("softmax", "log_softmax", "logsumexp")
+_VALUES = ("cross_entropy", "linear_cross_entropy")
+_DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
+
+
+def _carries(x: Tensor, precision: str | None) -> bool:
+    return precision == "high" and x.dtype is torch.float64
+
+
+def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
+    """Decline what a kernel that writes in place cannot do."""
+    if function in _DENSE:
+        return True
+    if function in _PULLS:
+        why = obstacle(x, rest[0])
+        if why is not None:
+            return f"{why}: the generic kernel can be differentiated"
+        return shared.has_pull(x, *rest) or "no compiled loop takes these tensors"
+    job = next(each for each in rest if isinstance(each, Job))
+    if _carries(x, job.precision) and function not in _VALUES:
+        return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
+    if function in _VALUES:
+        return True
+    arrays = [each for each in (x, *rest) if isinstance(each, Tensor)]
+    why = obstacle(*arrays, job.labels, job.class_weight, job.sample_weight, job.where)
+    return True if why is None else f"{why}: the generic kernel can be differentiated"
+
+
+def _dense(
+    name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
+) -> Tensor:
+    known = plain(x, where)
+    if known and where is None and not _carries(x, precision):
+        return getattr(dense, name)(x, axis, precision)
+    if where is not None:
+        where = where.expand(x.shape)
+    if known:
+        return getattr(operations, name)(x, where, axis, precision)
+    if operations.nested_forward():
+        return getattr(dense_kernels, name)(operations.XP, x, axis, where, precision)
+    return operations.recorded(operation, x, where, axis, precision)
+
+
+def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
+    """exp(x) / sum(exp(x))."""
+    return _dense("softmax", operations.SOFTMAX, x, axis, where, precision)
+
+
+def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
+    """X - logsumexp(x)."""
+    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision)
+
+
+def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
+    """log(sum(exp(x))), without ``axis``."""
+    return _dense("logsumexp", operations.LOG_SUM_EXP, x, axis, where, precision)
+
+
+def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """P (c - sum(p c))."""
+    return shared.pull("softmax", probs, cotangent, axis)
+
+
+def log_softmax_vjp(xp: Any, log_probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """C - p sum(c)."""
+    return shared.pull("log_softmax", log_probs, cotangent, axis)
+
+
+#: The Jacobian diag(p) - p pT is symmetric.
+softmax_jvp = softmax_vjp
+
+
+def _autocast(x: Tensor) -> Tensor:
+    """Half precision under autocast goes through float32 and stays there, as torch's own losses do."""
+    if x.dtype in (torch.float16, torch.bfloat16) and autocast(x):
+        return x.to(torch.float32)
+    return x
+
+
+def cross_entropy(xp: Any, logits: Tensor, job: Job) -> Tensor:
+    """The loss, reduced."""
+    x = _autocast(logits)
+    if operations.nested_forward():
+        return loss_kernels.cross_entropy(xp, x, job)
+    if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
+        return recorded.cross_entropy(x, job).to(x.dtype)
+    if _carries(x, job.precision):
+        return loss_kernels.cross_entropy(xp, x, job)
+    value = torch_loss.cross_entropy(xp, x, job, True, False)[0]
+    assert value is not None
+    return value
+
+
+def cross_entropy_grad(xp: Any, logits: Tensor, job: Job) -> Tensor:
+    """The gradient with respect to the logits."""
+    grad = torch_loss.cross_entropy(xp, logits, job, False, True)[1]
+    assert grad is not None
+    return grad
+
+
+def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+    """Loss and gradient."""
+    x = _autocast(logits)
+    value, grad = torch_loss.cross_entropy(xp, x, job, True, True)
+    assert value is not None
+    assert grad is not None
+    return value, grad.to(logits.dtype)
+
+
+def linear_cross_entropy(
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, block_size: int | None = None
+) -> Tensor:
+    """The loss, reduced; where autograd records it, with its gradients, block by block."""
+    extra = (job.labels, job.class_weight, job.sample_weight, job.where)
+    if not _carries(X, job.precision):
+        if plain(X, W, bias, *extra):
+            return linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
+        if linear_recorded.recordable(X, W, bias, *extra):
+            return linear_recorded.LinearLoss.apply(xp, X, W, bias, job, block_size)
+    return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, block_size, cross_entropy)
+
+
+def linear_cross_entropy_value_and_grad(
+    xp: Any,
+    X: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss and its gradients."""
+    return linear.value_and_grad(xp, X, W, bias, job, wrt, classes, block_size)
+
+
+BACKEND = Backend(
+    name="torch",
+    types=("torch:Tensor",),
+    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+    should_run=f"{__name__}:should_run",
+)

@@ -1,0 +1,360 @@
+"""Softmax and its losses as operations that autograd records, with closed forms for every derivative.
+
+A compiler cannot follow an operation with a rule for forward mode, so each comes as a class without one, for it, and
+a subclass that has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..._array.namespace import library
+from ..._array.typing import Job
+from ..._kernels import dense as dense_kernels
+from ..._kernels import loss as loss_kernels
+from . import dense as torch_dense
+from . import loss as torch_loss
+from .blocks import host, plain, plain_cotangent
+from .pull import log_softmax_pull, softmax_pull
+
+XP: Any = library(torch.empty(0), "x").xp
+
+
+#: Whether the backward pass that is running leaves its graph for another one.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+
+def nested_forward() -> bool:
+    """Whether two forward-mode transforms hold each other, whose tangents an operation of ours would mix up."""
+    if torch.compiler.is_compiling():
+        return False
+    levels = torch._C._functorch.get_interpreter_stack()
+    return levels is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
+
+
+def _carries(x: Tensor, precision: str | None) -> bool:
+    """Whether the rounding of x - max is asked for: the generic kernels alone do that."""
+    return precision == "high" and x.dtype is torch.float64
+
+
+def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+    """The value of a softmax."""
+    if _carries(x, precision) or not plain(x, where):
+        return dense_kernels.softmax(XP, x, axis, where, precision)
+    if where is None:
+        return torch_dense.softmax(x, axis, precision)
+    return torch.where(where, torch_dense.softmax(x.masked_fill(~where, -math.inf), axis, precision), 0)
+
+
+def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+    """The value of a log-softmax."""
+    if _carries(x, precision) or not plain(x, where):
+        return dense_kernels.log_softmax(XP, x, axis, where, precision)
+    if where is None:
+        return torch_dense.log_softmax(x, axis, precision)
+    hidden = ~where
+    return torch_dense.log_softmax(x.masked_fill(hidden, -math.inf), axis, precision).masked_fill_(hidden, -math.inf)
+
+
+def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+    """The value of a log-sum-exp, without ``axis``."""
+    if _carries(x, precision) or not plain(x, where):
+        return dense_kernels.logsumexp(XP, x, axis, where, precision)
+    if where is not None:
+        x = x.masked_fill(~where, -math.inf)
+    return torch_dense.logsumexp(x, axis, precision)
+
+
+def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
+    """Arrays with the batch as their first axis."""
+    out: list[Tensor | None] = []
+    for a, dim in zip(arrays, dims, strict=False):
+        if a is None:
+            out.append(None)
+        else:
+            out.append(a.expand(info.batch_size, *a.shape) if dim is None else a.movedim(dim, 0))
+    return out
+
+
+def _seen(a: Tensor, where: Tensor | None) -> Tensor:
+    return a if where is None else torch.where(where, a, 0)
+
+
+class _Softmax(Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+        return softmax(x, where, axis, precision)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.axis = inputs[2]
+        ctx.save_for_backward(output, inputs[1])
+        ctx.save_for_forward(output, inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        p, where = ctx.saved_tensors
+        return softmax_pull(p, _seen(grads[0], where), ctx.axis), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
+        x_, where = _batched(info, in_dims, x, where)
+        return Softmax.apply(x_, where, axis + 1, precision), 0
+
+
+class Softmax(_Softmax):
+    """exp(x) / sum(exp(x)): (x, where of x's shape or None, axis, precision)."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """The Jacobian is symmetric."""
+        p, where = ctx.saved_tensors
+        return softmax_pull(p, _seen(tangents[0], where), ctx.axis)
+
+
+class _LogSoftmax(Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+        return log_softmax(x, where, axis, precision)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.axis = inputs[2]
+        ctx.save_for_backward(output, inputs[1])
+        ctx.save_for_forward(output, inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        log_p, where = ctx.saved_tensors
+        return _seen(log_softmax_pull(log_p, _seen(grads[0], where), ctx.axis), where), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
+        x_, where = _batched(info, in_dims, x, where)
+        return LogSoftmax.apply(x_, where, axis + 1, precision), 0
+
+
+class LogSoftmax(_LogSoftmax):
+    """X - logsumexp(x): (x, where of x's shape or None, axis, precision)."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """T - sum(p t), with t centred on its value at the top, where it would cancel."""
+        log_p, where = ctx.saved_tensors
+        t = _seen(tangents[0], where)
+        t = t - t.gather(ctx.axis, log_p.argmax(ctx.axis, keepdim=True))
+        return _seen(t - (log_p.exp() * t).sum(ctx.axis, keepdim=True), where)
+
+
+class _LogSumExp(Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+        return logsumexp(x, where, axis, precision)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.axis, ctx.precision = inputs[2:]
+        ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_forward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, where = ctx.saved_tensors
+        p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
+        return p * grads[0].unsqueeze(ctx.axis), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
+        x_, where = _batched(info, in_dims, x, where)
+        return LogSumExp.apply(x_, where, axis + 1, precision), 0
+
+
+class LogSumExp(_LogSumExp):
+    """log(sum(exp(x))): (x, where of x's shape or None, axis, precision)."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """sum(p t)."""
+        x, where = ctx.saved_tensors
+        p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
+        return (p * _seen(tangents[0], where)).sum(ctx.axis)
+
+
+def _job(target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None) -> Job:
+    dense = target.is_floating_point()
+    return Job(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
+
+
+def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
+    """Their product, in the slope's place if that is not needed again; 0 where the factor is, whatever the slope."""
+    out = slope * factor if _keeps_graph() else slope.mul_(factor)
+    nothing = factor == 0
+    return out.masked_fill_(nothing, 0) if nothing.any() else out
+
+
+class _Losses(Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+        job = _job(target, where, axis, precision)
+        if _carries(x, precision) or not plain(x, target, where):
+            return loss_kernels.cross_entropy(XP, x, job)
+        loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and host(x))
+        assert loss is not None
+        if slope is not None:
+            # handed on to the context with the output, which is the same object there
+            loss.slope = slope
+        return loss
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.axis, ctx.precision = inputs[3:]
+        ctx.save_for_backward(*inputs[:3])
+        ctx.save_for_forward(*inputs[:3])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, target, where = ctx.saved_tensors[:3]
+        return recorded(SLOPES, x, target, grads[0], where, ctx.axis, ctx.precision), None, None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None
+    ) -> Any:
+        arrays = _batched(info, in_dims, x, target, where)
+        return Losses.apply(*arrays, axis + 1, precision), 0
+
+
+class Losses(_Losses):
+    """One loss a sample: (x, class indices or weights by class, where or None, axis, precision).
+
+    Weights by class are constants of it. On a CPU the gradient comes with the loss, and is kept.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep the gradient too."""
+        _Losses.setup_context(ctx, inputs, output)
+        ctx.save_for_backward(*inputs[:3], vars(output).pop("slope", None))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """The gradient times the cotangent; recorded anew where that is to be differentiated."""
+        slope = ctx.saved_tensors[3]
+        if slope is not None and not torch.is_grad_enabled() and plain_cotangent(grads[0], slope):
+            return _scaled(slope, grads[0].unsqueeze(ctx.axis)), None, None, None, None
+        return _Losses.backward(ctx, *grads)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """The gradient times the tangent."""
+        x, target, where = ctx.saved_tensors[:3]
+        slope = _slope(x, target, where, ctx.axis, ctx.precision)
+        return (slope * _seen(tangents[0], where)).sum(ctx.axis)
+
+
+def _slope(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+    """Each sample's gradient."""
+    ones = torch.ones_like(x.select(axis, 0))
+    return recorded(SLOPES, x, target, ones, where, axis, precision)
+
+
+class _Slopes(Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
+    ) -> Tensor:
+        job = _job(target, where, axis, precision, weight)
+        if _carries(x, precision) or not plain_cotangent(weight, x, target, where):
+            return loss_kernels.cross_entropy_grad(XP, x, job)
+        slope = torch_loss.cross_entropy(XP, x, job, False, True)[1]
+        assert slope is not None
+        return slope
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.axis, ctx.precision = inputs[4:]
+        ctx.save_for_backward(*inputs[:4])
+        ctx.save_for_forward(*inputs[:4])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, target, weight, where = ctx.saved_tensors
+        job = _job(target, where, ctx.axis, ctx.precision, weight)
+        u = _seen(grads[0], where)
+        through_x = through_weight = None
+        if ctx.needs_input_grad[0]:
+            through_x = loss_kernels.cross_entropy_hvp(XP, x, job, u)
+        if ctx.needs_input_grad[2]:
+            through_weight = (_slope(x, target, where, ctx.axis, ctx.precision) * u).sum(ctx.axis)
+        return through_x, None, through_weight, None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: Any,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        where: Tensor | None,
+        axis: int,
+        precision: str | None,
+    ) -> Any:
+        arrays = _batched(info, in_dims, x, target, weight, where)
+        return Slopes.apply(*arrays, axis + 1, precision), 0
+
+
+class Slopes(_Slopes):
+    """The gradient of each sample's loss times its weight: (x, target, weight, where or None, axis, precision)."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """By the second derivative, and by the weight."""
+        x, target, weight, where = ctx.saved_tensors
+        out = None
+        if tangents[0] is not None:
+            job = _job(target, where, ctx.axis, ctx.precision, weight)
+            out = loss_kernels.cross_entropy_hvp(XP, x, job, _seen(tangents[0], where))
+        if tangents[2] is not None:
+            more = _slope(x, target, where, ctx.axis, ctx.precision) * tangents[2].unsqueeze(ctx.axis)
+            out = more if out is None else out + more
+        return out
+
+
+class Operation(NamedTuple):
+    """An operation as all others call it, as a compiler does, and as a compiler does where no gradient is recorded."""
+
+    full: Any
+    traced: Any
+    generic: Callable[..., Tensor]
+
+
+def _generic_losses(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+    return loss_kernels.cross_entropy(XP, x, _job(target, where, axis, precision))
+
+
+def _generic_slopes(
+    x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
+) -> Tensor:
+    return loss_kernels.cross_entropy_grad(XP, x, _job(target, where, axis, precision, weight))
+
+
+SOFTMAX = Operation(Softmax, _Softmax, softmax)
+LOG_SOFTMAX = Operation(LogSoftmax, _LogSoftmax, log_softmax)
+LOG_SUM_EXP = Operation(LogSumExp, _LogSumExp, logsumexp)
+LOSSES = Operation(Losses, _Losses, _generic_losses)
+SLOPES = Operation(Slopes, _Slopes, _generic_slopes)
+
+
+def recorded(operation: Operation, x: Tensor, *args: Any) -> Any:
+    """Apply an operation."""
+    if not torch.compiler.is_compiling():
+        return operation.full.apply(x, *args)
+    if x.requires_grad and torch.is_grad_enabled():
+        return operation.traced.apply(x, *args)
+    return operation.generic(x, *args)

@@ -1,0 +1,172 @@
+"""The linear softmax model on PyTorch tensors: blocks of logits in place, two matrix products each.
+
+With few classes the logits stand class first and a block is small, so that X is read once for both products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._array.typing import Job
+from ..._kernels import linear as linear_kernels
+from ..._kernels import loss as loss_kernels
+from . import shared
+from .blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
+from .loss import ROWS, Loss
+from .samples import no_weight
+
+#: Samples of a block with few classes at least.
+FEWEST_ROWS = 512
+
+
+class Linear:
+    """One pass over the data: the parameters, and the sums that its blocks add to."""
+
+    def __init__(
+        self,
+        xp: Any,
+        X: Tensor,
+        W: Tensor,
+        bias: Tensor | None,
+        job: Job,
+        wrt: tuple[str, ...] = (),
+        classes: tuple[int, ...] | None = None,
+        block_size: int | None = None,
+    ) -> None:
+        self.X, self.wrt = X, wrt
+        self.wide = working(X.dtype, job.precision)
+        #: What the products are taken in: autocast's dtype where that is on.
+        self.narrow = self.wide
+        if self.wide is torch.float32 and autocast(X):
+            self.narrow = torch.get_autocast_dtype(X.device.type)
+        self.W = W.to(self.narrow)
+        self.bias = None if bias is None else bias.to(self.wide)
+        self.n, self.m = X.shape
+        self.k = W.shape[0]
+        self.first = self.k < ROWS and host(X)
+        self.rows = linear_kernels.block_rows(self.n, self.k, self.wide.itemsize, block_size)
+        if self.first and block_size is None:
+            most = BLOCK_BYTES // (max(1, self.m, self.k) * self.wide.itemsize)
+            self.rows = min(self.rows, max(FEWEST_ROWS, most))
+        self.scratch = Scratch(X, self.wide)
+        # the logits' shape, with none of them held
+        like = torch.zeros((), dtype=self.wide, device=X.device).expand(self.n, self.k)
+        self.loss = Loss(xp, View(like, like.shape, 1, False), job, self.wide, self.scratch)
+        self.ignored = None if self.loss.samples is None else self.loss.samples.ignored
+        if self.loss.samples is None:
+            kept, _ = loss_kernels.keep(xp, job, like)
+            self.ignored = None if kept is None else ~kept
+        self.classes = None if classes is None else torch.tensor(classes, device=X.device)
+        self.grads: dict[str, Tensor] = {"X": torch.empty_like(X)} if "X" in wrt else {}
+
+    def product(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        """``a @ b`` in ``out``."""
+        if self.narrow is self.wide and out.dtype is self.wide:
+            return torch.mm(a, b, out=out)
+        return put(torch.mm(a.to(self.narrow), b.to(self.narrow)), out)
+
+    def block(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """(rows of X, their logits: class first with few classes)."""
+        x = self.X.narrow(0, start, stop - start).to(self.narrow)
+        if self.ignored is not None:
+            # what stands in a sample that does not count must not reach a product as 0 * NaN
+            x = x.masked_fill(self.ignored.narrow(0, start, stop - start), 0)
+        if self.first:
+            z = self.product(self.W, x.t(), self.scratch((self.k, stop - start), 3))
+            return x, z if self.bias is None else z.add_(self.bias.unsqueeze(1))
+        z = self.product(x, self.W.t(), self.scratch((stop - start, self.k), 3))
+        return x, z if self.bias is None else z.add_(self.bias)
+
+    def losses(self, start: int, z: Tensor, value: bool, grad: bool) -> list[Tensor]:
+        """Losses of the rows from ``start`` on, in pieces of each 1-D; leaves the gradient in their logits."""
+        out = []
+        dim = 0 if self.first else 1
+        count = z.shape[1 - dim]
+        size = max(1, BLOCK_BYTES // (self.k * self.wide.itemsize)) if host(z) else max(1, count)
+        for i in range(0, count, size):
+            j = min(i + size, count)
+            piece = z.narrow(1 - dim, i, j - i)
+            cut = rows_cut(start + i, start + j, self.first)
+            loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), piece, piece, value, grad)
+            if loss is not None:
+                out.append(loss.reshape(-1))
+        return out
+
+    def spread(self, start: int, stop: int, x: Tensor, g: Tensor) -> None:
+        """Add what a block's slopes ``g`` give to the gradients."""
+        if "X" in self.wrt:
+            rows = self.product(g.t() if self.first else g, self.W, self.grads["X"].narrow(0, start, stop - start))
+            if self.ignored is not None:
+                # 0 times what is NaN in a parameter
+                rows.masked_fill_(self.ignored.narrow(0, start, stop - start), 0)
+        slopes = g if self.first else g.t()
+        if self.classes is not None and ("W" in self.wrt or "bias" in self.wrt):
+            slopes = slopes.index_select(0, self.classes)
+        if "bias" in self.wrt:
+            step = slopes.sum(1)
+            self.grads["bias"] = self.grads["bias"].add_(step) if "bias" in self.grads else step
+        if "W" in self.wrt:
+            held = self.grads.get("W")
+            if held is None:
+                out = torch.empty((slopes.shape[0], self.m), dtype=self.wide, device=x.device)
+                self.grads["W"] = self.product(slopes, x, out)
+            elif self.narrow is self.wide:
+                held.addmm_(slopes, x)
+            else:
+                held.add_(torch.mm(slopes.to(self.narrow), x))
+
+    def run(self, value: bool, grad: bool) -> list[Tensor]:
+        """Go through the blocks; returns the losses, in pieces of each 1-D."""
+        out = []
+        for start in range(0, max(1, self.n), self.rows):
+            stop = min(start + self.rows, self.n)
+            x, z = self.block(start, stop)
+            out += self.losses(start, z, value, grad)
+            if grad:
+                self.spread(start, stop, x, z)
+        return out
+
+
+def linear_cross_entropy(
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, block_size: int | None = None
+) -> Tensor:
+    """The loss, reduced."""
+    lent = shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
+    if lent is not None:
+        return lent
+    model = Linear(xp, X, W, bias, job, block_size=block_size)
+    pieces = model.run(True, False)
+    dtype = model.wide if model.narrow is not model.wide else W.dtype
+    if job.reduction == "none":
+        return torch.cat(pieces).to(dtype) if pieces else X.new_zeros(0, dtype=dtype)
+    return model.loss.total([piece.sum() for piece in pieces], dtype)
+
+
+def value_and_grad(
+    xp: Any,
+    X: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    job: Job,
+    wrt: tuple[str, ...],
+    classes: tuple[int, ...] | None = None,
+    block_size: int | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss and its gradients."""
+    arguments = (X, W, bias, job, wrt, classes, block_size)
+    lent = shared.linear("linear_cross_entropy_value_and_grad", *arguments)
+    if lent is not None:
+        return lent
+    model = Linear(xp, X, W, bias, job, wrt, classes, block_size)
+    pieces = model.run(True, True)
+    dtype = model.wide if model.narrow is not model.wide else W.dtype
+    value = model.loss.total([piece.sum() for piece in pieces], dtype)
+    nothing = no_weight(model.loss.scale)
+    if nothing is not None:
+        # 0 times what is NaN in a parameter
+        for grad in model.grads.values():
+            grad.masked_fill_(nothing, 0)
+    return value, tuple(model.grads[name].to(X.dtype if name == "X" else W.dtype) for name in wrt)

@@ -1,0 +1,111 @@
+"""The linear softmax model as an operation that autograd records: nothing of the logits' size is kept.
+
+The gradients are made with the value, block by block, and scaled when the cotangent comes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..._array.typing import Job
+from ..._kernels import linear as linear_kernels
+from . import linear as torch_linear
+from . import recorded
+from .blocks import obstacle
+
+NAMES = ("X", "W", "bias")
+
+
+def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:
+    """Whether autograd alone stands in the way of the kernels in place, and only for what they differentiate."""
+    with torch.no_grad():
+        free = obstacle(X, W, bias, *extra) is None
+    return free and not any(a is not None and a.requires_grad for a in extra)
+
+
+def _parts(X: Any, W: Any, bias: Any, needed: Any) -> tuple[str, ...]:
+    return tuple(name for name, a, need in zip(NAMES, (X, W, bias), needed, strict=True) if a is not None and need)
+
+
+def _spread(names: tuple[str, ...], values: Any) -> list[Any]:
+    """Values by name, in the order of X, W and bias."""
+    held = dict(zip(names, values, strict=True))
+    return [held.get(name) for name in NAMES]
+
+
+class LinearLoss(Function):  # type: ignore[misc]
+    """The reduced loss, or each sample's: (xp, X, W, bias, job, block_size)."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        """Value, and unless the cotangent is one a sample its gradients."""
+        xp, X, W, bias, job, block_size = args
+        ctx.xp, ctx.job, ctx.block_size = xp, job, block_size
+        ctx.names = _parts(X, W, bias, ctx.needs_input_grad[1:4])
+        grads: tuple[Tensor, ...] = ()
+        if job.reduction == "none":
+            value = torch_linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
+        else:
+            value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, ctx.names, None, block_size)
+        ctx.save_for_backward(X, W, bias, *grads)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        """The gradients times the cotangent."""
+        X, W, bias, *grads = ctx.saved_tensors
+        c = cotangents[0]
+        if ctx.job.reduction == "none":
+            out = _each(ctx, X, W, bias, c)
+        elif torch.is_grad_enabled():
+            out = LinearSlope.apply(ctx.xp, X, W, bias, ctx.job, ctx.block_size, ctx.names, c, *grads)
+        else:
+            out = [(g * c).to(g.dtype) for g in grads]
+        return None, *_spread(ctx.names, out), None, None
+
+
+def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any:
+    """The gradients with a cotangent for each sample: a weight of the samples."""
+    job: Job = ctx.job
+    weight = c if job.sample_weight is None else c * job.sample_weight
+    if not torch.is_grad_enabled():
+        job = job._replace(sample_weight=weight, reduction="sum")
+        return torch_linear.value_and_grad(ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
+    each = linear_kernels.linear_cross_entropy(ctx.xp, X, W, bias, job, ctx.block_size, recorded_loss)
+    inputs = [a for a, name in zip((X, W, bias), NAMES, strict=True) if name in ctx.names]
+    return torch.autograd.grad(each, inputs, c, create_graph=True)
+
+
+def recorded_loss(xp: Any, logits: Tensor, job: Job) -> Tensor:
+    """The loss of a block, as operations that can be differentiated again."""
+    return recorded.cross_entropy(logits, job)
+
+
+class LinearSlope(Function):  # type: ignore[misc]
+    """The gradients times a cotangent: (xp, X, W, bias, job, block_size, names, cotangent, *gradients)."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        """Scale them."""
+        xp, X, W, bias, job, block_size, names, c, *grads = args
+        ctx.xp, ctx.job, ctx.block_size, ctx.names = xp, job, block_size, names
+        ctx.save_for_backward(X, W, bias, c, *grads)
+        return tuple((g * c).to(g.dtype) for g in grads)
+
+    @staticmethod
+    def backward(ctx: Any, *vectors: Any) -> Any:
+        """The second derivative times the vectors, and their product with the gradients."""
+        X, W, bias, c, *_ = ctx.saved_tensors
+        products = linear_kernels.linear_cross_entropy_hvp(
+            ctx.xp, X, W, bias, ctx.job, ctx.names, vectors, ctx.block_size
+        )
+        through_c = None
+        if ctx.needs_input_grad[7]:
+            grads = ctx.saved_tensors[4:]
+            through_c = sum((g * u).sum() for g, u in zip(grads, vectors, strict=True))
+        scaled = [h * c for h in products]
+        return None, *_spread(ctx.names, scaled), None, None, None, through_c, *([None] * len(vectors))

@@ -1,0 +1,75 @@
+"""Cotangents of softmax and log-softmax of PyTorch tensors, pulled back to the logits.
+
+torch's own kernels subtract two numbers that are close where one class has nearly all of the sum. There the cotangent
+is centred on its value at that class first, or its terms are summed without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .blocks import host, plain_cotangent
+from .shared import has_pull, pull
+
+#: How near to 1 a probability is for torch's kernels to lose its digits.
+NEAR = 1 / 64
+
+
+def _wide(*arrays: Tensor) -> list[Tensor]:
+    return [a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a for a in arrays]
+
+
+def softmax_closed(p: Tensor, c: Tensor, axis: int) -> Tensor:
+    """P (c - sum(p c)) with c less its value at the largest p; differentiable in both."""
+    dtype = p.dtype
+    p, c = _wide(p, c)
+    index = torch.arange(p.shape[axis], device=p.device).view((-1,) + (1,) * (p.ndim - 1 - axis % p.ndim))
+    top = index == p.argmax(axis, keepdim=True)
+    # the largest has the difference 0: what is linear in c here passes on to it the sum of the others, and no more
+    apart = torch.where(top, 0, c - torch.where(top, c, 0).sum(axis, keepdim=True))
+    return (p * (apart - (p * apart).sum(axis, keepdim=True))).to(dtype)
+
+
+def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
+    """C - p sum(c), at a probability near 1 c (1 - p) - p (the sum of the others' c); differentiable in both."""
+    dtype = log_p.dtype
+    log_p, c = _wide(log_p, c)
+    top = log_p > -0.5
+    p = log_p.exp()
+    others = torch.where(top, 0, c).sum(axis, keepdim=True)
+    own = -(c * log_p.expm1()) - p * others
+    return torch.where(top, own, c - p * c.sum(axis, keepdim=True)).to(dtype)
+
+
+def _repaired(
+    out: Tensor, a: Tensor, c: Tensor, axis: int, near: Tensor, closed: Callable[[Tensor, Tensor, int], Tensor]
+) -> Tensor:
+    if near.any():
+        rows = closed(a.movedim(axis, -1)[near], c.movedim(axis, -1)[near], -1)
+        out.movedim(axis, -1)[near] = rows
+    return out
+
+
+def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
+    """The cotangent of the logits from that of a softmax."""
+    if not plain_cotangent(c, p) or not host(p) or not p.numel():
+        return softmax_closed(p, c, axis)
+    axis %= p.ndim
+    if has_pull(p, c, axis):
+        return pull("softmax", p, c, axis)
+    out = torch._softmax_backward_data(c, p, axis, p.dtype)
+    return _repaired(out, p, c, axis, p.amax(axis) > 1 - NEAR, softmax_closed)
+
+
+def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
+    """The cotangent of the logits from that of a log-softmax."""
+    if not plain_cotangent(c, log_p) or not host(log_p) or not log_p.numel():
+        return log_softmax_closed(log_p, c, axis)
+    axis %= log_p.ndim
+    if has_pull(log_p, c, axis):
+        return pull("log_softmax", log_p, c, axis)
+    out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
+    return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)

@@ -1,0 +1,70 @@
+"""The cross-entropy of PyTorch tensors that something records or transforms: options around one operation a sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..._array.typing import Job
+from ..._kernels import loss as loss_kernels
+from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
+
+
+def _tracked(a: Tensor | None) -> bool:
+    """Whether a derivative with respect to ``a`` may be asked for."""
+    if a is None or not a.is_floating_point():
+        return False
+    if a.requires_grad or torch.compiler.is_compiling():
+        return a.requires_grad
+    return torch.autograd.forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _class_weight(job: Job, x: Tensor) -> Tensor | None:
+    """The class weight of each sample's label, the class axis kept; 0 where it is no class."""
+    if job.class_weight is None:
+        return None
+    labels = job.labels.to(torch.int64)
+    inside = labels.clamp(0, x.shape[job.axis] - 1)
+    weight = job.class_weight.to(x.dtype).take(inside)
+    return torch.where(labels == inside, weight, 0).unsqueeze(job.axis)
+
+
+def cross_entropy(logits: Tensor, job: Job) -> Tensor:
+    """The loss, reduced; in the dtype of the losses where that is wider than the logits'."""
+    axis = job.axis
+    x = logits.to(torch.float32) if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    kept, weight = loss_kernels.keep(XP, job, x)
+    if kept is not None:
+        # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
+        x = torch.where(kept, x, 0)
+    where = None if job.where is None else job.where.expand(x.shape)
+    if job.dense or job.label_smoothing:
+        shown = where
+        _, v, _, w, valid = loss_kernels.target(XP, x, job, shown)
+        each = recorded(LOSSES, x, v.detach(), where, axis, job.precision).unsqueeze(axis)
+        if _tracked(v):
+            # the loss is linear in the weights, so that they take their derivatives from a term that is 0
+            cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision)
+            cost = torch.where(cost.isfinite(), cost, 0)
+            each = each + ((v - v.detach()) * cost).sum(axis, keepdim=True)
+        if valid is not None:
+            each = torch.where(valid, each, torch.nan)
+    else:
+        w = _class_weight(job, x)
+        each = recorded(LOSSES, x, job.labels, where, axis, job.precision).unsqueeze(axis)
+        if w is not None:
+            # a class of weight 0 costs nothing, though its logit be -inf
+            each = torch.where((w == 0) & each.isinf(), 0, each) * w
+    if job.z_loss:
+        lse = recorded(LOG_SUM_EXP, x, where, axis, job.precision).unsqueeze(axis)
+        if where is not None:
+            lse = torch.where(where.any(axis, keepdim=True), lse, 0)
+        extra = job.z_loss * lse**2
+        each = each + (extra if w is None else extra * w)
+    each = loss_kernels.scaled(XP, each, kept, weight)
+    if job.reduction == "none":
+        return each.squeeze(axis)
+    value = loss_kernels.sum_all(XP, each)
+    if job.reduction == "mean":
+        value = loss_kernels.divided(XP, value, loss_kernels.mass(XP, x, job, w))
+    return value

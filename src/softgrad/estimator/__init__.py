@@ -1,0 +1,1 @@
+"""The estimator by the conventions of scikit-learn, its solvers and its statistics."""

@@ -1,0 +1,393 @@
+"""Softmax regression by scikit-learn's conventions."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from typing import Any
+
+import numpy as np
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import accuracy_score
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "softgrad.SoftmaxRegression needs SciPy and scikit-learn: install softgrad with its extra 'sklearn'"
+    ) from error
+
+from .._array.errors import MixedArraysError
+from .._array.namespace import Library, library, quiet
+from .._array.transfer import to_host
+from .._array.typing import Array
+from .._dense import log_softmax, softmax
+from ..backends.sparse import chunks as sparse_chunks
+from ..linear.model import LinearCrossEntropy
+from .data import (
+    Data,
+    beside,
+    checked,
+    checked_samples,
+    class_weights,
+    home,
+    names_of,
+    on_device,
+    put,
+    spacing,
+    total_weight,
+    where_is,
+)
+from .scaling import scaling, second_moments
+from .solvers import SOLVERS, Fit, Objective, Point, minimize
+
+
+class FittedElsewhereError(MixedArraysError, ValueError):
+    """A model fitted on the arrays of one library or device, used on those of another."""
+
+
+class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Linear softmax (multinomial logistic) regression, on the arrays of any library.
+
+    Minimises ``C * sum(w_i * loss_i) + sum(W**2) / 2`` over the coefficients W and a free intercept, as
+    :class:`sklearn.linear_model.LogisticRegression` does, with the losses, gradients and Hessian-vector products of
+    :class:`LinearCrossEntropy`.
+
+    Parameters
+    ----------
+    C : float, default 1.0
+        Inverse strength of the penalty; ``math.inf`` for none.
+    fit_intercept : bool, default True
+        Whether to fit an intercept for each class.
+    solver : {"lbfgs", "newton-cg", "trust-ncg"}, default "lbfgs"
+        SciPy's minimiser. The last two use second derivatives, which pays where the classes are well separated or
+        the features badly scaled.
+    tol : float, default 1e-4
+        The fit ends when no component of the gradient of the mean objective is larger.
+    max_iter : int, default 100
+        Steps of the solver at most.
+    class_weight : dict or "balanced", optional
+        Weight of each class by its label; a class not named has 1. "balanced" gives every class the same total.
+    warm_start : bool, default False
+        Whether ``fit`` starts from the coefficients of the fit before.
+    verbose : int, default 0
+        1 prints a line a step.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The labels in order, in the library of y.
+    coef_ : array of shape (n_classes, n_features)
+        One row for each class, also where there are two; in X's library, on its device.
+    intercept_ : array of shape (n_classes,)
+        Zeros without an intercept.
+    n_iter_ : int
+        Steps of the solver.
+    loss_curve_ : list of float, one more than there were steps
+        The mean objective before the first step and after each.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, where X came as a table whose columns are named by strings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From ``fit``: X or y is of a wrong shape or dtype, holds NaN, has a single class, or a parameter is out of
+        its range.
+    FloatingPointError
+        From ``fit``: the features are so large that the loss at its start, or its second derivative, overflows.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If ``max_iter`` ends the fit, or the solver finds no better step.
+
+    Notes
+    -----
+    With two classes both rows of ``coef_`` are kept, one the negative of the other; the penalty counts twice then,
+    so that ``C`` means what it means to ``LogisticRegression``, whose only row is their difference. A solution is
+    the same up to the addition of one number to all intercepts; the sum of the intercepts is 0 here.
+
+    The solvers work in coordinates scaled by the second moments of the features (up to 2048 of them), so that features
+    of different units or correlated ones do not slow them; the test on the gradient is made in the coefficients.
+
+    ``float16`` and ``bfloat16`` data are fitted in ``float32``. A Ctrl-C during ``fit`` leaves the best coefficients
+    so far in the estimator, with a note on the ``KeyboardInterrupt`` that says so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softgrad import SoftmaxRegression
+    >>> X = np.asarray([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [2.5, 2.0]])
+    >>> y = np.asarray(["left", "left", "right", "right"])
+    >>> model = SoftmaxRegression().fit(X, y)
+    >>> print(model.predict([[3.0, 3.0]]), model.coef_.shape)
+    ['right'] (2, 2)
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        solver: str = "lbfgs",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may hand to this estimator."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SoftmaxRegression:
+        """Find the coefficients.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+            The samples. An array of another library than NumPy stays on its device.
+        y : array of shape (n_samples,)
+            The labels: of any type where X is on the host, else integers, booleans or whole floats in X's library.
+            With ``sklearn.set_config(array_api_dispatch=True)`` y and the weights may be elsewhere: they follow X, and
+            labels that are strings stay on the host.
+        sample_weight : array of shape (n_samples,) or number, optional
+            Not negative.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+        """
+        self._check_parameters()
+        data = checked(self, X, y, sample_weight)
+        count = int(data.classes.shape[0])
+        if count < 2:
+            raise ValueError(f"y holds only one class, {names_of(data.classes)[0]!r}: a fit needs at least two")
+        by_class = class_weights(self.class_weight, data, count)
+        total = total_weight(data, by_class, count)
+        # both columns of two classes share what the one column of a binary model carries
+        l2 = (2.0 if count == 2 else 1.0) / (self.C * total) if total > 0 else 0.0
+        start = self._start(data, count)
+        objective = self._objective(data, by_class, l2, count)
+        fit = minimize(
+            objective,
+            start,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            resolution=spacing(data),
+            report=_print_step if self.verbose else None,
+        )
+        self._keep(objective, data, fit)
+        if fit.interrupt is not None:
+            fit.interrupt.add_note(
+                f"{type(self).__name__}.fit was interrupted after {fit.iterations} iterations: the best coefficients "
+                f"so far are kept (loss {fit.point.value:.6g}, largest gradient {fit.point.steepness:.3g})"
+            )
+            raise fit.interrupt
+        if not fit.converged:
+            warnings.warn(
+                f"solver {self.solver!r} stopped after {fit.iterations} iterations with the largest gradient "
+                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _check_parameters(self) -> None:
+        if isinstance(self.C, bool) or not isinstance(self.C, numbers.Real) or not float(self.C) > 0:
+            raise ValueError(f"C must be a number above 0, got {self.C!r}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {sorted(SOLVERS)}, got {self.solver!r}")
+        if isinstance(self.tol, bool) or not isinstance(self.tol, numbers.Real) or not 0 <= float(self.tol) < math.inf:
+            raise ValueError(f"tol must be a number of at least 0, got {self.tol!r}")
+        if isinstance(self.max_iter, bool) or not isinstance(self.max_iter, numbers.Integral) or self.max_iter < 0:
+            raise ValueError(f"max_iter must be an int of at least 0, got {self.max_iter!r}")
+        weight = self.class_weight
+        if not (weight is None or isinstance(weight, dict) or (isinstance(weight, str) and weight == "balanced")):
+            raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {weight!r}")
+
+    def _start(self, data: Data, count: int) -> np.ndarray[Any, Any]:
+        """Coefficients to start from, the intercept in their last column."""
+        features = int(data.X.shape[1])
+        start = np.zeros((count, features + bool(self.fit_intercept)))
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return start
+        if names_of(data.classes) != names_of(self.classes_) or tuple(self.coef_.shape) != (count, features):
+            raise ValueError(
+                f"warm_start wants the classes and features of the fit before: {names_of(self.classes_)} and "
+                f"{self.coef_.shape[1]}, got {names_of(data.classes)} and {features}"
+            )
+        coef, intercept = home(self.coef_, self.intercept_)
+        start[:, :features] = coef
+        if self.fit_intercept:
+            start[:, features] = intercept
+        return start
+
+    def _objective(self, data: Data, by_class: np.ndarray[Any, Any] | None, l2: float, count: int) -> Objective:
+        shape = (count, int(data.X.shape[1]))
+        lib, X = data.lib, data.X
+        loss = LinearCrossEntropy(
+            X,
+            data.labels,
+            l2=l2,
+            sample_weight=data.sample_weight,
+            class_weight=None if by_class is None else by_class.tolist(),
+        )
+        intercept = bool(self.fit_intercept)
+        with quiet():
+            moments = second_moments(lib, X, data.sample_weight, intercept)
+        return Objective(
+            loss,
+            shape,
+            intercept,
+            lambda a: put(lib, X, a),
+            home,
+            scaling(moments, count, l2, intercept, spacing(data)),
+        )
+
+    def _keep(self, objective: Objective, data: Data, fit: Fit) -> None:
+        W, bias = objective.split(fit.point.theta)
+        self.classes_ = data.classes
+        self.coef_ = put(data.lib, data.X, W)
+        self.intercept_ = put(data.lib, data.X, np.zeros(W.shape[0]) if bias is None else bias - bias.mean())
+        self.n_iter_ = fit.iterations
+        self.loss_curve_ = fit.curve
+
+    def _logits(self, X: Any, method: str) -> Array:
+        check_is_fitted(self)
+        if on_device(X):
+            lib, X = checked_samples(self, X, reset=False)
+            self._same_place(lib, X, method)
+            X = X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
+            W = lib.xp.matrix_transpose(self.coef_)
+            product = sparse_chunks.product if sparse_chunks.are_sparse(X) else lib.xp.matmul
+            return product(X, W) + self.intercept_
+        if not isinstance(self.coef_, np.ndarray):
+            self._same_place(library(np.asarray(0.0), "X"), None, method)
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return X @ self.coef_.T + self.intercept_
+
+    def _same_place(self, lib: Library, X: Array, method: str) -> None:
+        theirs = library(self.coef_, "coef_")
+        if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
+            raise FittedElsewhereError(
+                f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
+                f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}"
+            )
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits of each class.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes), or (n_samples,) with two classes
+            With two classes the logit of the second less that of the first, as scikit-learn has it.
+        """
+        z = self._logits(X, "decision_function")
+        return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            Labels, of the type that ``fit`` was given.
+        """
+        z = self._logits(X, "predict")
+        if isinstance(z, np.ndarray):
+            return self.classes_[np.argmax(z, axis=1)]
+        lib = library(z, "X")
+        best = lib.xp.argmax(z, axis=1)
+        if isinstance(self.classes_, np.ndarray):
+            return self.classes_[to_host(lib, best)[0]]
+        return lib.xp.take(self.classes_, best, axis=0)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return softmax(self._logits(X, "predict_proba"))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return log_softmax(self._logits(X, "predict_log_proba"))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of the samples whose class is predicted, weighted.
+
+        Parameters
+        ----------
+        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            True labels; one that ``fit`` has not seen counts as missed.
+        sample_weight : array of shape (n_samples,), optional
+
+        Returns
+        -------
+        float
+        """
+        if not on_device(X):
+            return float(super().score(X, y, sample_weight))
+        lib = library(X, "X")
+        xp = lib.xp
+        y = beside(lib, X, y, "y")
+        if tuple(y.shape) != (X.shape[0],):
+            raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
+        if isinstance(y, np.ndarray):
+            return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+        hit = self.predict(X) == y
+        if sample_weight is None:
+            return int(to_host(lib, xp.sum(xp.astype(hit, xp.int64)))[0]) / int(y.shape[0])
+        hit = xp.astype(hit, self.coef_.dtype)
+        weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
+        some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
+        return float(some / every)
+
+
+def _print_step(iteration: int, point: Point) -> None:
+    print(f"iteration {iteration:4d}  loss {point.value:.8g}  largest gradient {point.steepness:.3g}", flush=True)

@@ -1,0 +1,1 @@
+"""The linear softmax model: logits that are never stored whole."""

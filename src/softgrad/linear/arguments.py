@@ -1,0 +1,76 @@
+"""What the linear model is asked about: its samples, and the parameters and classes of a derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._array.namespace import Library, floating, library
+from .._array.typing import Array, Wrt
+from .._kernels.linear import BLOCK_BYTES, BLOCK_ROWS, block_rows
+from ..backends.sparse.samples import is_sparse, rows_of
+
+NAMES = ("W", "bias", "X")
+#: Bytes of integers, as the floats that they are computed as, from which they are converted a block at a time.
+LARGE = 256 << 20
+
+
+def transposed(lib: Library, a: Array, axis: int) -> Array:
+    """``a`` seen with its samples (or its classes) first, and back."""
+    return lib.xp.matrix_transpose(a) if axis == 1 else a
+
+
+def samples_of(X: Any, sample_axis: int) -> tuple[Library, Array, Array]:
+    """(library, samples as rows, an array of the dtype and on the device that all else has to have)."""
+    if is_sparse(X):
+        rows = rows_of(X, sample_axis == 1)
+        return library(np.zeros(0), "X"), rows, np.zeros((1, 1), rows.dtype)
+    lib = library(X, "X")
+    if X.ndim != 2:
+        raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
+    if isinstance(X, np.ndarray):
+        # integers that stand in a file, or are many, stay what they are
+        like = floating(lib, X[:0], "X")
+        if like.dtype != X.dtype and (isinstance(X, np.memmap) or X.size * like.dtype.itemsize > LARGE):
+            return lib, transposed(lib, X, sample_axis), np.zeros((1, 1), like.dtype)
+    rows = transposed(lib, floating(lib, X, "X"), sample_axis)
+    return lib, rows, rows
+
+
+def rows_at_a_time(X: Array, classes: int, itemsize: int, copies: int = 1) -> int:
+    """Rows of a block of which the logits, and ``copies`` of the samples themselves, stay bounded."""
+    width = copies * max(1, X.nnz // max(1, X.shape[0]) if is_sparse(X) else X.shape[1])
+    return min(block_rows(X.shape[0], classes, itemsize, None), max(BLOCK_ROWS, BLOCK_BYTES // (width * itemsize)))
+
+
+def names_of(wrt: Wrt, bias: Any, allowed: tuple[str, ...] = NAMES) -> tuple[tuple[str, ...], bool]:
+    """(The parameters to differentiate by, whether the answer is a single array)."""
+    if wrt is None:
+        return ("W",) if bias is None else ("W", "bias"), bias is None
+    single = isinstance(wrt, str)
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"wrt must name some of {allowed}, got {name!r}")
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"wrt must name each of its parameters once, got {wrt!r}")
+    if "bias" in names and bias is None:
+        raise ValueError("wrt names the bias, but bias is None")
+    return names, single
+
+
+def columns_of(classes: Any, count: int) -> tuple[int, ...] | None:
+    """The classes asked for, counted from the front."""
+    if classes is None:
+        return None
+    columns = []
+    for i in classes:
+        if isinstance(i, bool) or not hasattr(i, "__index__"):
+            raise TypeError(f"classes must be ints, got {i!r}")
+        if not -count <= i < count:
+            raise IndexError(f"classes names {i!r}: there are {count} classes")
+        columns.append(int(i) % count)
+    if not columns:
+        raise ValueError("classes must name at least one class")
+    return tuple(columns)

@@ -1,0 +1,238 @@
+"""The functions that are shorthands for ``LinearCrossEntropy``."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, Unpack
+
+from .._array.typing import ArrayT, Precision, Reduction, Wrt
+from .model import LinearCrossEntropy
+
+
+class DataOptions(TypedDict, total=False):
+    """The options of ``LinearCrossEntropy``, as keywords."""
+
+    sample_axis: int
+    l2: float
+    sample_weight: Any
+    block_size: int | None
+    where: Any
+    validate: bool
+    label_smoothing: float
+    class_weight: Any
+    ignore_index: int | None
+    z_loss: float
+    reduction: Reduction
+    precision: Precision
+
+
+class Options(DataOptions, total=False):
+    """The options of the functions, as keywords."""
+
+    wrt: Wrt
+    classes: Any
+
+
+def _bound(
+    X: Any, labels: Any, options: Any, function: str, own: tuple[str, ...]
+) -> tuple[LinearCrossEntropy, dict[str, Any]]:
+    given = dict(options)
+    call = {name: given.pop(name) for name in own if name in given}
+    unknown = sorted(set(given) - set(DataOptions.__annotations__))
+    if unknown:
+        known = sorted({*DataOptions.__annotations__, *own})
+        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {known}")
+    return LinearCrossEntropy(X, labels, **given), call
+
+
+def linear_cross_entropy(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
+) -> ArrayT:
+    """Cross-entropy of the linear softmax model, ``logits = X W^T + bias``, the logits never stored whole.
+
+    Parameters
+    ----------
+    X : array
+        ``(n_samples, n_features)``; its floating dtype decides for all. May be a ``scipy.sparse`` matrix.
+    labels : array
+        Class indices ``(n_samples,)``, or one weight a class ``(n_samples, n_classes)``.
+    W : array
+        ``(n_classes, n_features)``.
+    bias : array, optional
+        ``(n_classes,)``.
+    **options
+        Those of :class:`LinearCrossEntropy`: ``sample_axis`` (1 for X, W and weights by class transposed), ``l2,
+        sample_weight, block_size, where, validate, label_smoothing, class_weight, ignore_index, z_loss, reduction,
+        precision``.
+
+    Returns
+    -------
+    array
+        0-d, or ``(n_samples,)`` with ``reduction="none"``; of X's library, device and dtype.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, or they are of two libraries.
+    ValueError
+        If shapes do not agree, or an option is out of its range.
+    IndexError
+        With ``validate=True``, if a label is out of range.
+
+    Notes
+    -----
+    See ``docs/derivation`` for the formula and where it comes from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
+    >>> print(sg.linear_cross_entropy(X, labels, np.zeros((2, 2))).round(6))
+    0.693147
+    """
+    bound, _ = _bound(X, labels, options, "linear_cross_entropy", ())
+    return bound.value(W, bias)
+
+
+def linear_cross_entropy_grad(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> Any:
+    """Gradient of :func:`linear_cross_entropy`: with respect to W, ``(S - Y)^T X``.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    **options
+        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
+
+    Returns
+    -------
+    array or tuple of arrays
+        One array for a single name, else a tuple in the order of ``wrt``; None is "W", with a bias ("W", "bias").
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0, 1])
+    >>> sg.linear_cross_entropy_grad(X, labels, np.zeros((2, 2)), reduction="sum")
+    array([[-0.5,  1. ],
+           [ 0.5, -1. ]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_grad", ("wrt", "classes"))
+    return bound.grad(W, bias, **call)
+
+
+def linear_cross_entropy_value_and_grad(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> tuple[ArrayT, Any]:
+    """:func:`linear_cross_entropy` and its gradient, from one pass over X.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    **options
+        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
+
+    Returns
+    -------
+    (array, array or tuple of arrays)
+        The loss, and what :func:`linear_cross_entropy_grad` gives.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, Y = np.asarray([[1.0, 3.0]]), np.eye(2)
+    >>> value, grad = sg.linear_cross_entropy_value_and_grad(
+    ...     X, Y, np.zeros((1, 2)), sample_axis=1, reduction="sum"
+    ... )
+    >>> grad
+    array([[ 1., -1.]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_value_and_grad", ("wrt", "classes"))
+    return bound.value_and_grad(W, bias, **call)
+
+
+def linear_cross_entropy_hvp(
+    X: ArrayT, labels: Any, W: ArrayT, vector: Any, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> Any:
+    """Second derivative of :func:`linear_cross_entropy`, times a vector.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    vector : array or tuple of arrays
+        The direction, as ``wrt`` has it.
+    **options
+        As there, and ``wrt`` (some of "W", "bias", "X").
+
+    Returns
+    -------
+    array or tuple of arrays
+        As ``vector``.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
+    >>> sg.linear_cross_entropy_hvp(X, labels, np.zeros((2, 1)), np.asarray([[1.0], [0.0]]))
+    array([[ 1.],
+           [-1.]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_hvp", ("wrt",))
+    return bound.hvp(W, vector, bias, **call)
+
+
+def linear_cross_entropy_hessian(
+    X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
+) -> Any:
+    """The whole second derivative of :func:`linear_cross_entropy`, for a small model.
+
+    Parameters
+    ----------
+    X, labels, W, bias
+        As for :func:`linear_cross_entropy`.
+    **options
+        As there, and ``wrt`` (some of "W", "bias").
+
+    Returns
+    -------
+    array or tuple of tuples of arrays
+        For a single name of shape ``W.shape + W.shape``; else one row of blocks for each name.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import softgrad as sg
+    >>> X, labels = np.asarray([[2.0]]), np.asarray([0])
+    >>> sg.linear_cross_entropy_hessian(X, labels, np.zeros((2, 1))).reshape(2, 2)
+    array([[ 1., -1.],
+           [-1.,  1.]])
+    """
+    bound, call = _bound(X, labels, options, "linear_cross_entropy_hessian", ("wrt",))
+    return bound.hessian(W, bias, **call)

@@ -77,7 +77,12 @@ NPZ = {
     "bytes of no text": (
         {"X": ONES, "y": np.array([b"a", b"\xff", b"b"])},
         {},
-        "holds bytes that are no text in UTF-8",
+        "y holds what is no text: 'utf-8' codec",
+    ),
+    "signs of no text": (
+        {"X": ONES, "y": np.array([0x110000, 97, 98], "u4").view("U1")},
+        {},
+        "y holds what is no text: ",
     ),
     "one class": ({"X": ONES, "y": [2, 2, 2]}, {}, "one class only ('2')"),
     "NaN": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -189,6 +190,14 @@ def test_a_file_that_cannot_be_opened_is_told(call, tmp_path):
         assert words in err
 
 
+@posix
+def test_a_pipe_is_no_file(call, tmp_path):
+    os.mkfifo(tmp_path / "data.csv")
+    code, out, err = call(*NUMPY, "--data", tmp_path / "data.csv")
+    assert (code, out) == (2, "")
+    assert "is no regular file" in err
+
+
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do anything")
 def test_what_is_not_permitted_is_told(call, tmp_path):
     (tmp_path / "closed").mkdir()
@@ -263,3 +272,13 @@ def test_the_program_needs_nothing_but_what_is_installed_with_it(command):
             [sys.executable, "-c", code, *words], capture_output=True, text=True, encoding="utf-8", check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_whatever_is_printed_is_escaped():
+    # Terminal escapes, JSON does, and the one line of an error is
+    package = Path(_cli.__file__).parent
+    for path in sorted([*package.rglob("*.py"), *(package.parent / "testing" / "bench").glob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                words = ast.unparse(node.args[0])
+                assert words.startswith("json.dumps(") or "{printable(" in words, f"{path}: print({words})"

@@ -22,7 +22,7 @@ def prepare(option: str, path: Path) -> None:
         if not path.parent.is_dir():
             raise UsageError(f"{option} {path}: there is no folder {path.parent}")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UsageError(f"{option} {path}: permission denied")
+            raise UsageError(f"{option} {path}: Permission denied")
     except OSError as error:
         raise UsageError(f"{option} {path}: {error.strerror or error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
 import warnings
@@ -44,8 +43,10 @@ def prepare(path: Path) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"--plot {path}: expected a file that ends in {', '.join(_FORMATS)}")
     _output.prepare("--plot", path)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("--plot needs Matplotlib: python -m pip install matplotlib")
+    try:
+        from matplotlib import figure  # noqa: F401 -- drawn later, and not found out then
+    except ImportError as error:
+        raise UsageError(f"--plot needs Matplotlib: python -m pip install matplotlib ({error})") from error
 
 
 def _shown(name: str, most: int) -> str:
@@ -146,7 +147,7 @@ def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
         ax.set_yticks(range(shown), [_shown(name, 16) for name in problem.class_names[:shown]])
         ax.set(xlabel="attribute", ylabel="class")
         if problem.attribute_names and problem.attributes <= _NAMES:
-            names = [_shown(name, 24) for name in problem.attribute_names]
+            names = [_shown(name, 16) for name in problem.attribute_names]
             ax.set_xticks(range(problem.attributes), names, rotation=30, ha="right", rotation_mode="anchor")
             ax.set_xlabel("")
         axes = [ax]

@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "info",
         help="list the array libraries that are installed, and whose kernels run on their arrays",
-        description="List the array libraries that are installed, and for every function whose kernel runs on their "
+        description="List the array libraries that are installed, and, for every function, whose kernel runs on their "
         "arrays.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")

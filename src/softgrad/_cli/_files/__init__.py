@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def read(path: Path, label: str | None = None, header: bool | None = None) -> Ta
     if header is not None and reader is not read_csv:
         raise UsageError("--header and --no-header belong to text files")
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise UsageError("is no regular file, and it is read more than once")
         with path.open("rb") as file:
             start = file.read(8)
         for signature, (words, suffixes) in _SIGNATURES.items():

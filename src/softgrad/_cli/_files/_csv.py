@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import itertools
 import re
@@ -26,8 +27,6 @@ _MARKS = {
 }
 #: ``float`` takes what is made of these only where it is a plain decimal number.
 _ODD = re.compile(r"[^0-9eE.+\- \t]")
-#: What a number has to hold to be rounded to zero.
-_TINY = re.compile(r"[eE]-\d{3}|\d{300}", re.ASCII)
 #: Cells that no column is named.
 _NO_NAME = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "inf", "-inf", "Inf", "-Inf")
 #: How pandas calls the row names of a file that it wrote and read again.
@@ -159,10 +158,10 @@ class _Text:
             if cells[0].startswith("#"):
                 raise UsageError(f"line {number} begins with '#': comments may stand above all samples only")
             lines.append(number)
-            labels.append(cells[place])
-            numbers.extend(_numbers(number, columns, [cells[i] for i in kept]))
+            labels.append(cells.pop(place))
             if index is not None:
-                index_values.add(cells[index])
+                index_values.add(cells.pop(index))
+            numbers.extend(_numbers(number, columns, cells))
         if not numbers:
             raise UsageError("holds no samples" if kept else "holds no attributes")
         if index is not None:
@@ -209,15 +208,11 @@ class _Text:
         return cells
 
 
-def _numbers(line: int, columns: Sequence[str], cells: Sequence[str]) -> Iterable[float]:
-    together = " ".join(cells)
-    if not _ODD.search(together):
-        try:
+def _numbers(line: int, columns: Sequence[str], cells: Sequence[str]) -> Sequence[float]:
+    if not _ODD.search(" ".join(cells)):
+        with contextlib.suppress(ValueError):  # below it is said of which cell
             values = list(map(float, cells))
-        except ValueError:
-            pass
-        else:
-            if not _TINY.search(together) or not any(map(_vanishes, cells, values)):
+            if 0.0 not in values or not any(map(_vanishes, cells, values)):
                 return values
     for column, cell in zip(columns, cells, strict=True):
         text = cell.strip(" \t")
@@ -232,4 +227,5 @@ def _numbers(line: int, columns: Sequence[str], cells: Sequence[str]) -> Iterabl
 
 
 def _vanishes(cell: str, value: float) -> bool:
-    return value == 0 and re.search("[1-9]", re.split("[eE]", cell)[0]) is not None
+    """Whether a number that is not zero became zero."""
+    return value == 0 and cell.lstrip("+-0. \t")[:1] not in ("", "e", "E")

@@ -47,17 +47,9 @@ def read_npz(path: Path, request: Request) -> Source:
         raise UsageError(f"X must hold real numbers, got dtype {X.dtype}")
     if y.dtype.kind not in "biufSU":
         raise UsageError(f"{key} must hold integers or strings, got dtype {y.dtype}")
-    labels: Any = y
-    if y.dtype.kind == "S":
-        try:
-            labels = [text.decode() for text in y.tolist()]
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{key} holds bytes that are no text in UTF-8: {error.object[:20]!r}") from error
-    elif y.dtype.kind == "U":
-        labels = y.tolist()
     return Source(
         X=X,
-        labels=labels,
+        labels=_texts(y, key) if y.dtype.kind in "SU" else y,
         names=(),
         columns=[f"{numbered(place)} of X" for place in range(X.shape[1])],
         row=lambda row: f"sample {row} (counted from 0)",
@@ -66,6 +58,13 @@ def read_npz(path: Path, request: Request) -> Source:
         typed=False,
         notes=(),
     )
+
+
+def _texts(y: npt.NDArray[Any], key: str) -> list[str]:
+    try:
+        return [text.decode() if isinstance(text, bytes) else text for text in y.tolist()]
+    except (ValueError, SystemError) as error:
+        raise UsageError(f"{key} holds what is no text: {error}") from error
 
 
 def _check(path: Path) -> None:

@@ -164,6 +164,12 @@ def test_a_table_says_where_a_busy_machine_made_ratios_uncertain():
     assert "Noise: 1 of 2 cases, marked !, moved by more than 20%" in out
 
 
+def test_without_other_libraries_times_alone_are_told():
+    out = shown(row())
+    assert "softgrad on NumPy arrays; of scipy, torch, torch.compile, jax.jit" in " ".join(out.split())
+    assert ["softmax", "20x5", "1"] in [line.split() for line in out.splitlines()]
+
+
 def test_a_busy_machine_is_told_before_it_is_measured(monkeypatch):
     monkeypatch.setattr(bench.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(bench.os, "getloadavg", lambda: (1.9, 0, 0), raising=False)

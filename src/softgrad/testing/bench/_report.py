@@ -110,8 +110,8 @@ def show(rows: list[dict[str, Any]], out: Terminal) -> None:
     out.say()
     if noisy:
         out.say(
-            f"Noise: {noisy} of {len(rows)} cases, marked !, moved by more than {NOISY:.0%}: other programs ran "
-            "meanwhile. Measure again on an idle machine.",
+            f"Noise: {noisy} of {len(rows)} cases, marked !, moved by more than {NOISY:.0%}. Measure again on "
+            "an idle machine.",
             "warn",
         )
 
@@ -123,6 +123,10 @@ def _show_ratios(title: str, rows: list[dict[str, Any]], pairs: dict[str, tuple[
         if any(ours in row["ratio"] and peer in row["ratio"] for row in rows)
     }
     if not there:
+        if pairs is _ON_NUMPY:
+            out.say()
+            out.say(f"{title}; of {', '.join(pairs)} none is there to compare with")
+            out.table(["case", "ms"], [[_case(row), f"{row['seconds']['softgrad'] * 1e3:.3g}"] for row in rows])
         return
     lines: list[list[Cell]] = []
     for row in rows:

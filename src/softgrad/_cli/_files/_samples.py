@@ -39,7 +39,7 @@ def samples(source: Source) -> npt.NDArray[np.float64]:
         row, column = np.argwhere(lost)[0]
         top = int(np.argmax(size[:, column]))
         raise UsageError(
-            f"{source.row(row)}: {source.columns[column]} holds {X[row, column]}, {source.row(top)} has "
+            f"{source.row(row)}: {source.columns[column]} holds {X[row, column]!s}, {source.row(top)} has "
             f"{wide[top, column]}: too far apart for float32, in which the check is done too"
         )
     return wide
@@ -49,5 +49,5 @@ def _refuse(source: Source, X: npt.NDArray[np.float64], bad: npt.NDArray[Any], w
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise UsageError(
-            f"{source.row(row)}: {source.columns[column]} holds {source.X[row, column]}; {words}: {np.sum(bad)}"
+            f"{source.row(row)}: {source.columns[column]} holds {source.X[row, column]!s}; {words}: {np.sum(bad)}"
         )

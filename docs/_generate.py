@@ -5,8 +5,8 @@ import inspect
 import io
 import json
 import re
-import textwrap
 from pathlib import Path
+from unittest import mock
 
 import _edge_cases
 import _figures
@@ -30,10 +30,11 @@ def command_help():
     for command in _cli._COMMANDS:
         name = command.__name__.rpartition(".")[2]
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        # as wide as a block of code, whatever the terminal that builds the pages
+        width = mock.patch.dict("os.environ", COLUMNS="88", NO_COLOR="1")
+        with width, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             _cli.main([name, "--help"])
-        lines = [textwrap.fill(line, 88) if len(line) > 88 else line for line in printed.getvalue().strip().split("\n")]
-        out += [f"## {name}", "", "```text", *lines, "```", ""]
+        out += [f"## {name}", "", "```text", *printed.getvalue().strip().split("\n"), "```", ""]
     return "\n".join(out)
 
 

@@ -2,7 +2,11 @@
 
 import sys
 
-from ._cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from ._cli import main
+
+        code = main()
+    except KeyboardInterrupt:  # before there was anybody to tell it
+        code = 130
+    sys.exit(code)

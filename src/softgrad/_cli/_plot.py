@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..testing._terminal import printable
+from . import _output
 from ._errors import UsageError
 from ._identity import DTYPES, Result
 from ._problem import STEPS, Problem
@@ -21,6 +25,7 @@ _STYLES = (
     ("#E69F00", "v"),
     ("#56B4E9", "P"),
 )
+_FORMATS = (".png", ".svg", ".pdf")
 _IMAGES = 20
 #: Pixels a side from which as many attributes are taken for an image.
 _SMALLEST_IMAGE = 8
@@ -33,36 +38,49 @@ def prepare(path: Path) -> None:
     Raises
     ------
     UsageError
-        Matplotlib is missing, it cannot write such a file, or the folder does not exist.
+        Matplotlib is missing, or the file is of another kind or cannot be written.
     """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"--plot {path}: expected a file that ends in {', '.join(_FORMATS)}")
+    _output.prepare("--plot", path)
     try:
-        from matplotlib.backend_bases import FigureCanvasBase
+        from matplotlib import figure  # noqa: F401 -- drawn later, and not found out then
     except ImportError as error:
-        raise UsageError('--plot needs Matplotlib: pip install "softgrad[plot]"') from error
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix.lower().removeprefix(".") not in known:
-        raise UsageError(f"--plot {path}: expected a file that ends in one of {', '.join(sorted(known))}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--plot {path}: no folder {path.parent}")
+        raise UsageError(f"--plot needs Matplotlib: python -m pip install matplotlib ({error})") from error
+
+
+def _shown(name: str, most: int) -> str:
+    r"""A name for Matplotlib, to which ``$`` begins a formula and ``\$`` is a dollar."""
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return printable(short).replace("$", r"\$")
 
 
 def draw(path: Path, source: str, problem: Problem, results: list[Result]) -> None:
-    """Draw the errors of every back end and the first back end's gradient into ``path``."""
+    """Draw the errors of every back end and the first back end's gradient into ``path``.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 8.2), layout="constrained", dpi=130)
-    parts: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
-    top, bottom = parts
-    _errors(top, results)
-    _gradient(bottom, problem, results)
-    figure.suptitle(
-        f"∇E = X (S − Y)ᵀ on {source}: {problem.samples:,} samples, {problem.attributes:,} attributes, "
-        f"{problem.classes:,} classes"
-    )
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UsageError(f"--plot {path}: {error.strerror or error}") from error
+    content = io.BytesIO()
+    # names are no formulas, and signs that no font has are drawn as boxes
+    with mpl.rc_context({"text.usetex": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(11, 8.2), layout="constrained", dpi=130)
+        parts: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+        top, bottom = parts
+        _errors(top, results)
+        _gradient(bottom, problem, results)
+        figure.suptitle(
+            f"∇E = X (S − Y)ᵀ on {_shown(source, 50)}: {problem.samples:,} samples, {problem.attributes:,} attributes, "
+            f"{problem.classes:,} classes"
+        )
+        figure.savefig(content, format=path.suffix.lower().removeprefix("."))
+    _output.write("--plot", path, content.getvalue())
 
 
 def _errors(figure: Any, results: list[Result]) -> None:
@@ -91,7 +109,8 @@ def _errors(figure: Any, results: list[Result]) -> None:
         ax.set(xscale="log", yscale="log", title=dtype, xlabel="step h of the central difference")
         ax.grid(alpha=0.3, linewidth=0.6)
     axes[0].set_ylabel("error relative to the gradient")
-    axes[0].legend(fontsize="small")
+    if any(result.curve for result in results):
+        axes[0].legend(fontsize="small")
     figure.suptitle(
         "Finite differences against the gradient: truncation falls with h², rounding grows with 1/h",
         fontsize="medium",
@@ -104,9 +123,10 @@ def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
         return
     side = math.isqrt(problem.attributes)
     is_image = side >= _SMALLEST_IMAGE and side**2 == problem.attributes
-    # pixels are of one unit, and are shown in it; columns of a table are not
-    gradient = result.gradient * problem.scale[:, None] if is_image else result.gradient
-    reach = float(np.nanmax(np.abs(gradient))) or 1.0
+    # pixels are of one unit, and are scaled alike; columns of a table are not
+    powers = problem.exponents - problem.exponents.max()
+    gradient = np.ldexp(result.gradient, powers[:, None]) if is_image else result.gradient
+    reach = float(np.max(np.abs(gradient), initial=0.0, where=np.isfinite(gradient))) or 1.0
     style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach, "interpolation": "nearest"}
     shown = min(problem.classes, _IMAGES)
     if is_image:
@@ -118,16 +138,16 @@ def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
             ax.set_visible(True)
             ax.set(xticks=[], yticks=[])
             image = ax.imshow(gradient[:, k].reshape(side, side), **style)
-            ax.set_title(problem.class_names[k][:12], fontsize="medium")
+            ax.set_title(_shown(problem.class_names[k], 12), fontsize="medium")
         axes = list(grid.flat)
         words = f"one image a class, {side} × {side} attributes"
     else:
         ax = figure.subplots()
         image = ax.imshow(gradient.T[:shown], aspect="auto", **style)
-        ax.set_yticks(range(shown), [name[:16] for name in problem.class_names[:shown]])
+        ax.set_yticks(range(shown), [_shown(name, 16) for name in problem.class_names[:shown]])
         ax.set(xlabel="attribute", ylabel="class")
         if problem.attribute_names and problem.attributes <= _NAMES:
-            names = [name[:24] for name in problem.attribute_names]
+            names = [_shown(name, 16) for name in problem.attribute_names]
             ax.set_xticks(range(problem.attributes), names, rotation=30, ha="right", rotation_mode="anchor")
             ax.set_xlabel("")
         axes = [ax]

@@ -54,8 +54,8 @@ class Problem:
     X: Floats
     labels: Ints
     W: Floats
-    #: What each attribute was divided by.
-    scale: Floats
+    #: Of the power of two that each attribute was divided by.
+    exponents: npt.NDArray[np.intc]
     class_names: tuple[str, ...]
     #: Empty where the data has none.
     attribute_names: tuple[str, ...]
@@ -190,38 +190,39 @@ class Problem:
         return [(first, step) for step in STEPS] + [(probe, self.best_step(probe, eps)) for probe in others]
 
 
+def exponents(X: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.intc]:
+    """Of each column of ``X`` the least power of two that is larger than all of its magnitudes, as an exponent."""
+    return np.frexp(np.abs(X).max(axis=0))[1]
+
+
 def make_problem(
     X: npt.NDArray[Any],
-    y: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    class_names: tuple[str, ...],
     attribute_names: tuple[str, ...] = (),
     *,
     seed: int,
     samples: int,
 ) -> Problem:
-    """Set the experiment up on samples ``X`` (N, M) with classes ``y`` (N,).
+    """Set the experiment up on samples ``X`` (N, M) of the classes ``labels`` (N,), from 0 to K - 1.
 
-    Each attribute is divided by a power of two, which loses nothing, so that it lies within -1 and 1.
-    At most ``samples`` samples are drawn, all where it is 0.
+    Each attribute is divided by a power of two, which loses nothing, so that it lies within -1 and 1, and rounded to
+    float32. At most ``samples`` samples are drawn, all where it is 0.
     """
-    names, labels = np.unique(y, return_inverse=True)
-    if len(names) < 2:
-        raise UsageError(f"the labels hold one class only ({names[0]}): at least two are needed")
-    if len(names) > 100 and len(names) > len(y) / 2:
-        raise UsageError(f"{len(names)} different labels in {len(y)} samples: these are not classes")
-    total = len(y)
+    total = len(labels)
     rng = np.random.default_rng(seed)
     if 0 < samples < total:
         chosen = np.sort(rng.choice(total, size=samples, replace=False))
         X, labels = X[chosen], labels[chosen]
     X = np.asarray(X, dtype=np.float64)
-    top = np.abs(X).max(axis=0)
-    if not top.any():
-        raise UsageError("every attribute is zero in every sample: the gradient is zero whatever the labels are")
-    scale = np.where(top > 0, np.ldexp(1.0, np.frexp(top)[1]), 1.0)
-    matrix = np.ascontiguousarray((X / scale).T).astype(np.float32).astype(np.float64)
+    if not X.any():
+        drawn = f"the {len(X)} samples drawn" if len(X) < total else "every sample"
+        raise UsageError(f"every attribute is zero in {drawn}: the gradient is zero whatever the labels are")
+    powers = exponents(X)
+    matrix = np.ascontiguousarray(np.ldexp(X, -powers).T).astype(np.float32).astype(np.float64)
     reach = min(0.75, 3 / np.sqrt(X.shape[1]))
-    W = np.rint(rng.uniform(-reach, reach, size=(X.shape[1], len(names))) / _GRID) * _GRID
-    labels = labels.astype(np.int64).reshape(-1)
-    for array in (matrix, labels, W):
+    W = np.rint(rng.uniform(-reach, reach, size=(X.shape[1], len(class_names))) / _GRID) * _GRID
+    codes = labels.astype(np.int64)
+    for array in (matrix, codes, W):
         array.flags.writeable = False
-    return Problem(matrix, labels, W, scale, tuple(str(name) for name in names), attribute_names, total, seed)
+    return Problem(matrix, codes, W, powers, class_names, attribute_names, total, seed)

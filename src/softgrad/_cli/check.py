@@ -4,103 +4,82 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._data import load_digits
-from .._version import __version__
 from ..testing._libraries import LIBRARIES, LibraryMissingError, OpenLibrary, open_library
-from . import _files, _plot
+from ..testing._terminal import Terminal
+from . import _files, _plot, _report
+from ._arguments import backend, count
 from ._errors import UsageError
-from ._identity import Result, run_all
+from ._files._table import Table
+from ._identity import run_all
 from ._problem import Problem, make_problem
 
 _DESCRIPTION = """\
-Verify, on real data, that the gradient of the softmax loss is X (S - Y)^T: the loss in both of its written
-forms, the gradient as one product and column by column, against central finite differences, and against the
-automatic differentiation of PyTorch and JAX where they are installed; on every array library that is there.
-Exit code 0: everything agrees. 1: something disagrees, or a back end asked for is missing. 2: wrong use."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one run of the experiment found."""
-
-    source: str
-    problem: Problem
-    results: list[Result]
-    #: Why a library was not run, by name.
-    missing: dict[str, str]
-    #: Whether the missing ones were asked for by name.
-    asked: bool
-    seconds: float
-
-    @property
-    def slip(self) -> float:
-        """How far the slipped formula is from the finite differences of the first back end."""
-        return next((result.slip for result in self.results if not math.isnan(result.slip)), math.nan)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether everything that was run agrees, and everything asked for was run."""
-        return bool(self.results) and all(r.agrees for r in self.results) and not (self.asked and self.missing)
+Check on real data that the gradient of the softmax loss is X (S - Y)^T. Loss and gradient are computed in several
+ways, on every array library that is installed, and compared with each other, with finite differences, and with the
+automatic differentiation of PyTorch and JAX. The weights are drawn at random; nothing is fitted."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
         "check",
-        help="verify the gradient X (S - Y)^T on real data, on every back end that is installed",
+        help="check loss and gradient on real data, on every array library that is installed",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit code: 0, everything agrees; 1, something disagrees, or a library that --backend names cannot be "
+        "used; 2, wrong use, or data that cannot be read.",
     )
     parser.add_argument(
         "--backend",
         action="append",
-        choices=tuple(LIBRARIES),
-        help="run on this library alone; repeatable; it must be there (default: all that are installed)",
+        type=backend,
+        metavar="NAME",
+        help=f"only this library: {', '.join(LIBRARIES)}; repeatable (default: all that are installed)",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="FILE",
-        help="data instead of the UCI digits: .npz (arrays X, y), .csv (with a header) or .parquet",
+        help="your data instead of the UCI digits: .csv, .npz (arrays X and y) or .parquet",
     )
     parser.add_argument(
         "--label",
         metavar="COLUMN",
-        help="the column of labels (default: label, target or y, else the last; in .npz the array y)",
+        help="the column of labels, by name or by number, from 0 on (default: the one named label, target or y, else "
+        "the last); in .npz the array (default: y)",
+    )
+    parser.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line of a text file names its columns (default: yes, and an error where it could be "
+        "a sample)",
     )
     parser.add_argument(
         "--samples",
-        type=_count,
+        type=count(0),
         default=2000,
         metavar="N",
         help="draw N samples at random where the data has more; 0 takes all (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=_count, default=0, help="seed of W, of the draw and of the directions (default: 0)"
+        "--seed",
+        type=count(0),
+        default=0,
+        metavar="N",
+        help="seed of all that is drawn: samples, weights, directions (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON and nothing else")
     parser.add_argument(
-        "--plot",
-        type=Path,
-        metavar="FILE",
-        help="draw the errors and the gradient into an image (.png, .svg, .pdf)",
+        "--plot", type=Path, metavar="FILE", help="draw the errors and the gradient: .png, .svg or .pdf"
     )
     parser.set_defaults(run=run)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,32 +87,46 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     if args.plot is not None:
         _plot.prepare(args.plot)
-    source, problem = _problem_of(args)
+    source, table, problem = _problem_of(args)
     libraries, missing = _open(args.backend or tuple(LIBRARIES))
     results = run_all(libraries, problem)
-    report = Report(source, problem, results, missing, bool(args.backend), time.perf_counter() - start)
+    report = _report.Report(
+        source,
+        table.label if table else None,
+        table.notes if table else (),
+        problem,
+        results,
+        missing,
+        bool(args.backend),
+        time.perf_counter() - start,
+    )
+    out = Terminal(sys.stdout)
+    if args.json:
+        print(json.dumps(_report.plain(report), indent=2, allow_nan=False))
+    else:
+        _report.show(report, out)
     if args.plot is not None:
         _plot.draw(args.plot, source, problem, results)
-    if args.json:
-        json.dump(_plain(report), sys.stdout, indent=2, allow_nan=False)
-        print()
-    else:
-        from . import _table
-
-        _table.show(report)
+        if not args.json:
+            out.say(f"Wrote {args.plot}: the errors of the finite differences by step, and the gradient.")
     return 0 if report.agrees else 1
 
 
-def _problem_of(args: argparse.Namespace) -> tuple[str, Problem]:
+def _problem_of(args: argparse.Namespace) -> tuple[str, Table | None, Problem]:
     if args.data is None:
-        if args.label is not None:
-            raise UsageError("--label belongs to --data FILE")
-        return "UCI optical digits", make_problem(*load_digits(), seed=args.seed, samples=args.samples)
+        if args.label is not None or args.header is not None:
+            raise UsageError("--label and --header belong to --data FILE")
+        X, y = load_digits()
+        names = tuple(map(str, range(10)))
+        return "UCI optical digits", None, make_problem(X, y, names, seed=args.seed, samples=args.samples)
+    # a name that is no text is shown with its bytes
+    shown = os.fsencode(args.data).decode(errors="backslashreplace")
     try:
-        X, y, names = _files.read(args.data, args.label)
-        return args.data.name, make_problem(X, y, names, seed=args.seed, samples=args.samples)
+        table = _files.read(args.data, args.label, args.header)
+        data = table.X, table.labels, table.class_names, table.attribute_names
+        return Path(shown).name, table, make_problem(*data, seed=args.seed, samples=args.samples)
     except UsageError as error:
-        raise UsageError(f"{args.data}: {error}") from error
+        raise UsageError(f"{shown}: {error}") from error
 
 
 def _open(names: Sequence[str]) -> tuple[list[OpenLibrary], dict[str, str]]:
@@ -144,53 +137,3 @@ def _open(names: Sequence[str]) -> tuple[list[OpenLibrary], dict[str, str]]:
         except LibraryMissingError as error:
             missing[name] = str(error)
     return libraries, missing
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _plain(report: Report) -> dict[str, Any]:
-    problem = report.problem
-    return {
-        "softgrad": __version__,
-        "agrees": report.agrees,
-        "seconds": report.seconds,
-        "data": {
-            "source": report.source,
-            "samples": problem.samples,
-            "of_samples": problem.of_samples,
-            "attributes": problem.attributes,
-            "classes": list(problem.class_names),
-            "seed": problem.seed,
-        },
-        "reference": {"loss": problem.loss, "largest_gradient_entry": problem.largest},
-        "slipped_formula": {"error": _number(report.slip)},
-        "missing": [{"back_end": name, "reason": reason} for name, reason in report.missing.items()],
-        "results": [_plain_result(result) for result in report.results],
-    }
-
-
-def _plain_result(result: Result) -> dict[str, Any]:
-    return {
-        "back_end": result.back_end,
-        "version": result.version,
-        "device": result.device,
-        "dtype": result.dtype,
-        "agrees": result.agrees,
-        "failure": result.failure,
-        "seconds": result.seconds,
-        "loss": _number(result.loss),
-        "checks": [
-            {
-                "group": check.group,
-                "name": check.name,
-                "error": _number(check.error),
-                "tolerance": check.tolerance,
-                "agrees": check.agrees,
-                "step": check.step,
-            }
-            for check in result.checks
-        ],
-    }

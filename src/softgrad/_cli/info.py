@@ -16,6 +16,7 @@ from .. import backends
 from .._array.errors import BackendError, BackendWarning
 from .._version import __version__
 from ..testing._libraries import LIBRARIES, LibraryMissingError, OpenLibrary, open_library
+from ..testing._terminal import Cell, Terminal
 
 #: The example that ``explain`` is asked about: logits of so many samples and classes.
 _SAMPLES, _CLASSES, _ATTRIBUTES = 1000, 10, 20
@@ -26,8 +27,9 @@ def add_parser(subparsers: Any) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
         "info",
-        help="list the back ends, their versions and devices, and which kernels are replaced",
-        description="List the array libraries that are installed, and which code softgrad runs on them.",
+        help="list the array libraries that are installed, and whose kernels run on their arrays",
+        description="List the array libraries that are installed, and, for every function, whose kernel runs on their "
+        "arrays.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.set_defaults(run=run)
@@ -37,12 +39,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     found = _collect()
     if args.json:
-        json.dump(found, sys.stdout, indent=2)
-        print()
+        print(json.dumps(found, indent=2))
     else:
-        from . import _table
-
-        _table.show_info(found)
+        _show(found, Terminal(sys.stdout))
     return 0
 
 
@@ -81,8 +80,11 @@ def _library(name: str) -> dict[str, Any]:
         lib = open_library(name)
     except LibraryMissingError as error:
         return {"name": name, "available": False, "reason": str(error)}
-    with lib.session():
-        runs = _runs(lib)
+    try:
+        with lib.session():
+            runs = _runs(lib)
+    except Exception as error:  # noqa: BLE001 -- a library that is broken must not hide the others
+        return {"name": name, "available": False, "reason": f"fails: {type(error).__name__}: {error}"}
     return {"name": name, "available": True, "version": lib.version, "device": lib.device, "runs": runs}
 
 
@@ -115,3 +117,43 @@ def _runs(lib: OpenLibrary) -> dict[str, dict[str, Any]]:
             "declined": dict(told.declined),
         }
     return runs
+
+
+def _show(found: dict[str, Any], out: Terminal) -> None:
+    out.say(
+        f"softgrad {found['softgrad']}, Python {found['python']}, array-api-compat {found['array_api_compat']}, "
+        f"{found['platform']}"
+    )
+    out.say()
+    there = [library for library in found["libraries"] if library["available"]]
+    out.table(["library", "version", "device"], [[lib["name"], lib["version"], lib["device"]] for lib in there], left=3)
+    for library in found["libraries"]:
+        if not library["available"]:
+            out.say(f"not used: {library['name']}: {library['reason']}", "warn", "  ")
+    out.say()
+    tick, none = out.sign("✓", "yes"), out.sign("·", "-")
+    functions = dict.fromkeys(function for library in there for function in library["runs"])
+    heads = ["function", *(library["name"].replace("_strict", "_\nstrict") for library in there)]
+    rows = [
+        [function, *(_cell(lib["name"], lib["runs"], function, tick, none) for lib in there)] for function in functions
+    ]
+    out.table(heads, rows)
+    example = found["example"]
+    out.say(
+        f"{tick} the library's own kernel; a name: that back end's kernel; {none} the generic code. Asked for "
+        f"{example['dtype']}, {example['samples']} samples and {example['classes']} classes: shape, dtype and options "
+        "decide too, and softgrad.backends.explain tells of a call.",
+        "dim",
+    )
+    if found["back_ends"]:
+        names = [back_end["name"] + " (inside use() only)" * back_end["opt_in"] for back_end in found["back_ends"]]
+        out.say(f"Registered back ends: {', '.join(names)}.", "dim")
+    for words in found["broken"]:
+        out.say(f"broken: {words}", "bad", "  ")
+
+
+def _cell(library: str, runs: dict[str, dict[str, Any]], function: str, tick: str, none: str) -> Cell:
+    name = runs[function]["back_end"]
+    if name in (None, "generic"):
+        return none, "dim"
+    return (tick, "good") if name == library else (name, "good")

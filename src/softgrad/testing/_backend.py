@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from . import _contract_dense, _contract_linear, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays, Host
 from ._libraries import LIBRARIES
+from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
 OnFailure: TypeAlias = Literal["raise", "exit", "return"]
@@ -93,35 +94,29 @@ class BackendReport:
             f"({sum(c.seconds for c in self.checks):.1f} s)"
         )
 
-    def show(self, console: Any = None) -> None:
-        """Print the table, with rich.
+    def show(self, file: TextIO | None = None) -> None:
+        """Print the promises, what became of each, and the verdict.
 
         Parameters
         ----------
-        console : rich.console.Console, optional
-            Where to print.
+        file : text stream, optional
+            Where to print; ``sys.stdout`` by default.
         """
-        table_of: Any = importlib.import_module("rich.table")
-        text: Any = importlib.import_module("rich.text").Text
-        console = console or importlib.import_module("rich.console").Console(highlight=False)
-        table = table_of.Table(box=importlib.import_module("rich.box").SIMPLE_HEAD, pad_edge=False)
-        table.add_column("", no_wrap=True)
-        table.add_column("promise", overflow="fold")
-        table.add_column("", no_wrap=True)
-        table.add_column("ms", justify="right")
-        styles = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+        out = Terminal(file)
+        styles = {"passed": "good", "failed": "bad", "skipped": "warn"}
+        out.say(f"{self.name}: {self.arrays}")
         last = None
         for check in self.checks:
-            promise = text(check.promise)
-            if check.detail:
-                promise.append(f"\n{check.detail}", styles[check.status])
-            section = check.section if check.section != last else ""
-            last = check.section
-            status = text(check.status, styles[check.status])
-            table.add_row(section, promise, status, f"{1000 * check.seconds:.0f}")
-        console.print(f"{self.name}: {self.arrays}", markup=False)
-        console.print(table)
-        console.print(text(self.verdict, "bold green" if self.ok else "bold red"))
+            if check.section != last:
+                out.say()
+                out.say(check.section)
+                last = check.section
+            head = f"  {check.status:8}{1000 * check.seconds:6.0f} ms  "
+            out.say(head + check.promise, styles[check.status], " " * len(head))
+            for line in check.detail.splitlines():
+                out.say(" " * len(head) + line, styles[check.status], " " * len(head))
+        out.say()
+        out.say(self.verdict, "good" if self.ok else "bad")
 
 
 def _held(clause: Clause, kit: Kit) -> Check:
@@ -233,7 +228,7 @@ def check_backend(
     on_failure : {"raise", "exit", "return"}, default "raise"
         What to do where a promise is broken: raise ContractError, leave Python with exit code 1, or return.
     show : bool, default True
-        Whether to print the table (with rich).
+        Whether to print the table.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib as mpl
 
@@ -15,7 +15,7 @@ _PEERS = ("scipy", "torch", "torch.compile", "jax.jit", "optax", "scikit-learn")
 _MARKERS = {"scipy": "s", "torch": "o", "torch.compile": "^", "jax.jit": "D", "optax": "v", "scikit-learn": "P"}
 
 
-def draw(result: dict[str, Any], path: Path, **options: Any) -> None:
+def draw(result: dict[str, Any], path: Path | IO[bytes], **options: Any) -> None:
     """Write the picture of what ``bench`` measured; ``options`` are those of Matplotlib's ``savefig``."""
     rows = result["cases"]
     panels = list(dict.fromkeys((row["dtype"], row["threads"]) for row in rows))

@@ -45,6 +45,7 @@ def race(
     rounds: int = 9,
     budget: float = 6.0,
     gap: float = 0.01,
+    failures: dict[str, str] | None = None,
 ) -> dict[str, Timing]:
     """Run every contender once a round, each round starting with another one.
 
@@ -59,14 +60,24 @@ def race(
         Seconds after which no round is begun.
     gap : float
         Seconds of rest before each contender, so that the threads of the one before stop looking out for work.
+    failures : dict of str to str, optional
+        Where given, a contender other than the reference whose first call raises is left out, and what it raised is
+        put here.
 
     Returns
     -------
     dict of str to Timing
     """
-    names = list(contenders)
-    for name in names:
-        contenders[name]()
+    names = []
+    for name, call in contenders.items():
+        try:
+            call()
+        except Exception as error:
+            if failures is None or name == reference:
+                raise
+            failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        else:
+            names.append(name)
     seconds = {name: _once(contenders[name]) for name in names}
     rows: list[dict[str, float]] = []
     end = time.perf_counter() + budget

@@ -63,7 +63,7 @@ def place(request, monkeypatch):
         monkeypatch.setattr(shared, "SMALL", 0)
     if request.param == "device":
         for name in MODULES:
-            module = importlib.import_module(f"softgrad.backends._torch_{name}")
+            module = importlib.import_module(f"softgrad.backends.torch.{name}")
             if hasattr(module, "host"):
                 monkeypatch.setattr(module, "host", lambda x: False)
     return request.param

@@ -166,14 +166,14 @@ def test_an_unknown_library_is_wrong_use(call):
 
 
 OFF = """
-from softgrad._kernels_linear import linear_cross_entropy_value_and_grad as right
+from softgrad._kernels.linear import linear_cross_entropy_value_and_grad as right
 
 def linear_cross_entropy_value_and_grad(*args):
     value, gradients = right(*args)
     return value, tuple(each * (1 + {off}) for each in gradients)
 """
 OFF_VALUE = """
-from softgrad._kernels_linear import linear_cross_entropy as right
+from softgrad._kernels.linear import linear_cross_entropy as right
 
 def linear_cross_entropy(*args):
     return right(*args) * {factor}

@@ -253,7 +253,7 @@ class CrossEntropy:
         Returns
         -------
         array
-            0-d, in the logits' dtype.
+            0-d, in the logits' dtype; in float32 where that is narrower.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, False)
         return finish(lib, run("total_weight", lib, lib.xp, x, job))

@@ -209,3 +209,135 @@ def test_autocast_takes_weights_that_half_precision_cannot_hold(width, backend, 
             expected, slope = sg.cross_entropy_value_and_grad(LOGITS, labels, sample_weight=weight)
             np.testing.assert_allclose(value.item(), expected, rtol=1e-5)
             np.testing.assert_allclose(x.grad.double() * N, slope * N, rtol=0.01, atol=1e-2)
+
+
+# --- samples of which `where` hides every class
+
+SHOWN = np.arange(40) % 5 > 0
+FEW = slice(0, 40)
+
+
+def without_hidden(value):
+    """Arguments by sample without the hidden samples."""
+    return value[SHOWN]
+
+
+@pytest.mark.parametrize("labels", list(TARGETS))
+@pytest.mark.parametrize("layout", ["by row", "whole", "class first"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"label_smoothing": 0.25, "z_loss": 0.5, "class_weight": [1.0, 2.0, 0.5]}, {"precision": "high"}],
+    ids=["plain", "options", "high"],
+)
+def test_a_sample_hidden_whole_is_as_an_ignored_one(options, layout, labels, asarray, to_numpy):
+    x, target = LOGITS[FEW], TARGETS[labels][FEW]
+    x = np.where(SHOWN[:, None], x, np.nan)
+    kind = "int64" if labels == "indices" else "float64"
+    if labels == "indices":
+        target = np.where(SHOWN, target, -100)
+    shown = np.broadcast_to(SHOWN[:, None], x.shape) if layout == "whole" else SHOWN[:, None]
+    weight = np.linspace(0.5, 2, 40)
+    axis = 0 if layout == "class first" else -1
+    turn = (lambda a: a.T) if layout == "class first" else lambda a: a
+    target_ = turn(target) if labels == "soft" else target
+    # a mask of fewer dimensions than the logits may stand for samples alone
+    where = asarray(SHOWN if layout == "class first" else shown, "bool")
+    for given in ({}, {"sample_weight": weight}):
+        beside = {name: asarray(value) for name, value in given.items()}
+        few = {name: without_hidden(value) for name, value in given.items()}
+        for reduction in ("none", "sum", "mean"):
+            loss = sg.CrossEntropy(axis=axis, reduction=reduction, **options)
+            args = asarray(turn(x)), asarray(target_, kind)
+            vector = asarray(turn(LOGITS[:40]))
+            plain = sg.CrossEntropy(reduction=reduction, **options)
+            only = without_hidden(x), without_hidden(target)
+            value, slope = loss.value_and_grad(*args, where=where, **beside)
+            results = {
+                "value": (loss(*args, where=where, **beside), plain(*only, **few)),
+                "value again": (value, plain(*only, **few)),
+                "grad": (slope, plain.grad(*only, **few)),
+                "grad again": (loss.grad(*args, where=where, **beside), plain.grad(*only, **few)),
+                "hvp": (loss.hvp(*args, vector, where=where, **beside), plain.hvp(*only, LOGITS[:40][SHOWN], **few)),
+                "diagonal": (loss.hessian_diag(*args, where=where, **beside), plain.hessian_diag(*only, **few)),
+                "weight": (loss.total_weight(*args, where=where, **beside), plain.total_weight(*only, **few)),
+            }
+            for name, (got, expected) in results.items():
+                got = to_numpy(got)
+                if got.ndim:
+                    got = turn(got) if got.ndim == 2 else got
+                    assert not got[~SHOWN].any(), name
+                    got = got[SHOWN]
+                np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14, err_msg=name)
+
+
+@pytest.mark.parametrize("labels", list(TARGETS))
+@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize("block_size", [None, 7])
+def test_a_sample_hidden_whole_is_none_of_the_linear_model(block_size, sample_axis, labels, asarray, to_numpy):
+    features, target = np.where(SHOWN[:, None], X[FEW], np.nan), TARGETS[labels][FEW]
+    kind = "int64" if labels == "indices" else "float64"
+    turn = (lambda a: a.T) if sample_axis else lambda a: a
+    given = asarray(turn(features)), asarray(turn(target) if labels == "soft" else target, kind), asarray(turn(W))
+    only = features[SHOWN], target[SHOWN], W
+    options = {"class_weight": [1.0, 2.0, 0.5], "block_size": block_size}
+    masked = {**options, "sample_axis": sample_axis, "where": asarray(turn(SHOWN[:, None]), "bool")}
+    value, slopes = sg.linear_cross_entropy_value_and_grad(*given, wrt=("W", "X"), **masked)
+    expected, wanted = sg.linear_cross_entropy_value_and_grad(*only, wrt=("W", "X"), **options)
+    by_X = turn(to_numpy(slopes[1]))
+    assert not by_X[~SHOWN].any()
+    results = [
+        (value, expected),
+        (turn(to_numpy(slopes[0])), wanted[0]),
+        (by_X[SHOWN], wanted[1]),
+        (sg.linear_cross_entropy(*given, **masked), expected),
+        (
+            turn(to_numpy(sg.linear_cross_entropy_hvp(*given, given[2], **masked))),
+            sg.linear_cross_entropy_hvp(*only, W, **options),
+        ),
+        (
+            turn(to_numpy(statistics.linear_cross_entropy_hessian_diag(*given, **masked))),
+            statistics.linear_cross_entropy_hessian_diag(*only, **options),
+        ),
+        (partial.linear_partial(*given, **masked).weight, partial.linear_partial(*only, **options).weight),
+        (partial.finish(partial.linear_partial(*given, **masked))[0], expected),
+    ]
+    for got, one in results:
+        np.testing.assert_allclose(to_numpy(got), one, rtol=1e-12, atol=1e-14)
+    each = to_numpy(sg.linear_cross_entropy(*given, reduction="none", **masked))
+    np.testing.assert_allclose(each[SHOWN], sg.linear_cross_entropy(*only, reduction="none", **options), rtol=1e-12)
+    assert not each[~SHOWN].any()
+
+
+def test_a_mask_that_hides_every_class_leaves_nothing_to_lose(asarray, to_numpy):
+    for where in (False, asarray([False] * 3, "bool"), asarray([[False] * 3] * 40, "bool")):
+        args = asarray(LOGITS[FEW]), asarray(LABELS[FEW], "int64")
+        value, slope = sg.cross_entropy_value_and_grad(*args, where=where)
+        assert to_numpy(value) == 0
+        assert not to_numpy(slope).any()
+        assert to_numpy(sg.CrossEntropy().total_weight(*args, where=where)) == 0
+
+
+def test_derivatives_of_recorded_losses_leave_hidden_samples_out(backend, asarray, to_numpy):
+    where = asarray(SHOWN[:, None], "bool")
+    x = asarray(np.where(SHOWN[:, None], LOGITS[FEW], np.nan))
+    matrix, features, y = asarray(W), asarray(X[FEW]), asarray(LABELS[FEW], "int64")
+    if backend == "torch":
+        x.requires_grad_()
+        matrix.requires_grad_()
+        sg.cross_entropy(x, y, where=where).backward()
+        sg.linear_cross_entropy(features, y, matrix, where=where).backward()
+        got = x.grad, matrix.grad
+    elif backend == "jax":
+        import jax
+
+        got = (
+            jax.grad(lambda x: sg.cross_entropy(x, y, where=where))(x),
+            jax.grad(lambda matrix: sg.linear_cross_entropy(features, y, matrix, where=where))(matrix),
+        )
+    else:
+        pytest.skip("nothing here records")
+    expected = np.zeros((40, 3))
+    expected[SHOWN] = sg.cross_entropy_grad(LOGITS[FEW][SHOWN], LABELS[FEW][SHOWN])
+    np.testing.assert_allclose(to_numpy(got[0]), expected, rtol=1e-12, atol=1e-15)
+    by_W = sg.linear_cross_entropy_grad(X[FEW][SHOWN], LABELS[FEW][SHOWN], W)
+    np.testing.assert_allclose(to_numpy(got[1]), by_W, rtol=1e-12)

@@ -10,7 +10,7 @@ from .._kernels.dense import held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
 from .namespace import Library, fits, kind, same_place, small
-from .typing import Array
+from .typing import Array, Job
 
 
 def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
@@ -70,6 +70,21 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
     weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
+
+
+def shown_weights(lib: Library, x: Array, job: Job) -> Job:
+    """``job`` with weight 0 for the samples of which ``where`` hides every class: as the ignored, they do not count."""
+    where, xp = job.where, lib.xp
+    if where is None:
+        return job
+    ndim = job.labels.ndim + (not job.dense)
+    axis = job.axis - (ndim - where.ndim)
+    shown = where if axis < 0 else xp.any(where, axis=axis)
+    weight = job.sample_weight
+    if weight is None:
+        samples = job.labels[(slice(None),) * job.axis + (0,)] if job.dense else job.labels
+        weight = xp.ones_like(samples, dtype=held_dtype(xp, x.dtype))
+    return job._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
 
 
 def class_weights(lib: Library, x: Array, weight: Any, classes: int) -> Array:

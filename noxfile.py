@@ -17,7 +17,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "release", "plugin", "lint", "types", "docs", "summary"]
+nox.options.sessions = ["tests", "release", "gpu_static", "plugin", "lint", "types", "docs", "summary"]
 
 # uv does not read pip's variable, and without it takes PyTorch's CUDA build where pip finds a CPU wheel
 if "PIP_FIND_LINKS" in os.environ:
@@ -109,6 +109,13 @@ def kernels(session: nox.Session, backend: str, chosen: str) -> None:
     install(session, "test", backend, package="-e .")
     compile_quickly(session)
     run_pytest(session, backend, f"--kernels={chosen}")
+
+
+@nox.session
+def gpu_static(session: nox.Session) -> None:
+    """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
+    install(session, "test", "torch", "cupy", "gpu_static", package="-e .")
+    session.run("python", "-m", "pytest", "-c", "tests/gpu_static/pytest.ini", "tests/gpu_static", *session.posargs)
 
 
 @nox.session(python=["3.12", "3.13", "3.14"])

@@ -8,9 +8,10 @@ import pytest
 import cupy_on_cpu
 import softgrad as sg
 
-pytestmark = pytest.mark.skipif(
-    not cupy_on_cpu.installed(), reason="only the CPU emulation of CuPy records what is asked of the device"
-)
+pytestmark = [
+    pytest.mark.libraries("cupy"),
+    pytest.mark.skipif(not cupy_on_cpu.installed(), reason="only the CPU emulation records what is asked of a device"),
+]
 
 N, K, M = 6, 5, 3
 RNG = np.random.default_rng(4)

@@ -207,8 +207,6 @@ def summary(session: nox.Session) -> None:
     total = sum((report.total for report in columns.values()), Counter())
     passed = total["passed"] + total["xfailed"]
     print(f"\n{passed} passed, {total['failed']} failed, {total['skipped']} skipped")
-    if len(columns) == len(BACKENDS) and len({report.total.total() for report in columns.values()}) > 1:
-        session.error("the back ends were not given the same tests")
 
 
 def reports(backend: str) -> list[Path]:
@@ -221,11 +219,11 @@ class Report:
 
     def __init__(self, paths: list[Path]) -> None:
         self.written = min(path.stat().st_mtime for path in paths)
-        self.seconds = 0.0
         self.modules: dict[str, Counter[str]] = {}
         self.skips: Counter[str] = Counter()
-        for case in (case for path in paths for case in ET.parse(path).getroot().iter("testcase")):
-            self.seconds += float(case.get("time", 0))
+        suites = [suite for path in paths for suite in ET.parse(path).getroot().iter("testsuite")]
+        self.seconds = sum(float(suite.get("time", 0)) for suite in suites)
+        for case in (case for suite in suites for case in suite.iter("testcase")):
             parts = [part for part in case.get("classname", "").split(".") if not part.startswith("Test")]
             self.modules.setdefault(".".join(parts), Counter())[self.outcome(case)] += 1
 

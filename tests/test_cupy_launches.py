@@ -9,9 +9,10 @@ import cupy_calls
 import cupy_on_cpu
 import softgrad as sg
 
-pytestmark = pytest.mark.skipif(
-    not cupy_on_cpu.installed(), reason="only the CPU emulation of CuPy records what is asked of the device"
-)
+pytestmark = [
+    pytest.mark.libraries("cupy"),
+    pytest.mark.skipif(not cupy_on_cpu.installed(), reason="only the CPU emulation records what is asked of a device"),
+]
 
 DATA = cupy_calls.data()
 

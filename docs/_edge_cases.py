@@ -39,6 +39,7 @@ CASES = {
             "sg.logsumexp(asarray([inf, 1.0]), b=asarray([0.0, 1.0]))",
             "1.0",
         ),
+        Case("factors of 0 alone", "sg.logsumexp(asarray([3.0, 1.0]), b=asarray([0.0, 0.0]))", "-inf"),
         Case("the logarithm of a negative sum", "sg.logsumexp(asarray([1.0, 2.0]), b=asarray([1.0, -1.0]))", "nan"),
     ],
     "Masks": [

@@ -398,9 +398,8 @@ def test_zero_dimensions_have_one_class(value, axis, asarray, to_numpy):
         assert result == expected
 
 
+@pytest.mark.libraries("numpy")
 def test_zero_dimensional_results_of_numpy_are_scalars(asarray, backend):
-    if backend != "numpy":
-        pytest.skip("scalars are NumPy's convention")
     x, labels = asarray(LOGITS), asarray(LABELS, "int64")
     results = {
         "softmax": sg.softmax(asarray(1.5)),
@@ -723,9 +722,8 @@ def test_strides_do_not_matter(xp, asarray, to_numpy):
             )
 
 
+@pytest.mark.libraries("numpy")
 def test_layout_in_memory_does_not_matter_to_numpy(backend, asarray):
-    if backend != "numpy":
-        pytest.skip("byte order in memory is chosen through NumPy")
     for x in (np.asfortranarray(LOGITS), LOGITS[::-1][::-1], np.broadcast_to(LOGITS[:1], (3, 4))):
         x = x.view()
         x.flags.writeable = False

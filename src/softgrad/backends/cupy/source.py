@@ -12,6 +12,9 @@ THREADS = 256
 
 SOURCE = r"""
 typedef long long index_t;
+// the macros of <math.h> are unknown to NVRTC
+#define INF ((A)__int_as_float(0x7f800000))
+#define NOT_A_NUMBER ((A)__int_as_float(0x7fffffff))
 
 __device__ inline index_t row_start(index_t row, index_t step, index_t k)
 {
@@ -63,7 +66,7 @@ extern "C" __global__ void dense(const T* x, T* out, index_t n, index_t k, index
     index_t row = ROW;
     if (row >= n) return;
     index_t start = row_start(row, step, k);
-    A m = -INFINITY;
+    A m = -INF;
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }
     m = MEET(m, true);
     A others = 0, ties = 0;
@@ -109,7 +112,7 @@ extern "C" __global__ void loss(
     if (class_weight && valid) weight *= class_weight[y];
     if (divisor) weight = weight / *divisor;
     weight *= scale;
-    A m = -INFINITY;
+    A m = -INF;
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }
     m = MEET(m, true);
     A o = 0;
@@ -119,7 +122,7 @@ extern "C" __global__ void loss(
         o += part;
     }
     o = MEET(o, false);
-    A d_y = valid ? (A)x[start + y * step] - m : (A)NAN;
+    A d_y = valid ? (A)x[start + y * step] - m : NOT_A_NUMBER;
     A e_y = EXP(d_y);
     A s = o + e_y;
     if (values && LEADER) {

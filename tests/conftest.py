@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import arrays
+import triton_on_cpu
 from softgrad import backends
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         except ImportError as error:
             raise pytest.UsageError(f"--backend {name} was asked for and cannot be used: {error}") from error
     config.stash[LIBRARIES] = libraries
+    if triton_on_cpu.interpreted():
+        triton_on_cpu.install()
     config.addinivalue_line("markers", "libraries(*names): collected for these array libraries alone")
 
 

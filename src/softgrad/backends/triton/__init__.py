@@ -46,6 +46,8 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
         return f"no kernel for {x.dtype}"
     if not x.numel():
         return "nothing to compute"
+    if any(each.is_neg() for each in (x, *rest) if isinstance(each, Tensor)):
+        return "a tensor is yet to be negated"
     if function in LOSSES:
         return _job_obstacle(x, rest[0]) or True
     if function in PULLS:
@@ -59,12 +61,14 @@ def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
     verdict = fits(function, x, *rest)
     if verdict is not True:
         return verdict
-    obstacle = importlib.import_module("..torch.blocks", __package__).obstacle
+    blocks = importlib.import_module("..torch.blocks", __package__)
     arrays = [each for each in rest if isinstance(each, Tensor)]
     if function in LOSSES:
         job = rest[0]
         arrays = [job.labels, job.class_weight, job.sample_weight]
-    return obstacle(x, *arrays) or True
+        if x.dtype is not torch.float32 and blocks.autocast(x):
+            return "autocast has the loss of half precision in float32"
+    return blocks.obstacle(x, *arrays) or True
 
 
 BACKEND = (

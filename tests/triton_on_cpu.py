@@ -1,12 +1,13 @@
 """Triton's interpreter on CPU tensors, made strict: every access is held to the arguments' elements, and an FMA is one.
 
-The interpreter lets accesses beyond an array pass, and rounds twice in a fused multiply-add. It shows logic and masks, not
-the rounding of a GPU's exponential, nor races.
+The interpreter lets accesses beyond an array pass, and rounds twice in a fused multiply-add. It shows logic and masks,
+not the rounding of a GPU's exponential, nor races.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ def install() -> None:
         return on_host
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a row of NaN alone
             return call(self, *args, **kwargs)
 
     builder.create_masked_load, builder.create_masked_store = create_masked_load, create_masked_store

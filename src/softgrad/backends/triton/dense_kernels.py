@@ -1,8 +1,8 @@
 """Triton's kernels of softmax, its logarithm, log-sum-exp and their derivatives.
 
 Each comes twice: where a row fits in registers, and in a loop over its classes, which reads it twice. An array is
-(outer, classes, inner), as its strides say; ``ROWS`` rows go to a program, however many there are, so that a row's result
-depends on the row alone.
+(outer, classes, inner), as its strides say; ``ROWS`` rows go to a program, however many there are, so that a row's
+result depends on the row alone.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ def pull_loop(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_o
             most = tl.maximum(most, here)
             apart = tl.where(mask, cotangent - found[:, None], 0.0)
             total += size * (centre - found) + tl.sum(a * apart, 1)
-            size += tl.sum(a, 1)
+            # not a plain +=, on which a pass of Triton's compiler stops where the sum is not read after the loop
+            size = tl.where(live, size + tl.sum(a, 1), 0.0)
             centre = found
     out_start = starts(rows, inner, out_outer, out_inner)[:, None]
     for first in range(0, k, BLOCK):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 #: Classes that fit in registers, and elements that a program of short rows has.
-TILE, SHORT = 16384, 2048
+TILE, SHORT = 8192, 2048
 #: Classes of a turn where they do not fit.
 BLOCK = 4096
 #: The same where classes are not next to each other, and the rows whose elements of a class are.
@@ -43,7 +43,7 @@ def launch(n: int, k: int, together: bool) -> Launch:
         rows = APART_ELEMENTS // block if tile else APART_ROWS
         block = block if tile else APART_BLOCK
     rows = min(rows, 256)
-    warps = min(16, max(4, rows * block // 1024))
+    warps = min(16, max(4, rows * block // 512))
     return Launch(tile, (-(-n // rows),), rows, block, warps)
 
 

@@ -16,24 +16,23 @@ from .layout import launch, on_device_of, strides, together
 _ROWS = 256
 
 
-def _samples(v: View, a: Tensor | None) -> Tensor | None:
-    """An array that broadcasts to the samples, one element after the other."""
-    return None if a is None else a.expand(v.sample_shape).reshape(-1).contiguous()
+def _weights(a: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """Weights that broadcast to ``shape``, in single precision, one after the other."""
+    return None if a is None else a.to(torch.float32).expand(shape).reshape(-1).contiguous()
 
 
-def _divisor(v: View, job: Job, labels: Tensor, weight: Tensor | None) -> Tensor:
+def _divisor(v: View, job: Job, labels: Tensor, weight: Tensor | None, balance: Tensor | None) -> Tensor:
     """What the mean divides by, 0-d."""
     if job.dense:
         q = labels.to(torch.float32)
-        if job.class_weight is not None:
-            q = q * job.class_weight.view((-1,) + (1,) * (q.ndim - 2))
+        if balance is not None:
+            q = q * balance.view((-1,) + (1,) * (q.ndim - 2))
         each = q.sum(1).reshape(-1)
         return (each if weight is None else torch.where(weight == 0, 0, each * weight)).sum()
     n = labels.numel()
     out = torch.empty(n, dtype=torch.float32, device=v.x.device)
-    balance = job.class_weight
     loss_kernels.weights[(-(-n // _ROWS),)](
-        labels, balance, weight, out, n, v.classes, 1 if balance is None else balance.stride(0), job.ignore_index or 0,
+        labels, balance, weight, out, n, v.classes, job.ignore_index or 0,
         WEIGHTED=weight is not None, BALANCED=balance is not None, IGNORES=job.ignore_index is not None, ROWS=_ROWS,
     )  # fmt: skip
     return out.sum()
@@ -43,7 +42,7 @@ def _run(x: Tensor, job: Job, value: bool, gradient: bool) -> tuple[Tensor | Non
     v = view(x, job.axis)
     n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
     labels = v.logits(job.labels) if job.dense else job.labels.reshape(-1).contiguous()
-    weight, balance = _samples(v, job.sample_weight), job.class_weight
+    weight, balance = _weights(job.sample_weight, v.sample_shape), _weights(job.class_weight, (k,))
     ignores = job.ignore_index is not None and not job.dense
     divisor, scale = None, 1.0
     shape = launch(n, k, together(v.x))
@@ -53,7 +52,7 @@ def _run(x: Tensor, job: Job, value: bool, gradient: bool) -> tuple[Tensor | Non
             if weight is None and balance is None and not ignores and not job.dense:
                 scale = 1 / n
             else:
-                divisor = _divisor(v, job, labels, weight)
+                divisor = _divisor(v, job, labels, weight, balance)
         # the sum of losses in half precision is taken in float32, so that each is kept in it
         each = job.reduction == "none"
         values = torch.empty(n, dtype=x.dtype if each else torch.float32, device=x.device) if value else None
@@ -61,7 +60,7 @@ def _run(x: Tensor, job: Job, value: bool, gradient: bool) -> tuple[Tensor | Non
         kernel[shape.grid](
             v.x, labels, balance, weight, divisor, values, grad, n, k, inner, *strides(v.x),
             *(strides(labels) if job.dense else (0, 0, 0)), *((0, 0, 0) if grad is None else strides(grad)),
-            1 if balance is None else balance.stride(0), scale, job.ignore_index or 0, job.label_smoothing, job.z_loss,
+            scale, job.ignore_index or 0, job.label_smoothing, job.z_loss,
             VALUE=value, GRAD=gradient, SOFT=job.dense or job.label_smoothing != 0, DENSE=job.dense,
             WEIGHTED=weight is not None, BALANCED=balance is not None, DIVIDED=divisor is not None, IGNORES=ignores,
             Z=job.z_loss != 0, ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,

@@ -38,17 +38,17 @@ def _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED: t
 
 
 @triton.jit
-def _class_weight(class_ptr, c, k, by, BALANCED: tl.constexpr):
+def _class_weight(class_ptr, c, k, BALANCED: tl.constexpr):
     if BALANCED:
-        return tl.load(class_ptr + c * by, mask=c < k, other=0.0).to(tl.float32)
+        return tl.load(class_ptr + c, mask=c < k, other=0.0).to(tl.float32)
     return tl.where(c < k, 1.0, 0.0)
 
 
 @triton.jit
-def _own_weight(class_ptr, y, valid, by, BALANCED: tl.constexpr):
+def _own_weight(class_ptr, y, valid, BALANCED: tl.constexpr):
     """The class weight of each label."""
     if BALANCED:
-        return tl.load(class_ptr + y * by, mask=valid, other=0.0).to(tl.float32)
+        return tl.load(class_ptr + y, mask=valid, other=0.0).to(tl.float32)
     return tl.full(y.shape, 1.0, tl.float32)
 
 
@@ -89,7 +89,7 @@ def _soft_slope(d, v, T, rest):
 
 @triton.jit
 def loss_tile(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner, x_outer, x_inner,
-              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, class_step, scale, ignored, smoothing, z,
+              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
               VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
               BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
               ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
@@ -102,13 +102,13 @@ def loss_tile(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
     x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
     y, valid = _labels(y_ptr, rows, live, k, DENSE)
     weight, nothing = _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
-    own = _own_weight(class_ptr, y, valid & live, class_step, BALANCED)
+    own = _own_weight(class_ptr, y, valid & live, BALANCED)
     weight = tl.where(valid, weight, float("nan"))
     m = tl.max(x, 1)
     d = x - m[:, None]
     e = exp(d)
     if SOFT:
-        balance = _class_weight(class_ptr, c, k, class_step, BALANCED)
+        balance = _class_weight(class_ptr, c, k, BALANCED)
         at = starts(rows, inner, y_outer, y_inner)[:, None] + c[None, :] * y_class
         size = tl.full((ROWS,), 1.0, tl.float32)
         if DENSE:
@@ -146,7 +146,7 @@ def loss_tile(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
 
 @triton.jit
 def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner, x_outer, x_inner,
-              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, class_step, scale, ignored, smoothing, z,
+              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
               VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
               BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
               ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
@@ -156,7 +156,7 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
     start = starts(rows, inner, x_outer, x_inner)[:, None]
     y, valid = _labels(y_ptr, rows, live, k, DENSE)
     weight, nothing = _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
-    own = _own_weight(class_ptr, y, valid & live, class_step, BALANCED)
+    own = _own_weight(class_ptr, y, valid & live, BALANCED)
     weight = tl.where(valid, weight, float("nan"))
     q_start = starts(rows, inner, y_outer, y_inner)[:, None]
     m = tl.full((ROWS,), float("-inf"), tl.float32)
@@ -171,7 +171,7 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
         x = tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
         if SOFT:
             m, others, ties = merge(m, others, ties, x)
-            balance = _class_weight(class_ptr, c, k, class_step, BALANCED)
+            balance = _class_weight(class_ptr, c, k, BALANCED)
             balances += tl.sum(balance, 0)
             if DENSE:
                 q = tl.load(y_ptr + q_start + c[None, :] * y_class, mask=mask, other=0.0).to(tl.float32)
@@ -205,9 +205,12 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
         for first in range(0, k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
-            d = tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32) - m[:, None]
+            d = (
+                tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+                - m[:, None]
+            )
             if SOFT:
-                balance = _class_weight(class_ptr, c, k, class_step, BALANCED)
+                balance = _class_weight(class_ptr, c, k, BALANCED)
                 v = _target(y_ptr, q_start + c[None, :] * y_class, mask, c, y, balance, size, smoothing, k, DENSE)
                 if VALUE:
                     loss += _costs(d, v, log_s)
@@ -231,14 +234,14 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
 
 
 @triton.jit
-def weights(y_ptr, class_ptr, weight_ptr, out_ptr, n, k, class_step, ignored, WEIGHTED: tl.constexpr,
+def weights(y_ptr, class_ptr, weight_ptr, out_ptr, n, k, ignored, WEIGHTED: tl.constexpr,
             BALANCED: tl.constexpr, IGNORES: tl.constexpr, ROWS: tl.constexpr):  # fmt: skip
     """What each sample adds to the divisor of a mean over class indices."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     y, valid = _labels(y_ptr, rows, live, k, False)
     # a label that is no class has no class weight, and its NaN loss decides the mean
-    weight = _own_weight(class_ptr, y, valid & live, class_step, BALANCED)
+    weight = _own_weight(class_ptr, y, valid & live, BALANCED)
     if WEIGHTED:
         own = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)
         weight = tl.where(own == 0.0, 0.0, weight * own)

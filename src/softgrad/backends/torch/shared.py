@@ -1,7 +1,7 @@
 """PyTorch tensors by the kernels of other back ends, in the same memory, where these are ahead.
 
-On a GPU those are Triton's. On a CPU, where numba is installed its loops are, for rows, for columns of a vector or more and for linear models; NumPy's blocks
-are for what takes torch several passes: a log-sum-exp, and the losses.
+On a GPU those are Triton's. On a CPU, where numba is installed, its loops are ahead for rows, for columns of a vector
+or more and for linear models; NumPy's blocks are for what takes torch several passes: a log-sum-exp, and the losses.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """What it gives."""
     kernel = _on_gpu(f"{function}_vjp", a, cotangent, axis)
     if kernel is not None:
-        return kernel(None, a, cotangent, axis)
+        return kernel(None, a, cotangent, axis)  # type: ignore[no-any-return]
     pulled: Tensor = _imported(".loops").pull(function, a, cotangent, axis)
     return pulled
 
@@ -136,10 +136,10 @@ def _host_job(job: Job) -> Job:
 
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
-    kernel = _on_gpu(_LOSSES[value, grad], x, job)
-    if kernel is not None:
-        out = kernel(None, x, job)
-        return out if value and grad else ((out, None) if value else (None, out))
+    on_gpu = _on_gpu(_LOSSES[value, grad], x, job)
+    if on_gpu is not None:
+        given = on_gpu(None, x, job)
+        return given if value and grad else ((given, None) if value else (None, given))
     # what NumPy's blocks leave to the generic kernel is torch's as well
     if job.where is not None or job.precision is not None or not _may_lend(x):
         return None

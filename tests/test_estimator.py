@@ -442,10 +442,9 @@ print("passed")
 """
 
 
+@pytest.mark.libraries("torch", "array_api_strict")
 def test_scikit_learns_dispatch(backend):
     devices = {"torch": "cpu", "array_api_strict": "device1"}
-    if backend not in devices:
-        pytest.skip("not a library of scikit-learn's dispatch on this machine")
     run = subprocess.run(
         [sys.executable, "-c", DISPATCH, backend, devices[backend]],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},

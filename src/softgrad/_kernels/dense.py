@@ -36,6 +36,11 @@ def has_float64(xp: Namespace, x: Array) -> bool:
     return "float64" in info.dtypes(device=getattr(x, "device", None), kind="real floating")
 
 
+def held_dtype(xp: Namespace, dtype: DType) -> DType:
+    """What weights and totals are held in beside logits of ``dtype``: half precision has neither range nor digits."""
+    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
+
+
 def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
     """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
     bits = xp.finfo(x.dtype).bits

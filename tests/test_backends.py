@@ -14,6 +14,7 @@ import pytest
 
 import softgrad as sg
 from softgrad import backends
+from softgrad._array.typing import OPTIONS
 from softgrad.backends import Backend, _registry
 
 
@@ -258,3 +259,56 @@ def test_importing_asks_nobody():
         "assert 'softgrad.backends.numpy' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- options of a loss
+
+
+def option_case(option, asarray):
+    """(logits, labels, arguments) of a loss with one option, large enough for compiled loops."""
+    rng = np.random.default_rng(8)
+    n, k = 400, 24
+    values = {
+        "label_smoothing": 0.1,
+        "z_loss": 0.2,
+        "ignore_index": 3,
+        "precision": "high",
+        "class_weight": asarray(rng.uniform(0.5, 2.0, k)),
+        "sample_weight": asarray(rng.uniform(0.5, 2.0, n)),
+        "where": asarray(np.arange(k) != 5, "bool"),
+    }
+    labels = rng.choice(np.delete(np.arange(k), 5), n)
+    return asarray(rng.normal(size=(n, k))), asarray(labels, "int64"), {option: values[option]}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_that_a_back_end_does_not_name_goes_to_the_next_kernel(option, asarray, to_numpy, registered, module):
+    x, labels, given = option_case(option, asarray)
+    expected = to_numpy(sg.cross_entropy(x, labels, **given))
+    module.cross_entropy = lambda xp, logits, job: logits[0, 0] * 0 - 1
+    registered("narrow", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=100)
+    assert to_numpy(sg.cross_entropy(x, labels)) == -1
+    assert ("narrow", f"does not take {option}") in backends.explain("cross_entropy", x, labels, **given).declined
+    np.testing.assert_array_equal(to_numpy(sg.cross_entropy(x, labels, **given)), expected)
+    registered("wide", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=101, options=(option,))
+    assert to_numpy(sg.cross_entropy(x, labels, **given)) == -1
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_back_end_takes_the_options_that_it_names(option, asarray, to_numpy):
+    x, labels, given = option_case(option, asarray)
+    with backends.use("generic"):
+        value, grad = (to_numpy(a) for a in sg.cross_entropy_value_and_grad(x, labels, **given))
+    for name in backends.available():
+        with backends.use(name):
+            explained = backends.explain("cross_entropy_value_and_grad", x, labels, **given)
+            found = [to_numpy(a) for a in sg.cross_entropy_value_and_grad(x, labels, **given)]
+        if explained.backend == name:
+            assert option in backends.available()[name].options
+        np.testing.assert_allclose(found[0], value, rtol=1e-13)
+        np.testing.assert_allclose(found[1], grad, rtol=1e-10, atol=1e-15)
+
+
+def test_an_option_that_there_is_not():
+    with pytest.raises(sg.BackendError, match=r"takes unknown options \['temper'\]"):
+        Backend("mine", ("numpy:ndarray",), {}, options=("temper",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 import sys
 from collections.abc import Callable
@@ -128,6 +129,19 @@ def library(x: Any, argument: str) -> Library:
         if words is not None:
             raise TypeError(f"{argument} {words}")
     return found
+
+
+def named(name: str) -> Library:
+    """The library called ``name``, imported."""
+    module = {"jax": "jax.numpy", "dask": "dask.array"}.get(name, name)
+    try:
+        example = importlib.import_module(module).zeros((1,))
+        return library(example, name)
+    except (AttributeError, ImportError, TypeError) as error:
+        raise ValueError(
+            f"{name!r} is no array library that can be used here: it must be 'numpy', 'torch', 'jax', 'cupy', 'dask' "
+            f"or the like ({error})"
+        ) from error
 
 
 def is_array(x: Any) -> bool:

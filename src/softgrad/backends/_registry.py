@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from .._array.context import Override
 from .._array.errors import BackendError, BackendWarning
 from .._array.namespace import Library, quiet, tracing
-from ._declaration import GENERIC, Backend, Explanation, Implementation
+from .._array.typing import OPTIONS
+from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 
 #: The entry point group in which other packages name their ``Backend``.
 GROUP = "softgrad.backends"
@@ -146,9 +151,7 @@ def _discover() -> None:
             for path in backend.types:
                 _load_for(path.partition(":")[0])
             if not backend.opt_in and _builtin_types & set(backend.types):
-                backend = Backend(
-                    backend.name, backend.types, backend.functions, backend.priority, True, backend.should_run
-                )
+                backend = replace(backend, opt_in=True)
             if backend.name in _registered:
                 raise BackendError("its name is taken")
             _registered[backend.name] = backend
@@ -174,8 +177,22 @@ def _names(cls: type) -> set[str]:
     return out
 
 
+def _generic(function: str) -> Callable[..., Any]:
+    """The generic kernel; of the linear model, with the loss of each block of logits by the registry."""
+    kernel = GENERIC[function]
+    if "loss" not in inspect.signature(kernel).parameters:
+        return kernel
+    loss = function.removeprefix("linear_")
+
+    @functools.wraps(kernel)
+    def call(*args: Any) -> Any:
+        return kernel(*args, loss=functools.partial(_call, loss))
+
+    return call
+
+
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementation, ...]:
-    generic = Implementation("generic", GENERIC[function], None)
+    generic = Implementation("generic", _generic(function))
     for base in cls.__mro__:
         _load_for(base.__module__)
     _discover()
@@ -191,7 +208,9 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementa
             continue
         try:
             condition = None if backend.should_run is None else _resolve(backend.should_run)
-            plan.append(Implementation(backend.name, _resolve(path), condition))
+            takes_all = function not in LOSSES or set(OPTIONS) <= set(backend.options)
+            options = None if takes_all else frozenset(backend.options)
+            plan.append(Implementation(backend.name, _resolve(path), condition, options))
         except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
             _warn(backend.name, error)
     return (*plan, generic)
@@ -243,10 +262,18 @@ def asked_for() -> str | None:
     return _choice() if _chosen.users else None
 
 
+def _call(function: str, *args: Any) -> Any:
+    """``run`` where warnings are seen to."""
+    for step in _plan(function, type(args[1])):
+        if step.verdict(function, args) is True:
+            return step.call(*args)
+    raise AssertionError("the generic kernel declines nothing")  # pragma: no cover
+
+
 def run(function: str, lib: Library, *args: Any) -> Any:
     """Run a kernel on ``args`` (the namespace, the array that decides, the rest)."""
     for step in _plan(function, type(args[1])):
-        if step.should_run is None or step.should_run(function, *args) is True:
+        if step.verdict(function, args) is True:
             if _asked.users and _asked.get():
                 raise _Answer(_explained(function, args))
             if lib.warns:
@@ -260,7 +287,7 @@ def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
     cls = type(args[1])
     declined = []
     for step in _plan(function, cls):
-        verdict = True if step.should_run is None else step.should_run(function, *args)
+        verdict = step.verdict(function, args)
         if verdict is True:
             break
         declined.append((step.backend, str(verdict)))

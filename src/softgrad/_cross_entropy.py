@@ -6,7 +6,15 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
+from ._array.labels import (
+    check_labels,
+    class_weights,
+    number,
+    same_shape,
+    sample_labels,
+    sample_weights,
+    shown_weights,
+)
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.typing import Array, ArrayT, Job, Precision, Reduction
@@ -124,7 +132,7 @@ class CrossEntropy:
             self.reduction,
             resolve_precision(self.precision),
         )
-        return lib, x, job
+        return lib, x, shown_weights(lib, x, job)
 
     def __call__(
         self,
@@ -147,7 +155,8 @@ class CrossEntropy:
         sample_weight : array or number, optional
             Broadcasts to the samples' shape. A sample of weight 0 counts for nothing, whatever its logits.
         where : bool array, optional
-            True keeps a class, False takes it out of the softmax. Broadcasts to the logits.
+            True keeps a class, False takes it out of the softmax. Broadcasts to the logits. A sample whose classes are
+            all taken out counts for nothing, as one of weight 0.
         validate : bool, default False
             Whether to raise where a label is out of range, which waits for the device. Without it such a sample's
             loss and gradient are NaN.
@@ -248,12 +257,12 @@ class CrossEntropy:
         return run("cross_entropy_hessian_diag", lib, lib.xp, x, job)
 
     def total_weight(self, logits: ArrayT, labels: Any, *, sample_weight: Any = None, where: Any = None) -> ArrayT:
-        """What the mean divides by: the sum of sample weight times class weight over the samples not ignored.
+        """What the mean divides by: the sum of sample weight times class weight over the samples that count.
 
         Returns
         -------
         array
-            0-d, in the logits' dtype.
+            0-d, in the logits' dtype; in float32 where that is narrower.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, False)
         return finish(lib, run("total_weight", lib, lib.xp, x, job))

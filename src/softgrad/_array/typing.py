@@ -25,10 +25,10 @@ Wrt: TypeAlias = Parameters | Iterable[Parameters] | None
 
 
 class Job(NamedTuple):
-    """What a loss kernel is given beside the logits: checked, on their device, in their dtype."""
+    """What a loss kernel is given beside the logits: checked, on their device, in their dtype, float32 at least."""
 
     axis: int
-    #: Integers of the logits' shape without ``axis``, or weights of the logits' shape.
+    #: Integers of the logits' shape without ``axis``, or weights of the logits' shape (in half precision if those are).
     labels: Array
     #: Whether ``labels`` holds a weight for each class.
     dense: bool

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._array.labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
+from .._array.labels import (
+    check_labels,
+    class_weights,
+    number,
+    same_shape,
+    sample_labels,
+    sample_weights,
+    shown_weights,
+)
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.precision import resolve_precision
 from .._array.typing import Array, ArrayT, Job, Precision, Reduction, Wrt
@@ -41,6 +49,7 @@ class LinearCrossEntropy:
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
         True keeps a class; broadcasts to the logits, ``(n_samples, n_classes)`` or transposed with ``sample_axis=1``.
+        A sample of which no class is kept counts for nothing.
     validate : bool, default False
         Whether each call raises where a label is out of range, which waits for the device.
     label_smoothing, class_weight, ignore_index, z_loss, reduction, precision
@@ -167,7 +176,7 @@ class LinearCrossEntropy:
             options.reduction,
             resolve_precision(options.precision),
         )
-        return W, bias, job
+        return W, bias, shown_weights(lib, self._like, job)
 
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""

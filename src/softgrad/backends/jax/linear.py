@@ -174,11 +174,15 @@ def _value_jvp(model: Model, primals: Any, tangents: Any) -> Any:
         return tuple(result[0] for result in _moved(model, False, primals, tangents))
     X, W, bias, arrays = primals
     moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
+    dtype = W.dtype
+    if dtype == jnp.float16:
+        # its range is too small for gradients that wait for their cotangent
+        W, bias = (None if a is None else a.astype(jnp.float32) for a in (W, bias))
     loss, grads = value_and_grad(X, W, bias, arrays, model._replace(wrt=tuple(moved)))
     tangent = jnp.zeros((), loss.dtype)
     for name, g in zip(moved, grads, strict=True):
         tangent = tangent + jnp.sum(g * moved[name]).astype(loss.dtype)
-    return loss, tangent
+    return loss.astype(dtype), tangent.astype(dtype)
 
 
 value.defjvp(_value_jvp, symbolic_zeros=True)

@@ -112,12 +112,12 @@ def fuses(xp: Namespace) -> bool:
 
 
 def difference(xp: Namespace, x: Array, m: Array) -> Array:
-    """``x - m`` for ``x`` up to ``m``, exactly 0 where they are equal, whatever is fused with it.
+    """``x - m``, exactly 0 where they are equal and ``m`` is finite, whatever is fused with it.
 
-    A compiler may contract the product that made ``x`` with the difference; not through a choice, whose derivative is
-    that of ``x`` in any case.
+    A compiler may contract the product that made ``x`` with what it is added to: with a 0 that it does not know, which
+    rounds the product, instead of with the difference.
     """
-    return xp.where(x > m, m, x) - m
+    return (x + m * 0) - m
 
 
 def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:

@@ -113,7 +113,8 @@ def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) 
     x, where = primals
     p = softmax(x, where, axis, precision)
     q = wide(p)
-    return p, (q * spread(q, wide(seen(tangents[0], where)), axis)).astype(p.dtype)
+    # what is hidden is masked on the way out too, where reverse mode comes in: 0 times a NaN is none
+    return p, seen(q * spread(q, wide(seen(tangents[0], where)), axis), where).astype(p.dtype)
 
 
 softmax.defjvp(_softmax_jvp)

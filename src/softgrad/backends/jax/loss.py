@@ -115,8 +115,8 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     if _is_dense(target):
         change = tangents[1]
         pull = p * jnp.expand_dims(total(change, axis), axis) - change
-        tangent = tangent + seen(pull * jnp.expand_dims(weight, axis), where)
-    return value, tangent
+        tangent = tangent + pull * jnp.expand_dims(weight, axis)
+    return value, seen(tangent, where)
 
 
 slopes.defjvp(_slopes_jvp)

@@ -249,6 +249,29 @@ def test_a_plugin_cannot_take_a_name_that_is_there(entry_points, module):
         assert backends.available()[name] is available[name]
 
 
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "jax", "cupy", "dask", "sparse"])
+def test_a_plugin_cannot_take_a_built_in_name_before_its_library_is_loaded(name, entry_points, monkeypatch):
+    monkeypatch.delitem(_registry._registered, name, raising=False)
+    entry_points(Entry("theirs", lambda: Backend(name, ("collections:deque",), {"softmax": "made_up_backend:softmax"})))
+    with pytest.warns(sg.BackendWarning, match=r"'theirs'.*name is taken"):
+        sg.softmax(np.zeros(1))
+    assert name not in _registry._registered
+
+
+def test_a_plugin_may_call_softgrad_while_it_is_imported(entry_points, module):
+    """It finds what there is without it, and nothing of that is kept."""
+    calls = []
+
+    def load():
+        calls.append(sg.softmax(np.zeros(1)))
+        return Backend("busy", ("numpy:ndarray",), {"softmax": "made_up_backend:softmax"})
+
+    entry_points(Entry("busy", load))
+    with backends.use("busy"):
+        assert not sg.softmax(np.zeros(1)).any()
+    assert calls == [1.0]
+
+
 def test_importing_asks_nobody():
     """Neither a plug-in nor a library beside NumPy is loaded before it is needed."""
     code = (

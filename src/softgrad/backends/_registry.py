@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
+import threading
 import warnings
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from .._array.context import Override
@@ -34,14 +37,20 @@ class _Answer(Exception):  # noqa: N818 - it carries a result
         self.explanation = explanation
 
 
+_RESERVED = frozenset(name for names in _BUILTIN.values() for name in names)
 _registered: dict[str, Backend] = {}
+# No lock of ours is held over an import, since it would deadlock with Python's own: every thread that needs a back end
+# imports it, which waits for another that is at it, and only then is it in here.
 _loaded: set[str] = set()
+#: Back ends that could not be loaded, with the library as it was then: another module under its name is a new try.
+_failed: dict[str, Any] = {}
 _plans: dict[tuple[str, type], tuple[Implementation, ...]] = {}
 _override_plans: dict[tuple[str, type, str], tuple[Implementation, ...]] = {}
 _fresh: dict[tuple[str, type, str | None], tuple[Implementation, ...]] = {}
 _chosen: Override[str] = Override("softgrad.backends.use")
 _asked: Override[bool] = Override("softgrad.backends.explain")
 _discovered = False
+_here = threading.local()
 _builtin_types: set[str] = set()
 
 
@@ -50,8 +59,9 @@ def _warn(name: str, error: BaseException | str) -> None:
 
 
 def _forget_plans() -> None:
-    _plans.clear()
-    _override_plans.clear()
+    """Begin anew: a plan that somebody is making goes where nobody looks any more."""
+    global _plans, _override_plans
+    _plans, _override_plans = {}, {}
 
 
 def register(backend: Backend) -> None:
@@ -107,53 +117,78 @@ def unregister(name: str) -> None:
     _forget_plans()
 
 
-def _load_builtin(name: str) -> None:
-    if name in _loaded:
-        return
-    _loaded.add(name)
-    if importlib.util.find_spec(f"{_PACKAGE}.{name}") is None:
-        return
+def _half_imported(module: str) -> bool:
+    """Whether this call comes from within the import of a module."""
+    return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))
+
+
+def _load_builtin(name: str) -> bool:
+    """Load a built-in back end if it can be; False where this call comes from within its import."""
+    if name in _loaded or (name in _failed and _failed[name] is sys.modules.get(name)):
+        return True
+    path = f"{_PACKAGE}.{name}"
     try:
-        backend = importlib.import_module(f".{name}", _PACKAGE).BACKEND
+        backend = importlib.import_module(path).BACKEND if importlib.util.find_spec(path) is not None else None
     except Exception as error:  # noqa: BLE001 - whatever a broken installation raises must not reach the caller
+        if _half_imported(path):
+            return False
+        _failed[name] = sys.modules.get(name)
         _warn(name, error)
-        return
-    if backend is None:  # what its kernels are made with is not installed
-        return
-    _builtin_types.update(backend.types)
-    _registered.setdefault(backend.name, backend)
+        return True
+    if backend is not None:  # None: what its kernels are made with is not installed
+        _builtin_types.update(backend.types)
+        _registered.setdefault(backend.name, backend)
+    _loaded.add(name)
+    return True
 
 
-def _load_for(module: str) -> None:
-    """Load the built-in back ends for types of a module."""
-    for name in _BUILTIN.get(module.partition(".")[0], ()):
-        _load_builtin(name)
+def _load_for(module: str) -> bool:
+    """Load the built-in back ends for types of a module; False where this call comes from within."""
+    return all(_load_builtin(name) for name in _BUILTIN.get(module.partition(".")[0], ()))
 
 
-def _discover() -> None:
-    """Load the back ends that other packages declare, once."""
+def _declared(entry: importlib.metadata.EntryPoint) -> Backend | None:
+    """The back end that another package declares; None where this call comes from within the package's import."""
+    try:
+        backend = entry.load()
+    except Exception:
+        if _half_imported(entry.value.partition(":")[0]):
+            return None
+        raise
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{entry.value} is not a Backend")
+    if backend.name in _RESERVED:
+        raise BackendError("its name is taken by a built-in back end")
+    if not all(_load_for(path.partition(":")[0]) for path in backend.types):
+        return None
+    if not backend.opt_in and _builtin_types & set(backend.types):
+        return replace(backend, opt_in=True)
+    return backend
+
+
+def _discover() -> bool:
+    """Load the back ends that other packages declare, once; False where this call comes from within."""
     global _discovered
-    if _discovered:
-        return
-    _discovered = True
-    if not __name__.startswith("softgrad."):
-        return  # inside another library the entry points speak to softgrad, not to the copy
-    for entry in importlib.metadata.entry_points(group=GROUP):
-        try:
-            backend = entry.load()
-            if not isinstance(backend, Backend):
-                raise TypeError(f"{entry.value} is not a Backend")
-            for path in backend.types:
-                _load_for(path.partition(":")[0])
-            if not backend.opt_in and _builtin_types & set(backend.types):
-                backend = Backend(
-                    backend.name, backend.types, backend.functions, backend.priority, True, backend.should_run
-                )
-            if backend.name in _registered:
-                raise BackendError("its name is taken")
-            _registered[backend.name] = backend
-        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and none of them is the caller's
-            _warn(entry.name, error)
+    if _discovered or not __name__.startswith("softgrad."):
+        return True  # inside another library the entry points speak to softgrad, not to the copy
+    if getattr(_here, "discovering", False):
+        return False
+    _here.discovering = True
+    whole = True
+    try:
+        for entry in importlib.metadata.entry_points(group=GROUP):
+            try:
+                backend = _declared(entry)
+                if backend is None:
+                    whole = False
+                elif _registered.setdefault(backend.name, backend) != backend:
+                    raise BackendError("its name is taken")
+            except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and none is the caller's
+                _warn(entry.name, error)
+    finally:
+        _here.discovering = False
+    _discovered = whole
+    return whole
 
 
 def _resolve(path: str) -> Any:
@@ -174,13 +209,13 @@ def _names(cls: type) -> set[str]:
     return out
 
 
-def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementation, ...]:
+def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:
+    """The plan, and whether it holds all that there will be: not where this call comes from within an import."""
     generic = Implementation("generic", GENERIC[function], None)
-    for base in cls.__mro__:
-        _load_for(base.__module__)
-    _discover()
+    whole = all(_load_for(base.__module__) for base in cls.__mro__)
+    whole = _discover() and whole
     if chosen == "generic":
-        return (generic,)
+        return (generic,), whole
     names = _names(cls)
     usual = [b for b in _registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
     usual.sort(key=lambda b: (b.name != chosen, -b.priority, b.name))
@@ -193,20 +228,25 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementa
             condition = None if backend.should_run is None else _resolve(backend.should_run)
             plan.append(Implementation(backend.name, _resolve(path), condition))
         except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
+            if _half_imported(path.partition(":")[0]):
+                whole = False
+                continue
             _warn(backend.name, error)
-    return (*plan, generic)
+    return (*plan, generic), whole
 
 
 def _prepare(function: str, cls: type, chosen: str | None) -> None:
     """Make the plan of a function and a type; of all functions while torch.compile traces, which looks here once."""
     if tracing():
-        _fresh.update({(name, cls, chosen): _make_plan(name, cls, chosen) for name in GENERIC})
+        _fresh.update({(name, cls, chosen): _make_plan(name, cls, chosen)[0] for name in GENERIC})
         return
-    plan = _fresh[function, cls, chosen] = _make_plan(function, cls, chosen)
-    if chosen is None:
-        _plans[function, cls] = plan
-    else:
-        _override_plans[function, cls, chosen] = plan
+    plans, override_plans = _plans, _override_plans
+    plan, whole = _make_plan(function, cls, chosen)
+    _fresh[function, cls, chosen] = plan
+    if whole and chosen is None:
+        plans[function, cls] = plan
+    elif whole:
+        override_plans[function, cls, chosen] = plan
 
 
 # torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
@@ -284,7 +324,7 @@ def available() -> dict[str, Backend]:
     True
     """
     for root in _BUILTIN:
-        if importlib.util.find_spec(root) is not None:
+        if sys.modules[root] is not None if root in sys.modules else importlib.util.find_spec(root) is not None:
             _load_for(root)
     _discover()
     return dict(sorted(_registered.items()))

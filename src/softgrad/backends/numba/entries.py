@@ -14,8 +14,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import carray
-from numba.core import types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from .. import _threads

@@ -39,6 +39,7 @@ CASES = {
             "sg.logsumexp(asarray([inf, 1.0]), b=asarray([0.0, 1.0]))",
             "1.0",
         ),
+        Case("factors of 0 alone", "sg.logsumexp(asarray([3.0, 1.0]), b=asarray([0.0, 0.0]))", "-inf"),
         Case("the logarithm of a negative sum", "sg.logsumexp(asarray([1.0, 2.0]), b=asarray([1.0, -1.0]))", "nan"),
     ],
     "Masks": [
@@ -80,6 +81,18 @@ CASES = {
             "the label is hidden",
             'sg.cross_entropy(asarray([[1.0, 1.0]]), asarray([0], "int64"), where=asarray([False, True], "bool"))',
             "inf",
+        ),
+        Case(
+            "a row hidden whole counts in no mean",
+            'sg.cross_entropy(asarray([[0.0, 0.0], [3.0, 4.0]]), asarray([0, 0], "int64"), '
+            'where=asarray([[True], [False]], "bool"))',
+            "log(2)",
+        ),
+        Case(
+            "",
+            'sg.CrossEntropy().total_weight(asarray([[0.0, 0.0], [3.0, 4.0]]), asarray([0, 0], "int64"), '
+            'where=asarray([[True], [False]], "bool"))',
+            "1.0",
         ),
         Case(
             "smoothing spreads over what is shown",
@@ -154,6 +167,12 @@ CASES = {
             "weight 0 excludes a sample",
             'sg.cross_entropy(asarray([[0.0, 0.0], [nan, 0.0]]), asarray([0, 0], "int64"), '
             'sample_weight=asarray([1.0, 0.0]), reduction="sum")',
+            "log(2)",
+        ),
+        Case(
+            "a weight of booleans is a mask",
+            'sg.cross_entropy(asarray([[0.0, 0.0], [3.0, 0.0]]), asarray([0, 0], "int64"), '
+            'sample_weight=asarray([True, False], "bool"))',
             "log(2)",
         ),
         Case(

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from kernel_cases import only_numba
+from kernel_cases import needs_numba
 
 
 @pytest.fixture(autouse=True)
-def _of_numba(backend):
-    only_numba(backend)
+def _of_numba():
+    needs_numba()
     if sys.platform != "linux":
         pytest.skip("these threads are for Linux")
 

@@ -9,18 +9,19 @@ from typing import Any
 from ._array.axes import merge
 from ._array.namespace import (
     Library,
-    default_float,
     finish,
     floating,
     kind,
     library,
     many_axes,
     mask,
+    quiet,
     same_place,
     small,
 )
 from ._array.precision import resolve_precision
 from ._array.typing import Array, Axis, DType, Precision
+from ._kernels.dense import nan_where
 from .backends._registry import run
 
 
@@ -46,7 +47,8 @@ def logsumexp(
         What to sum over; None is the whole array.
     b : array or number, optional
         Factors of the exponentials, of any sign; broadcast with ``x``. A factor of 0 takes its term out, even
-        ``0 * exp(inf)``.
+        ``0 * exp(inf)``; the derivative by it is still ``exp(x) / sum(b * exp(x))``, and 0 where all factors of a sum
+        are 0. Floating dtypes promote each other, so that float64 factors of float32 numbers give float64.
     where : bool array, optional
         True keeps a term. Broadcasts to ``x``.
     keepdims : bool, default False
@@ -62,8 +64,8 @@ def logsumexp(
     Returns
     -------
     array
-        Of ``x``'s library, device and floating dtype, ``axis`` removed; -inf where there is nothing to sum. Without
-        ``return_sign`` a negative real sum is NaN.
+        Of ``x``'s library and device, in the floating dtype of ``x`` and ``b``, ``axis`` removed; -inf where there is
+        nothing to sum. Without ``return_sign`` a negative real sum is NaN.
     sign : array
         Only with ``return_sign``: -1, 0 or 1, or a complex number of magnitude 1 (or 0).
 
@@ -94,7 +96,7 @@ def logsumexp(
     xp = lib.xp
     x = floating(lib, x, "x", dtype, complex_ok=True)
     if b is not None:
-        x, b = _with_factors(lib, x, b)
+        x, b = _with_factors(lib, x, b, dtype)
     where = mask(lib, x, where)
     level = resolve_precision(precision)
     ndim = x.ndim
@@ -133,15 +135,22 @@ def logsumexp(
             sign = xp.where(value == -math.inf, xp.zeros_like(value), xp.ones_like(value))
             sign = xp.where(xp.isnan(value), value, sign)
     elif real and sign is not None:
-        value = xp.where(sign < 0, xp.zeros_like(value) + math.nan, value)
+        value = _nan_where(lib, sign < 0, value)
     out = tuple(kept if not keepdims else (1 if i in axes else n for i, n in enumerate(shape)))
     results = [value, sign] if return_sign else [value]
     results = [finish(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
     return tuple(results) if return_sign else results[0]
 
 
-def _with_factors(lib: Library, x: Array, b: Any) -> tuple[Array, Array]:
-    """``x`` and ``b`` broadcast against each other, in the floating dtype of the two."""
+def _nan_where(lib: Library, negative: Array, value: Array) -> Array:
+    if lib.chunked:  # NumPy would warn of a NaN that it makes in a task
+        return lib.xp.where(negative, math.nan, value)
+    with quiet():
+        return nan_where(lib.xp, negative, value)
+
+
+def _with_factors(lib: Library, x: Array, b: Any, dtype: DType) -> tuple[Array, Array]:
+    """``x`` and ``b`` broadcast against each other, in ``dtype`` or the floating dtype of the two."""
     xp = lib.xp
     if isinstance(b, numbers.Real):
         return x, xp.broadcast_to(small(lib, x, b, "b"), x.shape)
@@ -149,12 +158,11 @@ def _with_factors(lib: Library, x: Array, b: Any) -> tuple[Array, Array]:
     what = kind(xp, b.dtype)
     if what in ("bool", "other"):
         raise TypeError(f"b must be an array of numbers, got dtype {b.dtype}")
-    if what == "integer":
-        b = xp.astype(b, default_float(xp, b) if kind(xp, x.dtype) == "complex" else x.dtype)
-    if kind(xp, b.dtype) == "complex" and kind(xp, x.dtype) == "real":
-        x = xp.astype(x, xp.complex128 if xp.finfo(x.dtype).bits == 64 else xp.complex64)
-    if b.dtype != x.dtype:
-        b = xp.astype(b, x.dtype)
+    # the standard leaves an integer beside a floating dtype open: here it follows, as a number does
+    common = x.dtype if what == "integer" else xp.result_type(x.dtype, b.dtype)
+    if dtype is not None and kind(xp, x.dtype) == kind(xp, common):
+        common = dtype
+    x, b = (a if a.dtype == common else xp.astype(a, common) for a in (x, b))
     try:
         x, b = xp.broadcast_arrays(x, b)
     except (ValueError, RuntimeError, TypeError) as error:

@@ -157,6 +157,19 @@ def library(x: Any, argument: str) -> Library:
     return found
 
 
+def named(name: str) -> Library:
+    """The library called ``name``, imported."""
+    module = {"jax": "jax.numpy", "dask": "dask.array"}.get(name, name)
+    try:
+        example = importlib.import_module(module).zeros((1,))
+        return library(example, name)
+    except (AttributeError, ImportError, TypeError) as error:
+        raise ValueError(
+            f"{name!r} is no array library that can be used here: it must be 'numpy', 'torch', 'jax', 'cupy', 'dask' "
+            f"or the like ({error})"
+        ) from error
+
+
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of any library of the standard."""
     return type(x) in _LIBRARIES or (
@@ -257,9 +270,10 @@ def adopt(lib: Library, a: Any, argument: str) -> Array:
     return a
 
 
-def small(lib: Library, x: Array, value: Any, argument: str) -> Array:
-    """``value`` (a number, list, NumPy or ``x``-like array, small by nature) beside ``x``, in its dtype."""
+def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None) -> Array:
+    """``value`` (a number, list, NumPy or ``x``-like array, small by nature) beside ``x``, in ``dtype`` or in its."""
     xp = lib.xp
+    dtype = x.dtype if dtype is None else dtype
     device = getattr(x, "device", None)
     if is_array(value):
         theirs = library(value, argument)
@@ -268,10 +282,10 @@ def small(lib: Library, x: Array, value: Any, argument: str) -> Array:
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
-            return value if value.dtype == x.dtype else xp.astype(value, x.dtype)
+            return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
-        return xp.asarray(value, dtype=x.dtype, device=device)
+        return xp.asarray(value, dtype=dtype, device=device)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument} must be a number, a list of numbers or an array, got {value!r}") from error
 

@@ -36,6 +36,11 @@ def has_float64(xp: Namespace, x: Array) -> bool:
     return "float64" in info.dtypes(device=getattr(x, "device", None), kind="real floating")
 
 
+def held_dtype(xp: Namespace, dtype: DType) -> DType:
+    """What weights and totals are held in beside logits of ``dtype``: half precision has neither range nor digits."""
+    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
+
+
 def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
     """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
     bits = xp.finfo(x.dtype).bits
@@ -179,6 +184,12 @@ def _sign(xp: Namespace, x: Array) -> Array:
     return xp.where(x > 0, zero + 1, xp.where(x < 0, zero - 1, x))
 
 
+def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
+    """``x``, NaN where it is undefined: made there alone, since JAX can be told to look for NaN."""
+    one = xp.ones_like(x)
+    return xp.where(undefined, xp.log(xp.where(undefined, -one, one)), x)
+
+
 def signed_logsumexp(
     xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
 ) -> tuple[Array, Array]:
@@ -189,20 +200,23 @@ def signed_logsumexp(
     y, carry = widen(xp, x, precision)
     b = narrow(xp, xp.broadcast_to(b, x.shape), y.dtype)
     zero = xp.zeros_like(y)
-    counts = b != 0 if where is None else xp.logical_and(b != 0, xp.broadcast_to(where, x.shape))
+    if where is not None:
+        y, b = xp.where(where, y, zero - math.inf), xp.where(where, b, zero)
+    counts = b != 0
     rows = xp.any(counts, axis=axis, keepdims=True)
-    y = xp.where(counts, y, zero - math.inf)
-    b = xp.where(counts, b, zero + 1)
-    size = y + xp.log(xp.abs(b))
+    # with a factor of 0 an exponential is no term, and yet the derivative by its factor
+    a, factor = xp.where(counts, y, zero - math.inf), xp.where(counts, b, zero + 1)
+    size = a + xp.log(xp.abs(factor))
     index = xp.arange(x.shape[axis], device=getattr(x, "device", None))
     index = xp.reshape(index, (-1,) + (1,) * (x.ndim - 1 - axis))
     first = index == xp.argmax(size, axis=axis, keepdims=True)
-    blank = xp.zeros_like(xp.max(y, axis=axis, keepdims=True))
-    top = xp.sum(xp.where(first, y, blank), axis=axis, keepdims=True, dtype=y.dtype)
-    weight = xp.sum(xp.where(first, b, blank), axis=axis, keepdims=True, dtype=y.dtype)
-    safe = xp.where(xp.isfinite(top), top, blank)
-    terms = (b / weight) * xp.exp(y - safe)
-    terms = xp.where(xp.logical_or(first, xp.logical_not(counts)), zero, terms)
+    blank = xp.zeros_like(xp.max(a, axis=axis, keepdims=True))
+    top = xp.sum(xp.where(first, a, blank), axis=axis, keepdims=True, dtype=y.dtype)
+    weight = xp.sum(xp.where(first, factor, blank), axis=axis, keepdims=True, dtype=y.dtype)
+    d = y - xp.where(xp.isfinite(top), top, blank)
+    most = math.log(xp.finfo(y.dtype).max) - 1  # 0 times its exponential is 0
+    d = xp.where(xp.logical_or(counts, d < most), d, zero + most)
+    terms = xp.where(xp.logical_and(first, counts), zero, (b / weight) * xp.exp(d))
     rest = total(xp, terms, axis, carry)
     # below -1/4 the sum itself is exact enough, and log1p refuses a negative one (XLA's loses seven bits from -0.29)
     near = rest > -0.25
@@ -210,9 +224,8 @@ def signed_logsumexp(
     r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
     sign = _sign(xp, weight) * _sign(xp, 1 + rest)
     # infinities of both signs have no sum
-    opposed = xp.any(xp.logical_and(y == math.inf, _sign(xp, b) != _sign(xp, weight)), axis=axis, keepdims=True)
-    undefined = xp.logical_and(top == math.inf, opposed)
-    r = xp.where(undefined, blank + math.nan, r)
+    opposed = xp.any(xp.logical_and(a == math.inf, _sign(xp, factor) != _sign(xp, weight)), axis=axis, keepdims=True)
+    r = nan_where(xp, xp.logical_and(top == math.inf, opposed), r)
     sign = xp.where(xp.isinf(top), _sign(xp, weight), sign)
     sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
     r = xp.where(rows, r, blank - math.inf)

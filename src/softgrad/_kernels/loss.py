@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 from .._array.typing import Array, Job, Namespace
-from .dense import Shifted, hide, log_normalizer, narrow, shift, total, widen
+from .dense import Shifted, held_dtype, hide, log_normalizer, narrow, shift, total, widen
 
 
 class Rows(NamedTuple):
@@ -316,4 +316,4 @@ def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
     """What the mean divides by, 0-d."""
     x, _ = widen(xp, logits, job.precision)
     shown = None if job.where is None else xp.broadcast_to(job.where, x.shape)
-    return narrow(xp, mass(xp, x, job, target(xp, x, job, shown)[3]), logits.dtype)
+    return narrow(xp, mass(xp, x, job, target(xp, x, job, shown)[3]), held_dtype(xp, logits.dtype))

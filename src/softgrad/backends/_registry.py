@@ -1,35 +1,20 @@
-"""The registry of back ends: declaration, discovery, the plan for a function and a type, and the override."""
+"""The plan for a function and an array's type: which back end runs, and how to choose another."""
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.metadata
-import importlib.util
-import sys
-import threading
-import warnings
+import inspect
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 from .._array.context import Override
-from .._array.errors import BackendError, BackendWarning
+from .._array.errors import BackendError
 from .._array.namespace import Library, quiet, tracing
-from ._declaration import GENERIC, Backend, Explanation, Implementation
-
-#: The entry point group in which other packages name their ``Backend``.
-GROUP = "softgrad.backends"
-_PACKAGE = __package__
-#: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
-_BUILTIN = {
-    "numpy": ("numpy", "numba"),
-    "torch": ("torch",),
-    "cupy": ("cupy",),
-    "jax": ("jax",),
-    "jaxlib": ("jax",),
-    "dask": ("dask",),
-    "scipy": ("sparse",),
-}
+from .._array.typing import OPTIONS
+from . import _discovery
+from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 
 
 class _Answer(Exception):  # noqa: N818 - it carries a result
@@ -37,25 +22,11 @@ class _Answer(Exception):  # noqa: N818 - it carries a result
         self.explanation = explanation
 
 
-_RESERVED = frozenset(name for names in _BUILTIN.values() for name in names)
-_registered: dict[str, Backend] = {}
-# No lock of ours is held over an import, since it would deadlock with Python's own: every thread that needs a back end
-# imports it, which waits for another that is at it, and only then is it in here.
-_loaded: set[str] = set()
-#: Back ends that could not be loaded, with the library as it was then: another module under its name is a new try.
-_failed: dict[str, Any] = {}
 _plans: dict[tuple[str, type], tuple[Implementation, ...]] = {}
 _override_plans: dict[tuple[str, type, str], tuple[Implementation, ...]] = {}
 _fresh: dict[tuple[str, type, str | None], tuple[Implementation, ...]] = {}
 _chosen: Override[str] = Override("softgrad.backends.use")
 _asked: Override[bool] = Override("softgrad.backends.explain")
-_discovered = False
-_here = threading.local()
-_builtin_types: set[str] = set()
-
-
-def _warn(name: str, error: BaseException | str) -> None:
-    warnings.warn(f"back end {name!r} is left out: {error}", BackendWarning, stacklevel=4)
 
 
 def _forget_plans() -> None:
@@ -87,7 +58,7 @@ def register(backend: Backend) -> None:
     """
     if not isinstance(backend, Backend):
         raise TypeError(f"backend must be a Backend, got {type(backend).__qualname__}")
-    _registered[backend.name] = backend
+    _discovery.registered[backend.name] = backend
     _forget_plans()
 
 
@@ -112,83 +83,9 @@ def unregister(name: str) -> None:
         ...
     softgrad._array.errors.BackendError: no back end is named 'never_there'
     """
-    if _registered.pop(name, None) is None:
+    if _discovery.registered.pop(name, None) is None:
         raise BackendError(f"no back end is named {name!r}")
     _forget_plans()
-
-
-def _half_imported(module: str) -> bool:
-    """Whether this call comes from within the import of a module."""
-    return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))
-
-
-def _load_builtin(name: str) -> bool:
-    """Load a built-in back end if it can be; False where this call comes from within its import."""
-    if name in _loaded or (name in _failed and _failed[name] is sys.modules.get(name)):
-        return True
-    path = f"{_PACKAGE}.{name}"
-    try:
-        backend = importlib.import_module(path).BACKEND if importlib.util.find_spec(path) is not None else None
-    except Exception as error:  # noqa: BLE001 - whatever a broken installation raises must not reach the caller
-        if _half_imported(path):
-            return False
-        _failed[name] = sys.modules.get(name)
-        _warn(name, error)
-        return True
-    if backend is not None:  # None: what its kernels are made with is not installed
-        _builtin_types.update(backend.types)
-        _registered.setdefault(backend.name, backend)
-    _loaded.add(name)
-    return True
-
-
-def _load_for(module: str) -> bool:
-    """Load the built-in back ends for types of a module; False where this call comes from within."""
-    return all(_load_builtin(name) for name in _BUILTIN.get(module.partition(".")[0], ()))
-
-
-def _declared(entry: importlib.metadata.EntryPoint) -> Backend | None:
-    """The back end that another package declares; None where this call comes from within the package's import."""
-    try:
-        backend = entry.load()
-    except Exception:
-        if _half_imported(entry.value.partition(":")[0]):
-            return None
-        raise
-    if not isinstance(backend, Backend):
-        raise TypeError(f"{entry.value} is not a Backend")
-    if backend.name in _RESERVED:
-        raise BackendError("its name is taken by a built-in back end")
-    if not all(_load_for(path.partition(":")[0]) for path in backend.types):
-        return None
-    if not backend.opt_in and _builtin_types & set(backend.types):
-        return replace(backend, opt_in=True)
-    return backend
-
-
-def _discover() -> bool:
-    """Load the back ends that other packages declare, once; False where this call comes from within."""
-    global _discovered
-    if _discovered or not __name__.startswith("softgrad."):
-        return True  # inside another library the entry points speak to softgrad, not to the copy
-    if getattr(_here, "discovering", False):
-        return False
-    _here.discovering = True
-    whole = True
-    try:
-        for entry in importlib.metadata.entry_points(group=GROUP):
-            try:
-                backend = _declared(entry)
-                if backend is None:
-                    whole = False
-                elif _registered.setdefault(backend.name, backend) != backend:
-                    raise BackendError("its name is taken")
-            except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and none is the caller's
-                _warn(entry.name, error)
-    finally:
-        _here.discovering = False
-    _discovered = whole
-    return whole
 
 
 def _resolve(path: str) -> Any:
@@ -209,15 +106,29 @@ def _names(cls: type) -> set[str]:
     return out
 
 
+def _generic(function: str) -> Callable[..., Any]:
+    """The generic kernel; of the linear model, with the loss of each block of logits by the registry."""
+    kernel = GENERIC[function]
+    if "loss" not in inspect.signature(kernel).parameters:
+        return kernel
+    loss = function.removeprefix("linear_")
+
+    @functools.wraps(kernel)
+    def call(*args: Any) -> Any:
+        return kernel(*args, loss=functools.partial(_call, loss))
+
+    return call
+
+
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:
     """The plan, and whether it holds all that there will be: not where this call comes from within an import."""
-    generic = Implementation("generic", GENERIC[function], None)
-    whole = all(_load_for(base.__module__) for base in cls.__mro__)
-    whole = _discover() and whole
+    generic = Implementation("generic", _generic(function))
+    whole = all(_discovery.load_for(base.__module__) for base in cls.__mro__)
+    whole = _discovery.discover() and whole
     if chosen == "generic":
         return (generic,), whole
     names = _names(cls)
-    usual = [b for b in _registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
+    usual = [b for b in _discovery.registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
     usual.sort(key=lambda b: (b.name != chosen, -b.priority, b.name))
     plan = []
     for backend in usual:
@@ -226,12 +137,14 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Impl
             continue
         try:
             condition = None if backend.should_run is None else _resolve(backend.should_run)
-            plan.append(Implementation(backend.name, _resolve(path), condition))
+            takes_all = function not in LOSSES or set(OPTIONS) <= set(backend.options)
+            options = None if takes_all else frozenset(backend.options)
+            plan.append(Implementation(backend.name, _resolve(path), condition, options))
         except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
-            if _half_imported(path.partition(":")[0]):
+            if _discovery.half_imported(path.partition(":")[0]):
                 whole = False
                 continue
-            _warn(backend.name, error)
+            _discovery.warn(backend.name, error)
     return (*plan, generic), whole
 
 
@@ -283,10 +196,18 @@ def asked_for() -> str | None:
     return _choice() if _chosen.users else None
 
 
+def _call(function: str, *args: Any) -> Any:
+    """``run`` where warnings are seen to."""
+    for step in _plan(function, type(args[1])):
+        if step.verdict(function, args) is True:
+            return step.call(*args)
+    raise AssertionError("the generic kernel declines nothing")  # pragma: no cover
+
+
 def run(function: str, lib: Library, *args: Any) -> Any:
     """Run a kernel on ``args`` (the namespace, the array that decides, the rest)."""
     for step in _plan(function, type(args[1])):
-        if step.should_run is None or step.should_run(function, *args) is True:
+        if step.verdict(function, args) is True:
             if _asked.users and _asked.get():
                 raise _Answer(_explained(function, args))
             if lib.warns:
@@ -300,7 +221,7 @@ def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
     cls = type(args[1])
     declined = []
     for step in _plan(function, cls):
-        verdict = True if step.should_run is None else step.should_run(function, *args)
+        verdict = step.verdict(function, args)
         if verdict is True:
             break
         declined.append((step.backend, str(verdict)))
@@ -323,11 +244,8 @@ def available() -> dict[str, Backend]:
     >>> isinstance(backends.available(), dict)
     True
     """
-    for root in _BUILTIN:
-        if sys.modules[root] is not None if root in sys.modules else importlib.util.find_spec(root) is not None:
-            _load_for(root)
-    _discover()
-    return dict(sorted(_registered.items()))
+    _discovery.load_all()
+    return dict(sorted(_discovery.registered.items()))
 
 
 def use(name: str) -> AbstractContextManager[None]:
@@ -386,7 +304,7 @@ def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
     >>> sg.backends.explain("softmax", np.zeros((2, 3), dtype=np.int64)).function
     'softmax'
     """
-    package = importlib.import_module("..", _PACKAGE)
+    package = importlib.import_module("..", __package__)
     if function not in package.__all__ or not callable(getattr(package, function)):
         raise BackendError(f"softgrad has no function {function!r}")
     try:

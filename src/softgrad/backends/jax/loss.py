@@ -173,4 +173,5 @@ def grad(logits: Array, job: Job) -> Array:
 
 def hvp(logits: Array, job: Job, vector: Array) -> Array:
     """Second derivative times ``vector``."""
-    return jax.jvp(lambda x: grad(x, job), (logits,), (vector.astype(logits.dtype),))[1]
+    x = wide(logits)
+    return jax.jvp(lambda x: grad(x, job), (x,), (vector.astype(x.dtype),))[1].astype(logits.dtype)

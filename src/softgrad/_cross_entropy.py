@@ -154,7 +154,8 @@ class CrossEntropy:
             Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of
             the logits' shape).
         sample_weight : array or number, optional
-            Broadcasts to the samples' shape. A sample of weight 0 counts for nothing, whatever its logits.
+            Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever
+            its logits.
         where : bool array, optional
             True keeps a class, False takes it out of the softmax. Broadcasts to the logits. A sample whose classes are
             all taken out counts for nothing, as one of weight 0.

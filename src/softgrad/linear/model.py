@@ -46,7 +46,7 @@ class LinearCrossEntropy:
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
-        One weight a sample.
+        One weight a sample; of booleans, 1 and 0.
     block_size : int, optional
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional

@@ -9,6 +9,7 @@ from .._array.labels import same_shape
 from .._array.namespace import Library, floating, kind, library, mask, one_axis, same_place
 from .._array.namespace import finish as as_scalar
 from .._array.typing import Array, ArrayT
+from .._docstrings import passes_on_to
 from .._kernels.dense import narrow, total, widen
 from .._kernels.loss import index_labels, iota
 from .samples import silence
@@ -220,6 +221,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     return lib, x, iota(lib.xp, x, axis, index.dtype) + offset == index, axis
 
 
+@passes_on_to(cross_entropy_partial)
 def cross_entropy_shard_grad(
     logits: ArrayT, labels: Any, merged: CrossEntropyPartial, *, offset: int = 0, axis: int = -1, where: Any = None
 ) -> ArrayT:
@@ -227,8 +229,6 @@ def cross_entropy_shard_grad(
 
     Parameters
     ----------
-    logits, labels, offset, axis, where
-        As given to :func:`cross_entropy_partial` for this share.
     merged : CrossEntropyPartial
         What :func:`merge` made of all the shares.
 

@@ -83,6 +83,18 @@ CASES = {
             "inf",
         ),
         Case(
+            "a row hidden whole counts in no mean",
+            'sg.cross_entropy(asarray([[0.0, 0.0], [3.0, 4.0]]), asarray([0, 0], "int64"), '
+            'where=asarray([[True], [False]], "bool"))',
+            "log(2)",
+        ),
+        Case(
+            "",
+            'sg.CrossEntropy().total_weight(asarray([[0.0, 0.0], [3.0, 4.0]]), asarray([0, 0], "int64"), '
+            'where=asarray([[True], [False]], "bool"))',
+            "1.0",
+        ),
+        Case(
             "smoothing spreads over what is shown",
             'sg.cross_entropy_grad(asarray([[0.0, 0.0, 5.0]]), asarray([0], "int64"), label_smoothing=0.5, '
             'where=asarray([True, True, False], "bool"))',
@@ -155,6 +167,12 @@ CASES = {
             "weight 0 excludes a sample",
             'sg.cross_entropy(asarray([[0.0, 0.0], [nan, 0.0]]), asarray([0, 0], "int64"), '
             'sample_weight=asarray([1.0, 0.0]), reduction="sum")',
+            "log(2)",
+        ),
+        Case(
+            "a weight of booleans is a mask",
+            'sg.cross_entropy(asarray([[0.0, 0.0], [3.0, 0.0]]), asarray([0, 0], "int64"), '
+            'sample_weight=asarray([True, False], "bool"))',
             "log(2)",
         ),
         Case(

@@ -28,7 +28,8 @@ settings.register_profile("search", parent=settings.get_profile("softgrad"), der
 settings.load_profile("softgrad")
 
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
-UNUSUAL = "about the kernels that run where none are asked for"
+#: What is tested where a test asks for no library.
+PLAIN = "numpy"
 #: Modules that hold one back end's kernels, or the choice of them, to what they promise.
 OF_KERNELS = {
     "test_backends",
@@ -68,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
         except ImportError as error:
             raise pytest.UsageError(f"--backend {name} was asked for and cannot be used: {error}") from error
     config.stash[LIBRARIES] = libraries
+    config.addinivalue_line("markers", "libraries(*names): collected for these array libraries alone")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,11 +80,28 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
         return (yield)
 
 
+def belongs(item: pytest.Function, tested: dict[str, arrays.Library]) -> bool:
+    """Whether a test says something about a library under test.
+
+    A test belongs to the libraries that its mark names, to the library that one of its fixtures is named after, and to
+    NumPy alone where it asks for no library.
+    """
+    mark = item.get_closest_marker("libraries")
+    named = set(mark.args) if mark else set(item.fixturenames) & set(arrays.LOADERS)
+    if "backend" not in item.fixturenames:
+        return bool(tested.keys() & (named or {PLAIN}))
+    return not named or item.callspec.params["backend"] in named
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--kernels"):
-        for item in items:
-            if item.path.stem in OF_KERNELS:
-                item.add_marker(pytest.mark.skip(reason=UNUSUAL))
+    tested, chosen = config.stash[LIBRARIES], config.getoption("--kernels")
+    kept, left = [], []
+    for item in items:
+        is_test = isinstance(item, pytest.Function)  # of doctests there is one library
+        unusual = chosen and is_test and (item.path.stem in OF_KERNELS or "usual_kernels" in item.fixturenames)
+        (left if is_test and (unusual or not belongs(item, tested)) else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.hookimpl(trylast=True)
@@ -104,10 +123,32 @@ def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def usual_kernels(request: pytest.FixtureRequest) -> None:
-    """For tests of what runs where nobody asks for kernels: ``--kernels`` skips them."""
-    if request.config.getoption("--kernels"):
-        pytest.skip(UNUSUAL)
+def usual_kernels() -> None:
+    """For tests of what runs where nobody asks for kernels: ``--kernels`` leaves them out."""
+
+
+@pytest.fixture(scope="session")
+def torch(backend: str) -> Any:
+    """PyTorch, for tests of its tensors alone."""
+    return importlib.import_module("torch")
+
+
+@pytest.fixture(scope="session")
+def jax(backend: str) -> Any:
+    """JAX, for tests of its arrays alone."""
+    return importlib.import_module("jax")
+
+
+@pytest.fixture(scope="session")
+def dask(backend: str) -> Any:
+    """Dask, for tests of its arrays alone."""
+    return importlib.import_module("dask")
+
+
+@pytest.fixture(scope="session")
+def cupy(backend: str) -> Any:
+    """CuPy, for tests of its arrays alone."""
+    return importlib.import_module("cupy")
 
 
 @pytest.fixture(scope="session")

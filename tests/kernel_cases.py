@@ -9,10 +9,8 @@ import pytest
 import softgrad as sg
 
 
-def only_numba(backend):
-    """Skip where the loops of numba, for NumPy arrays, are not under test."""
-    if backend != "numpy":
-        pytest.skip("the kernels are numba's, of NumPy arrays")
+def needs_numba():
+    """Skip where numba is not there, and need not be."""
     if importlib.util.find_spec("numba") is None and "numba" not in os.environ.get("SOFTGRAD_REQUIRED", ""):
         pytest.skip("numba is not installed")
 

@@ -115,19 +115,13 @@ class _Row:
         eps, total = mpmath.mpf(label_smoothing), mpmath.fsum(q)
         self.allowed = [bool(a) for a in allowed]
         self.sample_weight, self.z_loss = sample_weight, mpmath.mpf(z_loss)
-        self.targets = (
-            [
-                w * ((1 - eps) * q_c + (eps * total / count if a else 0))
-                for q_c, a, w in zip(q, self.allowed, class_weight, strict=True)
-            ]
-            if count
-            else None
-        )
+        self.targets = [
+            w * ((1 - eps) * q_c + (eps * total / count if a else 0))
+            for q_c, a, w in zip(q, self.allowed, class_weight, strict=True)
+        ]
         self.weight = mpmath.fsum(w * q_c for w, q_c in zip(class_weight, q, strict=True))
 
     def __call__(self, x):
-        if self.targets is None or self.sample_weight == 0:
-            return mpmath.mpf(0)
         lse = mpmath.log(mpmath.fsum(mpmath.exp(v) for v, a in zip(x, self.allowed, strict=True) if a))
         out = mpmath.fsum(self.targets) * lse
         for t, value, allowed in zip(self.targets, x, self.allowed, strict=True):
@@ -228,7 +222,7 @@ def cross_entropy(
             dead = True
         elif 0 <= int(labels[i]) < k:
             target = [mpmath.mpf(c == int(labels[i])) for c in range(k)]
-        if dead or sw[i] == 0:
+        if dead or sw[i] == 0 or not any(mask[i]):
             losses[i] = weights[i] = mpmath.mpf(0)
             for name in names:
                 rows[name][i] = [mpmath.mpf(0)] * k

@@ -162,9 +162,8 @@ def test_the_sign_of_a_sum_that_is_not_a_number(asarray, to_numpy):
     assert np.isnan(to_numpy(sign)).all()
 
 
+@pytest.mark.libraries("numpy", "torch")
 def test_random_calls(backend):
-    if backend not in ("numpy", "torch"):
-        pytest.skip("random calls are made on NumPy and torch")
     made = [fuzz.one(1, number, backend) for number in range(300)]
     assert len({call.function for call in made}) == 16
 
@@ -301,9 +300,8 @@ def test_the_program_refuses_a_library_it_does_not_know():
         program.main(["--libraries", "numpyy"])
 
 
+@pytest.mark.libraries("numpy", "torch")
 def test_the_program_writes_its_page_and_picture(backend, tmp_path, monkeypatch, capsys):
-    if backend not in ("numpy", "torch"):
-        pytest.skip("the same whatever the library under test")
     (tmp_path / "_static").mkdir()
     page = tmp_path / "accuracy.md"
     page.write_text(f"first\n{_report.BEGIN}\nold\n{_report.END}\nlast\n", encoding="utf-8")

@@ -16,12 +16,6 @@ from softgrad.testing._terminal import Terminal
 from softgrad.testing.bench import _cases, _contenders, _report, _timer
 
 
-@pytest.fixture(autouse=True)
-def _once(backend):
-    if backend != "numpy":
-        pytest.skip("measures what is installed, whatever the library under test")
-
-
 class Clock:
     """A clock that runs only while somebody sleeps."""
 

@@ -19,10 +19,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.libraries("torch", "jax")
 def test_the_library_under_test_computes_the_same(case, backend):
     peers = {"torch": ["torch", "softgrad on torch"], "jax": ["jax.jit", "softgrad on jax"]}
-    if backend not in peers:
-        pytest.skip("no peer comes with the library")
     everyone = _contenders.contenders(case, _cases.data(case, "float64"), compiled=False)
     expected = numbers(everyone["softgrad"]())
     for name in peers[backend]:
@@ -35,13 +34,7 @@ def numbers(result):
     return np.sort(np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts]))
 
 
-@pytest.fixture
-def once(backend):
-    if backend != "numpy":
-        pytest.skip("the same whatever the library under test")
-
-
-@pytest.mark.usefixtures("once", "usual_kernels")
+@pytest.mark.usefixtures("usual_kernels")
 def test_memory_is_that_of_one_call():
     # far below the logits, 115 MiB
     measured = _memory.peak(_cases.Case("linear", (500_000, 2, 30)), "float64", "softgrad")
@@ -50,7 +43,6 @@ def test_memory_is_that_of_one_call():
     assert _memory.peak(_cases.Case("linear", (64, 8, 4)), "float64", "nobody") is None
 
 
-@pytest.mark.usefixtures("once")
 def test_the_command_draws(tmp_path, capsys):
     out = tmp_path / "bench.png"
     words = ["--group", "tiny", "--quick", "--rounds", "2", "--threads", "1", "--dtype", "float64"]
@@ -59,7 +51,6 @@ def test_the_command_draws(tmp_path, capsys):
     assert "softmax 3" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("once")
 def test_the_picture_shows_every_case_and_peer(tmp_path):
     from softgrad.testing.bench import _plot
 

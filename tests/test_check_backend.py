@@ -24,12 +24,6 @@ GENERIC = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _once(backend):
-    if backend != "numpy":
-        pytest.skip("plug-ins are tried on NumPy")
-
-
 def plug(name="plug", types=("numpy:ndarray",), **fields):
     return Backend(name, types, {f: f"{home}:{f}" for f, home in GENERIC.items()}, opt_in=True, **fields)
 

@@ -402,9 +402,8 @@ def test_hvp_equals_autodiff_of_the_gradient(arguments, backend, xp, asarray, to
     np.testing.assert_allclose(to_numpy(product), to_numpy(expected), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.libraries("torch")
 def test_torch_agrees_on_every_option(backend, asarray, to_numpy):
-    if backend != "torch":
-        pytest.skip("torch's loss takes torch's tensors")
     import torch
 
     weight = torch.tensor(CLASS_WEIGHT, dtype=torch.float64)
@@ -541,9 +540,8 @@ def test_loss_object_holds_no_labels(asarray, to_numpy, place):
         )
 
 
+@pytest.mark.libraries("numpy")
 def test_labels_changed_in_place_are_read_again(backend):
-    if backend != "numpy":
-        pytest.skip("written through NumPy")
     loss, labels = sg.CrossEntropy(), LABELS.copy()
     before = loss(LOGITS, labels)
     labels[0] = 0

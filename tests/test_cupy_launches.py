@@ -5,28 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import cupy_calls
 import cupy_on_cpu
 import softgrad as sg
 
-pytestmark = pytest.mark.skipif(
-    not cupy_on_cpu.installed(), reason="only the CPU emulation of CuPy records what is asked of the device"
-)
+pytestmark = [
+    pytest.mark.libraries("cupy"),
+    pytest.mark.skipif(not cupy_on_cpu.installed(), reason="only the CPU emulation records what is asked of a device"),
+]
 
-N, K, M = 6, 5, 3
-RNG = np.random.default_rng(4)
-DATA = {
-    "x": RNG.standard_normal((N, K)),
-    "other": RNG.standard_normal((N, K)),
-    "labels": RNG.integers(0, K, N),
-    "soft": RNG.dirichlet(np.ones(K), N),
-    "where": np.arange(N * K).reshape(N, K) % 4 > 0,
-    "class_weight": RNG.uniform(0.5, 2, K),
-    "sample_weight": RNG.uniform(0.5, 2, N),
-    "X": RNG.standard_normal((N, M)),
-    "W": RNG.standard_normal((K, M)),
-    "V": RNG.standard_normal((K, M)),
-    "bias": RNG.standard_normal(K),
-}
+DATA = cupy_calls.data()
 
 
 @pytest.fixture(scope="module")
@@ -36,59 +24,12 @@ def on_device():
     return {name: cupy.asarray(array) for name, array in DATA.items()}
 
 
-def loss_options(d):
-    return {
-        "plain": {},
-        "smoothed": {"label_smoothing": 0.1},
-        "weighted": {"class_weight": d["class_weight"], "sample_weight": d["sample_weight"]},
-        "ignoring": {"ignore_index": 2, "z_loss": 0.01},
-        "one loss a sample": {"reduction": "none"},
-        "high": {"precision": "high"},
-    }
-
-
-def calls(d):
-    """Yield a name and a public call on device arrays, over all functions and the options that change their code."""
-    x, other, y, X, W = (d[name] for name in ("x", "other", "labels", "X", "W"))
-    for name in ("softmax", "log_softmax", "logsumexp"):
-        function = getattr(sg, name)
-        for precision in (None, "high"):
-            yield f"{name} {precision}", lambda f=function, p=precision: f(x, axis=-1, precision=p)
-        yield f"{name} of halves", lambda f=function: f(x.astype("float16"), axis=0)
-        yield f"{name} of integers", lambda f=function: f(y, axis=0)
-        yield f"{name} of all", lambda f=function: f(x, axis=(0, 1))
-        yield f"{name} where", lambda f=function: f(x, axis=-1, where=d["where"])
-    yield "logsumexp with factors", lambda: sg.logsumexp(x, axis=1, b=other, return_sign=True)
-    for name in ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"):
-        yield name, lambda n=name: getattr(sg, n)(x, other)
-    for label, options in loss_options(d).items():
-        at_call = {key: options[key] for key in options if key == "sample_weight"}
-        loss = sg.CrossEntropy(**{key: options[key] for key in options if key not in at_call})
-        for labels in ("labels", "soft"):
-            if labels == "soft" and "ignore_index" in options:
-                continue
-            t = d[labels]
-            for method, more in [(loss, ()), (loss.grad, ()), (loss.value_and_grad, ()), (loss.hvp, (other,))]:
-                name = getattr(method, "__name__", "value")
-                yield f"loss {name} {label} {labels}", lambda f=method, t=t, m=more, a=at_call: f(x, t, *m, **a)
-            yield f"loss diagonal {label} {labels}", lambda f=loss.hessian_diag, t=t, a=at_call: f(x, t, **a)
-        if options.get("reduction") == "none":
-            continue
-        linear = sg.LinearCrossEntropy(X, y, **options, block_size=4)
-        yield f"linear value {label}", lambda f=linear.value: f(W, d["bias"])
-        yield f"linear gradient {label}", lambda f=linear.value_and_grad: f(W, d["bias"], wrt=("W", "bias", "X"))
-        yield f"linear product {label}", lambda f=linear.hvp: f(W, (d["V"], d["bias"]), d["bias"])
-        yield f"linear classes {label}", lambda f=linear.grad: f(W, classes=[1, 3])
-        yield f"linear hessian {label}", lambda f=linear.hessian: f(W)
-    yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)
-
-
-NAMES = [name for name, _ in calls(DATA)]
+NAMES = [name for name, _ in cupy_calls.calls(DATA)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_call_copies_to_the_host_or_waits(name, on_device):
-    call = dict(calls(on_device))[name]
+    call = dict(cupy_calls.calls(on_device))[name]
     # The first call may compile kernels and set up cuBLAS
     call()
     with cupy_on_cpu.count() as record, cupy_on_cpu.forbid_host_copies():
@@ -192,7 +133,7 @@ def test_kernels_of_whole_rows_agree_with_the_generic_code(shape, dtype):
 def test_blocks_bound_the_memory_of_the_linear_model(on_device):
     cupy = cupy_on_cpu.install()
     n, k = 1024, 64
-    X, W = cupy.ones((n, M)), cupy.ones((k, M))
+    X, W = cupy.ones((n, 3)), cupy.ones((k, 3))
     labels = cupy.zeros(n, "int64")
     peaks = {}
     for rows in (n, 32):

@@ -17,14 +17,10 @@ import pytest
 import cupy_on_cpu
 from cupy_on_cpu import _compile, _entry_points, agreement
 
-pytestmark = pytest.mark.skipif(
-    not cupy_on_cpu.installed(), reason="CuPy does not run on the CPU emulation in this session"
-)
-
-
-@pytest.fixture(scope="module")
-def cupy():
-    return cupy_on_cpu.install()
+pytestmark = [
+    pytest.mark.libraries("cupy"),
+    pytest.mark.skipif(not cupy_on_cpu.installed(), reason="CuPy does not run on the CPU emulation in this session"),
+]
 
 
 def rng():

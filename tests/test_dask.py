@@ -23,9 +23,7 @@ NAMES = ("W", "bias", "X")
 
 
 @pytest.fixture(scope="module")
-def da(backend):
-    if backend != "dask":
-        pytest.skip("chunks and schedulers are dask's")
+def da(dask):
     import dask.array
 
     return dask.array

@@ -86,9 +86,8 @@ def test_results_stay_on_the_device_of_the_input(asarray):
 
 
 @pytest.mark.parametrize("name", ["CPU_DEVICE", "device1", "device2", "no_float64", "no_x64"])
+@pytest.mark.libraries("array_api_strict")
 def test_every_device_of_array_api_strict(name, backend, xp):
-    if backend != "array_api_strict":
-        pytest.skip("the devices are array-api-strict's")
     if name not in {str(device).split("'")[1] for device in xp.__array_namespace_info__().devices()}:
         pytest.skip(f"this array-api-strict has no {name}")
     device = xp.Device(name)
@@ -115,9 +114,8 @@ def test_every_device_of_array_api_strict(name, backend, xp):
         )
 
 
+@pytest.mark.libraries("array_api_strict")
 def test_narrow_results_of_a_device_without_float64(backend, xp):
-    if backend != "array_api_strict":
-        pytest.skip("the devices are array-api-strict's")
     device = xp.Device("no_float64")
     x = xp.asarray(LOGITS, dtype=xp.float32, device=device)
     home = xp.Device("CPU_DEVICE")
@@ -125,15 +123,6 @@ def test_narrow_results_of_a_device_without_float64(backend, xp):
         result = np.asarray(sg.softmax(x, precision=precision).to_device(home))
         exact = oracle.softmax(LOGITS.astype(np.float32))
         assert oracle.ulps(result, exact, "float32") <= (6 if precision == "high" else 70)
-
-
-@pytest.fixture
-def torch(backend):
-    if backend != "torch":
-        pytest.skip("tensors without values are torch's")
-    import torch
-
-    return torch
 
 
 @pytest.mark.parametrize("width", ["float16", "bfloat16", "float32", "float64"])

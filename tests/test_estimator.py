@@ -299,7 +299,7 @@ def test_a_model_is_used_where_it_was_fitted(asarray, backend):
     model.fit(x, y)
     if backend == "numpy":
         return
-    with pytest.raises(MixedArraysError, match=r"SoftmaxRegression.predict\(\) must use the same namespace"):
+    with pytest.raises(MixedArraysError, match=r"(?s)predict\(\) must use the same namespace.*model\.to\(X\)"):
         model.predict(X)
     with pytest.raises(ValueError, match=r"SoftmaxRegression.predict_proba\(\) must use the same namespace"):
         SoftmaxRegression().fit(X, LABELS).predict_proba(x)
@@ -309,6 +309,47 @@ def test_a_model_is_used_where_it_was_fitted(asarray, backend):
         SoftmaxRegression().fit(x, LABELS.tolist())
     with pytest.raises(TypeError, match="y is an array of"):
         SoftmaxRegression().fit(X, y)
+
+
+@pytest.mark.parametrize("names", ["int", "bool", "str"])
+@pytest.mark.parametrize("way", ["name", "array"])
+def test_a_model_moves_to_another_library_and_back(way, names, asarray, to_numpy, backend):
+    if backend == "array_api_strict" and way == "name":
+        pytest.skip("its default device is not that of the test")
+    x = asarray(X)
+    y = {"int": LABELS + 3, "bool": LABELS > 0, "str": NAMES[LABELS]}[names]
+    fitted = SoftmaxRegression().fit(X, y)
+    there = fitted.to(backend if way == "name" else x)
+    assert type(fitted.coef_) is np.ndarray
+    assert type(there.coef_) is type(x)
+    assert getattr(there.coef_, "device", None) == getattr(x, "device", None)
+    np.testing.assert_array_equal(to_numpy(there.predict(x)), fitted.predict(X))
+    np.testing.assert_allclose(to_numpy(there.predict_proba(x)), fitted.predict_proba(X), rtol=1e-12)
+    back = there.to("numpy")
+    for name in ("coef_", "intercept_", "classes_"):
+        assert type(getattr(back, name)) is np.ndarray
+        assert getattr(back, name).dtype == getattr(fitted, name).dtype
+        np.testing.assert_array_equal(getattr(back, name), getattr(fitted, name))
+    assert (back.n_iter_, back.n_features_in_, back.loss_curve_) == (fitted.n_iter_, M, fitted.loss_curve_)
+
+
+def test_a_model_moves_with_the_names_of_its_features(asarray, backend):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, columns=list("abcdef"))
+    moved = SoftmaxRegression().fit(table, LABELS).to(asarray(X))
+    assert list(moved.feature_names_in_) == list("abcdef")
+
+
+def test_a_move_that_cannot_be_is_refused(asarray):
+    x, y = data(asarray)
+    with pytest.raises(NotFittedError):
+        SoftmaxRegression().to("numpy")
+    model = SoftmaxRegression().fit(x, y)
+    for name in ("nunpy", "json"):
+        with pytest.raises(ValueError, match=f"'{name}' is no array library.*'numpy', 'torch'"):
+            model.to(name)
+    with pytest.raises(TypeError, match=r"must be an array"):
+        model.to([1.0])
 
 
 def test_an_interrupt_leaves_the_best_coefficients(asarray, to_numpy, monkeypatch):
@@ -401,10 +442,9 @@ print("passed")
 """
 
 
+@pytest.mark.libraries("torch", "array_api_strict")
 def test_scikit_learns_dispatch(backend):
     devices = {"torch": "cpu", "array_api_strict": "device1"}
-    if backend not in devices:
-        pytest.skip("not a library of scikit-learn's dispatch on this machine")
     run = subprocess.run(
         [sys.executable, "-c", DISPATCH, backend, devices[backend]],
         env={**os.environ, "SCIPY_ARRAY_API": "1"},

@@ -1,6 +1,5 @@
 """JAX's own kernels: the generic ones' numbers, digits kept, memory bounded, compiled once."""
 
-import importlib
 import itertools
 import logging
 import subprocess
@@ -13,6 +12,8 @@ import pytest
 import oracle
 import softgrad as sg
 from kernel_cases import close, flat, loss_case
+
+pytestmark = pytest.mark.usefixtures("jax")
 
 RNG = np.random.default_rng(21)
 # sizes on both sides of every threshold: sums in one pass, plain sums, sums in levels
@@ -32,13 +33,6 @@ SHAPES = [
 ]
 BOUND = {"float32": 70, "float64": 500, "float16": 1, "bfloat16": 1}
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-
-
-@pytest.fixture(autouse=True)
-def jax(backend):
-    if backend != "jax":
-        pytest.skip("the kernels are JAX's")
-    return importlib.import_module("jax")
 
 
 def generic(function, *args, **kwargs):

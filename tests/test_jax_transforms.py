@@ -1,6 +1,5 @@
 """JAX's own kernels under every transform, to second order."""
 
-import importlib
 import itertools
 
 import numpy as np
@@ -8,6 +7,8 @@ import pytest
 
 import softgrad as sg
 from kernel_cases import close
+
+pytestmark = pytest.mark.usefixtures("jax")
 
 RNG = np.random.default_rng(21)
 FUNCTIONS = {
@@ -30,13 +31,6 @@ FUNCTIONS = {
     "linear, weighted": lambda x, y, w: sg.linear_cross_entropy(x, y, x[:2], sample_weight=x[:, 0] ** 2, block_size=2),
     "linear, each": lambda x, y, w: sg.linear_cross_entropy(x, y, x, x[:, 0], reduction="none", block_size=2),
 }
-
-
-@pytest.fixture(autouse=True)
-def jax(backend):
-    if backend != "jax":
-        pytest.skip("the kernels are JAX's")
-    return importlib.import_module("jax")
 
 
 @pytest.fixture

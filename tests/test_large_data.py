@@ -36,12 +36,6 @@ OPTIONS = {
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
-@pytest.fixture
-def on_host(backend):
-    if backend != "numpy":
-        pytest.skip("samples of scipy.sparse, and in a file, are the host's: those of other libraries are refused")
-
-
 def close(found, expected, rtol=1e-12):
     for a, b in zip(flat(found), flat(expected), strict=True):
         assert isinstance(a, (np.ndarray, np.floating))
@@ -72,7 +66,7 @@ def answers(loss):
     )
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 @every_option
 @pytest.mark.parametrize("labels", [LABELS, SOFT], ids=["indices", "weights by class"])
 @pytest.mark.parametrize("name", ["sparse", "generic"])
@@ -82,7 +76,7 @@ def test_sparse_samples_give_what_dense_ones_give(name, options, labels):
     close(found, answers(sg.LinearCrossEntropy(DENSE, labels, **options)))
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("sample_axis", [0, 1])
 def test_every_format_and_layout(kind, sample_axis):
@@ -96,7 +90,7 @@ def test_every_format_and_layout(kind, sample_axis):
     assert given.format == kind.split("_")[0]
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 def test_entries_in_parts_are_one_entry():
     whole = scipy.sparse.csr_array(DENSE)
     data, indices = np.repeat(whole.data / 2, 2), np.repeat(whole.indices, 2)
@@ -106,7 +100,7 @@ def test_entries_in_parts_are_one_entry():
     assert parts.nnz == 2 * whole.nnz
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 @pytest.mark.parametrize(("dtype", "wanted"), [("float32", "float32"), ("int16", "float64"), ("uint8", "float64")])
 def test_the_dtype_of_sparse_samples_decides(dtype, wanted):
     rounded = np.abs(DENSE * 4).round().astype(dtype)
@@ -116,7 +110,7 @@ def test_the_dtype_of_sparse_samples_decides(dtype, wanted):
     close(found, expected, rtol=1e-5 if wanted == "float32" else 1e-12)
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 def test_what_does_not_count_may_be_nan():
     broken = DENSE.copy()
     broken[WEIGHT == 0] = np.nan
@@ -126,7 +120,7 @@ def test_what_does_not_count_may_be_nan():
     np.testing.assert_array_equal(np.isnan(value), WEIGHT == 0)
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 def test_statistics_of_sparse_samples():
     sparse = scipy.sparse.csr_array(DENSE)
     close(
@@ -140,7 +134,7 @@ def test_statistics_of_sparse_samples():
     close(one(VECTORS), other(VECTORS), rtol=1e-9)
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 def test_sparse_samples_are_refused_where_they_have_no_place():
     sparse = scipy.sparse.csr_array(DENSE)
     for call in (
@@ -170,7 +164,7 @@ def test_arrays_of_other_libraries_beside_sparse_samples_are_refused(asarray, ba
         sg.linear_cross_entropy(scipy.sparse.csr_array(DENSE), LABELS, asarray(W))
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1)])
 def test_smallest_sparse_samples(shape):
     X, labels, w = np.ones(shape), np.zeros(shape[0], int), np.ones((2, shape[1]))
@@ -179,7 +173,7 @@ def test_smallest_sparse_samples(shape):
     close(found, sg.linear_cross_entropy_value_and_grad(X, labels, w, np.zeros(2), **options))
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 def test_sparse_samples_are_never_made_dense():
     import tracemalloc
 
@@ -198,7 +192,7 @@ def test_sparse_samples_are_never_made_dense():
         assert most < 100 * n * 8 < n * m  # dense samples are 8 GB
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 def test_blocks_of_sparse_rows_are_bounded():
     from softgrad.backends.sparse import linear as sparse_linear
 
@@ -245,7 +239,7 @@ print(float(run(X, labels)))
 """
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on a process's own memory is Linux's")
 @pytest.mark.parametrize(
     ("case", "dtype"),
@@ -278,7 +272,7 @@ def test_a_file_larger_than_memory_is_read_in_blocks(case, dtype, tmp_path):
     assert float(run.stdout) == pytest.approx(np.log(40 if case == "many classes" else 3), rel=1e-5)
 
 
-@pytest.mark.usefixtures("on_host")
+@pytest.mark.libraries("numpy")
 @pytest.mark.parametrize("dtype", ["uint8", "int32", ">i4"])
 @pytest.mark.parametrize("k", [3, 40])
 @pytest.mark.parametrize("options", [{}, {"precision": "high"}, {"where": np.ones(1, bool)}, {"block_size": 7}])
@@ -362,9 +356,8 @@ def test_many_batches_lose_no_digits(asarray, to_numpy):
     np.testing.assert_allclose(to_numpy(loss.value(asarray(np.zeros((2, 1)), "float32"))), expected, rtol=1e-6)
 
 
+@pytest.mark.libraries("numpy")
 def test_batches_that_are_sparse(backend):
-    if backend != "numpy":
-        pytest.skip("samples of scipy.sparse are the host's")
     rows = scipy.sparse.csr_array(DENSE)
     batches = [(rows[:20], LABELS[:20], WEIGHT[:20]), (rows[20:], LABELS[20:], WEIGHT[20:])]
     expected = sg.linear_cross_entropy_value_and_grad(DENSE, LABELS, W, BIAS, sample_weight=WEIGHT)

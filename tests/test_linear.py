@@ -412,9 +412,8 @@ def test_bound_object_takes_a_bias(asarray, to_numpy):
         close(to_numpy(one), to_numpy(other), rtol=1e-14, atol=1e-16)
 
 
+@pytest.mark.libraries("dask")
 def test_parameters_of_the_chunks_library_stand_beside_dask(backend, asarray, to_numpy):
-    if backend != "dask":
-        pytest.skip("only dask's arrays are made of another library's")
     problem = Problem(asarray, {})
     features, labels, weights, bias = problem.arguments
     expected = sg.linear_cross_entropy_value_and_grad(features, labels, weights, bias)

@@ -6,7 +6,7 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
-from kernel_cases import only_numba
+from kernel_cases import needs_numba
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import loss as loss_kernels
 from softgrad.backends import _threads, numba
@@ -27,8 +27,8 @@ FAMILIES = {
 
 
 @pytest.fixture(autouse=True)
-def _of_numba(backend):
-    only_numba(backend)
+def _of_numba():
+    needs_numba()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
-from kernel_cases import only_numba
+from kernel_cases import needs_numba
 from softgrad._kernels import linear as linear_kernels
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
@@ -25,8 +25,8 @@ FAMILIES = {
 
 
 @pytest.fixture(autouse=True)
-def _of_numba(backend):
-    only_numba(backend)
+def _of_numba():
+    needs_numba()
 
 
 @pytest.fixture

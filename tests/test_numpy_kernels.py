@@ -18,12 +18,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def _of_numpy(backend):
-    if backend != "numpy":
-        pytest.skip("the kernels are NumPy's")
-
-
 LAYOUTS = {
     "vector": ((9,), 0),
     "pairs": ((700, 2), 1),

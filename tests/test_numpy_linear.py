@@ -18,12 +18,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def _of_numpy(backend):
-    if backend != "numpy":
-        pytest.skip("the kernels are NumPy's")
-
-
 MODELS = {"few": (70, 6, 3), "few, wide": (40, 90, 7), "more": (90, 5, 30), "many": (53, 11, 200), "one": (1, 3, 2)}
 
 

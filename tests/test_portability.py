@@ -69,9 +69,8 @@ def test_complex_factors_keep_the_width_of_x(wide, xp, asarray):
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.libraries("dask")
 def test_the_generic_loss_sums_a_number_of_samples_that_is_not_known(reduction, backend, asarray, to_numpy):
-    if backend != "dask":
-        pytest.skip("only Dask's arrays may not know their size")
     logits, labels = ROWS.reshape(300, 3), np.arange(300) % 3
     x, shares = asarray(logits), asarray(np.eye(3)[labels])
     every = x[:, 0] == x[:, 0]

@@ -9,6 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import softgrad as sg
+from softgrad._array.namespace import library
 from softgrad.estimator.scaling import MOST_FEATURES, scaling, second_moments
 from softgrad.estimator.solvers import SOLVERS, Objective, minimize
 
@@ -110,7 +111,7 @@ def test_hvp_is_the_derivative_of_the_gradient(solver, problem, asarray, to_nump
 
 
 def moments(weight=None, intercept=True, data=X):
-    lib = sg._namespace.library(data, "X") if isinstance(data, np.ndarray) else None
+    lib = library(data, "X") if isinstance(data, np.ndarray) else None
     return second_moments(lib, data, weight, intercept)
 
 
@@ -125,7 +126,7 @@ def test_second_moments():
 def test_second_moments_on_every_library(asarray):
     for weight in (None, RNG.random(N)):
         x = asarray(X)
-        lib = sg._namespace.library(x, "X")
+        lib = library(x, "X")
         w = None if weight is None else asarray(weight)
         np.testing.assert_allclose(second_moments(lib, x, w, True), moments(weight), rtol=1e-12)
 

@@ -12,9 +12,7 @@ from softgrad.testing._terminal import Terminal, printable, quoted
 
 
 @pytest.fixture(autouse=True)
-def _plain(request, monkeypatch):
-    if "numpy" not in (",".join(request.config.getoption("--backend")) or "numpy").split(","):
-        pytest.skip("needs no library but NumPy")
+def _plain(monkeypatch):
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
 

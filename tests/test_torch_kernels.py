@@ -15,6 +15,8 @@ import oracle
 import softgrad as sg
 from kernel_cases import loss_case
 
+pytestmark = pytest.mark.usefixtures("torch")
+
 RNG = np.random.default_rng(12)
 # sizes on both sides of every threshold: class first, padded rows, short rows, native rows, levelled sums
 SHAPES = [
@@ -41,13 +43,6 @@ BOUND = {"float32": 70, "float64": 500, "float16": 1, "bfloat16": 1}
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 MODULES = ("blocks", "dense", "loss", "loss_blocks", "samples", "pull", "linear")
 raised_inside_torch = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def torch(backend):
-    if backend != "torch":
-        pytest.skip("the kernels are PyTorch's")
-    return importlib.import_module("torch")
 
 
 @pytest.fixture(params=["host", "device", "shared", "small"])

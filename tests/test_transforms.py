@@ -23,33 +23,6 @@ OPTIONS = {
 
 
 @pytest.fixture
-def torch(backend):
-    if backend != "torch":
-        pytest.skip("a transform of torch")
-    import torch
-
-    return torch
-
-
-@pytest.fixture
-def jax(backend):
-    if backend != "jax":
-        pytest.skip("a transform of jax")
-    import jax
-
-    return jax
-
-
-@pytest.fixture
-def dask(backend):
-    if backend != "dask":
-        pytest.skip("only dask computes late")
-    import dask
-
-    return dask
-
-
-@pytest.fixture
 def calls(asarray):
     """Programs that a user would transform: {name: (function, its arrays)}, a tuple or an array each."""
     x, labels, soft, vector = asarray(LOGITS), asarray(LABELS, "int64"), asarray(SOFT), asarray(VECTOR)

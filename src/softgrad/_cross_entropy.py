@@ -6,10 +6,19 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, class_weights, number, same_shape, sample_labels, sample_weights
+from ._array.labels import (
+    check_labels,
+    class_weights,
+    number,
+    same_shape,
+    sample_labels,
+    sample_weights,
+    shown_weights,
+)
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.typing import Array, ArrayT, Job, Precision, Reduction
+from ._docstrings import passes_on_to
 from .backends._registry import run
 
 REDUCTIONS = ("none", "sum", "mean")
@@ -124,7 +133,7 @@ class CrossEntropy:
             self.reduction,
             resolve_precision(self.precision),
         )
-        return lib, x, job
+        return lib, x, shown_weights(lib, x, job)
 
     def __call__(
         self,
@@ -145,9 +154,11 @@ class CrossEntropy:
             Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of
             the logits' shape).
         sample_weight : array or number, optional
-            Broadcasts to the samples' shape. A sample of weight 0 counts for nothing, whatever its logits.
+            Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever
+            its logits.
         where : bool array, optional
-            True keeps a class, False takes it out of the softmax. Broadcasts to the logits.
+            True keeps a class, False takes it out of the softmax. Broadcasts to the logits. A sample whose classes are
+            all taken out counts for nothing, as one of weight 0.
         validate : bool, default False
             Whether to raise where a label is out of range, which waits for the device. Without it such a sample's
             loss and gradient are NaN.
@@ -160,6 +171,7 @@ class CrossEntropy:
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         return finish(lib, run("cross_entropy", lib, lib.xp, x, job))
 
+    @passes_on_to(__call__)
     def grad(
         self,
         logits: ArrayT,
@@ -169,7 +181,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> ArrayT:
-        """The gradient with respect to the logits; arguments as for the call.
+        """The gradient with respect to the logits.
 
         Returns
         -------
@@ -179,6 +191,7 @@ class CrossEntropy:
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         return run("cross_entropy_grad", lib, lib.xp, x, job)
 
+    @passes_on_to(__call__)
     def value_and_grad(
         self,
         logits: ArrayT,
@@ -188,7 +201,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> tuple[ArrayT, ArrayT]:
-        """The loss and its gradient, from one maximum and one exponential; arguments as for the call.
+        """The loss and its gradient, from one maximum and one exponential.
 
         Returns
         -------
@@ -199,6 +212,7 @@ class CrossEntropy:
         value, grad = run("cross_entropy_value_and_grad", lib, lib.xp, x, job)
         return finish(lib, value), grad
 
+    @passes_on_to(__call__)
     def hvp(
         self,
         logits: ArrayT,
@@ -209,7 +223,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> ArrayT:
-        """The second derivative with respect to the logits, times a vector; other arguments as for the call.
+        """The second derivative with respect to the logits, times a vector.
 
         Parameters
         ----------
@@ -228,6 +242,7 @@ class CrossEntropy:
             raise ValueError(f"vector has shape {tuple(direction.shape)}, logits have {tuple(x.shape)}")
         return run("cross_entropy_hvp", lib, lib.xp, x, job, direction)
 
+    @passes_on_to(__call__)
     def hessian_diag(
         self,
         logits: ArrayT,
@@ -237,7 +252,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> ArrayT:
-        """The diagonal of the second derivative with respect to the logits; arguments as for the call.
+        """The diagonal of the second derivative with respect to the logits.
 
         Returns
         -------
@@ -247,13 +262,14 @@ class CrossEntropy:
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         return run("cross_entropy_hessian_diag", lib, lib.xp, x, job)
 
+    @passes_on_to(__call__)
     def total_weight(self, logits: ArrayT, labels: Any, *, sample_weight: Any = None, where: Any = None) -> ArrayT:
-        """What the mean divides by: the sum of sample weight times class weight over the samples not ignored.
+        """What the mean divides by: the sum of sample weight times class weight over the samples that count.
 
         Returns
         -------
         array
-            0-d, in the logits' dtype.
+            0-d, in the logits' dtype; in float32 where that is narrower.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, False)
         return finish(lib, run("total_weight", lib, lib.xp, x, job))

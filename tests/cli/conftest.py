@@ -16,14 +16,6 @@ from softgrad.testing import _libraries
 FRAMEWORKS = [name for name in _libraries.LIBRARIES if name != "numpy"]
 
 
-@pytest.fixture(autouse=True)
-def _once(request):
-    """What depends on no library is run with NumPy alone."""
-    asked = ",".join(request.config.getoption("--backend")) or "numpy"
-    if "backend" not in request.fixturenames and "numpy" not in asked.split(","):
-        pytest.skip("needs no library but NumPy")
-
-
 @pytest.fixture
 def call(capsys):
     """``call(*words)``: (exit code, stdout, stderr) of the command run in this process."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._build import INCLUDE, cache_directory, digest, identity, processor_flags, run_compiler, write
 from ._entry_points import cupy_version, moved
-from ._log import log
+from ._log import Source, log
 
 # -O0 compiles no faster. A GPU does not set errno, wraps on integer overflow, and reads memory as any type.
 _FLAGS = [
@@ -76,6 +76,7 @@ def compile_module(
 
     if enable_cooperative_groups or to_ltoir:
         raise NotImplementedError("the CPU emulation has neither cooperative groups nor link-time output")
+    log.sources[Source(source, tuple(options), tuple(name_expressions or ()))] = None
     prelude = _prelude_for(source, options)
     text = translate(source, name_expressions or ())
     flags = _flags(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 class HostTransferError(RuntimeError):
@@ -41,11 +42,20 @@ class Record:
     peak_bytes: int = 0
 
 
+class Source(NamedTuple):
+    """What CuPy would give NVRTC: the CUDA source, the options and the instances of templates that it asks for."""
+
+    text: str
+    options: tuple[str, ...]
+    name_expressions: tuple[str, ...]
+
+
 class Log(Record):
-    """The record of the whole process, with the memory in use now."""
+    """The record of the whole process, with the memory in use now and every source that was to be compiled."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.sources: dict[Source, None] = {}
         self.bytes_in_use = 0
         self._forbidden = 0
 

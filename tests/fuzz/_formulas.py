@@ -100,7 +100,7 @@ class Target(NamedTuple):
     @property
     def dead(self):
         """Samples that count for nothing."""
-        dead = self.sample_weight == 0
+        dead = (self.sample_weight == 0) | ~self.shown.any(-1)
         return dead if self.index is None or self.ignore is None else dead | (self.index == self.ignore)
 
 
@@ -137,8 +137,7 @@ class Losses:
         if target.index is not None:
             out = (target.index < 0) | (target.index >= x.shape[-1])
         bad = out & ~target.dead
-        #: Samples that count for nothing, or show no class.
-        self.dead = target.dead | (~shown.any(-1) & ~out)
+        self.dead = target.dead
         #: Rows whose results no formula gives.
         self.special = bad | (~fine[..., 0] & ~self.dead)
         self.value = np.where(bad, np.nan, self.weighed(value + (self.zw * self.lse**2)[..., 0]))

@@ -33,6 +33,7 @@ def target_of(rng, library, dtype, samples, k, axis):
     shown = np.ones((*samples, k), bool)
     if rng.random() < 0.2:
         shown = rng.random((*samples, k)) < 0.7
+        shown[rng.random(samples) < 0.1] = False
         beside["where"] = like(library, np.moveaxis(shown, -1, axis))
     ignore = y = None
     if is_dense:
@@ -56,6 +57,7 @@ def target_of(rng, library, dtype, samples, k, axis):
         counts = sw * (q * cw).sum(-1) if "class_weight" in fields else sw
         if ignore is not None:
             counts = np.where(y == ignore, 0, counts)
+    counts = np.where(shown.any(-1), counts, 0)
     return Target(q, eps, z, cw, sw, shown, y, ignore, counts), fields, beside, labels
 
 

@@ -6,10 +6,13 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
+from .._kernels.dense import held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
 from .namespace import Library, fits, kind, same_place, small
-from .typing import Array
+from .typing import Array, Job
 
 
 def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
@@ -42,7 +45,9 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
                 f"labels with as many dimensions as the logits are weights by class and must be real numbers, got "
                 f"dtype {labels.dtype}"
             )
-        return (labels if labels.dtype == x.dtype else xp.astype(labels, x.dtype)), True
+        # of the logits' own width they are widened block by block
+        held = labels.dtype == x.dtype
+        return (labels if held else xp.astype(labels, held_dtype(xp, x.dtype), copy=False)), True
     raise ValueError(
         f"labels of shape {tuple(labels.shape)} fit neither class indices nor weights by class for {beside} of shape "
         f"{tuple(x.shape)}"
@@ -55,22 +60,38 @@ def same_shape(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 
 
 def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) -> Array:
-    """``sample_weight`` broadcast to the samples' shape, in ``x``'s dtype."""
+    """``sample_weight`` broadcast to the samples' shape, in ``x``'s dtype, float32 at least."""
     xp = lib.xp
-    if isinstance(weight, numbers.Real):
-        weight = small(lib, x, weight, "sample_weight")
+    dtype = held_dtype(xp, x.dtype)
+    if isinstance(weight, (numbers.Real, np.bool_)):
+        weight = small(lib, x, float(weight), "sample_weight", dtype)
     same_place(lib, x, weight, "sample_weight", "the first argument")
-    if kind(xp, weight.dtype) not in ("real", "integer"):
-        raise TypeError(f"sample_weight must hold real numbers, got dtype {weight.dtype}")
+    if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
+        raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
-    weight = weight if weight.dtype == x.dtype else xp.astype(weight, x.dtype)
+    weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 
 
+def shown_weights(lib: Library, x: Array, job: Job) -> Job:
+    """``job`` with weight 0 for the samples of which ``where`` hides every class: as the ignored, they do not count."""
+    where, xp = job.where, lib.xp
+    if where is None:
+        return job
+    ndim = job.labels.ndim + (not job.dense)
+    axis = job.axis - (ndim - where.ndim)
+    shown = where if axis < 0 else xp.any(where, axis=axis)
+    weight = job.sample_weight
+    if weight is None:
+        samples = job.labels[(slice(None),) * job.axis + (0,)] if job.dense else job.labels
+        weight = xp.ones_like(samples, dtype=held_dtype(xp, x.dtype))
+    return job._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
+
+
 def class_weights(lib: Library, x: Array, weight: Any, classes: int) -> Array:
-    """``class_weight`` as one number a class, in ``x``'s dtype."""
-    weight = small(lib, x, weight, "class_weight")
+    """``class_weight`` as one number a class, in ``x``'s dtype, float32 at least."""
+    weight = small(lib, x, weight, "class_weight", held_dtype(lib.xp, x.dtype))
     if not same_shape(tuple(weight.shape), (classes,)):
         raise ValueError(
             f"class_weight must have one number for each of the {classes} classes, got shape {tuple(weight.shape)}"

@@ -133,12 +133,17 @@ def _ignored(kit: Kit) -> None:
         kit.equal(value[1], np.zeros((2, 2)), name)
 
 
-@clause("edge cases", "a hidden true class loses inf, a row hidden whole 0; weight 0 of a class at -inf is 0")
+@clause(
+    "edge cases", "a hidden true class loses inf, a row hidden whole does not count; weight 0 of a class at -inf is 0"
+)
 def _hidden(kit: Kit) -> None:
     loss, x = CrossEntropy(reduction="none"), kit.put([[1.0, 1.0], [NAN, 2.0]])
     where = kit.put([[False, True], [False, False]], "bool")
     kit.equal(loss(x, kit.labels([0, 0]), where=where), [INF, 0.0])
     kit.equal(loss.grad(x, kit.labels([1, 0]), where=where), [[0.0, 0.0], [0.0, 0.0]])
+    rows = kit.put([[True], [False]], "bool")
+    kit.equal(CrossEntropy()(x, kit.labels([0, 0]), where=rows), np.log(2.0), "the mean over the shown row")
+    kit.equal(CrossEntropy().total_weight(x, kit.labels([0, 0]), where=rows), 1.0, "the shown rows")
     impossible, target = kit.put([[2.0, -INF]]), kit.put([[1.0, 0.0]])
     kit.equal(loss(impossible, target), [0.0])
     kit.equal(loss.grad(impossible, target), [[0.0, 0.0]])

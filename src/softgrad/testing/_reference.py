@@ -103,6 +103,8 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[Host, Dec
         target = exact(labels[i] if labels.ndim == 2 else np.arange(k) == labels[i])
         weight = sum(by_class * target, Decimal(0))
         allowed = [c for c in range(k) if shown[i, c]]
+        if not allowed:
+            continue
         mass = sum(target, Decimal(0))
         smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * mass / len(allowed)) for c in allowed}
         lse = _lse([x[i, c] for c in allowed])

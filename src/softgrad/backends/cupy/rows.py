@@ -96,8 +96,8 @@ def _run(xp: Namespace, logits: Array, job: Job, value: bool, gradient: bool) ->
                 _launch("weights", x, rows, classes, labels, class_weight, sample_weight, each, rows, classes,
                         ignores, ignore)  # fmt: skip
             divisor = cupy.sum(each)
-    # the sum of half precision losses is taken in float32, so that each is kept in it
-    values = cupy.empty(shape, x.dtype) if value else None
+    # of half precision a mean's terms may be too small, and a sum's too large
+    values = cupy.empty(shape, wide) if value else None
     grad = cupy.empty(x.shape, x.dtype) if gradient else None
     if rows:
         _launch(
@@ -105,8 +105,9 @@ def _run(xp: Namespace, logits: Array, job: Job, value: bool, gradient: bool) ->
             _NULL if values is None else values, _NULL if grad is None else grad,
             rows, classes, step, wide(scale), ignores, ignore,
         )  # fmt: skip
-    if values is not None and job.reduction != "none":
-        values = cupy.sum(values, dtype=wide).astype(x.dtype, copy=False)
+    if values is not None:
+        values = values if job.reduction == "none" else cupy.sum(values)
+        values = values.astype(x.dtype, copy=False)
     return values, grad
 
 

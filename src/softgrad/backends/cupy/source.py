@@ -1,7 +1,8 @@
 """The CUDA source of the kernels that take a whole row each.
 
-``T`` is the dtype of the arrays, ``A`` the one computed in. A row's element c lies at ``start + c * step``. With few
-classes a thread takes a row; with many a block does, its threads meeting in shared memory.
+``T`` is the dtype of the logits and their gradient, ``A`` the one computed in, and of weights and losses. A row's
+element c lies at ``start + c * step``. With few classes a thread takes a row; with many a block does, its threads
+meeting in shared memory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ THREADS = 256
 
 SOURCE = r"""
 typedef long long index_t;
+// the macros of <math.h> are unknown to NVRTC
+#define INF ((A)__int_as_float(0x7f800000))
+#define NOT_A_NUMBER ((A)__int_as_float(0x7fffffff))
 
 __device__ inline index_t row_start(index_t row, index_t step, index_t k)
 {
@@ -62,7 +66,7 @@ extern "C" __global__ void dense(const T* x, T* out, index_t n, index_t k, index
     index_t row = ROW;
     if (row >= n) return;
     index_t start = row_start(row, step, k);
-    A m = -INFINITY;
+    A m = -INF;
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }
     m = MEET(m, true);
     A others = 0, ties = 0;
@@ -89,26 +93,26 @@ extern "C" __global__ void dense(const T* x, T* out, index_t n, index_t k, index
 }
 
 extern "C" __global__ void loss(
-    const T* x, const long long* labels, const T* class_weight, const T* sample_weight, const A* divisor,
-    T* values, T* grad, index_t n, index_t k, index_t step, A scale, int ignores, long long ignored)
+    const T* x, const long long* labels, const A* class_weight, const A* sample_weight, const A* divisor,
+    A* values, T* grad, index_t n, index_t k, index_t step, A scale, int ignores, long long ignored)
 {
     SCRATCH
     index_t row = ROW;
     if (row >= n) return;
     index_t start = row_start(row, step, k);
     long long y = labels[row];
-    A weight = sample_weight ? (A)sample_weight[row] : (A)1;
+    A weight = sample_weight ? sample_weight[row] : (A)1;
     // a mean of nothing is 0, whatever stands in the logits
     if ((ignores && y == ignored) || weight == 0 || (divisor && *divisor == 0)) {
-        if (values && LEADER) values[row] = (T)(A)0;
+        if (values && LEADER) values[row] = 0;
         if (grad) FOR_ROW(c) grad[start + c * step] = (T)(A)0;
         return;
     }
     bool valid = y >= 0 && y < k;
-    if (class_weight && valid) weight *= (A)class_weight[y];
+    if (class_weight && valid) weight *= class_weight[y];
     if (divisor) weight = weight / *divisor;
     weight *= scale;
-    A m = -INFINITY;
+    A m = -INF;
     FOR_ROW(c) { A v = (A)x[start + c * step]; m = v > m || v != v ? v : m; }
     m = MEET(m, true);
     A o = 0;
@@ -118,12 +122,12 @@ extern "C" __global__ void loss(
         o += part;
     }
     o = MEET(o, false);
-    A d_y = valid ? (A)x[start + y * step] - m : (A)NAN;
+    A d_y = valid ? (A)x[start + y * step] - m : NOT_A_NUMBER;
     A e_y = EXP(d_y);
     A s = o + e_y;
     if (values && LEADER) {
         A each = LOG1P(o + (e_y - 1)) - d_y;
-        values[row] = (T)(weight == 0 && isinf(each) ? (A)0 : each * weight);
+        values[row] = weight == 0 && isinf(each) ? (A)0 : each * weight;
     }
     if (grad) FOR_ROW(c) {
         A part = c == y ? -o : EXP((A)x[start + c * step] - m);
@@ -132,16 +136,16 @@ extern "C" __global__ void loss(
 }
 
 extern "C" __global__ void weights(
-    const long long* labels, const T* class_weight, const T* sample_weight, A* out,
+    const long long* labels, const A* class_weight, const A* sample_weight, A* out,
     index_t n, index_t k, int ignores, long long ignored)
 {
     index_t row = (index_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= n) return;
     long long y = labels[row];
-    A weight = sample_weight ? (A)sample_weight[row] : (A)1;
+    A weight = sample_weight ? sample_weight[row] : (A)1;
     if (ignores && y == ignored) weight = 0;
     // a label that is no class has no class weight, and its NaN loss decides the mean
-    if (class_weight) weight = y >= 0 && y < k ? weight * (A)class_weight[y] : (A)0;
+    if (class_weight) weight = y >= 0 && y < k ? weight * class_weight[y] : (A)0;
     out[row] = weight;
 }
 """

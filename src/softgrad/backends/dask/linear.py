@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import dask.array as da
+import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..._array.namespace import library
 from ..._array.typing import Array, Job, Namespace
 from ..._kernels import linear as linear_kernels
+from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
 from .chunks import meta_of, on_chunk, quietly, quotient, whole_rows
 
@@ -91,7 +93,7 @@ class Graph:
     Parameters
     ----------
     X, W, bias, job
-        As the kernels have them, of Dask arrays.
+        As the kernels have them, of Dask arrays; partial sums are kept in W's dtype, in float32 where that is narrower.
     function : str or callable
         The kernel that each chunk goes through, or a function of (X, W, bias, job) and the options.
     options : tuple
@@ -114,6 +116,8 @@ class Graph:
         extra: Array = None,
     ) -> None:
         self.X, self.dtype, self.mean = whole_rows(X, 1), W.dtype, job.reduction == "mean"
+        self.held = held_dtype(np, W.dtype)
+        W, bias = (None if a is None else a.astype(self.held, copy=False) for a in (W, bias))
         self.arrays: list[Array] = [self.X]
         columns = [_keys(self.X)]
         columns += [
@@ -192,7 +196,7 @@ class Graph:
         self.tasks[key] = (functools.partial(_finish, mean=self.mean, dtype=self.dtype), total)
         return key
 
-    def array(self, name: str, keys: list[Key], index: int, chunks: tuple[Any, ...]) -> Array:
+    def array(self, name: str, keys: list[Key], index: int, chunks: tuple[Any, ...], dtype: Any) -> Array:
         """A lazy array of the entries ``index`` of ``keys``, one chunk under the other; made after all tasks."""
         name = f"{name}-{self.token}"
         rest = (0,) * (len(chunks) - 1)
@@ -200,15 +204,15 @@ class Graph:
         layer = {place: (operator.getitem, key, index) for place, key in zip(places, keys, strict=True)}
         shared = HighLevelGraph.from_collections(self.name, self.tasks, dependencies=self.arrays)
         graph = HighLevelGraph({**shared.layers, name: layer}, {**shared.dependencies, name: {self.name}})
-        return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), self.dtype))
+        return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), dtype))
 
-    def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...]) -> Array:
-        """A lazy array of one chunk."""
-        return self.array(name, [key], index, tuple((size,) for size in shape))
+    def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...], dtype: Any = None) -> Array:
+        """A lazy array of one chunk, of ``dtype`` or that of the results."""
+        return self.array(name, [key], index, tuple((size,) for size in shape), self.dtype if dtype is None else dtype)
 
     def stacked(self, name: str, index: int, width: tuple[int, ...]) -> Array:
         """Rows of each chunk, one under the other."""
-        return self.array(name, self.parts, index, (self.X.chunks[0], *((size,) for size in width)))
+        return self.array(name, self.parts, index, (self.X.chunks[0], *((size,) for size in width)), self.held)
 
 
 def _keys(a: Array) -> list[Key]:
@@ -223,7 +227,7 @@ def linear_cross_entropy(
     """The loss, reduced."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
     if job.reduction == "none":
-        return graph.stacked("losses", 1, ())
+        return graph.stacked("losses", 1, ()).astype(W.dtype, copy=False)
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 
@@ -238,7 +242,9 @@ def _results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Arr
             out.append(graph.whole(name, done, i, shapes[name]))
             continue
         rows = graph.stacked("X", i + 1, (graph.X.shape[1],))
-        out.append(quotient(rows, graph.whole("weight", total, 0, ()) if graph.mean else None, graph.X.dtype))
+        out.append(
+            quotient(rows, graph.whole("weight", total, 0, (), graph.held) if graph.mean else None, graph.X.dtype)
+        )
     return out
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import dask.array as da
+import numpy as np
 
 from ..._array.namespace import library
 from ..._array.typing import Array, Job, Namespace
 from ..._kernels import loss as loss_kernels
+from ..._kernels.dense import held_dtype, widen
 from .chunks import meta_of, on_chunk, quietly, quotient, rowwise, sum_all
 
 
@@ -32,6 +34,7 @@ def _kernel(
     job: Job,
 ) -> Any:
     piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
+    x, _ = widen(library(x, "a chunk").xp, x, None)
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
@@ -41,6 +44,7 @@ def _weights(
 ) -> Any:
     piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
     xp = library(x, "a chunk").xp
+    x, _ = widen(xp, x, None)
     w = loss_kernels.target(xp, x, piece._replace(label_smoothing=0.0), None)[3]
     kept, weight = loss_kernels.keep(xp, piece, x)
     ones = xp.ones_like(loss_kernels.cut_class(xp, x, job.axis)) if w is None else w
@@ -48,7 +52,7 @@ def _weights(
 
 
 def _rows(call: Any, logits: Array, job: Job, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
-    """One row of results a sample, before the reduction."""
+    """One row of results a sample, before the reduction; in float32 at least, as what is weighted may outgrow half."""
     weight = job.class_weight
     if weight is not None:
         # one chunk for all: the axes that it lacks are given as size 1
@@ -62,24 +66,28 @@ def _rows(call: Any, logits: Array, job: Job, *, keeps_axis: bool, vector: Array
         (weight, True),
         (vector, True),
     ]
-    return rowwise(call, job.axis, arrays, logits.dtype, keeps_axis=keeps_axis, options={"job": bare, **options})
+    return rowwise(call, job.axis, arrays, _held(logits), keeps_axis=keeps_axis, options={"job": bare, **options})
+
+
+def _held(logits: Array) -> Any:
+    return held_dtype(np, logits.dtype)
 
 
 def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
     """What the mean divides by, 0-d."""
-    return sum_all(_rows(_weights, logits, job, keeps_axis=False), logits.dtype)
+    return sum_all(_rows(_weights, logits, job, keeps_axis=False), _held(logits))
 
 
 def _reduced(xp: Namespace, losses: Array, logits: Array, job: Job) -> Array:
     if job.reduction == "none":
-        return losses
-    value = sum_all(losses, losses.dtype if losses.dtype.itemsize >= 4 else "float32")
-    return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, losses.dtype)
+        return losses.astype(logits.dtype, copy=False)
+    value = sum_all(losses, losses.dtype)
+    return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
 def _scaled(xp: Namespace, rows: Array, logits: Array, job: Job) -> Array:
     if job.reduction != "mean":
-        return rows
+        return rows.astype(logits.dtype, copy=False)
     return quotient(rows, total_weight(xp, logits, job), logits.dtype)
 
 
@@ -133,10 +141,10 @@ def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tupl
         letters[: job.axis] + letters[job.axis + 1 :],
         both,
         letters,
-        dtype=logits.dtype,
-        meta=meta_of(logits, logits.ndim - 1, logits.dtype),
+        dtype=both.dtype,
+        meta=meta_of(logits, logits.ndim - 1, both.dtype),
         concatenate=False,
         axis=job.axis,
     )
-    grads = da.map_blocks(_second, both, dtype=logits.dtype, meta=meta_of(logits, logits.ndim, logits.dtype))
+    grads = da.map_blocks(_second, both, dtype=both.dtype, meta=meta_of(logits, logits.ndim, both.dtype))
     return _reduced(xp, losses, logits, job), _scaled(xp, grads, logits, job)

@@ -98,6 +98,8 @@ def _run(
     wide, _ = widen(jnp, W, job.precision)
     offset = None if bias is None else bias.astype(wide.dtype)
     each = job.reduction == "none"
+    # beside the slope 0 of a hidden class a parameter may be anything
+    beside = wide if job.where is None else jnp.where(jnp.isfinite(wide), wide, 0)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
@@ -117,7 +119,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, wide), piece)
+            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, beside), piece)
         return sums, out
 
     rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)
@@ -174,11 +176,15 @@ def _value_jvp(model: Model, primals: Any, tangents: Any) -> Any:
         return tuple(result[0] for result in _moved(model, False, primals, tangents))
     X, W, bias, arrays = primals
     moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
+    dtype = W.dtype
+    if dtype == jnp.float16:
+        # its range is too small for gradients that wait for their cotangent
+        W, bias = (None if a is None else a.astype(jnp.float32) for a in (W, bias))
     loss, grads = value_and_grad(X, W, bias, arrays, model._replace(wrt=tuple(moved)))
     tangent = jnp.zeros((), loss.dtype)
     for name, g in zip(moved, grads, strict=True):
         tangent = tangent + jnp.sum(g * moved[name]).astype(loss.dtype)
-    return loss, tangent
+    return loss.astype(dtype), tangent.astype(dtype)
 
 
 value.defjvp(_value_jvp, symbolic_zeros=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import OPTIONS, Job
 from ..._kernels import dense as dense_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
@@ -170,4 +170,5 @@ BACKEND = Backend(
     types=("torch:Tensor",),
     functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
     should_run=f"{__name__}:should_run",
+    options=OPTIONS,
 )

@@ -60,7 +60,13 @@ class Linear:
             kept, _ = loss_kernels.keep(xp, job, like)
             self.ignored = None if kept is None else ~kept
         self.classes = None if classes is None else torch.tensor(classes, device=X.device)
-        self.grads: dict[str, Tensor] = {"X": torch.empty_like(X)} if "X" in wrt else {}
+        self.grads: dict[str, Tensor] = {}
+        #: What slopes are multiplied by: beside the slope 0 of a hidden class a parameter may be anything.
+        self.beside = self.W
+        if "X" in wrt:
+            if job.where is not None:
+                self.beside = self.W.masked_fill(~self.W.isfinite(), 0)
+            self.grads["X"] = torch.empty_like(X, dtype=self.wide if X.dtype is torch.float16 else X.dtype)
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
         """``a @ b`` in ``out``."""
@@ -98,7 +104,7 @@ class Linear:
     def spread(self, start: int, stop: int, x: Tensor, g: Tensor) -> None:
         """Add what a block's slopes ``g`` give to the gradients."""
         if "X" in self.wrt:
-            rows = self.product(g.t() if self.first else g, self.W, self.grads["X"].narrow(0, start, stop - start))
+            rows = self.product(g.t() if self.first else g, self.beside, self.grads["X"].narrow(0, start, stop - start))
             if self.ignored is not None:
                 # 0 times what is NaN in a parameter
                 rows.masked_fill_(self.ignored.narrow(0, start, stop - start), 0)
@@ -154,8 +160,9 @@ def value_and_grad(
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
+    final: bool = True,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The loss and its gradients."""
+    """The loss and its gradients; those of float16 in float32, whose range they need, unless they are ``final``."""
     arguments = (X, W, bias, job, wrt, classes, block_size)
     lent = shared.linear("linear_cross_entropy_value_and_grad", *arguments)
     if lent is not None:
@@ -169,4 +176,8 @@ def value_and_grad(
         # 0 times what is NaN in a parameter
         for grad in model.grads.values():
             grad.masked_fill_(nothing, 0)
-    return value, tuple(model.grads[name].to(X.dtype if name == "X" else W.dtype) for name in wrt)
+    dtypes = (X.dtype if name == "X" else W.dtype for name in wrt)
+    return value, tuple(
+        model.grads[name] if not final and dtype is torch.float16 else model.grads[name].to(dtype)
+        for name, dtype in zip(wrt, dtypes, strict=True)
+    )

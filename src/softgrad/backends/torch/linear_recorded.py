@@ -50,7 +50,7 @@ class LinearLoss(Function):  # type: ignore[misc]
         if job.reduction == "none":
             value = torch_linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
         else:
-            value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, ctx.names, None, block_size)
+            value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, ctx.names, None, block_size, final=False)
         ctx.save_for_backward(X, W, bias, *grads)
         return value
 

@@ -1,0 +1,72 @@
+"""A call of every public function on device arrays, over the options that change which kernels run."""
+
+import numpy as np
+
+import softgrad as sg
+
+
+def data(dtype="float64", classes=5):
+    """Every array of the calls by name, on the host."""
+    rng = np.random.default_rng(4)
+    n, features = 6, 3
+    arrays = {
+        "x": rng.standard_normal((n, classes)),
+        "other": rng.standard_normal((n, classes)),
+        "labels": rng.integers(0, classes, n),
+        "soft": rng.dirichlet(np.ones(classes), n),
+        "where": np.arange(n * classes).reshape(n, classes) % 4 > 0,
+        "class_weight": rng.uniform(0.5, 2, classes),
+        "sample_weight": rng.uniform(0.5, 2, n),
+        "X": rng.standard_normal((n, features)),
+        "W": rng.standard_normal((classes, features)),
+        "V": rng.standard_normal((classes, features)),
+        "bias": rng.standard_normal(classes),
+    }
+    return {name: each.astype(dtype) if each.dtype == "float64" else each for name, each in arrays.items()}
+
+
+def loss_options(d):
+    return {
+        "plain": {},
+        "smoothed": {"label_smoothing": 0.1},
+        "weighted": {"class_weight": d["class_weight"], "sample_weight": d["sample_weight"]},
+        "ignoring": {"ignore_index": 2, "z_loss": 0.01},
+        "one loss a sample": {"reduction": "none"},
+        "high": {"precision": "high"},
+    }
+
+
+def calls(d):
+    """Yield a name and a public call on device arrays, over all functions and the options that change their code."""
+    x, other, y, X, W = (d[name] for name in ("x", "other", "labels", "X", "W"))
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        function = getattr(sg, name)
+        for precision in (None, "high"):
+            yield f"{name} {precision}", lambda f=function, p=precision: f(x, axis=-1, precision=p)
+        yield f"{name} of halves", lambda f=function: f(x.astype("float16"), axis=0)
+        yield f"{name} of integers", lambda f=function: f(y, axis=0)
+        yield f"{name} of all", lambda f=function: f(x, axis=(0, 1))
+        yield f"{name} where", lambda f=function: f(x, axis=-1, where=d["where"])
+    yield "logsumexp with factors", lambda: sg.logsumexp(x, axis=1, b=other, return_sign=True)
+    for name in ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"):
+        yield name, lambda n=name: getattr(sg, n)(x, other)
+    for label, options in loss_options(d).items():
+        at_call = {key: options[key] for key in options if key == "sample_weight"}
+        loss = sg.CrossEntropy(**{key: options[key] for key in options if key not in at_call})
+        for labels in ("labels", "soft"):
+            if labels == "soft" and "ignore_index" in options:
+                continue
+            t = d[labels]
+            for method, more in [(loss, ()), (loss.grad, ()), (loss.value_and_grad, ()), (loss.hvp, (other,))]:
+                name = getattr(method, "__name__", "value")
+                yield f"loss {name} {label} {labels}", lambda f=method, t=t, m=more, a=at_call: f(x, t, *m, **a)
+            yield f"loss diagonal {label} {labels}", lambda f=loss.hessian_diag, t=t, a=at_call: f(x, t, **a)
+        if options.get("reduction") == "none":
+            continue
+        linear = sg.LinearCrossEntropy(X, y, **options, block_size=4)
+        yield f"linear value {label}", lambda f=linear.value: f(W, d["bias"])
+        yield f"linear gradient {label}", lambda f=linear.value_and_grad: f(W, d["bias"], wrt=("W", "bias", "X"))
+        yield f"linear product {label}", lambda f=linear.hvp: f(W, (d["V"], d["bias"]), d["bias"])
+        yield f"linear classes {label}", lambda f=linear.grad: f(W, classes=[1, 3])
+        yield f"linear hessian {label}", lambda f=linear.hessian: f(W)
+    yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)

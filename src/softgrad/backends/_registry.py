@@ -22,6 +22,8 @@ from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 #: The entry point group in which other packages name their ``Backend``.
 GROUP = "softgrad.backends"
 _PACKAGE = __package__
+#: The functions that ``explain`` can call, by name; the package fills them in.
+PUBLIC: dict[str, Callable[..., Any]] = {}
 #: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
 _BUILTIN = {
     "numpy": ("numpy", "numba"),
@@ -373,12 +375,11 @@ def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
     >>> sg.backends.explain("softmax", np.zeros((2, 3), dtype=np.int64)).function
     'softmax'
     """
-    package = importlib.import_module("..", _PACKAGE)
-    if function not in package.__all__ or not callable(getattr(package, function)):
+    if function not in PUBLIC:
         raise BackendError(f"softgrad has no function {function!r}")
     try:
         with _asked.set(True):
-            getattr(package, function)(*args, **kwargs)
+            PUBLIC[function](*args, **kwargs)
     except _Answer as answer:
         return answer.explanation
     raise BackendError(f"{function} answers this call without a kernel")

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from . import VECTOR_BYTES
+from ._width import VECTOR_BYTES
 from .columns import Columns
 from .compile import compiled
 from .tiles import losses_of

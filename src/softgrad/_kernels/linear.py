@@ -70,6 +70,10 @@ class Wide:
             z = xp.matmul(x, xp.matrix_transpose(self.W))
             yield start, stop, x, z if self.bias is None else z + self.bias, piece
 
+    def visible(self, a: Array) -> Array:
+        """Parameters that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
+        return a if self.job.where is None else self.xp.where(self.xp.isfinite(a), a, self.xp.zeros_like(a))
+
     def divisor(self) -> Array:
         """What the mean divides by, or None."""
         if self.job.reduction != "mean":
@@ -147,7 +151,8 @@ def linear_cross_entropy_value_and_grad(
     model = Wide(xp, X, W, bias, job, block_size)
     value = None
     grads: dict[str, Any] = dict.fromkeys(wrt)
-    rows = []
+    rows: list[Array] = []
+    beside = model.visible(model.W) if "X" in grads else None
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
         value = add(value, block)
@@ -157,7 +162,7 @@ def linear_cross_entropy_value_and_grad(
         if "bias" in grads:
             grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in grads:
-            rows.append(counted(xp, xp.matmul(g, model.W), piece))
+            rows.append(counted(xp, xp.matmul(g, beside), piece))
     if rows:
         grads["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
     divisor = model.divisor()
@@ -178,7 +183,8 @@ def linear_cross_entropy_hvp(
     model = Wide(xp, X, W, bias, job, block_size)
     given = {name: narrow(xp, v, model.W.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
-    rows = []
+    rows: list[Array] = []
+    beside = {"W": model.visible(model.W), "change": model.visible(given["W"]) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
         dx = counted(xp, given["X"][start:stop, :], piece) if "X" in given else None
         dz = None
@@ -198,8 +204,8 @@ def linear_cross_entropy_hvp(
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = xp.matmul(h, model.W)
-            step = step + xp.matmul(g, given["W"]) if "W" in given else step
+            step = xp.matmul(h, beside["W"])
+            step = step + xp.matmul(g, beside["change"]) if "W" in given else step
             rows.append(counted(xp, step, piece))
     if rows:
         out["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)

@@ -164,12 +164,13 @@ def coefficient_statistics(
     >>> import numpy as np
     >>> import softgrad as sg
     >>> X = np.asarray([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
-    >>> model = sg.SoftmaxRegression(C=math.inf).fit(X, np.asarray(["no", "no", "yes", "no", "yes", "yes"]))
+    >>> y = np.asarray(["no", "no", "yes", "no", "yes", "yes"])
+    >>> model = sg.SoftmaxRegression(C=math.inf, tol=1e-8).fit(X, y)
     >>> print(sg.statistics.coefficient_statistics(X, model))
     each class against no
     class  feature    coefficient  std. error      z      p
-    yes    x0               1.338       1.013   1.32  0.187
-    yes    intercept       -3.345       2.817  -1.19  0.235
+    yes    x0               1.214      0.9126   1.33  0.183
+    yes    intercept       -3.035       2.546  -1.19  0.233
     """
     model = W if is_model(W) else None
     if model is not None:

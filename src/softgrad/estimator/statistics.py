@@ -12,6 +12,7 @@ from .._array.labels import number
 from .._array.namespace import Library, quiet
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Job, Namespace
+from .._docstrings import passes_on_to
 from .._kernels.linear import Wide
 from ..backends._registry import run
 from ..backends._small import on_rows
@@ -113,15 +114,11 @@ def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
     return first if bias is None else (first, out[1])
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value)
 def linear_cross_entropy_hessian_diag(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
 ) -> Any:
     """Diagonal of the second derivative of :func:`linear_cross_entropy`.
-
-    Parameters
-    ----------
-    X, labels, W, bias, **options
-        As for :func:`linear_cross_entropy`.
 
     Returns
     -------

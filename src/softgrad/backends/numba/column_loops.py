@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba import types  # not numba.core: the import of a part does not wait for another thread's of the whole
 from numba.extending import intrinsic
 
 from ._width import VECTOR_BYTES

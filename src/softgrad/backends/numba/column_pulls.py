@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from numba.core import types
+from numba import types
 from numba.extending import intrinsic
 
 from ._width import VECTOR_BYTES

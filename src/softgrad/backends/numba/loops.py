@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.core import types
+from numba import types
 from numba.extending import overload
 
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX

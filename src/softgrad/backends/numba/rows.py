@@ -56,7 +56,7 @@ def along(function: str, char: str, size: int, k: int, inner: int, x: entries.Pl
 
 
 def _place(a: Floats) -> entries.Place:
-    return entries.Place(a.__array_interface__["data"][0], a.size) if a.size else entries.NOWHERE
+    return entries.Place(a.__array_interface__["data"][0], a.size, a) if a.size else entries.NOWHERE
 
 
 def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._kernels.dense import FUSES
 from .errors import AxisError, MixedArraysError
 from .typing import Array, DType, Namespace
 
@@ -75,6 +76,13 @@ def _torch_complaint(x: Array) -> str | None:
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
 
 
+#: Libraries whose operations a compiler may fuse, and whether it is doing so.
+_COMPILERS: dict[str, Callable[[], bool]] = {
+    "jax": lambda: True,
+    "torch": lambda: sys.modules["torch"].compiler.is_compiling(),
+}
+
+
 def _wrapper(cls: type) -> str | None:
     """The module of array-api-compat for a type that it wraps, from the type alone.
 
@@ -112,6 +120,8 @@ def _infer(x: Any, argument: str) -> Library:
             f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
         )
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
+    if name in _COMPILERS:
+        FUSES.setdefault(xp.__name__, _COMPILERS[name])
     library = Library(
         xp,
         name,

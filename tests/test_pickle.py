@@ -17,7 +17,7 @@ def draws(backend, asarray):
     X, W, bias = (asarray(rng.normal(size=shape)) for shape in ((12, 3), (4, 3), (4,)))
     try:
         pickle.loads(pickle.dumps(X))
-    except Exception:
+    except Exception:  # noqa: BLE001 - each library refuses in its own way
         pytest.skip(f"arrays of {backend} cannot be pickled")
     return X, asarray(rng.integers(0, 4, 12), "int64"), W, bias
 

@@ -6,6 +6,7 @@ import importlib
 import operator
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,14 @@ class Library(NamedTuple):
     chunked: bool
     #: Says what is wrong with an array of this type, or None.
     complaint: Callable[[Array], str | None] | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy a namespace that is a module by its name."""
+        return _library_with, (self.xp.__name__ if isinstance(self.xp, ModuleType) else self.xp, *self[1:])
+
+
+def _library_with(xp: Any, *rest: Any) -> Library:
+    return Library(importlib.import_module(xp) if isinstance(xp, str) else xp, *rest)
 
 
 _LIBRARIES: dict[type, Library] = {}

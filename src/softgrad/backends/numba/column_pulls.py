@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from numba import types
 from numba.extending import intrinsic
 
-from . import VECTOR_BYTES
+from ._width import VECTOR_BYTES
 from .column_loops import SOFTMAX, WIDTH, columns_from
 from .columns import Columns
 from .compile import compiled

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from . import VECTOR_BYTES
+from ._width import VECTOR_BYTES
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _ANY_ORDER = ("reassoc", "nsz")

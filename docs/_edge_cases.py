@@ -170,6 +170,12 @@ CASES = {
             "log(2)",
         ),
         Case(
+            "a weight of booleans is a mask",
+            'sg.cross_entropy(asarray([[0.0, 0.0], [3.0, 0.0]]), asarray([0, 0], "int64"), '
+            'sample_weight=asarray([True, False], "bool"))',
+            "log(2)",
+        ),
+        Case(
             "no samples at all",
             'sg.cross_entropy(asarray([[0.0, 1.0]])[:0, :], asarray([0], "int64")[:0])',
             "0.0",

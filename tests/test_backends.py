@@ -14,7 +14,8 @@ import pytest
 
 import softgrad as sg
 from softgrad import backends
-from softgrad.backends import Backend, _registry
+from softgrad._array.typing import OPTIONS
+from softgrad.backends import Backend, _discovery, _registry
 
 
 @pytest.fixture
@@ -201,18 +202,18 @@ class Entry:
 @pytest.fixture
 def entry_points(monkeypatch):
     """Let other packages declare back ends."""
-    known = dict(_registry._registered)
+    known = dict(_discovery.registered)
 
     def declare(*entries):
         monkeypatch.setattr(
             importlib.metadata, "entry_points", lambda group: entries if group == backends.GROUP else ()
         )
-        monkeypatch.setattr(_registry, "_discovered", False)
+        monkeypatch.setattr(_discovery, "_discovered", False)
         _registry._forget_plans()
 
     yield declare
-    _registry._registered.clear()
-    _registry._registered.update(known)
+    _discovery.registered.clear()
+    _discovery.registered.update(known)
     _registry._forget_plans()
 
 
@@ -220,7 +221,7 @@ def test_a_plugin_that_shares_a_type_is_opt_in(entry_points, module):
     entry_points(Entry("other", lambda: Backend("other", ("numpy:ndarray",), {"softmax": "made_up_backend:softmax"})))
     x = np.asarray([1.0, 2.0])
     assert sg.softmax(x).any()
-    if _registry._builtin_types & {"numpy:ndarray"}:
+    if _discovery._builtin_types & {"numpy:ndarray"}:
         assert backends.available()["other"].opt_in
     with backends.use("other"):
         assert not sg.softmax(x).any()
@@ -249,6 +250,29 @@ def test_a_plugin_cannot_take_a_name_that_is_there(entry_points, module):
         assert backends.available()[name] is available[name]
 
 
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "jax", "cupy", "dask", "sparse"])
+def test_a_plugin_cannot_take_a_built_in_name_before_its_library_is_loaded(name, entry_points, monkeypatch):
+    monkeypatch.delitem(_discovery.registered, name, raising=False)
+    entry_points(Entry("theirs", lambda: Backend(name, ("collections:deque",), {"softmax": "made_up_backend:softmax"})))
+    with pytest.warns(sg.BackendWarning, match=r"'theirs'.*name is taken"):
+        sg.softmax(np.zeros(1))
+    assert name not in _discovery.registered
+
+
+def test_a_plugin_may_call_softgrad_while_it_is_imported(entry_points, module):
+    """It finds what there is without it, and nothing of that is kept."""
+    calls = []
+
+    def load():
+        calls.append(sg.softmax(np.zeros(1)))
+        return Backend("busy", ("numpy:ndarray",), {"softmax": "made_up_backend:softmax"})
+
+    entry_points(Entry("busy", load))
+    with backends.use("busy"):
+        assert not sg.softmax(np.zeros(1)).any()
+    assert calls == [1.0]
+
+
 def test_importing_asks_nobody():
     """Neither a plug-in nor a library beside NumPy is loaded before it is needed."""
     code = (
@@ -258,3 +282,58 @@ def test_importing_asks_nobody():
         "assert 'softgrad.backends.numpy' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- options of a loss
+
+
+def option_case(option, asarray):
+    """(logits, labels, arguments) of a loss with one option, large enough for compiled loops."""
+    rng = np.random.default_rng(8)
+    n, k = 400, 24
+    values = {
+        "label_smoothing": 0.1,
+        "z_loss": 0.2,
+        "ignore_index": 3,
+        "precision": "high",
+        "class_weight": asarray(rng.uniform(0.5, 2.0, k)),
+        "sample_weight": asarray(rng.uniform(0.5, 2.0, n)),
+        "where": asarray(np.arange(k) != 5, "bool"),
+    }
+    labels = rng.choice(np.delete(np.arange(k), 5), n)
+    return asarray(rng.normal(size=(n, k))), asarray(labels, "int64"), {option: values[option]}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_that_a_back_end_does_not_name_goes_to_the_next_kernel(option, asarray, to_numpy, registered, module):
+    x, labels, given = option_case(option, asarray)
+    expected = to_numpy(sg.cross_entropy(x, labels, **given))
+    module.cross_entropy = lambda xp, logits, job: logits[0, 0] * 0 - 1
+    registered("narrow", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=100)
+    assert to_numpy(sg.cross_entropy(x, labels)) == -1
+    reason = dict(backends.explain("cross_entropy", x, labels, **given).declined)["narrow"]
+    assert reason.startswith("does not take")
+    assert option in reason
+    np.testing.assert_array_equal(to_numpy(sg.cross_entropy(x, labels, **given)), expected)
+    registered("wide", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=101, options=(option,))
+    assert to_numpy(sg.cross_entropy(x, labels, **given)) == -1
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_back_end_takes_the_options_that_it_names(option, asarray, to_numpy):
+    x, labels, given = option_case(option, asarray)
+    with backends.use("generic"):
+        value, grad = (to_numpy(a) for a in sg.cross_entropy_value_and_grad(x, labels, **given))
+    for name in backends.available():
+        with backends.use(name):
+            explained = backends.explain("cross_entropy_value_and_grad", x, labels, **given)
+            found = [to_numpy(a) for a in sg.cross_entropy_value_and_grad(x, labels, **given)]
+        if explained.backend == name:
+            assert option in backends.available()[name].options
+        np.testing.assert_allclose(found[0], value, rtol=1e-13)
+        np.testing.assert_allclose(found[1], grad, rtol=1e-10, atol=1e-15)
+
+
+def test_an_option_that_there_is_not():
+    with pytest.raises(sg.BackendError, match=r"takes unknown options \['temper'\]"):
+        Backend("mine", ("numpy:ndarray",), {}, options=("temper",))

@@ -8,6 +8,7 @@ import html
 import http.server
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -31,6 +32,8 @@ MODULES = [
     "softgrad.statistics",
     "softgrad.testing",
 ]
+if importlib.util.find_spec("torch"):
+    MODULES.append("softgrad.torch")
 BUILT = os.environ.get("SOFTGRAD_DOCS")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -106,7 +109,56 @@ def test_every_documented_name_is_there():
     for path in (DOCS / "api").glob("*.md"):
         for name in re.findall(r"auto(?:function|class|exception|data):: (\S+)", path.read_text(encoding="utf-8")):
             module, _, attribute = name.rpartition(".")
+            if module == "softgrad.torch" and module not in MODULES:
+                continue
             assert hasattr(importlib.import_module(module), attribute), f"{path.name} documents {name}"
+
+
+def callables():
+    """Public functions, classes and the methods of these, with their dotted names."""
+    for name in public_names():
+        module, _, attribute = name.rpartition(".")
+        thing = getattr(importlib.import_module(module), attribute)
+        if inspect.isfunction(thing):
+            yield pytest.param(thing, id=name)
+        elif inspect.isclass(thing) and not issubclass(thing, BaseException | tuple):
+            yield pytest.param(thing, id=name)
+            for each, member in inspect.getmembers(thing, inspect.isfunction):
+                if member.__module__.startswith("softgrad") and (each == "__call__" or not each.startswith("_")):
+                    yield pytest.param(member, id=f"{name}.{each}")
+
+
+@pytest.mark.parametrize("thing", list(callables()))
+def test_help_tells_every_argument(thing):
+    signature, doc = inspect.signature(thing), inspect.getdoc(thing)
+    for name, parameter in signature.parameters.items():
+        if name != "self":
+            # explain takes those of any function
+            assert parameter.kind is not parameter.VAR_KEYWORD or thing is sg.backends.explain
+            assert re.search(rf"^(?:\S+, )*\*{{0,2}}{name}(?:, \S+)*(?: : .*)?$", doc, re.M), f"{name} is not told of"
+    told = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", doc, re.M | re.S)
+    for line in re.findall(r"^(\S.*?)(?: :.*)?$", told[1], re.M) if told else ():
+        for name in line.split(", "):
+            assert name.strip("*") in signature.parameters, f"{name} is no argument"
+    assert "s for the call" not in doc
+    assert not re.search(r"(?:As for|Those of) :(?:func|class)", told[1] if told else "")
+
+
+def test_the_arguments_shown_are_those_that_are_taken():
+    """What ``inspect.signature`` says of a shorthand is what its call makes of the same names."""
+    logits, labels = np.asarray([[0.5, -1.0]]), np.asarray([0])
+    given = {"axis": -1, "label_smoothing": 0.1, "class_weight": [1.0, 2.0], "ignore_index": 5, "z_loss": 0.1}
+    given |= {"reduction": "sum", "precision": None, "sample_weight": 2.0, "where": None, "validate": True}
+    assert set(inspect.signature(sg.cross_entropy).parameters) == {"logits", "labels", *given}
+    assert sg.cross_entropy(logits, labels, **given) > 0
+    given.pop("axis")
+    given |= {"sample_axis": 0, "l2": 0.1, "block_size": 4}
+    both = {"X", "labels", "W", "bias"}
+    assert set(inspect.signature(sg.linear_cross_entropy).parameters) == {*both, *given}
+    assert sg.linear_cross_entropy(logits, labels, np.zeros((2, 2)), **given) > 0
+    given |= {"wrt": "W", "classes": (0,)}
+    assert set(inspect.signature(sg.linear_cross_entropy_grad).parameters) == {*both, *given}
+    assert sg.linear_cross_entropy_grad(logits, labels, np.zeros((2, 2)), **given).shape == (1, 2)
 
 
 @needs_pages

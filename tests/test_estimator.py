@@ -299,7 +299,7 @@ def test_a_model_is_used_where_it_was_fitted(asarray, backend):
     model.fit(x, y)
     if backend == "numpy":
         return
-    with pytest.raises(MixedArraysError, match=r"SoftmaxRegression.predict\(\) must use the same namespace"):
+    with pytest.raises(MixedArraysError, match=r"(?s)predict\(\) must use the same namespace.*model\.to\(X\)"):
         model.predict(X)
     with pytest.raises(ValueError, match=r"SoftmaxRegression.predict_proba\(\) must use the same namespace"):
         SoftmaxRegression().fit(X, LABELS).predict_proba(x)
@@ -309,6 +309,47 @@ def test_a_model_is_used_where_it_was_fitted(asarray, backend):
         SoftmaxRegression().fit(x, LABELS.tolist())
     with pytest.raises(TypeError, match="y is an array of"):
         SoftmaxRegression().fit(X, y)
+
+
+@pytest.mark.parametrize("names", ["int", "bool", "str"])
+@pytest.mark.parametrize("way", ["name", "array"])
+def test_a_model_moves_to_another_library_and_back(way, names, asarray, to_numpy, backend):
+    if backend == "array_api_strict" and way == "name":
+        pytest.skip("its default device is not that of the test")
+    x = asarray(X)
+    y = {"int": LABELS + 3, "bool": LABELS > 0, "str": NAMES[LABELS]}[names]
+    fitted = SoftmaxRegression().fit(X, y)
+    there = fitted.to(backend if way == "name" else x)
+    assert type(fitted.coef_) is np.ndarray
+    assert type(there.coef_) is type(x)
+    assert getattr(there.coef_, "device", None) == getattr(x, "device", None)
+    np.testing.assert_array_equal(to_numpy(there.predict(x)), fitted.predict(X))
+    np.testing.assert_allclose(to_numpy(there.predict_proba(x)), fitted.predict_proba(X), rtol=1e-12)
+    back = there.to("numpy")
+    for name in ("coef_", "intercept_", "classes_"):
+        assert type(getattr(back, name)) is np.ndarray
+        assert getattr(back, name).dtype == getattr(fitted, name).dtype
+        np.testing.assert_array_equal(getattr(back, name), getattr(fitted, name))
+    assert (back.n_iter_, back.n_features_in_, back.loss_curve_) == (fitted.n_iter_, M, fitted.loss_curve_)
+
+
+def test_a_model_moves_with_the_names_of_its_features(asarray, backend):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, columns=list("abcdef"))
+    moved = SoftmaxRegression().fit(table, LABELS).to(asarray(X))
+    assert list(moved.feature_names_in_) == list("abcdef")
+
+
+def test_a_move_that_cannot_be_is_refused(asarray):
+    x, y = data(asarray)
+    with pytest.raises(NotFittedError):
+        SoftmaxRegression().to("numpy")
+    model = SoftmaxRegression().fit(x, y)
+    for name in ("nunpy", "json"):
+        with pytest.raises(ValueError, match=f"'{name}' is no array library.*'numpy', 'torch'"):
+            model.to(name)
+    with pytest.raises(TypeError, match=r"must be an array"):
+        model.to([1.0])
 
 
 def test_an_interrupt_leaves_the_best_coefficients(asarray, to_numpy, monkeypatch):
@@ -419,6 +460,26 @@ def test_without_scikit_learn_the_error_says_what_to_install():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: softgrad.SoftmaxRegression needs SciPy and scikit-learn" in run.stderr
     assert "'sklearn'" in run.stderr
+
+
+def test_without_scikit_learn_the_names_of_the_package_are_there():
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import inspect, pydoc
+import softgrad
+from softgrad import *
+assert hasattr(softgrad, "SoftmaxRegression")
+assert set(softgrad.__all__) <= set(dict(inspect.getmembers(softgrad)))
+assert "needs SciPy and scikit-learn" in pydoc.render_doc(softgrad)
+try:
+    SoftmaxRegression(C=2.0)
+except ImportError as error:
+    assert "'sklearn'" in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @every_solver

@@ -78,3 +78,44 @@ def test_automatic_differentiation_leaves_ignored_samples_alone(classes, how, re
     for grad in found:
         assert (dead_rows(grad, to_numpy, 0) == 0).all()
         assert np.isnan(to_numpy(grad)).any()
+
+
+# --- parameters of a class that `where` hides
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("generic", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"z_loss": 0.25, "label_smoothing": 0.25, "block_size": 7}], ids=str)
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_hidden_class_may_have_any_parameters(everywhere, options, dtype, generic, asarray, to_numpy):
+    """What hides it is as without the class; where it is hidden from some samples, theirs have finite gradients."""
+    rng = np.random.default_rng(3)
+    W, V = rng.normal(size=(2, 4, M))
+    bias, along, U = rng.normal(size=4), rng.normal(size=4), rng.normal(size=(N, M))
+    W[2], V[2], bias[2], along[2] = [np.inf, np.nan, -np.inf], [np.nan, np.inf, 1e30], -np.inf, np.nan
+    hidden = np.ones(N, bool) if everywhere else np.arange(N) % 2 == 0
+    labels, rest = rng.choice([0, 1, 3], N), [0, 1, 3]
+    where = np.ones((N, 4), bool)
+    where[hidden, 2] = False
+    held = [asarray(a, dtype) for a in (X, W, bias, V, along, U)]
+    masked = {"where": asarray(where, "bool"), "wrt": ("W", "bias", "X"), "reduction": "sum", **options}
+    with sg.backends.use("generic") if generic else contextlib.nullcontext():
+        y = asarray(labels, "int64")
+        _, first = sg.linear_cross_entropy_value_and_grad(held[0], y, held[1], held[2], **masked)
+        second = sg.linear_cross_entropy_hvp(held[0], y, held[1], tuple(held[3:]), held[2], **masked)
+    plain = {"wrt": ("W", "bias", "X"), "reduction": "sum", **options}
+    fewer, directions = (W[rest], bias[rest]), (V[rest], along[rest], U)
+    labels = np.searchsorted(rest, labels)
+    _, wanted = sg.linear_cross_entropy_value_and_grad(X, labels, *fewer, **plain)
+    curved = sg.linear_cross_entropy_hvp(X, labels, fewer[0], directions, fewer[1], **plain)
+    tolerance = {"float32": 1e-4, "float64": 1e-12}[dtype]
+    for got, expected in ((first, wanted), (second, curved)):
+        by_W, by_bias, by_X = map(to_numpy, got)
+        np.testing.assert_allclose(by_X[hidden], expected[2][hidden], rtol=tolerance, atol=tolerance)
+        if everywhere:
+            np.testing.assert_allclose(by_W[rest], expected[0], rtol=tolerance, atol=10 * tolerance)
+            np.testing.assert_allclose(by_bias[rest], expected[1], rtol=tolerance, atol=10 * tolerance)
+            assert not by_W[2].any()
+        else:
+            assert np.isnan(by_X[~hidden]).all()

@@ -73,12 +73,13 @@ def test_nobody_waits_for_a_thread_that_has_not_begun(pool):
     pool.share(function, 1, 2)
     # a thread that the system does not let run: it is given the call and takes no notice
     pool._threads.words[pool.STATE] = pool.ASLEEP
-    pool._threads.signals[0].put(False)
-    pool._threads.threads[0].join(60)
+    thread, signals = pool._threads.threads[0]
+    signals.put(False)
+    thread.join(60)
     pool.share(function, 2, 2)
     assert [data for _, data in seen] == [1, 1, 2]
     assert states(pool) == [pool.AWAKE]
-    pool._threads.threads, pool._threads.signals = [], []
+    pool._threads.threads = []
 
 
 def test_one_call_has_the_threads_and_another_goes_on_alone(pool):
@@ -96,7 +97,7 @@ def test_a_thread_may_run_on_all_its_cores_after_a_call(pool):
     function, _ = counted(pool, 0.05)
     for _ in range(5):
         pool.share(function, 0, 3)
-    for thread in pool._threads.threads:
+    for thread, _ in pool._threads.threads:
         assert os.sched_getaffinity(thread.native_id) == os.sched_getaffinity(0)
 
 

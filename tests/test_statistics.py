@@ -1,8 +1,13 @@
 """What the curvature of the linear model tells: diagonal, blocks, and standard errors of the coefficients."""
 
+import math
+import pickle
+
 import mpmath
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 
 import oracle
 import softgrad as sg
@@ -193,6 +198,87 @@ def test_statistics_are_those_of_statsmodels(asarray, to_numpy):
     close(to_numpy(found.standard_errors), ERRORS, rtol=1e-8)
     close(to_numpy(found.p_values), P_VALUES, rtol=1e-7)
     close(to_numpy(found.z), np.divide(ESTIMATES, ERRORS), rtol=1e-8)
+
+
+def model_of(asarray, **parameters):
+    """A model fitted by maximum likelihood on the sample of statsmodels."""
+    x, y = fitted_sample()
+    given = asarray(x), asarray(y, "int64")
+    return given[0], sg.SoftmaxRegression(**{"C": math.inf, "tol": 1e-10, **parameters}).fit(*given)
+
+
+def test_statistics_of_a_fitted_model(asarray, to_numpy):
+    x, model = model_of(asarray)
+    found = coefficient_statistics(x, model)
+    close(to_numpy(found.coefficients), ESTIMATES, rtol=1e-6)
+    close(to_numpy(found.standard_errors), ERRORS, rtol=1e-6)
+    close(to_numpy(found.p_values), P_VALUES, rtol=1e-5)
+    assert (found.reference, found.classes, found.features) == (0, (1, 2), ("x0", "x1", "intercept"))
+    again = coefficient_statistics(x, model, reference=1)
+    assert (again.reference, again.classes) == (1, (0, 2))
+
+
+def test_statistics_of_a_model_without_intercept(asarray, to_numpy):
+    x, model = model_of(asarray, fit_intercept=False)
+    found, same = coefficient_statistics(x, model), coefficient_statistics(x, model.coef_)
+    assert found.features == ("x0", "x1")
+    close(to_numpy(found.standard_errors), to_numpy(same.standard_errors), rtol=0, atol=0)
+
+
+def test_statistics_have_the_names_of_a_table():
+    pandas = pytest.importorskip("pandas")
+    x, y = fitted_sample()
+    table, labels = pandas.DataFrame(x, columns=["age", "dose"]), np.array(["none", "mild", "severe"])[y]
+    found = coefficient_statistics(table, sg.SoftmaxRegression(C=math.inf, tol=1e-10).fit(table, labels), reference=1)
+    assert (found.reference, found.classes, found.features) == (
+        "none",
+        ("mild", "severe"),
+        ("age", "dose", "intercept"),
+    )
+    np.testing.assert_allclose(found.standard_errors, ERRORS, rtol=1e-6)
+    rows = pandas.DataFrame(found.rows())
+    assert list(rows.columns) == ["class", "feature", "coefficient", "standard_error", "z", "p_value"]
+    assert rows.set_index(["class", "feature"]).loc[("severe", "dose"), "coefficient"] == found.coefficients[1, 1]
+    printed = str(found).splitlines()
+    assert printed[0] == "each class against none"
+    assert printed[2].split() == ["mild", "age", "0.7306", "0.5254", "1.39", "0.164"]
+    assert len(printed) == 2 + 6
+    restored = pickle.loads(pickle.dumps(found))
+    assert (restored.classes, restored.features) == (found.classes, found.features)
+
+
+@pytest.mark.parametrize(("name", "value"), [("C", 1.0), ("class_weight", "balanced"), ("class_weight", {0: 2.0})])
+def test_statistics_of_a_fit_that_was_not_by_maximum_likelihood_are_refused(name, value, asarray):
+    x, model = model_of(asarray, **{name: value})
+    with pytest.raises(ValueError, match=rf"the model has {name}=.*C=math\.inf"):
+        coefficient_statistics(x, model)
+
+
+def test_a_model_brings_its_own_bias(asarray):
+    x, model = model_of(asarray)
+    with pytest.raises(TypeError, match="bias must be None"):
+        coefficient_statistics(x, model, model.intercept_)
+    with pytest.raises(ValueError, match="sample_axis must be 0"):
+        coefficient_statistics(x, model, sample_axis=1)
+    with pytest.raises(NotFittedError):
+        coefficient_statistics(x, sg.SoftmaxRegression())
+    with pytest.raises(TypeError, match=r"fitted SoftmaxRegression, got LogisticRegression"):
+        coefficient_statistics(x, LogisticRegression())
+
+
+@both_layouts
+def test_the_curvature_at_a_fitted_model(sample_axis, asarray, to_numpy):
+    x, model = model_of(asarray)
+    y = fitted_sample()[1]
+    turn = np.transpose if sample_axis else np.asarray
+    loss = sg.LinearCrossEntropy(asarray(turn(to_numpy(x))), asarray(y, "int64"), sample_axis=sample_axis)
+    weights = asarray(turn(to_numpy(model.coef_)))
+    for found, same in zip(hessian_diag(loss, model), hessian_diag(loss, weights, model.intercept_), strict=True):
+        close(to_numpy(found), to_numpy(same), rtol=1e-15)
+    direction = weights, model.intercept_
+    by_model, by_arrays = BlockPreconditioner(loss, model), BlockPreconditioner(loss, weights, model.intercept_)
+    for found, same in zip(by_model(direction), by_arrays(direction), strict=True):
+        close(to_numpy(found), to_numpy(same), rtol=1e-12)
 
 
 def information(x, theta, weight, reference):

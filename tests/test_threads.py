@@ -75,14 +75,19 @@ def test_pieces_come_in_order_and_start_no_threads_of_their_own(n, parts):
 
 def test_nobody_waits_for_a_thread_that_has_not_begun():
     release = threading.Event()
-    pool = _threads._executor(3)
-    busy = [pool.submit(release.wait, 60) for _ in range(_threads._pool_size)]
+    pool = _threads._pool
+    pool.grow(3)
+    busy = [_threads.Helper(lambda: release.wait(60)) for _ in pool.threads]
+    for helper in busy:
+        pool.helpers.put(helper)
     try:
         caller = threading.current_thread()
         assert _threads.run(lambda a, b: threading.current_thread() is caller, 8, 2) == [True] * 8
     finally:
         release.set()
-    assert all(one.result(60) for one in busy)
+    for helper in busy:
+        helper.settle()
+        assert helper.error is None
 
 
 def test_sums_do_not_depend_on_which_thread_was_first():
@@ -169,6 +174,66 @@ def test_a_forked_child_makes_its_own_pool():
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), np.array_equal(sg.softmax(x), p))\n"
     )
     assert run_python(code, SOFTGRAD_WORKERS="2") == ["0", "True"]
+
+
+INTERRUPTED = """
+import random, signal, sys, threading, time
+import numpy as np, softgrad as sg
+from softgrad.backends import _threads
+
+rng = np.random.default_rng(0)
+X, y, W = rng.normal(size=(6000, 40)), rng.integers(0, 200, 6000), rng.normal(size=(200, 40))
+x = rng.normal(size=(100_000, 10))
+with sg.backends.workers(1):
+    expected = sg.linear_cross_entropy_value_and_grad(X, y, W)
+calls = [
+    *[lambda: _threads.run(lambda a, b: None, 12, 3)] * 20,
+    lambda: sg.softmax(x),
+    lambda: sg.softmax(x.T, axis=0),
+    lambda: sg.linear_cross_entropy_value_and_grad(X, y, W),
+]
+for call in calls:
+    call()
+draw, armed = random.Random(0), False
+
+def interrupt(*_):
+    global armed
+    signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.0002, 0.002))
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+interrupts, end = 0, time.monotonic() + float(sys.argv[1])
+signal.setitimer(signal.ITIMER_REAL, 0.001)
+while time.monotonic() < end:
+    try:
+        armed = True
+        for call in calls:
+            call()
+        armed = False
+    except KeyboardInterrupt:
+        interrupts += 1
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+for _ in range(20):
+    for call in calls:
+        call()
+again = sg.linear_cross_entropy_value_and_grad(X, y, W)
+np.testing.assert_allclose(again[0], expected[0], rtol=1e-12)
+np.testing.assert_allclose(again[1][0], expected[1][0], rtol=1e-9, atol=1e-12)
+assert _threads.count() == 3
+assert len(set(_threads.run(lambda a, b: (time.sleep(0.05), threading.get_ident())[1], 12, 3))) == 3
+print("interrupts" if interrupts > 100 else interrupts)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("kernels", ["numba", "numpy"])
+def test_calls_after_interrupts_return_with_all_threads(kernels):
+    seconds = os.environ.get("SOFTGRAD_INTERRUPT_SECONDS", "3")
+    hide = "import sys; sys.modules['numba'] = None\n" if kernels == "numpy" else ""
+    code = f"import sys; sys.argv[1:] = [{seconds!r}]\n{hide}{INTERRUPTED}"
+    assert run_python(code, SOFTGRAD_WORKERS="3") == ["interrupts"]
 
 
 def test_the_callers_settings_of_numpy_stay_theirs():

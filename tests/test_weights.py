@@ -341,3 +341,42 @@ def test_derivatives_of_recorded_losses_leave_hidden_samples_out(backend, asarra
     np.testing.assert_allclose(to_numpy(got[0]), expected, rtol=1e-12, atol=1e-15)
     by_W = sg.linear_cross_entropy_grad(X[FEW][SHOWN], LABELS[FEW][SHOWN], W)
     np.testing.assert_allclose(to_numpy(got[1]), by_W, rtol=1e-12)
+
+
+# --- masks as weights
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_weight_of_booleans_is_a_mask(dtype, asarray, to_numpy):
+    x, y, mask = asarray(LOGITS[FEW], dtype), asarray(LABELS[FEW], "int64"), asarray(SHOWN, "bool")
+    ones = asarray(SHOWN, dtype)
+    given = every_loss(x, y, x, {"class_weight": [1.0, 2.0, 0.5]}, mask)
+    for one, other in zip(given, every_loss(x, y, x, {"class_weight": [1.0, 2.0, 0.5]}, ones), strict=True):
+        assert one.dtype == x.dtype
+        np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+    assert float(to_numpy(sg.CrossEntropy().total_weight(x, y, sample_weight=mask))) == SHOWN.sum()
+    features, matrix = asarray(X[FEW], dtype), asarray(W, dtype)
+    given, by_X = every_linear(features, y, matrix, {"sample_weight": mask})
+    expected, rows = every_linear(features, y, matrix, {"sample_weight": ones})
+    for one, other in zip((*given, by_X), (*expected, rows), strict=True):
+        np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+    found = statistics.coefficient_statistics(features, matrix, sample_weight=mask)
+    for one, other in zip(found, statistics.coefficient_statistics(features, matrix, sample_weight=ones), strict=True):
+        np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+
+
+@pytest.mark.parametrize("weight", [True, np.True_])
+def test_true_as_weight_is_one(weight, asarray, to_numpy):
+    x, y = asarray(LOGITS[FEW]), asarray(LABELS[FEW], "int64")
+    got = sg.cross_entropy(x, y, sample_weight=weight)
+    np.testing.assert_array_equal(to_numpy(got), to_numpy(sg.cross_entropy(x, y, sample_weight=1.0)))
+
+
+def test_a_fit_takes_a_mask_as_weights(asarray, to_numpy):
+    solving = {"solver": "newton-cg", "tol": 1e-6}
+    masked = sg.SoftmaxRegression(**solving)
+    masked.fit(asarray(X[FEW]), asarray(LABELS[FEW], "int64"), sample_weight=asarray(SHOWN, "bool"))
+    only = sg.SoftmaxRegression(**solving).fit(X[FEW][SHOWN], LABELS[FEW][SHOWN])
+    np.testing.assert_allclose(to_numpy(masked.coef_), only.coef_, rtol=1e-4, atol=1e-5)
+    score = masked.score(asarray(X[FEW]), asarray(LABELS[FEW], "int64"), asarray(SHOWN, "bool"))
+    np.testing.assert_allclose(score, only.score(X[FEW][SHOWN], LABELS[FEW][SHOWN]))

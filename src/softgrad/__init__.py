@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 from . import backends, identity, partial, statistics
@@ -57,14 +58,27 @@ __all__ = [
     "statistics",
 ]
 
+backends._registry.PUBLIC.update((name, globals()[name]) for name in __all__ if isfunction(globals().get(name)))
+
 
 def __getattr__(name: str) -> Any:
     """Import the estimator, and with it scikit-learn and SciPy, when it is first named."""
     if name == "SoftmaxRegression":
-        from .estimator.model import SoftmaxRegression
-
+        try:
+            from .estimator.model import SoftmaxRegression
+        except ImportError as error:
+            return _absent(name, error)
         return SoftmaxRegression
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _absent(name: str, reason: ImportError) -> type:
+    """A class that says why it cannot be made: what only looks at the package's names is to work without it."""
+
+    def init(self: object, *args: Any, **kwargs: Any) -> None:
+        raise ImportError(str(reason)) from reason
+
+    return type(name, (), {"__init__": init, "__doc__": f"Cannot be made: {reason}.", "__module__": __name__})
 
 
 def __dir__() -> list[str]:

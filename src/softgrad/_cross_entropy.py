@@ -18,6 +18,7 @@ from ._array.labels import (
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.typing import Array, ArrayT, Job, Precision, Reduction
+from ._docstrings import passes_on_to
 from .backends._registry import run
 
 REDUCTIONS = ("none", "sum", "mean")
@@ -153,7 +154,8 @@ class CrossEntropy:
             Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of
             the logits' shape).
         sample_weight : array or number, optional
-            Broadcasts to the samples' shape. A sample of weight 0 counts for nothing, whatever its logits.
+            Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever
+            its logits.
         where : bool array, optional
             True keeps a class, False takes it out of the softmax. Broadcasts to the logits. A sample whose classes are
             all taken out counts for nothing, as one of weight 0.
@@ -169,6 +171,7 @@ class CrossEntropy:
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         return finish(lib, run("cross_entropy", lib, lib.xp, x, job))
 
+    @passes_on_to(__call__)
     def grad(
         self,
         logits: ArrayT,
@@ -178,7 +181,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> ArrayT:
-        """The gradient with respect to the logits; arguments as for the call.
+        """The gradient with respect to the logits.
 
         Returns
         -------
@@ -188,6 +191,7 @@ class CrossEntropy:
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         return run("cross_entropy_grad", lib, lib.xp, x, job)
 
+    @passes_on_to(__call__)
     def value_and_grad(
         self,
         logits: ArrayT,
@@ -197,7 +201,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> tuple[ArrayT, ArrayT]:
-        """The loss and its gradient, from one maximum and one exponential; arguments as for the call.
+        """The loss and its gradient, from one maximum and one exponential.
 
         Returns
         -------
@@ -208,6 +212,7 @@ class CrossEntropy:
         value, grad = run("cross_entropy_value_and_grad", lib, lib.xp, x, job)
         return finish(lib, value), grad
 
+    @passes_on_to(__call__)
     def hvp(
         self,
         logits: ArrayT,
@@ -218,7 +223,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> ArrayT:
-        """The second derivative with respect to the logits, times a vector; other arguments as for the call.
+        """The second derivative with respect to the logits, times a vector.
 
         Parameters
         ----------
@@ -237,6 +242,7 @@ class CrossEntropy:
             raise ValueError(f"vector has shape {tuple(direction.shape)}, logits have {tuple(x.shape)}")
         return run("cross_entropy_hvp", lib, lib.xp, x, job, direction)
 
+    @passes_on_to(__call__)
     def hessian_diag(
         self,
         logits: ArrayT,
@@ -246,7 +252,7 @@ class CrossEntropy:
         where: Any = None,
         validate: bool = False,
     ) -> ArrayT:
-        """The diagonal of the second derivative with respect to the logits; arguments as for the call.
+        """The diagonal of the second derivative with respect to the logits.
 
         Returns
         -------
@@ -256,6 +262,7 @@ class CrossEntropy:
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         return run("cross_entropy_hessian_diag", lib, lib.xp, x, job)
 
+    @passes_on_to(__call__)
     def total_weight(self, logits: ArrayT, labels: Any, *, sample_weight: Any = None, where: Any = None) -> ArrayT:
         """What the mean divides by: the sum of sample weight times class weight over the samples that count.
 

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, Unpack
 
 from ._array.typing import ArrayT, Precision, Reduction
 from ._cross_entropy import CrossEntropy
+from ._docstrings import passes_on_to
 
 
 class LossOptions(TypedDict, total=False):
@@ -43,19 +44,9 @@ def _split_options(options: CallOptions, function: str) -> tuple[CrossEntropy, d
     return CrossEntropy(**given), call
 
 
+@passes_on_to(CrossEntropy, CrossEntropy.__call__)
 def cross_entropy(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> ArrayT:
     """Cross-entropy of logits with labels: ``logsumexp(x) - x[label]``.
-
-    Parameters
-    ----------
-    logits : array
-        Real numbers, classes along ``axis`` (the last by default).
-    labels : array
-        Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of the
-        logits' shape).
-    **options
-        Those of :class:`CrossEntropy` and of its calls: ``axis, label_smoothing, class_weight, ignore_index, z_loss,
-        reduction, precision, sample_weight, where, validate``.
 
     Returns
     -------
@@ -87,13 +78,9 @@ def cross_entropy(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -
     return loss(logits, labels, **call)
 
 
+@passes_on_to(CrossEntropy, CrossEntropy.grad)
 def cross_entropy_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> ArrayT:
     """Gradient of :func:`cross_entropy` with respect to the logits: ``softmax(x) - onehot(label)``.
-
-    Parameters
-    ----------
-    logits, labels, **options
-        As for :func:`cross_entropy`.
 
     Returns
     -------
@@ -121,13 +108,9 @@ def cross_entropy_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOption
     return loss.grad(logits, labels, **call)
 
 
+@passes_on_to(CrossEntropy, CrossEntropy.value_and_grad)
 def cross_entropy_value_and_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> tuple[ArrayT, ArrayT]:
     """:func:`cross_entropy` and its gradient, from one maximum and one exponential.
-
-    Parameters
-    ----------
-    logits, labels, **options
-        As for :func:`cross_entropy`.
 
     Returns
     -------
@@ -151,17 +134,9 @@ def cross_entropy_value_and_grad(logits: ArrayT, labels: Any, **options: Unpack[
     return loss.value_and_grad(logits, labels, **call)
 
 
+@passes_on_to(CrossEntropy, CrossEntropy.hvp)
 def cross_entropy_hvp(logits: ArrayT, labels: Any, vector: ArrayT, **options: Unpack[CallOptions]) -> ArrayT:
     """Second derivative of :func:`cross_entropy` with respect to the logits, times a vector.
-
-    Parameters
-    ----------
-    logits, labels
-        As for :func:`cross_entropy`.
-    vector : array
-        Of the logits' shape.
-    **options
-        As for :func:`cross_entropy`.
 
     Returns
     -------

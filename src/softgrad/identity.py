@@ -8,8 +8,12 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
-from ._array.namespace import library
-from ._array.typing import Array
+import operator
+from typing import Any
+
+from ._array.labels import same_shape
+from ._array.namespace import Library, floating, kind, library, same_place
+from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
 from ._logsumexp import logsumexp
 
@@ -22,9 +26,40 @@ __all__ = [
 ]
 
 
-def _logits(X: Array, W: Array) -> Array:
-    xp = library(X, "X").xp
-    return xp.matmul(xp.matrix_transpose(W), X)
+def _beside(lib: Library, X: Array, a: Any, name: str) -> Array:
+    """``a`` checked to be of X's library and device, in X's dtype."""
+    same_place(lib, X, a, name, "X")
+    if name != "Y" or kind(lib.xp, a.dtype) != "bool":
+        a = floating(lib, a, name)
+    return a if a.dtype == X.dtype else lib.xp.astype(a, X.dtype)
+
+
+def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
+    """(namespace, X, Y, the logits) of arguments whose shapes agree."""
+    lib = library(X, "X")
+    X = floating(lib, X, "X")
+    Y, W = _beside(lib, X, Y, "Y"), _beside(lib, X, W, "W")
+    for name, a, form in (("X", X, "(M, N)"), ("W", W, "(M, K)")):
+        if a.ndim != 2:
+            raise ValueError(f"{name} must have two dimensions {form}, got shape {tuple(a.shape)}")
+    (features, samples), (rows, classes) = tuple(X.shape), tuple(W.shape)
+    if not same_shape((rows,), (features,)):
+        raise ValueError(f"W must be (M, K) with the M = {features} of X (M, N), got shape {tuple(W.shape)}")
+    if not same_shape(tuple(Y.shape), (classes, samples)):
+        raise ValueError(
+            f"Y must hold a one-hot column for each sample, (K, N) = ({classes}, {samples}), got shape "
+            f"{tuple(Y.shape)}; class indices go to softgrad.linear_cross_entropy"
+        )
+    return lib.xp, X, Y, lib.xp.matmul(lib.xp.matrix_transpose(W), X)
+
+
+def _class(i: Any, classes: int) -> int:
+    if isinstance(i, bool) or not hasattr(i, "__index__"):
+        raise TypeError(f"i must be an int, got {i!r}")
+    i = operator.index(i)
+    if not -classes <= i < classes:
+        raise IndexError(f"i is {i}: there are {classes} classes")
+    return i
 
 
 def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
@@ -32,13 +67,22 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
 
     Parameters
     ----------
-    X, Y, W : array
-        Of shape (M, N), (K, N) and (M, K), of one floating dtype.
+    X : array
+        Samples of shape (M, N), a column each; its floating dtype decides for all.
+    Y : array
+        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
+    W : array
+        Weights of shape (M, K).
 
     Returns
     -------
     array
         0-d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not of real numbers or of another library than X, or the shapes do not agree.
 
     Examples
     --------
@@ -48,8 +92,8 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     >>> print(identity.loss_from_probabilities(X, Y, W).round(6))
     1.386294
     """
-    xp = library(X, "X").xp
-    return -xp.sum(Y * log_softmax(_logits(X, W), axis=0))
+    xp, _, Y, logits = _checked(X, Y, W)
+    return -xp.sum(Y * log_softmax(logits, axis=0))
 
 
 def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
@@ -57,13 +101,22 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
 
     Parameters
     ----------
-    X, Y, W : array
-        Of shape (M, N), (K, N) and (M, K), of one floating dtype.
+    X : array
+        Samples of shape (M, N), a column each; its floating dtype decides for all.
+    Y : array
+        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
+    W : array
+        Weights of shape (M, K).
 
     Returns
     -------
     array
         0-d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not of real numbers or of another library than X, or the shapes do not agree.
 
     Examples
     --------
@@ -73,8 +126,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     >>> print(identity.loss_from_normalizer(X, Y, W).round(6))
     1.386294
     """
-    xp = library(X, "X").xp
-    logits = _logits(X, W)
+    xp, _, Y, logits = _checked(X, Y, W)
     return xp.sum(Y * (logsumexp(logits, axis=0, keepdims=True) - logits))
 
 
@@ -83,8 +135,12 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
 
     Parameters
     ----------
-    X, Y, W : array
-        Of shape (M, N), (K, N) and (M, K), of one floating dtype.
+    X : array
+        Samples of shape (M, N), a column each; its floating dtype decides for all.
+    Y : array
+        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
+    W : array
+        Weights of shape (M, K).
     i : int
         The class.
 
@@ -92,6 +148,13 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     -------
     array
         Of shape (M,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not of real numbers or of another library than X, or the shapes do not agree.
+    IndexError
+        If there is no class ``i``.
 
     Examples
     --------
@@ -101,8 +164,8 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     >>> identity.gradient_column(X, Y, W, 0)
     array([1.])
     """
-    xp = library(X, "X").xp
-    S = softmax(_logits(X, W), axis=0)
+    xp, X, Y, logits = _checked(X, Y, W)
+    S, i = softmax(logits, axis=0), _class(i, Y.shape[0])
     return xp.sum(X * (S[i, :] - Y[i, :]), axis=1)
 
 
@@ -111,13 +174,22 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
 
     Parameters
     ----------
-    X, Y, W : array
-        Of shape (M, N), (K, N) and (M, K), of one floating dtype.
+    X : array
+        Samples of shape (M, N), a column each; its floating dtype decides for all.
+    Y : array
+        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
+    W : array
+        Weights of shape (M, K).
 
     Returns
     -------
     array
         Of shape (M, K).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not of real numbers or of another library than X, or the shapes do not agree.
 
     Examples
     --------
@@ -127,8 +199,8 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     >>> identity.gradient_product(X, Y, W)
     array([[ 1., -1.]])
     """
-    xp = library(X, "X").xp
-    S = softmax(_logits(X, W), axis=0)
+    xp, X, Y, logits = _checked(X, Y, W)
+    S = softmax(logits, axis=0)
     return xp.matmul(X, xp.matrix_transpose(S - Y))
 
 
@@ -139,8 +211,12 @@ def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
 
     Parameters
     ----------
-    X, Y, W : array
-        Of shape (M, N), (K, N) and (M, K), of one floating dtype.
+    X : array
+        Samples of shape (M, N), a column each; its floating dtype decides for all.
+    Y : array
+        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
+    W : array
+        Weights of shape (M, K).
     i : int
         The class.
 
@@ -148,6 +224,13 @@ def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     -------
     array
         Of shape (M,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not of real numbers or of another library than X, or the shapes do not agree.
+    IndexError
+        If there is no class ``i``.
 
     Examples
     --------
@@ -157,6 +240,6 @@ def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     >>> identity.slipped_gradient_column(X, Y, W, 0)
     array([-2.])
     """
-    xp = library(X, "X").xp
-    S = softmax(_logits(X, W), axis=0)
+    xp, X, Y, logits = _checked(X, Y, W)
+    S, i = softmax(logits, axis=0), _class(i, Y.shape[0])
     return xp.sum(X * (S[i, :] - xp.sum(Y, axis=0)), axis=1)

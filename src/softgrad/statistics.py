@@ -1,18 +1,13 @@
 """What the curvature of the linear softmax model tells: its diagonal, its blocks, and how sure the coefficients are.
 
 All take a loss that is bound to its data (:class:`softgrad.LinearCrossEntropy`) or the data themselves, and the
-coefficients at which the curvature is wanted.
+coefficients at which the curvature is wanted: as arrays, or as a fitted :class:`softgrad.SoftmaxRegression`.
 """
 
 from __future__ import annotations
 
-from .estimator.statistics import (
-    BlockPreconditioner,
-    CoefficientStatistics,
-    coefficient_statistics,
-    hessian_diag,
-    linear_cross_entropy_hessian_diag,
-)
+from .estimator.coefficients import CoefficientStatistics, coefficient_statistics
+from .estimator.statistics import BlockPreconditioner, hessian_diag, linear_cross_entropy_hessian_diag
 
 __all__ = [
     "BlockPreconditioner",

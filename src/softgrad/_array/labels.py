@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 from .._kernels.dense import held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
@@ -61,11 +63,11 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
     """``sample_weight`` broadcast to the samples' shape, in ``x``'s dtype, float32 at least."""
     xp = lib.xp
     dtype = held_dtype(xp, x.dtype)
-    if isinstance(weight, numbers.Real):
-        weight = small(lib, x, weight, "sample_weight", dtype)
+    if isinstance(weight, (numbers.Real, np.bool_)):
+        weight = small(lib, x, float(weight), "sample_weight", dtype)
     same_place(lib, x, weight, "sample_weight", "the first argument")
-    if kind(xp, weight.dtype) not in ("real", "integer"):
-        raise TypeError(f"sample_weight must hold real numbers, got dtype {weight.dtype}")
+    if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
+        raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
     weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._kernels.dense import FUSES
 from .errors import AxisError, MixedArraysError
 from .typing import Array, DType, Namespace
 
@@ -40,10 +43,27 @@ class Library(NamedTuple):
     #: Says what is wrong with an array of this type, or None.
     complaint: Callable[[Array], str | None] | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy a namespace that is a module by its name."""
+        return _library_with, (self.xp.__name__ if isinstance(self.xp, ModuleType) else self.xp, *self[1:])
+
+
+def _library_with(xp: Any, *rest: Any) -> Library:
+    return Library(importlib.import_module(xp) if isinstance(xp, str) else xp, *rest)
+
 
 _LIBRARIES: dict[type, Library] = {}
 _FRESH: dict[type, Library] = {}
 _KINDS: dict[tuple[type, DType], str] = {}
+_COMPAT = compat.array_namespace.__module__.rpartition(".")[0]
+#: (top-level module, name) of array types that array-api-compat wraps: its module for them.
+_WRAPPED = {
+    ("numpy", "ndarray"): "..numpy",
+    ("numpy", "generic"): "..numpy",
+    ("torch", "Tensor"): "..torch",
+    ("cupy", "ndarray"): "..cupy",
+    ("dask", "Array"): "..dask.array",
+}
 _REFUSED = {
     "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
     "MaskedArray": "a masked array's mask would be lost: pass x.filled() and where=~x.mask",
@@ -54,6 +74,25 @@ def _torch_complaint(x: Array) -> str | None:
     if x.is_nested:
         return "is a nested tensor: pad it and pass where="
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
+
+
+#: Libraries whose operations a compiler may fuse, and whether it is doing so.
+_COMPILERS: dict[str, Callable[[], bool]] = {
+    "jax": lambda: True,
+    "torch": lambda: sys.modules["torch"].compiler.is_compiling(),
+}
+
+
+def _wrapper(cls: type) -> str | None:
+    """The module of array-api-compat for a type that it wraps, from the type alone.
+
+    array-api-compat itself asks each library in ``sys.modules`` for its arrays, and fails where one is half imported.
+    """
+    for base in cls.__mro__:
+        found = _WRAPPED.get((base.__module__.partition(".")[0], base.__name__))
+        if found is not None:
+            return found
+    return None
 
 
 def _infer(x: Any, argument: str) -> Library:
@@ -70,19 +109,24 @@ def _infer(x: Any, argument: str) -> Library:
             f"{argument} is a sparse matrix ({cls.__module__.split('.')[0]}): exp(0) is 1, so that nothing stays "
             "sparse; pass its .toarray(). Only the linear model takes samples in a scipy.sparse matrix"
         )
-    try:
-        xp = compat.array_namespace(x)
-    except TypeError:
+    wrapper = _wrapper(cls)
+    if wrapper is not None:
+        xp = importlib.import_module(wrapper, _COMPAT)
+    elif is_array(x):
+        xp = x.__array_namespace__()
+    else:
         raise TypeError(
             f"{argument} must be an array of a library of the array API standard (NumPy, PyTorch, CuPy, JAX, "
             f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
-        ) from None
+        )
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
+    if name in _COMPILERS:
+        FUSES.setdefault(xp.__name__, _COMPILERS[name])
     library = Library(
         xp,
         name,
         warns=name in ("numpy", "array_api_strict", "dask"),
-        scalars=compat.is_numpy_array(x),
+        scalars=name == "numpy",
         placed=name in ("torch", "cupy", "array_api_strict"),
         chunked=name == "dask",
         complaint=_torch_complaint if name == "torch" else None,
@@ -92,14 +136,16 @@ def _infer(x: Any, argument: str) -> Library:
 
 def tracing() -> bool:
     """Whether torch.compile is tracing the caller."""
-    guards = sys.modules.get("torch._guards")
-    return guards is not None and guards.TracingContext.try_get() is not None
+    context = getattr(sys.modules.get("torch._guards"), "TracingContext", None)
+    return context is not None and context.try_get() is not None
 
 
 def _known_by_class(cls: type) -> bool:
     """Infer the library of torch's own array types, and the kinds of its dtypes, without an array."""
-    torch = sys.modules.get("torch")
-    if torch is None or cls not in (torch.Tensor, torch.nn.Parameter):
+    if cls.__module__.partition(".")[0] != "torch":
+        return False
+    torch = sys.modules["torch"]
+    if cls not in (torch.Tensor, torch.nn.Parameter):
         return False
     found = _FRESH[cls] = _infer(torch.empty(0), "x")
     for dtype in vars(torch).values():
@@ -130,10 +176,24 @@ def library(x: Any, argument: str) -> Library:
     return found
 
 
+def named(name: str) -> Library:
+    """The library called ``name``, imported."""
+    module = {"jax": "jax.numpy", "dask": "dask.array"}.get(name, name)
+    try:
+        example = importlib.import_module(module).zeros((1,))
+        return library(example, name)
+    except (AttributeError, ImportError, TypeError) as error:
+        raise ValueError(
+            f"{name!r} is no array library that can be used here: it must be 'numpy', 'torch', 'jax', 'cupy', 'dask' "
+            f"or the like ({error})"
+        ) from error
+
+
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of any library of the standard."""
     return type(x) in _LIBRARIES or (
-        not isinstance(x, (int, float, complex, list, tuple, str, type(None))) and compat.is_array_api_obj(x)
+        not isinstance(x, (int, float, complex, list, tuple, str, type))
+        and (_wrapper(type(x)) is not None or hasattr(x, "__array_namespace__"))
     )
 
 

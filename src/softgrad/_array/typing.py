@@ -46,6 +46,16 @@ class Job(NamedTuple):
     precision: str | None = None
 
     @property
+    def options(self) -> frozenset[str]:
+        """The options of this call that are not at their defaults, by name."""
+        values = ((name, getattr(self, name)) for name in OPTIONS)
+        return frozenset(name for name, v in values if not (v is None or (isinstance(v, float) and v == 0.0)))
+
+    @property
     def plain(self) -> bool:
         """Whether the labels are class indices, and each costs the logarithm of its probability and nothing more."""
         return not (self.dense or self.label_smoothing or self.z_loss or self.class_weight is not None)
+
+
+#: The options of a loss that a kernel may or may not take; ``Backend.options`` names those that it does.
+OPTIONS = ("label_smoothing", "class_weight", "sample_weight", "ignore_index", "z_loss", "where", "precision")

@@ -7,12 +7,15 @@ differentiation is then right at ties too, to any order.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.typing import Array, DType, Namespace
 
 #: Terms added one after the other before a sum goes up a level.
 LEVEL = 64
+#: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
+FUSES: dict[str, Callable[[], bool]] = {}
 
 
 class Shifted(NamedTuple):
@@ -102,6 +105,21 @@ def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
     return xp.sum(v, axis=axis, keepdims=True, dtype=v.dtype)
 
 
+def fuses(xp: Namespace) -> bool:
+    """Whether a compiler may fuse the call with what made its input."""
+    name = xp.__name__
+    return name in FUSES and FUSES[name]()
+
+
+def difference(xp: Namespace, x: Array, m: Array) -> Array:
+    """``x - m``, exactly 0 where they are equal and ``m`` is finite, whatever is fused with it.
+
+    A compiler may contract the product that made ``x`` with what it is added to: with a 0 that it does not know, which
+    rounds the product, instead of with the difference.
+    """
+    return (x + m * 0) - m
+
+
 def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something."""
     shown = xp.broadcast_to(where, x.shape)
@@ -113,7 +131,7 @@ def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
-    d = x - m
+    d = difference(xp, x, m) if fuses(xp) else x - m
     e = xp.exp(d)
     lo = None
     if carry:
@@ -265,25 +283,37 @@ def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array
     return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
 
 
+def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
+    """T - sum(p t) where ``p`` sums to 1: by differences from a class that has most of it, whose own is 0."""
+    sure, zero = p > 0.5, xp.zeros_like(t)
+    own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
+    apart = xp.where(sure, zero, t - own)
+    return apart - total(xp, p * apart, axis)
+
+
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
     """P (c - sum(p c))."""
     p, _ = widen(xp, probs, None)
     c, _ = widen(xp, cotangent, None)
-    return narrow(xp, p * (c - total(xp, p * c, axis)), probs.dtype)
+    return narrow(xp, p * centred(xp, p, c, axis), probs.dtype)
 
 
 def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int) -> Array:
-    """C - p sum(c)."""
-    p, _ = widen(xp, log_probs, None)
+    """C - p sum(c), of a class with most of the sum c (1 - p) - p (the sum of the others' c)."""
+    log_p, _ = widen(xp, log_probs, None)
     c, _ = widen(xp, cotangent, None)
-    return narrow(xp, c - xp.exp(p) * total(xp, c, axis), log_probs.dtype)
+    p, sure, zero = xp.exp(log_p), log_p > -0.5, xp.zeros_like(c)
+    others = total(xp, xp.where(sure, zero, c), axis)
+    own = xp.sum(xp.where(sure, c, zero), axis=axis, keepdims=True, dtype=c.dtype)
+    grad = xp.where(sure, -(c * xp.expm1(log_p)) - p * others, c - p * (others + own))
+    return narrow(xp, grad, log_probs.dtype)
 
 
 def log_softmax_jvp(xp: Namespace, log_probs: Array, tangent: Array, axis: int) -> Array:
     """T - sum(p t)."""
-    p, _ = widen(xp, log_probs, None)
+    log_p, _ = widen(xp, log_probs, None)
     t, _ = widen(xp, tangent, None)
-    return narrow(xp, t - total(xp, xp.exp(p) * t, axis), log_probs.dtype)
+    return narrow(xp, centred(xp, xp.exp(log_p), t, axis), log_probs.dtype)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

@@ -8,7 +8,8 @@ loaded when an array of their library first comes; others are found through the 
 from __future__ import annotations
 
 from ._declaration import Backend, Explanation
-from ._registry import GROUP, available, explain, register, unregister, use
+from ._discovery import GROUP
+from ._registry import available, explain, register, unregister, use
 from ._threads import workers
 
 __all__ = [

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .._array.errors import BackendError
+from .._array.typing import OPTIONS, Job
 from .._kernels import dense as dense_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import loss as loss_kernels
@@ -42,6 +43,8 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
         for name in names.split()
     }
 )
+#: The kernels that are given a loss with its options.
+LOSSES = frozenset(name for name in GENERIC if "cross_entropy" in name or name == "total_weight")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Backend:
     should_run : str, optional
         ``"module:function"``, called as ``should_run(kernel_name, *kernel_arguments)``: True, or a string that
         says why the back end declines this call.
+    options : tuple of str, default ()
+        The options that its loss kernels take, of ``label_smoothing, class_weight, sample_weight, ignore_index, z_loss,
+        where, precision``. A loss with another option goes to the next kernel of the plan.
 
     Examples
     --------
@@ -77,6 +83,7 @@ class Backend:
     priority: int = 0
     opt_in: bool = False
     should_run: str | None = None
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "generic":
@@ -84,6 +91,9 @@ class Backend:
         unknown = sorted(set(self.functions) - set(GENERIC))
         if unknown:
             raise BackendError(f"back end {self.name!r} replaces unknown kernels {unknown}; known: {sorted(GENERIC)}")
+        unknown = sorted(set(self.options) - set(OPTIONS))
+        if unknown:
+            raise BackendError(f"back end {self.name!r} takes unknown options {unknown}; known: {sorted(OPTIONS)}")
         for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
             if path.count(":") != 1:
                 raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")
@@ -94,7 +104,22 @@ class Implementation(NamedTuple):
 
     backend: str
     call: Callable[..., Any]
-    should_run: Callable[..., Any] | None
+    should_run: Callable[..., Any] | None = None
+    #: The options of a loss that it takes; None where it takes them all.
+    options: frozenset[str] | None = None
+
+    def verdict(self, function: str, args: tuple[Any, ...]) -> bool | str:
+        """True, or why this step does not run a call."""
+        if self.should_run is not None:
+            verdict: bool | str = self.should_run(function, *args)
+            if verdict is not True:
+                return verdict
+        if self.options is not None:
+            job = next(each for each in args if isinstance(each, Job))
+            others = sorted(job.options - self.options)
+            if others:
+                return f"does not take {', '.join(others)}"
+        return True
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,23 @@
-"""The registry of back ends: declaration, discovery, the plan for a function and a type, and the override."""
+"""The plan for a function and an array's type: which back end runs, and how to choose another."""
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.metadata
-import importlib.util
-import warnings
+import inspect
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from .._array.context import Override
-from .._array.errors import BackendError, BackendWarning
+from .._array.errors import BackendError
 from .._array.namespace import Library, quiet, tracing
-from ._declaration import GENERIC, Backend, Explanation, Implementation
+from .._array.typing import OPTIONS
+from . import _discovery
+from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 
-#: The entry point group in which other packages name their ``Backend``.
-GROUP = "softgrad.backends"
-_PACKAGE = __package__
-#: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
-_BUILTIN = {
-    "numpy": ("numpy", "numba"),
-    "torch": ("torch", "triton"),
-    "cupy": ("cupy",),
-    "jax": ("jax",),
-    "jaxlib": ("jax",),
-    "dask": ("dask",),
-    "scipy": ("sparse",),
-}
+#: The functions that ``explain`` can call, by name; the package fills them in.
+PUBLIC: dict[str, Callable[..., Any]] = {}
 
 
 class _Answer(Exception):  # noqa: N818 - it carries a result
@@ -34,24 +25,17 @@ class _Answer(Exception):  # noqa: N818 - it carries a result
         self.explanation = explanation
 
 
-_registered: dict[str, Backend] = {}
-_loaded: set[str] = set()
 _plans: dict[tuple[str, type], tuple[Implementation, ...]] = {}
 _override_plans: dict[tuple[str, type, str], tuple[Implementation, ...]] = {}
 _fresh: dict[tuple[str, type, str | None], tuple[Implementation, ...]] = {}
 _chosen: Override[str] = Override("softgrad.backends.use")
 _asked: Override[bool] = Override("softgrad.backends.explain")
-_discovered = False
-_builtin_types: set[str] = set()
-
-
-def _warn(name: str, error: BaseException | str) -> None:
-    warnings.warn(f"back end {name!r} is left out: {error}", BackendWarning, stacklevel=4)
 
 
 def _forget_plans() -> None:
-    _plans.clear()
-    _override_plans.clear()
+    """Begin anew: a plan that somebody is making goes where nobody looks any more."""
+    global _plans, _override_plans
+    _plans, _override_plans = {}, {}
 
 
 def register(backend: Backend) -> None:
@@ -77,7 +61,7 @@ def register(backend: Backend) -> None:
     """
     if not isinstance(backend, Backend):
         raise TypeError(f"backend must be a Backend, got {type(backend).__qualname__}")
-    _registered[backend.name] = backend
+    _discovery.registered[backend.name] = backend
     _forget_plans()
 
 
@@ -102,58 +86,9 @@ def unregister(name: str) -> None:
         ...
     softgrad._array.errors.BackendError: no back end is named 'never_there'
     """
-    if _registered.pop(name, None) is None:
+    if _discovery.registered.pop(name, None) is None:
         raise BackendError(f"no back end is named {name!r}")
     _forget_plans()
-
-
-def _load_builtin(name: str) -> None:
-    if name in _loaded:
-        return
-    _loaded.add(name)
-    if importlib.util.find_spec(f"{_PACKAGE}.{name}") is None:
-        return
-    try:
-        backend = importlib.import_module(f".{name}", _PACKAGE).BACKEND
-    except Exception as error:  # noqa: BLE001 - whatever a broken installation raises must not reach the caller
-        _warn(name, error)
-        return
-    if backend is None:  # what its kernels are made with is not installed
-        return
-    _builtin_types.update(backend.types)
-    _registered.setdefault(backend.name, backend)
-
-
-def _load_for(module: str) -> None:
-    """Load the built-in back ends for types of a module."""
-    for name in _BUILTIN.get(module.partition(".")[0], ()):
-        _load_builtin(name)
-
-
-def _discover() -> None:
-    """Load the back ends that other packages declare, once."""
-    global _discovered
-    if _discovered:
-        return
-    _discovered = True
-    if not __name__.startswith("softgrad."):
-        return  # inside another library the entry points speak to softgrad, not to the copy
-    for entry in importlib.metadata.entry_points(group=GROUP):
-        try:
-            backend = entry.load()
-            if not isinstance(backend, Backend):
-                raise TypeError(f"{entry.value} is not a Backend")
-            for path in backend.types:
-                _load_for(path.partition(":")[0])
-            if not backend.opt_in and _builtin_types & set(backend.types):
-                backend = Backend(
-                    backend.name, backend.types, backend.functions, backend.priority, True, backend.should_run
-                )
-            if backend.name in _registered:
-                raise BackendError("its name is taken")
-            _registered[backend.name] = backend
-        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and none of them is the caller's
-            _warn(entry.name, error)
 
 
 def _resolve(path: str) -> Any:
@@ -174,15 +109,29 @@ def _names(cls: type) -> set[str]:
     return out
 
 
-def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementation, ...]:
-    generic = Implementation("generic", GENERIC[function], None)
-    for base in cls.__mro__:
-        _load_for(base.__module__)
-    _discover()
+def _generic(function: str) -> Callable[..., Any]:
+    """The generic kernel; of the linear model, with the loss of each block of logits by the registry."""
+    kernel = GENERIC[function]
+    if "loss" not in inspect.signature(kernel).parameters:
+        return kernel
+    loss = function.removeprefix("linear_")
+
+    @functools.wraps(kernel)
+    def call(*args: Any) -> Any:
+        return kernel(*args, loss=functools.partial(_call, loss))
+
+    return call
+
+
+def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:
+    """The plan, and whether it holds all that there will be: not where this call comes from within an import."""
+    generic = Implementation("generic", _generic(function))
+    whole = all(_discovery.load_for(base.__module__) for base in cls.__mro__)
+    whole = _discovery.discover() and whole
     if chosen == "generic":
-        return (generic,)
+        return (generic,), whole
     names = _names(cls)
-    usual = [b for b in _registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
+    usual = [b for b in _discovery.registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
     usual.sort(key=lambda b: (b.name != chosen, -b.priority, b.name))
     plan = []
     for backend in usual:
@@ -191,22 +140,29 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[Implementa
             continue
         try:
             condition = None if backend.should_run is None else _resolve(backend.should_run)
-            plan.append(Implementation(backend.name, _resolve(path), condition))
+            takes_all = function not in LOSSES or set(OPTIONS) <= set(backend.options)
+            options = None if takes_all else frozenset(backend.options)
+            plan.append(Implementation(backend.name, _resolve(path), condition, options))
         except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
-            _warn(backend.name, error)
-    return (*plan, generic)
+            if _discovery.half_imported(path.partition(":")[0]):
+                whole = False
+                continue
+            _discovery.warn(backend.name, error)
+    return (*plan, generic), whole
 
 
 def _prepare(function: str, cls: type, chosen: str | None) -> None:
     """Make the plan of a function and a type; of all functions while torch.compile traces, which looks here once."""
     if tracing():
-        _fresh.update({(name, cls, chosen): _make_plan(name, cls, chosen) for name in GENERIC})
+        _fresh.update({(name, cls, chosen): _make_plan(name, cls, chosen)[0] for name in GENERIC})
         return
-    plan = _fresh[function, cls, chosen] = _make_plan(function, cls, chosen)
-    if chosen is None:
-        _plans[function, cls] = plan
-    else:
-        _override_plans[function, cls, chosen] = plan
+    plans, override_plans = _plans, _override_plans
+    plan, whole = _make_plan(function, cls, chosen)
+    _fresh[function, cls, chosen] = plan
+    if whole and chosen is None:
+        plans[function, cls] = plan
+    elif whole:
+        override_plans[function, cls, chosen] = plan
 
 
 # torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
@@ -243,10 +199,18 @@ def asked_for() -> str | None:
     return _choice() if _chosen.users else None
 
 
+def _call(function: str, *args: Any) -> Any:
+    """``run`` where warnings are seen to."""
+    for step in _plan(function, type(args[1])):
+        if step.verdict(function, args) is True:
+            return step.call(*args)
+    raise AssertionError("the generic kernel declines nothing")  # pragma: no cover
+
+
 def run(function: str, lib: Library, *args: Any) -> Any:
     """Run a kernel on ``args`` (the namespace, the array that decides, the rest)."""
     for step in _plan(function, type(args[1])):
-        if step.should_run is None or step.should_run(function, *args) is True:
+        if step.verdict(function, args) is True:
             if _asked.users and _asked.get():
                 raise _Answer(_explained(function, args))
             if lib.warns:
@@ -260,7 +224,7 @@ def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
     cls = type(args[1])
     declined = []
     for step in _plan(function, cls):
-        verdict = True if step.should_run is None else step.should_run(function, *args)
+        verdict = step.verdict(function, args)
         if verdict is True:
             break
         declined.append((step.backend, str(verdict)))
@@ -283,11 +247,8 @@ def available() -> dict[str, Backend]:
     >>> isinstance(backends.available(), dict)
     True
     """
-    for root in _BUILTIN:
-        if importlib.util.find_spec(root) is not None:
-            _load_for(root)
-    _discover()
-    return dict(sorted(_registered.items()))
+    _discovery.load_all()
+    return dict(sorted(_discovery.registered.items()))
 
 
 def use(name: str) -> AbstractContextManager[None]:
@@ -346,12 +307,11 @@ def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
     >>> sg.backends.explain("softmax", np.zeros((2, 3), dtype=np.int64)).function
     'softmax'
     """
-    package = importlib.import_module("..", _PACKAGE)
-    if function not in package.__all__ or not callable(getattr(package, function)):
+    if function not in PUBLIC:
         raise BackendError(f"softgrad has no function {function!r}")
     try:
         with _asked.set(True):
-            getattr(package, function)(*args, **kwargs)
+            PUBLIC[function](*args, **kwargs)
     except _Answer as answer:
         return answer.explanation
     raise BackendError(f"{function} answers this call without a kernel")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["count", "run", "workers"]
@@ -29,27 +30,101 @@ class Pool(NamedTuple):
 VARIABLE = "SOFTGRAD_WORKERS"
 #: Pieces of a call for each thread: a thread that starts late, or shares its core, then holds up little.
 PIECES = 4
+#: Seconds that the end of the program waits for a thread that is still at work, as after an interrupt.
+FAREWELL = 5.0
 
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
 #: A C function for threads, of one argument.
 NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _lent: ContextVar[Pool | None] = ContextVar("softgrad_threads", default=None)
-_lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
 _controller: Any = None
 _inside = threading.local()
 
 
+class Helper:
+    """A place at a call's work for one more thread: taken by a thread that begins, or by the caller that is done.
+
+    Ctrl-C may come between any two calls of the main thread. So the caller takes no lock but by ``with``, which the
+    interpreter does not part from its end, and takes each step in a way that it can be taken twice.
+    """
+
+    __slots__ = ("at_work", "error", "taken", "work")
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work: Callable[[], None] | None = work
+        self.taken: dict[None, bool] = {}
+        self.at_work = threading.Lock()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work, unless the caller has been first."""
+        with self.at_work:
+            work = self.work
+            if work is not None and self.taken.setdefault(None, True):
+                try:
+                    work()
+                except BaseException as error:  # noqa: BLE001 - raised by the caller
+                    self.error = error
+
+    def settle(self) -> None:
+        """Wait for the thread that has begun, or let none begin."""
+        if self.taken.setdefault(None, False):
+            with self.at_work:
+                pass
+        self.work = None
+
+
+class _Pool:
+    """The threads of this process, which wait for helpers to run; None ends one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.helpers: SimpleQueue[Helper | None] = SimpleQueue()
+        self.threads: list[threading.Thread] = []
+        self.ended = False
+
+    def grow(self, size: int) -> None:
+        """See that there are ``size`` threads, where the system gives them."""
+        if len(self.threads) >= size:
+            return
+        with self.lock:
+            while len(self.threads) < size and not self.ended:
+                name = f"softgrad_{len(self.threads)}"
+                thread = threading.Thread(target=_serve, args=(self.helpers,), name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
+                    return
+                self.threads.append(thread)
+
+    def end(self) -> None:
+        """End all threads: none may be in a compiled function when that is taken away."""
+        self.ended = True
+        for _ in self.threads:
+            self.helpers.put(None)
+        for thread in self.threads:
+            thread.join(FAREWELL)
+
+
+def _serve(helpers: SimpleQueue[Helper | None]) -> None:
+    while (helper := helpers.get()) is not None:
+        helper.run()
+        del helper  # and the arrays that it holds
+
+
+_pool = _Pool()
+
+
 def _forget() -> None:
-    """Leave the parent's pool behind: its threads do not exist in a forked child."""
-    global _lock, _pool, _pool_size
-    _lock, _pool, _pool_size = threading.Lock(), None, 0
+    """Leave the parent's threads behind: they do not exist in a forked child."""
+    global _pool
+    _pool = _Pool()
     _inside.__dict__.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+atexit.register(lambda: _pool.end())
 
 
 @contextmanager
@@ -156,21 +231,13 @@ class lent:  # noqa: N801 - a context manager, as those of contextlib
         _lent.reset(self.token)
 
 
-def _executor(size: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
-    with _lock:
-        if _pool is None or _pool_size < size:
-            # the smaller pool, if any, ends by itself once its callers are done with it
-            _pool, _pool_size = ThreadPoolExecutor(size, "softgrad"), size
-        return _pool
-
-
 def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
     """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
     The pieces depend on ``n`` and ``parts`` alone, so that sums of theirs do too. There are a few for each thread,
     which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
-    several starts threads of its own. All pieces have ended when this returns or raises.
+    several starts threads of its own. All pieces have ended when this returns or raises, unless
+    interrupts come one upon the other.
     """
     if parts <= 1 or n <= 1:
         return [task(0, n)]
@@ -183,8 +250,9 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
     results: dict[int, T] = {}
 
     def work() -> None:
-        before, _inside.task = getattr(_inside, "task", False), True
+        before = getattr(_inside, "task", False)
         try:
+            _inside.task = True
             while True:
                 with lock:
                     i = next(waiting, None)
@@ -213,6 +281,7 @@ def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
     openmp(NATIVE(attempt), None, min(parts, pieces), 0)
     if errors:
         raise errors[0]
+    work()  # what is left where an interrupt came before this thread's own attempt
     return [results[i] for i in range(pieces)]
 
 
@@ -223,17 +292,17 @@ def region() -> Any:
 
 
 def each(work: Callable[[], None], parts: int) -> None:
-    """Call ``work`` on ``parts`` threads at most, this one included."""
-    futures: list[Future[None]] = []
+    """Call ``work``, which holds what it works on, on ``parts`` threads at most, this one included."""
+    pool = _pool
+    pool.grow(parts - 1)
+    helpers = [Helper(work) for _ in range(min(parts - 1, len(pool.threads)))]
     try:
-        pool = _executor(parts - 1)
-        futures.extend(pool.submit(work) for _ in range(parts - 1))
-    except RuntimeError:  # the interpreter is shutting down: no new threads
-        pass
-    try:
+        for helper in helpers:
+            pool.helpers.put(helper)
         work()
     finally:
-        begun = [future for future in futures if not future.cancel()]
-        wait(begun)
-    for future in begun:
-        future.result()
+        for helper in helpers:
+            helper.settle()
+    for helper in helpers:
+        if helper.error is not None:
+            raise helper.error

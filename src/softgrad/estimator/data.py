@@ -165,8 +165,8 @@ def _device_weight(lib: Library, X: Array, weight: Any) -> Array:
     if isinstance(weight, numbers.Real):
         weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=getattr(X, "device", None))
     weight = beside(lib, X, weight, "sample_weight")
-    if kind(xp, weight.dtype) not in ("real", "integer"):
-        raise TypeError(f"sample_weight must hold real numbers, got dtype {weight.dtype}")
+    if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
+        raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if tuple(weight.shape) != (X.shape[0],):
         raise ValueError(f"sample_weight must be a number or have shape ({X.shape[0]},), got {tuple(weight.shape)}")
     weight = weight if weight.dtype == X.dtype else xp.astype(weight, X.dtype)

@@ -10,46 +10,29 @@ from typing import Any
 import numpy as np
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.base import BaseEstimator
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.metrics import accuracy_score
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise ImportError(
         "softgrad.SoftmaxRegression needs SciPy and scikit-learn: install softgrad with its extra 'sklearn'"
     ) from error
 
-from .._array.errors import MixedArraysError
-from .._array.namespace import Library, library, quiet
-from .._array.transfer import to_host
-from .._array.typing import Array
-from .._dense import log_softmax, softmax
-from ..backends.sparse import chunks as sparse_chunks
+from .._array.namespace import quiet
+from .._array.typing import Device
 from ..linear.model import LinearCrossEntropy
-from .data import (
-    Data,
-    beside,
-    checked,
-    checked_samples,
-    class_weights,
-    home,
-    names_of,
-    on_device,
-    put,
-    spacing,
-    total_weight,
-    where_is,
-)
+from .data import Data, checked, class_weights, home, names_of, put, spacing, total_weight
+from .fitted import moved
+from .predictions import Predictions
 from .scaling import scaling, second_moments
 from .solvers import SOLVERS, Fit, Objective, Point, minimize
 
 
-class FittedElsewhereError(MixedArraysError, ValueError):
-    """A model fitted on the arrays of one library or device, used on those of another."""
-
-
-class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
     """Linear softmax (multinomial logistic) regression, on the arrays of any library.
+
+    ``coef_`` has one row for each class, also where there are two: the one row that
+    :class:`sklearn.linear_model.LogisticRegression` keeps is then ``coef_[1] - coef_[0]``, twice ``coef_[1]``.
 
     Minimises ``C * sum(w_i * loss_i) + sum(W**2) / 2`` over the coefficients W and a free intercept, as
     :class:`sklearn.linear_model.LogisticRegression` does, with the losses, gradients and Hessian-vector products of
@@ -168,7 +151,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             With ``sklearn.set_config(array_api_dispatch=True)`` y and the weights may be elsewhere: they follow X, and
             labels that are strings stay on the host.
         sample_weight : array of shape (n_samples,) or number, optional
-            Not negative.
+            Not negative; of booleans, 1 and 0.
 
         Returns
         -------
@@ -210,6 +193,41 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 stacklevel=2,
             )
         return self
+
+    def to(self, library: Any, *, device: Device = None) -> SoftmaxRegression:
+        """A copy of the fitted model that predicts on the arrays of another library or device.
+
+        Parameters
+        ----------
+        library : str or array
+            The name of the library ("numpy", "torch", "jax", "cupy", "dask"), or an array that the model is to stand
+            beside, on its device.
+        device : device, optional
+            As the library's ``asarray`` takes it, "cuda" for one; None is its default, or that of the array.
+
+        Returns
+        -------
+        SoftmaxRegression
+            With ``coef_``, ``intercept_`` and ``classes_`` there, labels that are strings as a NumPy array. All other
+            attributes are shared with this model, which stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If there is no such library, or it cannot be imported.
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from softgrad import SoftmaxRegression
+        >>> model = SoftmaxRegression().fit(np.asarray([[0.0], [1.0], [2.0]]), np.asarray([0, 1, 1]))
+        >>> type(model.to("numpy").coef_)
+        <class 'numpy.ndarray'>
+        """
+        check_is_fitted(self)
+        return moved(self, library, device)
 
     def _check_parameters(self) -> None:
         if isinstance(self.C, bool) or not isinstance(self.C, numbers.Real) or not float(self.C) > 0:
@@ -270,123 +288,6 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_ = put(data.lib, data.X, np.zeros(W.shape[0]) if bias is None else bias - bias.mean())
         self.n_iter_ = fit.iterations
         self.loss_curve_ = fit.curve
-
-    def _logits(self, X: Any, method: str) -> Array:
-        check_is_fitted(self)
-        if on_device(X):
-            lib, X = checked_samples(self, X, reset=False)
-            self._same_place(lib, X, method)
-            X = X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
-            W = lib.xp.matrix_transpose(self.coef_)
-            product = sparse_chunks.product if sparse_chunks.are_sparse(X) else lib.xp.matmul
-            return product(X, W) + self.intercept_
-        if not isinstance(self.coef_, np.ndarray):
-            self._same_place(library(np.asarray(0.0), "X"), None, method)
-        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
-        return X @ self.coef_.T + self.intercept_
-
-    def _same_place(self, lib: Library, X: Array, method: str) -> None:
-        theirs = library(self.coef_, "coef_")
-        if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
-            raise FittedElsewhereError(
-                f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
-                f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}"
-            )
-
-    def decision_function(self, X: Any) -> Array:
-        """Logits of each class.
-
-        Parameters
-        ----------
-        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
-
-        Returns
-        -------
-        array of shape (n_samples, n_classes), or (n_samples,) with two classes
-            With two classes the logit of the second less that of the first, as scikit-learn has it.
-        """
-        z = self._logits(X, "decision_function")
-        return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
-
-    def predict(self, X: Any) -> Array:
-        """The most probable class of each sample.
-
-        Parameters
-        ----------
-        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
-
-        Returns
-        -------
-        array of shape (n_samples,)
-            Labels, of the type that ``fit`` was given.
-        """
-        z = self._logits(X, "predict")
-        if isinstance(z, np.ndarray):
-            return self.classes_[np.argmax(z, axis=1)]
-        lib = library(z, "X")
-        best = lib.xp.argmax(z, axis=1)
-        if isinstance(self.classes_, np.ndarray):
-            return self.classes_[to_host(lib, best)[0]]
-        return lib.xp.take(self.classes_, best, axis=0)
-
-    def predict_proba(self, X: Any) -> Array:
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
-
-        Returns
-        -------
-        array of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        return softmax(self._logits(X, "predict_proba"))
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
-
-        Parameters
-        ----------
-        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
-
-        Returns
-        -------
-        array of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        return log_softmax(self._logits(X, "predict_log_proba"))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of the samples whose class is predicted, weighted.
-
-        Parameters
-        ----------
-        X : array, table or scipy.sparse matrix of shape (n_samples, n_features)
-        y : array of shape (n_samples,)
-            True labels; one that ``fit`` has not seen counts as missed.
-        sample_weight : array of shape (n_samples,), optional
-
-        Returns
-        -------
-        float
-        """
-        if not on_device(X):
-            return float(super().score(X, y, sample_weight))
-        lib = library(X, "X")
-        xp = lib.xp
-        y = beside(lib, X, y, "y")
-        if tuple(y.shape) != (X.shape[0],):
-            raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
-        if isinstance(y, np.ndarray):
-            return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-        hit = self.predict(X) == y
-        if sample_weight is None:
-            return int(to_host(lib, xp.sum(xp.astype(hit, xp.int64)))[0]) / int(y.shape[0])
-        hit = xp.astype(hit, self.coef_.dtype)
-        weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
-        some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
-        return float(some / every)
 
 
 def _print_step(iteration: int, point: Point) -> None:

@@ -1,11 +1,10 @@
-"""What the curvature of the linear softmax model tells: its diagonal, its blocks, and how sure the coefficients are."""
+"""The curvature of the linear softmax model: its diagonal and its blocks."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -13,27 +12,21 @@ from .._array.labels import number
 from .._array.namespace import Library, quiet
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Job, Namespace
+from .._docstrings import passes_on_to
 from .._kernels.linear import Wide
 from ..backends._registry import run
 from ..backends._small import on_rows
 from ..backends.sparse.samples import home_of
-from ..linear.arguments import samples_of
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
+from .fitted import parameters_of
 
 Host = np.ndarray[Any, Any]
 
 
-def _beside(lib: Library, x: Array, a: Host) -> Array:
-    return lib.xp.asarray(a, dtype=x.dtype, device=_device(x))
-
-
-def _device(x: Array) -> Any:
-    return getattr(x, "device", None)
-
-
-def _spacing(loss: LinearCrossEntropy) -> float:
-    return float(loss._lib.xp.finfo(loss._like.dtype).eps)
+def beside_samples(lib: Library, x: Array, a: Host) -> Array:
+    """``a`` in the library, on the device and in the dtype of ``x``."""
+    return lib.xp.asarray(a, dtype=x.dtype, device=getattr(x, "device", None))
 
 
 def _squares(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array, ...]:
@@ -78,15 +71,15 @@ def _block_products(
     return _sums(*data, *options) if found is None else found
 
 
-def hessian_diag(loss: LinearCrossEntropy, W: ArrayT, bias: ArrayT | None = None) -> Any:
+def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
     """Diagonal of the second derivative of a linear softmax loss.
 
     Parameters
     ----------
     loss : LinearCrossEntropy
         The loss, bound to its data.
-    W : array
-        ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
+    W : array or SoftmaxRegression
+        ``(n_classes, n_features)``, transposed with ``sample_axis=1``; a fitted model brings its intercepts along.
     bias : array, optional
         ``(n_classes,)``.
 
@@ -115,20 +108,17 @@ def hessian_diag(loss: LinearCrossEntropy, W: ArrayT, bias: ArrayT | None = None
            [1.]])
     """
     loss._reducible()
+    W, bias = parameters_of(W, bias, loss.sample_axis)
     out = _block_products(loss, W, bias, _squares, lambda k, m: [(k, m)] if bias is None else [(k, m), (k,)])
     first = loss._out("W", out[0] + loss.l2 if loss.l2 else out[0])
     return first if bias is None else (first, out[1])
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value)
 def linear_cross_entropy_hessian_diag(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
 ) -> Any:
     """Diagonal of the second derivative of :func:`linear_cross_entropy`.
-
-    Parameters
-    ----------
-    X, labels, W, bias, **options
-        As for :func:`linear_cross_entropy`.
 
     Returns
     -------
@@ -158,8 +148,9 @@ class BlockPreconditioner:
     ----------
     loss : LinearCrossEntropy
         The loss, bound to its data.
-    W : array
-        ``(n_classes, n_features)``, transposed with ``sample_axis=1``: where to take the second derivative.
+    W : array or SoftmaxRegression
+        ``(n_classes, n_features)``, transposed with ``sample_axis=1``: where to take the second derivative. A fitted
+        model brings its intercepts along.
     bias : array, optional
         ``(n_classes,)``.
     ridge : float, default 1e-10
@@ -188,6 +179,7 @@ class BlockPreconditioner:
 
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
         loss._reducible()
+        W, bias = parameters_of(W, bias, loss.sample_axis)
         ridge = number(ridge, "ridge", 0.0)
         self._loss, self._bias = loss, bias is not None
         lib = loss._lib
@@ -200,7 +192,7 @@ class BlockPreconditioner:
         penalty[features:] = 0.0
         for k, block in enumerate(blocks):
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
-        self._inverse = _beside(lib, loss._like, inverse)
+        self._inverse = beside_samples(lib, loss._like, inverse)
 
     def __call__(self, vector: Any) -> Any:
         """The blocks' inverse times a vector.
@@ -228,30 +220,6 @@ class BlockPreconditioner:
         return (loss._out("W", out[:, :-1]), out[:, -1]) if self._bias else loss._out("W", out)
 
 
-class CoefficientStatistics(NamedTuple):
-    """How sure the coefficients of a fitted model are; see :func:`coefficient_statistics`.
-
-    Attributes
-    ----------
-    coefficients : array of shape (n_classes - 1, n_features), with a last column for the bias where there is one
-        Each class's less the reference's, the reference left out.
-    standard_errors : array
-        Of the same shape.
-    z : array
-        Their ratio.
-    p_values : array
-        The probability of a ratio as far from 0, if the true coefficient were 0.
-    covariance : array of shape (size, size)
-        Of the coefficients, row after row.
-    """
-
-    coefficients: Array
-    standard_errors: Array
-    z: Array
-    p_values: Array
-    covariance: Array
-
-
 def inverse_of(matrix: Host, name: str, spacing: float, ridge: float = 0.0) -> Host:
     """The inverse of a symmetric positive definite matrix, its rows and columns brought to one scale first.
 
@@ -273,82 +241,3 @@ def inverse_of(matrix: Host, name: str, spacing: float, ridge: float = 0.0) -> H
         )
     half = np.linalg.inv(factor)
     return (half.T @ half) / size[:, None] / size[None, :]
-
-
-def coefficient_statistics(
-    X: Any,
-    W: Any,
-    bias: Any = None,
-    *,
-    reference: int = 0,
-    sample_weight: Any = None,
-    sample_axis: int = 0,
-) -> CoefficientStatistics:
-    """Standard errors of the coefficients of a model fitted by maximum likelihood, without a penalty.
-
-    Parameters
-    ----------
-    X : array
-        The samples of the fit: ``(n_samples, n_features)``, transposed with ``sample_axis=1``.
-    W : array
-        Fitted coefficients ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
-    bias : array, optional
-        Fitted intercepts ``(n_classes,)``.
-    reference : int, default 0
-        The class that the others are compared with.
-    sample_weight : array or number, optional
-        How often each sample was seen.
-    sample_axis : {0, 1}, default 0
-        Layout of X and W.
-
-    Returns
-    -------
-    CoefficientStatistics
-        Arrays of X's library, device and dtype.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an array is of the wrong dtype, shape or library, or the information is singular.
-    IndexError
-        If there is no class ``reference``.
-
-    Notes
-    -----
-    The covariance is the inverse of the information, the sum of ``(diag(p) - p p^T)`` (without the reference)
-    times ``x x^T``: what ``MNLogit`` of statsmodels gives. The probabilities p come from :func:`softmax`, which does
-    not overflow, and ``p (1 - p)`` from sums in which nothing cancels.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import softgrad as sg
-    >>> X = np.ones((4, 1))
-    >>> sg.statistics.coefficient_statistics(X, np.zeros((2, 1))).standard_errors
-    array([[1.]])
-    """
-    lib, rows, like = samples_of(X, sample_axis)
-    # the curvature is that of any labels
-    labels = lib.xp.zeros((rows.shape[0],), dtype=lib.xp.int64, device=_device(like))
-    loss = LinearCrossEntropy(X, labels, sample_axis=sample_axis, reduction="sum", sample_weight=sample_weight)
-    weights, intercept, job = loss._parameters(W, bias)
-    classes = int(weights.shape[0])
-    if classes < 2:
-        raise ValueError(f"W of shape {tuple(W.shape)} has a single class: there is nothing to compare it with")
-    if isinstance(reference, bool) or not hasattr(reference, "__index__"):
-        raise TypeError(f"reference must be an int, got {reference!r}")
-    if not -classes <= reference < classes:
-        raise IndexError(f"reference is {reference}: there are {classes} classes")
-    args = (loss._X, weights, intercept, job, intercept is not None, loss._block_size(classes))
-    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *args))
-    home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
-    theta = home[0] if intercept is None else np.concatenate([home[0], home[1][:, None]], axis=1)
-    others = [k for k in range(classes) if k != reference % classes]
-    size = len(others) * theta.shape[1]
-    information = np.asarray(full, dtype=np.float64)[others][:, :, others].reshape(size, size)
-    covariance = inverse_of((information + information.T) / 2, "the information matrix", _spacing(loss))
-    estimate = theta[others] - theta[reference % classes]
-    errors = np.sqrt(np.diag(covariance)).reshape(estimate.shape)
-    z = estimate / errors
-    p = np.asarray([math.erfc(abs(v) / math.sqrt(2)) for v in z.reshape(-1)]).reshape(z.shape)
-    return CoefficientStatistics(*(_beside(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))

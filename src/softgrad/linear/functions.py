@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypedDict, Unpack
 
 from .._array.typing import ArrayT, Precision, Reduction, Wrt
+from .._docstrings import passes_on_to
 from .model import LinearCrossEntropy
 
 
@@ -44,25 +45,11 @@ def _bound(
     return LinearCrossEntropy(X, labels, **given), call
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value)
 def linear_cross_entropy(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
 ) -> ArrayT:
     """Cross-entropy of the linear softmax model, ``logits = X W^T + bias``, the logits never stored whole.
-
-    Parameters
-    ----------
-    X : array
-        ``(n_samples, n_features)``; its floating dtype decides for all. May be a ``scipy.sparse`` matrix.
-    labels : array
-        Class indices ``(n_samples,)``, or one weight a class ``(n_samples, n_classes)``.
-    W : array
-        ``(n_classes, n_features)``.
-    bias : array, optional
-        ``(n_classes,)``.
-    **options
-        Those of :class:`LinearCrossEntropy`: ``sample_axis`` (1 for X, W and weights by class transposed), ``l2,
-        sample_weight, block_size, where, validate, label_smoothing, class_weight, ignore_index, z_loss, reduction,
-        precision``.
 
     Returns
     -------
@@ -94,17 +81,11 @@ def linear_cross_entropy(
     return bound.value(W, bias)
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.grad)
 def linear_cross_entropy_grad(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> Any:
     """Gradient of :func:`linear_cross_entropy`: with respect to W, ``(S - Y)^T X``.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    **options
-        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
 
     Returns
     -------
@@ -129,17 +110,11 @@ def linear_cross_entropy_grad(
     return bound.grad(W, bias, **call)
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value_and_grad)
 def linear_cross_entropy_value_and_grad(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> tuple[ArrayT, Any]:
     """:func:`linear_cross_entropy` and its gradient, from one pass over X.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    **options
-        As there, and ``wrt`` (some of "W", "bias", "X") and ``classes`` (those whose part to compute alone).
 
     Returns
     -------
@@ -166,19 +141,11 @@ def linear_cross_entropy_value_and_grad(
     return bound.value_and_grad(W, bias, **call)
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.hvp)
 def linear_cross_entropy_hvp(
     X: ArrayT, labels: Any, W: ArrayT, vector: Any, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> Any:
     """Second derivative of :func:`linear_cross_entropy`, times a vector.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    vector : array or tuple of arrays
-        The direction, as ``wrt`` has it.
-    **options
-        As there, and ``wrt`` (some of "W", "bias", "X").
 
     Returns
     -------
@@ -203,17 +170,11 @@ def linear_cross_entropy_hvp(
     return bound.hvp(W, vector, bias, **call)
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.hessian)
 def linear_cross_entropy_hessian(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> Any:
     """The whole second derivative of :func:`linear_cross_entropy`, for a small model.
-
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`linear_cross_entropy`.
-    **options
-        As there, and ``wrt`` (some of "W", "bias").
 
     Returns
     -------

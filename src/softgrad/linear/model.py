@@ -16,14 +16,16 @@ from .._array.labels import (
 )
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.precision import resolve_precision
-from .._array.typing import Array, ArrayT, Job, Precision, Reduction, Wrt
+from .._array.typing import Array, ArrayT, Job, Namespace, Precision, Reduction, Wrt
 from .._cross_entropy import CrossEntropy
+from .._docstrings import passes_on_to
 from ..backends._registry import run
 from ..backends.sparse.samples import namespace_of
 from .arguments import columns_of, names_of, rows_at_a_time, samples_of, transposed
 from .penalty import on_gradient, on_hessian, on_value, rounded
 
 
+@passes_on_to(CrossEntropy)
 class LinearCrossEntropy:
     """Cross-entropy of the linear softmax model on given data: a function of its weights, for solvers.
 
@@ -44,7 +46,7 @@ class LinearCrossEntropy:
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
-        One weight a sample.
+        One weight a sample; of booleans, 1 and 0.
     block_size : int, optional
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
@@ -52,13 +54,12 @@ class LinearCrossEntropy:
         A sample of which no class is kept counts for nothing.
     validate : bool, default False
         Whether each call raises where a label is out of range, which waits for the device.
-    label_smoothing, class_weight, ignore_index, z_loss, reduction, precision
-        As for :class:`CrossEntropy`. Derivatives want ``reduction`` "mean" or "sum".
 
     Raises
     ------
     TypeError, ValueError
-        If an array is of the wrong dtype, shape or library, or an option is out of its range.
+        If an array is of the wrong dtype, shape or library, or an option is out of its range; ValueError from the
+        derivatives with ``reduction="none"``.
 
     Notes
     -----
@@ -117,7 +118,6 @@ class LinearCrossEntropy:
         if self.l2 and reduction == "none":
             raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
         self._lib, self._X, self._like = samples_of(X, self.sample_axis)
-        self._xp = namespace_of(self._lib, self._X)
         self._where = where
         labels, self._dense = sample_labels(self._lib, self._like, labels, 2, "X")
         self._labels = transposed(self._lib, labels, self.sample_axis) if self._dense else labels
@@ -130,6 +130,11 @@ class LinearCrossEntropy:
         self._sample_weight = (
             None if sample_weight is None else sample_weights(self._lib, self._like, sample_weight, (samples,))
         )
+
+    @property
+    def _xp(self) -> Namespace:
+        """What the kernels are given with X: not kept, since no module can be pickled."""
+        return namespace_of(self._lib, self._X)
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
         """(W, bias, job) in the layout and dtype of the kernels."""
@@ -250,10 +255,7 @@ class LinearCrossEntropy:
         value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
         return finish(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
 
-    def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
-        """The gradient; see ``value_and_grad``."""
-        return self.value_and_grad(W, bias, wrt=wrt, classes=classes)[1]
-
+    @passes_on_to(value)
     def value_and_grad(
         self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None
     ) -> tuple[ArrayT, Any]:
@@ -261,10 +263,6 @@ class LinearCrossEntropy:
 
         Parameters
         ----------
-        W : array
-            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
-        bias : array, optional
-            ``(n_classes,)``.
         wrt : str or tuple of str, optional
             Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
         classes : sequence of int, optional
@@ -297,17 +295,26 @@ class LinearCrossEntropy:
         value = on_value(lib, value, weights, self.l2, self._like.dtype)
         return finish(lib, value), grads[0] if single else grads
 
+    @passes_on_to(value_and_grad)
+    def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
+        """The gradient.
+
+        Returns
+        -------
+        array or tuple of arrays
+            One gradient for a single name, else a tuple in the order of ``wrt``, each of its parameter's shape
+            (``classes`` alone along the axis of the classes).
+        """
+        return self.value_and_grad(W, bias, wrt=wrt, classes=classes)[1]
+
+    @passes_on_to(value)
     def hvp(self, W: ArrayT, vector: Any, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
         """The second derivative times a vector.
 
         Parameters
         ----------
-        W : array
-            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
         vector : array or tuple of arrays
             The direction, as ``wrt`` has it: an array for a single name, else a tuple.
-        bias : array, optional
-            ``(n_classes,)``.
         wrt : str or tuple of str, optional
             Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
 
@@ -346,15 +353,12 @@ class LinearCrossEntropy:
         out = tuple(self._slope(name, h, v) for name, h, v in zip(names, products, vectors, strict=True))
         return out[0] if single else out
 
+    @passes_on_to(value)
     def hessian(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None) -> Any:
         """The whole second derivative: n_classes**2 times the cost of X^T X, for a small model.
 
         Parameters
         ----------
-        W : array
-            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
-        bias : array, optional
-            ``(n_classes,)``.
         wrt : str or tuple of str, optional
             Some of "W" and "bias"; None is "W", with a bias ("W", "bias").
 

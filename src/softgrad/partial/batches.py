@@ -9,17 +9,20 @@ from .._array.labels import number
 from .._array.namespace import Library
 from .._array.namespace import finish as as_scalar
 from .._array.typing import Array
+from .._docstrings import passes_on_to
 from ..backends._small import on_small
 from ..linear.model import LinearCrossEntropy
 from ..linear.penalty import on_gradient, on_value
 from .samples import add, mean, summed, weight_of
 
 
+@passes_on_to(LinearCrossEntropy, without=("sample_weight",))
 class BatchedLinearCrossEntropy:
     """Cross-entropy of the linear softmax model on batches: a function of its weights, for solvers.
 
     Each evaluation reads the batches once, one at a time, and merges what they give: the result is that of
-    :class:`softgrad.LinearCrossEntropy` on all the samples together, but for rounding.
+    :class:`softgrad.LinearCrossEntropy` on all the samples together, but for rounding. The options are the same for
+    every batch.
 
     Parameters
     ----------
@@ -31,9 +34,6 @@ class BatchedLinearCrossEntropy:
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     reduction : {"mean", "sum"}, default "mean"
         The mean divides by the weight of all batches.
-    **options
-        Those of :class:`softgrad.LinearCrossEntropy` that are the same for every batch: ``sample_axis, block_size,
-        validate, where, label_smoothing, class_weight, ignore_index, z_loss, precision``.
 
     Raises
     ------
@@ -147,10 +147,6 @@ class BatchedLinearCrossEntropy:
         lib, (value,) = self._sums(W, bias, lambda loss, W, bias: (loss.value(W, bias),))
         return as_scalar(lib, on_value(lib, value, _like(lib, W, value), self.l2))
 
-    def grad(self, W: Any, bias: Any = None) -> Any:
-        """The gradient; see ``value_and_grad``."""
-        return self.value_and_grad(W, bias)[1]
-
     def value_and_grad(self, W: Any, bias: Any = None) -> tuple[Any, Any]:
         """The loss and its gradient, from one pass over the batches.
 
@@ -175,6 +171,17 @@ class BatchedLinearCrossEntropy:
         W = _like(lib, W, grad)
         value, grad = as_scalar(lib, on_value(lib, value, W, self.l2)), on_gradient(lib, grad, W, self.l2)
         return value, grad if bias is None else (grad, *rest)
+
+    @passes_on_to(value_and_grad)
+    def grad(self, W: Any, bias: Any = None) -> Any:
+        """The gradient.
+
+        Returns
+        -------
+        array or tuple of arrays
+            By W, with a bias by (W, bias).
+        """
+        return self.value_and_grad(W, bias)[1]
 
     def hvp(self, W: Any, vector: Any, bias: Any = None) -> Any:
         """The second derivative times a vector, from one pass over the batches.

@@ -9,6 +9,7 @@ from .._array.labels import same_shape
 from .._array.namespace import Library, floating, kind, library, mask, one_axis, same_place
 from .._array.namespace import finish as as_scalar
 from .._array.typing import Array, ArrayT
+from .._docstrings import passes_on_to
 from .._kernels.dense import narrow, total, widen
 from .._kernels.loss import index_labels, iota
 from .samples import silence
@@ -126,7 +127,7 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
     m = xp.max(x, axis=axis, keepdims=True)
     endless = xp.isinf(m)
     d = xp.where(endless, xp.where(x == m, zero, zero - math.inf), x - xp.where(endless, xp.zeros_like(m), m))
-    top = d == 0
+    top = x == m
     ties = total(xp, xp.astype(top, x.dtype), axis)
     rest = total(xp, xp.where(top, zero, xp.exp(d)), axis) + (ties - 1)
     rest = xp.where(m == -math.inf, xp.zeros_like(rest) - 1, rest)
@@ -220,6 +221,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     return lib, x, iota(lib.xp, x, axis, index.dtype) + offset == index, axis
 
 
+@passes_on_to(cross_entropy_partial)
 def cross_entropy_shard_grad(
     logits: ArrayT, labels: Any, merged: CrossEntropyPartial, *, offset: int = 0, axis: int = -1, where: Any = None
 ) -> ArrayT:
@@ -227,8 +229,6 @@ def cross_entropy_shard_grad(
 
     Parameters
     ----------
-    logits, labels, offset, axis, where
-        As given to :func:`cross_entropy_partial` for this share.
     merged : CrossEntropyPartial
         What :func:`merge` made of all the shares.
 

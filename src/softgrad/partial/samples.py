@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 from .._array.namespace import Library, floating, library, quiet, same_place
 from .._array.namespace import finish as as_scalar
 from .._array.typing import Array, ArrayT, Namespace
+from .._docstrings import passes_on_to
 from .._kernels.dense import narrow
 from .._kernels.linear import Wide
 from .._kernels.loss import divided
@@ -48,17 +49,13 @@ def silence(lib: Library) -> AbstractContextManager[Any]:
     return quiet() if lib.warns else nullcontext()
 
 
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, without=("l2", "reduction"))
 def linear_partial(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
 ) -> LinearPartial:
     """What a share of the samples adds to :func:`softgrad.linear_cross_entropy` and its gradient.
 
-    Parameters
-    ----------
-    X, labels, W, bias
-        As for :func:`softgrad.linear_cross_entropy`: the share's samples, all of the coefficients.
-    **options
-        As there, but for ``l2`` and ``reduction``, which :func:`finish` applies.
+    It takes the share's samples and all of the coefficients; ``l2`` and ``reduction`` are for :func:`finish`.
 
     Returns
     -------

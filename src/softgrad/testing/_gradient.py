@@ -10,6 +10,7 @@ import numpy as np
 
 from .._array.namespace import Library, kind, library
 from .._array.typing import Array
+from .._docstrings import passes_on_to
 from ._autodiff import NotDifferentiableError, derivative
 from ._host import Host, dtype_name, from_host, to_host
 from ._steps import Estimate, central, complex_step, exact_differences, rounding_of
@@ -227,6 +228,7 @@ def check_gradient(
     return _run(methods, makers, lambda method: along(gradient), rounding_of(asked.dtype, 32), rtol, "the gradient")
 
 
+@passes_on_to(check_gradient)
 def check_hvp(
     grad: Callable[[Any], Any],
     hvp: Callable[[Any, Any], Any],
@@ -237,7 +239,7 @@ def check_hvp(
     rtol: float = 0.0,
     seed: int = 0,
 ) -> DerivativeCheck:
-    """Check products of the second derivative with vectors against differences of the gradient.
+    """Check products of the second derivative with vectors against differences of the gradient along them.
 
     Parameters
     ----------
@@ -249,8 +251,6 @@ def check_hvp(
         Of any library, in a real floating dtype.
     vector : array, optional
         The vector; None draws one.
-    methods, rtol, seed
-        As for :func:`check_gradient`; differences are those of ``grad`` along the vector.
 
     Returns
     -------

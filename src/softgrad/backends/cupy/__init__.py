@@ -9,34 +9,24 @@ from .._declaration import Backend
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _LOSS = ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad")
-_LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
 
 
 def should_run(function: str, xp: Namespace, x: Array, *args: Any) -> bool | str:
     """Say True, or why the generic kernels are to run."""
     if x.dtype.char not in "efd":
         return f"no kernel for {x.dtype}"
-    if function in _LINEAR:
-        return True
     if function in _DENSE:
         _, where, precision = args
         if where is not None:
             return "where hides elements"
         return True if precision is None else "precision is high"
-    job = args[0]
-    if job.dense:
-        return "labels are weights by class"
-    if job.label_smoothing or job.z_loss:
-        return "label smoothing or z_loss"
-    if job.where is not None:
-        return "where hides classes"
-    return True if job.precision is None else "precision is high"
+    return "labels are weights by class" if args[0].dense else True
 
 
 BACKEND = Backend(
     name="cupy",
     types=("cupy:ndarray",),
-    functions={name: f"{__package__}.rows:{name}" for name in _DENSE + _LOSS}
-    | {name: f"{__package__}.linear:{name}" for name in _LINEAR},
+    functions={name: f"{__package__}.rows:{name}" for name in _DENSE + _LOSS},
     should_run=f"{__name__}:should_run",
+    options=("class_weight", "sample_weight", "ignore_index"),
 )

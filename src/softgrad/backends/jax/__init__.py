@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, Job
+from ..._array.typing import OPTIONS, Array, Job
 from .._declaration import GENERIC, Backend
 from . import dense, linear
 from . import loss as jax_loss
@@ -162,4 +162,5 @@ BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
     functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+    options=OPTIONS,
 )

@@ -98,6 +98,8 @@ def _run(
     wide, _ = widen(jnp, W, job.precision)
     offset = None if bias is None else bias.astype(wide.dtype)
     each = job.reduction == "none"
+    # beside the slope 0 of a hidden class a parameter may be anything
+    beside = wide if job.where is None else jnp.where(jnp.isfinite(wide), wide, 0)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
@@ -117,7 +119,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, wide), piece)
+            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, beside), piece)
         return sums, out
 
     rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)

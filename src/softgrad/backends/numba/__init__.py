@@ -10,11 +10,10 @@ from typing import Any
 
 from ..._array.typing import Job
 from .._declaration import Backend
+from ._width import VECTOR_BYTES
 
 #: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
 LEAST = 1 << 13
-#: Bytes of the vectors that the loops are made of.
-VECTOR_BYTES = 64
 #: What has loops, of logits and of what a softmax or its logarithm gave.
 FUNCTIONS = (
     "softmax",
@@ -53,10 +52,8 @@ def compiles() -> bool | str:
 
 def _obstacle(job: Job) -> str | None:
     """What a loss asks for that has no loop."""
-    if job.where is not None or job.precision is not None:
-        return "where and precision='high' have no loop"
-    if not job.plain:
-        return "the loss has options that have no loop"
+    if job.dense:
+        return "labels that are weights by class have no loop"
     if job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62:
         return "labels are not of int64's range"
     return None
@@ -100,12 +97,12 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return _linear(x, *rest)
     if x.dtype.char not in "fd" or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"
-    job = None
+    job, where, precision = None, None, None
     if function.startswith("cross_entropy"):
         job = rest[0]
-        axis, where, precision = job.axis, job.where, job.precision
+        axis = job.axis
     elif function in DERIVATIVES:
-        beside, axis, where, precision = rest[0], rest[1], None, None
+        beside, axis = rest[0], rest[1]
         if not beside.flags.c_contiguous or beside.dtype != x.dtype or x.shape[axis] > LONGEST:
             return "the other array is laid out otherwise, or its sums are long"
     else:
@@ -134,6 +131,7 @@ BACKEND = (
         },
         priority=1,
         should_run=f"{__name__}:should_run",
+        options=("sample_weight", "ignore_index"),
     )
     if importlib.util.find_spec("numba") is not None
     else None

@@ -14,12 +14,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import carray
-from numba.core import types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from .. import _threads
-from . import VECTOR_BYTES, column_loops, column_pulls, loops, short
+from . import column_loops, column_pulls, loops, short
+from ._width import VECTOR_BYTES
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .compile import c_function, compiled
 
@@ -189,6 +189,8 @@ class Place(NamedTuple):
 
     address: int
     size: int
+    #: The array, which lives as long as a thread may be at it.
+    held: Any = None
 
 
 #: Of an array that a function is to do without.
@@ -208,13 +210,13 @@ def run(
 ) -> float:
     """Call a function of this module for ``n`` units on ``parts`` threads at most; returns the sum of its totals.
 
-    The numbers are of the dtype of a character. Whoever calls holds the arrays.
+    The numbers are of the dtype of a character.
     """
     pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
     bits: int = struct.unpack("q", struct.pack("d", factor))[0]
     held = [0, pieces, n, k, inner, skipped or 0, skipped is not None, bits]
     for place in places:
-        held += place
+        held += place[:2]
     table = array("q", held + [0] * (TOTALS + pieces - len(held)))
     entry, data = _entry(function, char)[1], table.buffer_info()[0]
     openmp = _threads.region()
@@ -228,5 +230,6 @@ def run(
         else:
             pool.join(openmp, entry, data, parts)
     else:
-        _threads.each(lambda: entry(data), parts)
+        whole = table, places
+        _threads.each(lambda: entry(whole[0].buffer_info()[0]), parts)
     return sum(memoryview(table).cast("B").cast("d")[TOTALS:].tolist())

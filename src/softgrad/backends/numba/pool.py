@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba import types
 from numba.extending import intrinsic
 
 from .._threads import NATIVE
@@ -173,11 +173,11 @@ class _Threads:
     """The threads of this process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # it knows its owner, whom Ctrl-C may stop before the word that it is his
+        self.lock = threading.RLock()
         self.words = (ctypes.c_int64 * (MOST * WORDS))()
-        self.threads: list[threading.Thread] = []
-        #: True wakes a thread, False ends it.
-        self.signals: list[SimpleQueue[bool]] = []
+        #: Each thread with its signals: True wakes it, False ends it.
+        self.threads: list[tuple[threading.Thread, SimpleQueue[bool]]] = []
 
     def wake(self, threads: int) -> int:
         """See that so many are awake, or about to be; returns how many there are."""
@@ -189,34 +189,35 @@ class _Threads:
                 thread.start()
             except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
                 break
-            self.threads.append(thread)
-            self.signals.append(signals)
+            self.threads.append((thread, signals))
         there = min(threads, len(self.threads))
         for i in range(there):
             if self.words[i * WORDS + STATE] == ASLEEP:
+                # no interrupt comes between the two: there is none before the end of a call
                 self.words[i * WORDS + STATE] = AWAKE
-                self.signals[i].put(True)
+                self.threads[i][1].put(True)
         return there
 
     def share(self, function: Any, data: int, parts: int) -> None:
         """Call a C function on ``parts`` threads at most; on this one alone while another call has the others."""
-        if not self.lock.acquire(blocking=False):
-            function(data)
-            return
         try:
-            _share(self.words, self.wake(parts - 1), _address(function), data)
+            if self.lock.acquire(blocking=False):
+                _share(self.words, self.wake(parts - 1), _address(function), data)
+            else:
+                function(data)
         finally:
-            self.lock.release()
+            if self.lock._is_owned():  # type: ignore[attr-defined]
+                self.lock.release()
 
     def end(self) -> None:
         """End all threads: none may be in a compiled function when that is taken away."""
         with self.lock:
-            for i, signals in enumerate(self.signals):
+            for i, (_, signals) in enumerate(self.threads):
                 self.words[i * WORDS + STATE] = ASLEEP
                 signals.put(False)
-            for thread in self.threads:
+            for thread, _ in self.threads:
                 thread.join(FAREWELL)
-            self.threads, self.signals = [], []
+            self.threads = []
 
 
 def _work(words: Any, offset: int, signals: SimpleQueue[bool]) -> None:

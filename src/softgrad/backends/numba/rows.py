@@ -13,7 +13,8 @@ import numpy as np
 from ..._array.typing import Job
 from ..numpy.blocks import Floats, threads_for
 from ..numpy.loss import mass
-from . import VECTOR_BYTES, column_loops, entries
+from . import column_loops, entries
+from ._width import VECTOR_BYTES
 
 #: Elements that are worth a thread which waits for work.
 AWAKE_ELEMENTS = 1 << 15
@@ -55,7 +56,7 @@ def along(function: str, char: str, size: int, k: int, inner: int, x: entries.Pl
 
 
 def _place(a: Floats) -> entries.Place:
-    return entries.Place(a.__array_interface__["data"][0], a.size) if a.size else entries.NOWHERE
+    return entries.Place(a.__array_interface__["data"][0], a.size, a) if a.size else entries.NOWHERE
 
 
 def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:

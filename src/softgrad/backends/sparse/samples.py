@@ -14,8 +14,8 @@ from ..._array.typing import Array, DType, Namespace
 
 def is_sparse(x: Any) -> bool:
     """Whether ``x`` is a matrix or array of scipy.sparse."""
-    sparse = sys.modules.get("scipy.sparse")
-    return sparse is not None and bool(sparse.issparse(x))
+    issparse = getattr(sys.modules.get("scipy.sparse"), "issparse", None)
+    return issparse is not None and bool(issparse(x))
 
 
 def rows_of(X: Any, turned: bool) -> Array:

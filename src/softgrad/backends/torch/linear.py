@@ -61,7 +61,11 @@ class Linear:
             self.ignored = None if kept is None else ~kept
         self.classes = None if classes is None else torch.tensor(classes, device=X.device)
         self.grads: dict[str, Tensor] = {}
+        #: What slopes are multiplied by: beside the slope 0 of a hidden class a parameter may be anything.
+        self.beside = self.W
         if "X" in wrt:
+            if job.where is not None:
+                self.beside = self.W.masked_fill(~self.W.isfinite(), 0)
             self.grads["X"] = torch.empty_like(X, dtype=self.wide if X.dtype is torch.float16 else X.dtype)
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
@@ -100,7 +104,7 @@ class Linear:
     def spread(self, start: int, stop: int, x: Tensor, g: Tensor) -> None:
         """Add what a block's slopes ``g`` give to the gradients."""
         if "X" in self.wrt:
-            rows = self.product(g.t() if self.first else g, self.W, self.grads["X"].narrow(0, start, stop - start))
+            rows = self.product(g.t() if self.first else g, self.beside, self.grads["X"].narrow(0, start, stop - start))
             if self.ignored is not None:
                 # 0 times what is NaN in a parameter
                 rows.masked_fill_(self.ignored.narrow(0, start, stop - start), 0)

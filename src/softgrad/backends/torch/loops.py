@@ -18,7 +18,7 @@ CHARS = {torch.float32: "f", torch.float64: "d"}
 
 
 def _place(a: Tensor | None) -> entries.Place:
-    return entries.NOWHERE if a is None else entries.Place(a.data_ptr(), a.numel())
+    return entries.NOWHERE if a is None else entries.Place(a.data_ptr(), a.numel(), a)
 
 
 def _sizes(x: Tensor, axis: int) -> tuple[str, int, int, int]:

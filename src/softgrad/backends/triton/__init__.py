@@ -20,6 +20,8 @@ from .._registry import asked_for
 DENSE = ("softmax", "log_softmax", "logsumexp")
 PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
 LOSSES = ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad")
+#: Of a loss, that the kernels take.
+OPTIONS = ("label_smoothing", "class_weight", "sample_weight", "ignore_index", "z_loss")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 #: Of labels that a kernel reads as they are.
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -29,8 +31,9 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 def _job_obstacle(x: Tensor, job: Job) -> str | None:
     """What a loss asks for that has no kernel."""
-    if job.where is not None or job.precision is not None:
-        return "where and precision='high' have no kernel"
+    others = sorted(job.options - {*OPTIONS})
+    if others:
+        return f"{', '.join(others)} has no kernel"
     if not job.dense and job.labels.dtype not in _LABELS:
         return f"labels of {job.labels.dtype} have no kernel"
     if not -(1 << 63) <= (job.ignore_index or 0) < 1 << 63:
@@ -81,6 +84,7 @@ BACKEND = (
         },
         priority=1,
         should_run=f"{__name__}:should_run",
+        options=OPTIONS,
     )
     if importlib.util.find_spec("triton") and (torch.version.cuda or torch.version.hip or INTERPRETED)
     else None

@@ -31,7 +31,9 @@ BACKENDS = ("numpy", "torch", "array_api_strict", "jax", "cupy", "dask")
 SPREAD = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist=worksteal")  # some tests compile for long
 # what holds numbers to their digits is compiled on JAX as users have it; elsewhere XLA's optimizers, off, would take
 # three quarters of the time
-NUMBERS = [f"tests/test_{name}.py" for name in ("accuracy", "edge_cases", "jax_kernels", "softmax")]
+NUMBERS = [
+    f"tests/test_{name}.py" for name in ("accuracy", "compiled_scalings", "edge_cases", "jax_kernels", "softmax")
+]
 QUICKLY = " ".join(
     [
         "--xla_backend_optimization_level=0",

@@ -311,7 +311,9 @@ def test_an_option_that_a_back_end_does_not_name_goes_to_the_next_kernel(option,
     module.cross_entropy = lambda xp, logits, job: logits[0, 0] * 0 - 1
     registered("narrow", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=100)
     assert to_numpy(sg.cross_entropy(x, labels)) == -1
-    assert ("narrow", f"does not take {option}") in backends.explain("cross_entropy", x, labels, **given).declined
+    reason = dict(backends.explain("cross_entropy", x, labels, **given).declined)["narrow"]
+    assert reason.startswith("does not take")
+    assert option in reason
     np.testing.assert_array_equal(to_numpy(sg.cross_entropy(x, labels, **given)), expected)
     registered("wide", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=101, options=(option,))
     assert to_numpy(sg.cross_entropy(x, labels, **given)) == -1

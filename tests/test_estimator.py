@@ -462,6 +462,26 @@ def test_without_scikit_learn_the_error_says_what_to_install():
     assert "'sklearn'" in run.stderr
 
 
+def test_without_scikit_learn_the_names_of_the_package_are_there():
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import inspect, pydoc
+import softgrad
+from softgrad import *
+assert hasattr(softgrad, "SoftmaxRegression")
+assert set(softgrad.__all__) <= set(dict(inspect.getmembers(softgrad)))
+assert "needs SciPy and scikit-learn" in pydoc.render_doc(softgrad)
+try:
+    SoftmaxRegression(C=2.0)
+except ImportError as error:
+    assert "'sklearn'" in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @every_solver
 def test_digits_agree_with_scikit_learn(solver):
     x, y = load_digits(return_X_y=True)

@@ -61,10 +61,21 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the estimator, and with it scikit-learn and SciPy, when it is first named."""
     if name == "SoftmaxRegression":
-        from .estimator.model import SoftmaxRegression
-
+        try:
+            from .estimator.model import SoftmaxRegression
+        except ImportError as error:
+            return _absent(name, error)
         return SoftmaxRegression
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _absent(name: str, reason: ImportError) -> type:
+    """A class that says why it cannot be made: what only looks at the package's names is to work without it."""
+
+    def init(self: object, *args: Any, **kwargs: Any) -> None:
+        raise ImportError(str(reason)) from reason
+
+    return type(name, (), {"__init__": init, "__doc__": f"Cannot be made: {reason}.", "__module__": __name__})
 
 
 def __dir__() -> list[str]:

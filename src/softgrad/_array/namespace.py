@@ -6,10 +6,12 @@ import importlib
 import operator
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._kernels.dense import FUSES
 from .errors import AxisError, MixedArraysError
 from .typing import Array, DType, Namespace
 
@@ -41,6 +43,14 @@ class Library(NamedTuple):
     #: Says what is wrong with an array of this type, or None.
     complaint: Callable[[Array], str | None] | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy a namespace that is a module by its name."""
+        return _library_with, (self.xp.__name__ if isinstance(self.xp, ModuleType) else self.xp, *self[1:])
+
+
+def _library_with(xp: Any, *rest: Any) -> Library:
+    return Library(importlib.import_module(xp) if isinstance(xp, str) else xp, *rest)
+
 
 _LIBRARIES: dict[type, Library] = {}
 _FRESH: dict[type, Library] = {}
@@ -64,6 +74,13 @@ def _torch_complaint(x: Array) -> str | None:
     if x.is_nested:
         return "is a nested tensor: pad it and pass where="
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
+
+
+#: Libraries whose operations a compiler may fuse, and whether it is doing so.
+_COMPILERS: dict[str, Callable[[], bool]] = {
+    "jax": lambda: True,
+    "torch": lambda: sys.modules["torch"].compiler.is_compiling(),
+}
 
 
 def _wrapper(cls: type) -> str | None:
@@ -103,6 +120,8 @@ def _infer(x: Any, argument: str) -> Library:
             f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
         )
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
+    if name in _COMPILERS:
+        FUSES.setdefault(xp.__name__, _COMPILERS[name])
     library = Library(
         xp,
         name,

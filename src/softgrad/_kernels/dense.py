@@ -7,12 +7,15 @@ differentiation is then right at ties too, to any order.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.typing import Array, DType, Namespace
 
 #: Terms added one after the other before a sum goes up a level.
 LEVEL = 64
+#: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
+FUSES: dict[str, Callable[[], bool]] = {}
 
 
 class Shifted(NamedTuple):
@@ -102,6 +105,21 @@ def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
     return xp.sum(v, axis=axis, keepdims=True, dtype=v.dtype)
 
 
+def fuses(xp: Namespace) -> bool:
+    """Whether a compiler may fuse the call with what made its input."""
+    name = xp.__name__
+    return name in FUSES and FUSES[name]()
+
+
+def difference(xp: Namespace, x: Array, m: Array) -> Array:
+    """``x - m``, exactly 0 where they are equal and ``m`` is finite, whatever is fused with it.
+
+    A compiler may contract the product that made ``x`` with what it is added to: with a 0 that it does not know, which
+    rounds the product, instead of with the difference.
+    """
+    return (x + m * 0) - m
+
+
 def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something."""
     shown = xp.broadcast_to(where, x.shape)
@@ -113,7 +131,7 @@ def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
-    d = x - m
+    d = difference(xp, x, m) if fuses(xp) else x - m
     e = xp.exp(d)
     lo = None
     if carry:

@@ -172,7 +172,7 @@ def gradient(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
 
 
 def visible(xp: Namespace, r: Rows, a: Array) -> Array:
-    """``a`` with 0 at the classes that are hidden."""
+    """``a`` with 0 at the classes that are hidden; the last step of a result, so that no NaN comes back through it."""
     return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
 
 
@@ -183,7 +183,7 @@ def curvature(xp: Namespace, r: Rows, job: Job, u: Array) -> Array:
     """
     row, axis = r.row, job.axis
     zero = xp.zeros_like(r.s)
-    p = visible(xp, r, row.e / r.s)
+    p = row.e / r.s
     u = visible(xp, r, u)
     count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
     centre = xp.sum(xp.where(row.top, u, zero), axis=axis, keepdims=True, dtype=u.dtype) / count
@@ -194,17 +194,17 @@ def curvature(xp: Namespace, r: Rows, job: Job, u: Array) -> Array:
     if job.z_loss:
         lse = log_normalizer(xp, row, axis)
         h = h + _weighted(2 * job.z_loss * (lse * spread + p * (mean + centre)), r)
-    return settle(xp, r, h)
+    return visible(xp, r, settle(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, job: Job) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
-    p = visible(xp, r, r.row.e / r.s)
-    spread = p * visible(xp, r, others(xp, r) / r.s)
+    p = r.row.e / r.s
+    spread = p * (others(xp, r) / r.s)
     h = spread if r.T is None else spread * r.T
     if job.z_loss:
         h = h + _weighted(2 * job.z_loss * (log_normalizer(xp, r.row, job.axis) * spread + p * p), r)
-    return settle(xp, r, h)
+    return visible(xp, r, settle(xp, r, h))
 
 
 def keep(xp: Namespace, job: Job, x: Array) -> tuple[Array, Array]:

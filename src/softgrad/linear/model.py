@@ -16,7 +16,7 @@ from .._array.labels import (
 )
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.precision import resolve_precision
-from .._array.typing import Array, ArrayT, Job, Precision, Reduction, Wrt
+from .._array.typing import Array, ArrayT, Job, Namespace, Precision, Reduction, Wrt
 from .._cross_entropy import CrossEntropy
 from .._docstrings import passes_on_to
 from ..backends._registry import run
@@ -118,7 +118,6 @@ class LinearCrossEntropy:
         if self.l2 and reduction == "none":
             raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
         self._lib, self._X, self._like = samples_of(X, self.sample_axis)
-        self._xp = namespace_of(self._lib, self._X)
         self._where = where
         labels, self._dense = sample_labels(self._lib, self._like, labels, 2, "X")
         self._labels = transposed(self._lib, labels, self.sample_axis) if self._dense else labels
@@ -131,6 +130,11 @@ class LinearCrossEntropy:
         self._sample_weight = (
             None if sample_weight is None else sample_weights(self._lib, self._like, sample_weight, (samples,))
         )
+
+    @property
+    def _xp(self) -> Namespace:
+        """What the kernels are given with X: not kept, since no module can be pickled."""
+        return namespace_of(self._lib, self._X)
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
         """(W, bias, job) in the layout and dtype of the kernels."""

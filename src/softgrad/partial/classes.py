@@ -127,7 +127,7 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
     m = xp.max(x, axis=axis, keepdims=True)
     endless = xp.isinf(m)
     d = xp.where(endless, xp.where(x == m, zero, zero - math.inf), x - xp.where(endless, xp.zeros_like(m), m))
-    top = d == 0
+    top = x == m
     ties = total(xp, xp.astype(top, x.dtype), axis)
     rest = total(xp, xp.where(top, zero, xp.exp(d)), axis) + (ties - 1)
     rest = xp.where(m == -math.inf, xp.zeros_like(rest) - 1, rest)

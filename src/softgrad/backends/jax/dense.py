@@ -105,7 +105,7 @@ def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> 
     if carries(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
     y = shown(wide(x, precision), where, axis)
-    e = jnp.exp(y - jnp.max(y, axis=axis, keepdims=True))
+    e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
     return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
 
 
@@ -113,7 +113,8 @@ def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) 
     x, where = primals
     p = softmax(x, where, axis, precision)
     q = wide(p)
-    return p, (q * spread(q, wide(seen(tangents[0], where)), axis)).astype(p.dtype)
+    # what is hidden is masked on the way out too, where reverse mode comes in: 0 times a NaN is none
+    return p, seen(q * spread(q, wide(seen(tangents[0], where)), axis), where).astype(p.dtype)
 
 
 softmax.defjvp(_softmax_jvp)
@@ -125,7 +126,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
     if carries(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
     y = shown(wide(x, precision), where, axis)
-    d = y - jnp.max(y, axis=axis, keepdims=True)
+    d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
     r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
     return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array, Job
 from ..._kernels import loss as generic
+from ..._kernels.dense import difference
 from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
 
 
@@ -37,10 +38,10 @@ def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Ar
     x = shown(x, where, axis)
     inside = jnp.expand_dims(inside, axis)
     m = jnp.max(x, axis=axis, keepdims=True)
-    e = jnp.exp(x - m)
+    e = jnp.exp(difference(jnp, x, m))
     hot = generic.iota(jnp, x, axis, inside.dtype) == inside
     others = total(jnp.where(hot, 0, e), axis)
-    d = jnp.squeeze(jnp.take_along_axis(x, inside, axis=axis, mode="clip") - m, axis=axis)
+    d = jnp.squeeze(difference(jnp, jnp.take_along_axis(x, inside, axis=axis, mode="clip"), m), axis=axis)
     return e, hot, others, d, valid
 
 
@@ -114,8 +115,8 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     if _is_dense(target):
         change = tangents[1]
         pull = p * jnp.expand_dims(total(change, axis), axis) - change
-        tangent = tangent + seen(pull * jnp.expand_dims(weight, axis), where)
-    return value, tangent
+        tangent = tangent + pull * jnp.expand_dims(weight, axis)
+    return value, seen(tangent, where)
 
 
 slopes.defjvp(_slopes_jvp)

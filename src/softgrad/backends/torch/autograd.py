@@ -115,7 +115,7 @@ class Softmax(_Softmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The Jacobian is symmetric."""
         p, where = ctx.saved_tensors
-        return softmax_pull(p, _seen(tangents[0], where), ctx.axis)
+        return _seen(softmax_pull(p, _seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSoftmax(Function):  # type: ignore[misc]

@@ -11,11 +11,10 @@ from typing import Any
 
 from ..._array.typing import Job
 from .._declaration import Backend
+from ._width import VECTOR_BYTES
 
 #: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
 LEAST = 1 << 13
-#: Bytes of the vectors that the loops are made of.
-VECTOR_BYTES = 64
 #: What has loops, of logits and of what a softmax or its logarithm gave.
 FUNCTIONS = (
     "softmax",

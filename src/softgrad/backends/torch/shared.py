@@ -20,6 +20,7 @@ from ..._array.namespace import library, quiet
 from ..._array.typing import Job
 from .. import numba
 from .._registry import asked_for
+from ..numba._width import VECTOR_BYTES
 from ..numpy import dense as numpy_dense
 from ..numpy import loss as numpy_loss
 from ..numpy import small as numpy_small
@@ -68,7 +69,7 @@ def _loops(x: Tensor, axis: int) -> Any:
         return None
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     # a vector of columns
-    fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= numba.VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
+    fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
     return _imported(".loops") if fits and numba.compiles() is True else None
 
 

@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
@@ -50,6 +51,24 @@ def kernels():
     return "\n".join(out) + "\n"
 
 
+def exceptions(table):
+    """A table and its notes; the rows that all say the same, as most do, folded away."""
+    lines = table.split("\n")
+    end = lines.index("")
+    head, rows = lines[:2], lines[2:end]
+    cells = {row: tuple(row.strip("| ").split(" | ")[1:]) for row in rows}
+    ((usual, count),) = Counter(cells.values()).most_common(1)
+    if 2 * count < len(rows):
+        return table
+    names = [name.strip() for name in head[0].strip("|").split("|")[1:]]
+    told = "yes" if set(usual) == {"yes"} else ", ".join(map(": ".join, zip(names, usual, strict=True)))
+    title = f"The other {count} functions and options ({told})"
+    folded = ["<details>", f"<summary>{title}</summary>", "", *head, *(row for row in rows if cells[row] == usual)]
+    return "\n".join(
+        [*head, *(row for row in rows if cells[row] != usual), *lines[end:], *folded, "", "</details>", ""]
+    )
+
+
 def capabilities():
     """The table of the array libraries, in three that fit a page."""
     groups = {
@@ -59,7 +78,7 @@ def capabilities():
     }
     tables = {title: [k for k in _capabilities.KINDS if k.library in names] for title, names in groups.items()}
     assert sum(map(len, tables.values())) == len(_capabilities.KINDS)
-    text = "\n".join(f"## {title}\n\n{_capabilities.markdown(kinds)}\n" for title, kinds in tables.items())
+    text = "\n".join(f"## {title}\n\n{exceptions(_capabilities.markdown(kinds))}\n" for title, kinds in tables.items())
     return re.sub(r"(no|refused) (\(\d+\) \|)", "\\1\N{NO-BREAK SPACE}\\2", text)
 
 

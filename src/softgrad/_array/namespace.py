@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import operator
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -13,6 +12,7 @@ import numpy as np
 
 from .._kernels.dense import FUSES
 from .errors import AxisError, MixedArraysError
+from .scalars import integer
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -245,12 +245,7 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
 
 def one_axis(axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
-    try:
-        if isinstance(axis, bool):
-            raise TypeError
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    number = integer(axis, "axis")
     size = max(ndim, 1)
     if not -size <= number < size:
         raise AxisError(f"axis {number} is out of range for an array of {ndim} dimensions")

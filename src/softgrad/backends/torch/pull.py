@@ -65,21 +65,25 @@ def _repaired(
 
 def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
-    if not plain_cotangent(c, p) or not host(p) or not p.numel():
+    if not plain_cotangent(c, p) or not p.numel():
         return softmax_closed(p, c, axis)
     axis %= p.ndim
     if has_pull(p, c, axis):
         return pull("softmax", p, c, axis)
+    if not host(p):
+        return softmax_closed(p, c, axis)
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
     return _repaired(out, p, c, axis, p.amax(axis) > SURE, softmax_closed)
 
 
 def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
-    if not plain_cotangent(c, log_p) or not host(log_p) or not log_p.numel():
+    if not plain_cotangent(c, log_p) or not log_p.numel():
         return log_softmax_closed(log_p, c, axis)
     axis %= log_p.ndim
     if has_pull(log_p, c, axis):
         return pull("log_softmax", log_p, c, axis)
+    if not host(log_p):
+        return log_softmax_closed(log_p, c, axis)
     out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
     return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)

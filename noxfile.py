@@ -117,7 +117,11 @@ def kernels(session: nox.Session, backend: str, chosen: str) -> None:
 def gpu_static(session: nox.Session) -> None:
     """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
     install(session, "test", "torch", "cupy", "gpu_static", package="-e .")
-    session.run("python", "-m", "pytest", "-c", "tests/gpu_static/pytest.ini", "tests/gpu_static", *session.posargs)
+    static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
+    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
+    suite = [f"tests/test_{name}.py" for name in ("triton_kernels", "softmax", "cross_entropy")]
+    interpreted = ("--backend=torch", "--kernels=triton", *SPREAD, *suite)
+    session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session(python=["3.12", "3.13", "3.14"])

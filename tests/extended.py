@@ -7,7 +7,7 @@ from softgrad._array.typing import Job
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
 from softgrad.backends.numpy import dense as numpy_dense
-from softgrad.backends.numpy import linear as numpy_linear
+from softgrad.backends.numpy import linear_call
 from softgrad.backends.numpy import loss as numpy_loss
 from softgrad.backends.numpy import products as numpy_products
 
@@ -17,12 +17,12 @@ ULPS = {"float16": 0.51, "float32": 70, "float64": 500}
 MANY_BLOCKS = (
     (numpy_blocks, "BLOCK_BYTES", 1 << 12),
     (numpy_blocks, "THREAD_ELEMENTS", 1),
-    (numpy_linear, "BLOCK_BYTES", 1 << 13),
-    (numpy_linear, "ENOUGH_BYTES", 1 << 13),
-    (numpy_linear, "ENOUGH_ROWS", 16),
-    (numpy_linear, "BLOCK_ROWS", 16),
-    (numpy_linear, "PIECE_BYTES", 1 << 11),
-    (numpy_linear, "SPAN_ROWS", 32),
+    (linear_call, "BLOCK_BYTES", 1 << 13),
+    (linear_call, "ENOUGH_BYTES", 1 << 13),
+    (linear_call, "ENOUGH_ROWS", 16),
+    (linear_call, "BLOCK_ROWS", 16),
+    (linear_call, "PIECE_BYTES", 1 << 11),
+    (linear_call, "SPAN_ROWS", 32),
     (numpy_products, "LEAST_ROWS", 8),
     (numpy_products, "SMALL", 500),
     (numpy_products, "PIECE_BYTES", 256),

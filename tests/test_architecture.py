@@ -45,7 +45,15 @@ def layer(name):
     return next((level for level, patterns in LAYERS.items() if one_of(name, patterns)), PUBLIC)
 
 
-KNOWN = {dotted(path) for path in MODULES}
+KNOWN = {dotted(path): path for path in MODULES}
+
+
+def relative(call):
+    """(dots, name) of the module that a call of importlib, or of a function for it, names relatively."""
+    function = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    given = call.args[0] if call.args and "import" in function else None
+    found = isinstance(given, ast.Constant) and re.fullmatch(r"(\.+)([a-z_.]*)", str(given.value))
+    return found.groups() if found else None
 
 
 def imports(path):
@@ -66,6 +74,10 @@ def imports(path):
             for alias in node.names:
                 name = ".".join((*base, alias.name))
                 inner.add(name if name in KNOWN else ".".join(base))
+        elif isinstance(node, ast.Call) and (late := relative(node)):
+            dots, rest = late
+            name = ".".join((*package[: len(package) - len(dots) + 1], rest))
+            inner |= {name} & KNOWN.keys() - {dotted(path)}
     return inner, outer
 
 
@@ -100,6 +112,30 @@ def test_imports_point_one_way(module):
     here = layer(dotted(module))
     above = {name for name in imports(module)[0] if layer(name) > here}
     assert not above, f"softgrad.{dotted(module)} imports from a layer above its own: {sorted(above)}"
+
+
+def circles(graph):
+    """The sets of more than one node that can each be reached from each other."""
+    reached = {}
+    for node in graph:
+        left, seen = [node], set()
+        while left:
+            new = graph[left.pop()] - seen
+            seen |= new
+            left += new
+        reached[node] = seen
+    found = {frozenset(other for other in reached[node] if node in reached[other]) for node in graph}
+    return [sorted(circle) for circle in found if len(circle) > 1]
+
+
+def test_no_file_imports_what_imports_it():
+    graph = {name: (imports(path)[0] & KNOWN.keys()) - {name} for name, path in KNOWN.items()}
+    assert circles(graph) == []
+
+
+def test_circles_are_seen():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert circles(graph) == [["b", "c"]]
 
 
 @each()

@@ -173,10 +173,10 @@ def test_large_arrays_come_here(name, dtype):
         (lambda X, y, W: ((X, y, W), {"where": np.ones((len(X), 3), bool)}), "where"),
         (lambda X, y, W: ((X, y.astype(np.uint64), W), {}), "int64"),
         *(
-            (lambda X, y, W, option=option: ((X, y, W), option), "options")
+            (lambda X, y, W, option=option: ((X, y, W), option), next(iter(option)))
             for option in ({"label_smoothing": 0.1}, {"z_loss": 0.1}, {"class_weight": np.ones(3, np.float32)})
         ),
-        (lambda X, y, W: ((X, np.full((len(X), 3), 1 / 3, X.dtype), W), {}), "options"),
+        (lambda X, y, W: ((X, np.full((len(X), 3), 1 / 3, X.dtype), W), {}), "labels"),
     ],
 )
 def test_what_has_no_loop_goes_on(change, reason):

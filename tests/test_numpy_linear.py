@@ -10,6 +10,7 @@ import softgrad as sg
 from extended import OPTIONS, WIDE, assert_near, cuts, exactly, job_of, widened
 from softgrad._kernels import linear as linear_kernels
 from softgrad.backends.numpy import linear as numpy_linear
+from softgrad.backends.numpy import linear_call
 from softgrad.backends.numpy import products as numpy_products
 from softgrad.backends.numpy import tiles as numpy_tiles
 
@@ -48,10 +49,10 @@ def test_linear_kernels_in_tiles(model, option, dtype, monkeypatch):
 def test_linear_kernels_without_scipy(monkeypatch):
     monkeypatch.setattr(numpy_products, "PIECE_BYTES", 256)
     monkeypatch.setattr(numpy_products, "_gemm", lambda char: None)
-    monkeypatch.setattr(numpy_linear, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(numpy_linear, "ENOUGH_BYTES", 1 << 12)
-    monkeypatch.setattr(numpy_linear, "ENOUGH_ROWS", 8)
-    monkeypatch.setattr(numpy_linear, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(linear_call, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(linear_call, "ENOUGH_BYTES", 1 << 12)
+    monkeypatch.setattr(linear_call, "ENOUGH_ROWS", 8)
+    monkeypatch.setattr(linear_call, "BLOCK_ROWS", 8)
     check_linear("many", "all", "float64", "pieces")
 
 

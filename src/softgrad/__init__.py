@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 from . import backends, identity, partial, statistics
@@ -56,6 +57,8 @@ __all__ = [
     "softmax_vjp",
     "statistics",
 ]
+
+backends._registry.PUBLIC.update((name, globals()[name]) for name in __all__ if isfunction(globals().get(name)))
 
 
 def __getattr__(name: str) -> Any:

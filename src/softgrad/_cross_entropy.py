@@ -27,9 +27,9 @@ class CrossEntropy:
     axis : int, default -1
         The axis of the logits that counts the classes.
     label_smoothing : float, default 0.0
-        Share of the target, from 0 to 1, that goes to all classes alike (to the allowed ones under ``where``).
+        Fraction of the target, from 0 to 1, spread evenly over all classes (those that ``where`` keeps).
     class_weight : array, list of numbers, optional
-        One weight a class; multiplies that class's term of the loss, as in PyTorch.
+        One weight per class; multiplies that class's term of the loss, as in PyTorch.
     ignore_index : int, optional
         The label of samples that count for nothing.
     z_loss : float, default 0.0
@@ -138,8 +138,8 @@ class CrossEntropy:
         logits : array
             Real numbers, classes along ``axis``.
         labels : array
-            Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of
-            the logits' shape).
+            Class indices (integers of the logits' shape without ``axis``), or a distribution over the classes
+            (real numbers of the logits' shape).
         sample_weight : array or number, optional
             Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever
             its logits.
@@ -147,8 +147,8 @@ class CrossEntropy:
             True keeps a class, False takes it out of the softmax. Broadcasts to the logits. A sample whose classes are
             all taken out counts for nothing, as one of weight 0.
         validate : bool, default False
-            Whether to raise where a label is out of range, which waits for the device. Without it such a sample's
-            loss and gradient are NaN.
+            Raise if a label is out of range, which has to wait for the device. Otherwise the loss and gradient of such
+            a sample are NaN.
 
         Returns
         -------

@@ -10,7 +10,7 @@ import numpy as np
 from .._kernels.dense import held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
-from .namespace import Library, fits, kind, same_place, small
+from .namespace import Library, fits, kind, native, same_place, small
 from .typing import Array, Job
 
 
@@ -27,7 +27,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
                 f"labels with one dimension less than the logits are class indices and must be integers, got dtype "
                 f"{labels.dtype}"
             )
-        return labels, False
+        return native(lib, labels), False
     if labels.ndim == ndim:
         if what not in ("real", "integer"):
             raise TypeError(

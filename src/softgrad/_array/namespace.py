@@ -226,6 +226,17 @@ def default_float(xp: Namespace, x: Array) -> DType:
         return xp.asarray(0.0).dtype
 
 
+def _native_dtype(lib: Library, dtype: DType) -> DType:
+    return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
+
+
+def native(lib: Library, a: Array) -> Array:
+    """``a`` in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    if (lib.scalars or lib.chunked) and not a.dtype.isnative:
+        return lib.xp.astype(a, _native_dtype(lib, a.dtype))
+    return a
+
+
 def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
     """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
     xp = lib.xp
@@ -239,8 +250,9 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
+        dtype = _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(x, default_float(xp, x)) if what == "integer" else x
+    return xp.astype(x, default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:

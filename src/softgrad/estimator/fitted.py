@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,17 +12,14 @@ from .._array.namespace import is_array, library, named
 from .._array.transfer import to_host
 from .._array.typing import Array, Device
 
-if TYPE_CHECKING:
-    from .model import SoftmaxRegression
-
 
 def is_model(W: Any) -> bool:
     """Whether ``W`` is a fitted SoftmaxRegression and no array; another estimator is an error."""
     if is_array(W) or not hasattr(W, "predict"):
         return False
-    # only who has scikit-learn has an estimator
-    kind = importlib.import_module(".model", __package__).SoftmaxRegression
-    if not isinstance(W, kind):
+    # by name: without scikit-learn there is no estimator to import
+    kinds = [(kind.__module__.rpartition(".")[0], kind.__name__) for kind in type(W).__mro__]
+    if (__package__, "SoftmaxRegression") not in kinds:
         raise TypeError(
             f"W must be an array or a fitted SoftmaxRegression, got {type(W).__name__}: pass its coefficients, one row "
             f"for each class, and its intercepts"
@@ -41,7 +38,7 @@ def parameters_of(W: Any, bias: Any, sample_axis: int) -> tuple[Array, Array]:
     return coef, W.intercept_ if W.fit_intercept else None
 
 
-def moved(model: SoftmaxRegression, target: Any, device: Device) -> SoftmaxRegression:
+def moved(model: Any, target: Any, device: Device) -> Any:
     """A copy of a fitted model with its arrays in another library."""
     if isinstance(target, str):
         lib = named(target)

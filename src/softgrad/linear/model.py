@@ -31,7 +31,7 @@ class LinearCrossEntropy:
         Its floating dtype decides for all. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
         never made dense; or a ``numpy.memmap``, which is read a block at a time.
     labels : array
-        Class indices ``(n_samples,)``, or one weight a class: ``(n_samples, n_classes)``, or
+        Class indices ``(n_samples,)``, or distributions: ``(n_samples, n_classes)``, or
         ``(n_classes, n_samples)`` with ``sample_axis=1``.
     sample_axis : {0, 1}, default 0
         0: W is ``(n_classes, n_features)``; 1: W is ``(n_features, n_classes)``, the notation of
@@ -39,14 +39,14 @@ class LinearCrossEntropy:
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
-        One weight a sample; of booleans, 1 and 0.
+        One weight per sample; of booleans, 1 and 0.
     block_size : int, optional
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
         True keeps a class; broadcasts to the logits, ``(n_samples, n_classes)`` or transposed with ``sample_axis=1``.
         A sample of which no class is kept counts for nothing.
     validate : bool, default False
-        Whether each call raises where a label is out of range, which waits for the device.
+        Raise in each call if a label is out of range, which has to wait for the device.
 
     Raises
     ------

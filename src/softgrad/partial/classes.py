@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.labels import same_shape
-from .._array.namespace import Library, floating, kind, library, mask, one_axis, same_place
+from .._array.namespace import Library, floating, kind, library, mask, native, one_axis, same_place
 from .._array.namespace import finish as as_scalar
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
@@ -217,7 +217,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if not same_shape(tuple(labels.shape), shape):
         raise ValueError(f"labels must have shape {shape}, one for each sample, got {tuple(labels.shape)}")
-    index = lib.xp.expand_dims(index_labels(lib.xp, labels, x), axis=axis)
+    index = lib.xp.expand_dims(index_labels(lib.xp, native(lib, labels), x), axis=axis)
     return lib, x, iota(lib.xp, x, axis, index.dtype) + offset == index, axis
 
 

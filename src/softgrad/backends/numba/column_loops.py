@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types  # not numba.core: the import of a part does not wait for another thread's of the whole
 from numba.extending import intrinsic
 
-from . import VECTOR_BYTES
+from ._width import VECTOR_BYTES
 from .columns import Columns
 from .compile import compiled
 from .tiles import losses_of

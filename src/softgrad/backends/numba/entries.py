@@ -18,7 +18,8 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from .. import _threads
-from . import VECTOR_BYTES, column_loops, column_pulls, loops, short
+from . import column_loops, column_pulls, loops, short
+from ._width import VECTOR_BYTES
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .compile import c_function, compiled
 

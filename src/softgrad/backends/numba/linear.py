@@ -9,8 +9,8 @@ import numpy as np
 from ..._array.typing import Job
 from .. import _threads
 from ..numpy.blocks import Floats, threads_for
-from . import VECTOR_BYTES
 from . import linear_loops as loops
+from ._width import VECTOR_BYTES
 from .rows import samples_of
 
 #: Bytes of the samples of a block: those stay in the innermost cache for both products.

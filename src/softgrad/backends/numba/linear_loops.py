@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import VECTOR_BYTES
+from ._width import VECTOR_BYTES
 from .compile import compiled, copy
 from .tiles import TILES, logits, losses_of
 from .vectors import sum_of

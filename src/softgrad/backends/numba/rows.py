@@ -13,7 +13,8 @@ import numpy as np
 from ..._array.typing import Job
 from ..numpy.blocks import Floats, threads_for
 from ..numpy.loss import mass
-from . import VECTOR_BYTES, column_loops, entries
+from . import column_loops, entries
+from ._width import VECTOR_BYTES
 
 #: Elements that are worth a thread which waits for work.
 AWAKE_ELEMENTS = 1 << 15

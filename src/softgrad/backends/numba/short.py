@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from . import VECTOR_BYTES, column_loops, column_pulls
+from . import column_loops, column_pulls
+from ._width import VECTOR_BYTES
 from .column_loops import LOGSUMEXP
 from .compile import compiled, copy
 from .turns import turn, turn_back

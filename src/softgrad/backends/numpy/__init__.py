@@ -9,6 +9,7 @@ from .._declaration import Backend
 
 _MODULES = {
     "dense": ("softmax", "log_softmax", "logsumexp"),
+    "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
     "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
     "linear": (
         "linear_cross_entropy",
@@ -19,8 +20,8 @@ _MODULES = {
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
-    """Take half, single and double precision in the machine's byte order; samples may be integers."""
-    if function.startswith("linear") and x.dtype.kind in "iu":
+    """Take half, single and double precision in the machine's byte order; samples may be integers, or of the other."""
+    if function.startswith("linear") and (x.dtype.kind in "iu" or not x.dtype.isnative):
         x = rest[0]
     return (x.dtype.char in "fde" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 

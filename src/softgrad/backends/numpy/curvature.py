@@ -6,7 +6,7 @@ taken from its value at the row's maximum, where the difference would cancel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from .. import _threads
 from . import products as numpy_products
 from .blocks import Floats, Memory, column_sums, row_dots
 from .dense_blocks import shifted_rows
+from .linear_call import Linear, Pieces
 from .loss_blocks import Loss, Target
-
-if TYPE_CHECKING:
-    from .linear import Linear
 
 
 class Curvature:
@@ -105,11 +103,11 @@ class Curvature:
         slope = slope + 2.0 * z * (m + log_s)
         return 2.0 * z * (mean + centre) * scale / s, np.asarray(slope * scale / s)
 
-    def many(self, pieces_of: Any) -> tuple[Floats, Floats]:
+    def many(self) -> tuple[Floats, Floats]:
         """(part of W, part of bias), many classes."""
         model, given = self.model, self.given
         k, work = model.k, model.work
-        pieces = pieces_of(model, lambda: Loss(model.job, k, Memory(work), model.scale, False))
+        pieces = Pieces(model, lambda: Loss(model.job, k, Memory(work), model.scale, False))
         b = model.rows(2)
         Z, U = np.empty((min(b, model.n), k), work), np.empty((min(b, model.n), k), work)
         h_W, h_bias = np.empty((k, model.m), work), np.zeros(k)

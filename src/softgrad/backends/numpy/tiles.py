@@ -6,16 +6,14 @@ of exponentials without the label's; the second makes the logits again and turns
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import products
 from .blocks import Floats, Memory, row_dots
+from .linear_call import Linear
 from .loss_blocks import Loss, Target
-
-if TYPE_CHECKING:
-    from .linear import Linear
 
 #: Samples of a block, and bytes of a tile.
 ROWS, TILE_BYTES = 1024, 16 << 20

@@ -1,0 +1,178 @@
+"""One call of the linear model on NumPy arrays: its data, the sizes of its blocks, and the threads for their pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..._array.typing import Job
+from ..._kernels import loss as loss_kernels
+from .. import _threads
+from . import loss as numpy_loss
+from . import products as numpy_products
+from .blocks import UNBUFFERED, Floats
+from .dense_blocks import working
+from .loss_blocks import Loss, Target
+
+#: Classes from which logits are worked on as rows.
+MANY = 24
+#: Bytes of a block of logits, twice as many in double precision, and more only for the sake of the fewest samples.
+BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
+#: Samples and bytes from which a block gains nothing more: the sum of products that it is added to is read that seldom.
+ENOUGH_ROWS, ENOUGH_BYTES = 2048, 4 << 20
+#: Bytes of the pieces of it that a thread works on at a time.
+PIECE_BYTES = 1 << 20
+#: Bytes of X in a block with few classes, and samples that it has at most.
+SPAN_BYTES, SPAN_ROWS = 1 << 20, 16384
+#: Bytes of the gradients that pieces of a call with few classes add to.
+PIECES_BYTES = 32 << 20
+
+
+class Linear:
+    """One call: the data, the parameters, and the sums that its blocks add to."""
+
+    def __init__(
+        self,
+        xp: Any,
+        X: Floats,
+        W: Floats,
+        bias: Floats | None,
+        job: Job,
+        block_size: int | None,
+        wrt: tuple[str, ...] = (),
+        classes: tuple[int, ...] | None = None,
+    ) -> None:
+        self.xp, self.job, self.wrt, self.dtype = xp, job, wrt, W.dtype
+        self.work = working(W.dtype, job.precision)
+        self.X, self.W = np.asarray(X), np.asarray(W).astype(self.work, copy=False)
+        self.bias = None if bias is None else bias.astype(self.work, copy=False)
+        self.n, self.m = X.shape
+        self.k, self.block_size = len(W), block_size
+        self.classes = None if classes is None else np.asarray(classes, np.intp)
+        self.labels = np.asarray(job.labels)
+        weight = job.sample_weight
+        self.weight: Floats | None = None if weight is None else np.broadcast_to(weight, (self.n,))
+        self.divisor = 1.0
+        if job.reduction == "mean":
+            if job.dense:
+                self.divisor = numpy_loss.dense_mass(
+                    job, self.labels[:, :, None], None if self.weight is None else self.weight[:, None]
+                )
+            else:
+                self.divisor = numpy_loss.mass(job, self.labels, self.weight, self.k)
+        self.scale = 1.0 / self.divisor if self.divisor else 0.0
+        self.losses = np.empty(self.n, self.dtype) if job.reduction == "none" else None
+        self.columns = self.k if classes is None else len(classes)
+        self.grad_X = np.empty((self.n, self.m), self.dtype) if "X" in wrt else None
+        self.many = job.dense or self.k >= MANY
+
+    def rows(self, spare: int = 1) -> int:
+        """Samples of a block of logits, of which there are ``spare`` at a time; all blocks about alike."""
+        if self.block_size is not None:
+            return self.block_size
+        row = self.k * self.work.itemsize
+        block = BLOCK_BYTES * self.work.itemsize // 4
+        most = max(BLOCK_ROWS, min(block, max(ENOUGH_BYTES, ENOUGH_ROWS * row)) // spare // row)
+        return max(1, -(-self.n // max(1, -(-self.n // most))))
+
+    def span_rows(self) -> tuple[int, int]:
+        """(samples of a block with few classes, samples of one small matrix product in it)."""
+        group = numpy_products.small_rows(self.m, self.k)
+        if self.block_size is not None:
+            return self.block_size, self.block_size
+        size = max(group, min(SPAN_ROWS, SPAN_BYTES // (self.work.itemsize * max(self.m, self.k))))
+        return max(1, size // group) * group, group
+
+    def span_parts(self, size: int) -> int:
+        """Threads for blocks of ``size`` samples: each piece of the call has a gradient of its own to add to."""
+        held = _threads.PIECES * self.k * self.m * self.work.itemsize
+        return max(1, min(_threads.count(), self.n // (4 * size), PIECES_BYTES // max(1, held)))
+
+    def block(self, start: int, stop: int) -> Floats:
+        """Rows of X in the dtype to compute in."""
+        return self.X[start:stop].astype(self.work, copy=False)
+
+    def target(self, loss: Loss, start: int, stop: int) -> Target | None:
+        """Labels of some samples, None if one is no class."""
+        return loss.target(self.labels[start:stop], self.sample_weights(start, stop))
+
+    def sample_weights(self, start: int, stop: int) -> Floats | None:
+        """Sample weights of some samples, None for 1."""
+        return None if self.weight is None else self.weight[start:stop]
+
+    def counts(self, start: int, stop: int) -> Floats:
+        """Which of some samples count."""
+        count = np.ones(stop - start, bool)
+        if self.job.ignore_index is not None and not self.job.dense:
+            count &= self.labels[start:stop] != self.job.ignore_index
+        if self.weight is not None:
+            count &= self.weight[start:stop] != 0
+        return count
+
+    def cleared(self, x: Floats, start: int, stop: int) -> Floats:
+        """``x`` with nothing in the samples that do not count, which may hold anything."""
+        count = self.counts(start, stop)
+        return x if count.all() else np.where(count[:, None], x, self.work.type(0))
+
+    def generic(self, x: Floats, start: int, stop: int, vector: Floats | None = None) -> tuple[Floats, Floats]:
+        """(losses, gradient times the scale, or second derivative times ``vector``) by the generic kernel."""
+        z = x @ self.W.T
+        if self.bias is not None:
+            z += self.bias
+        job = self.job._replace(
+            labels=self.labels[start:stop],
+            sample_weight=self.sample_weights(start, stop),
+            reduction="none",
+            precision=None,
+        )
+        scale = self.work.type(self.scale)
+        if vector is not None:
+            return z, loss_kernels.cross_entropy_hvp(self.xp, z, job, vector) * scale
+        losses, grad = loss_kernels.cross_entropy_value_and_grad(self.xp, z, job)
+        return losses, grad * scale
+
+    def note(self, losses: Floats, start: int) -> float:
+        """Keep or add the losses of a block."""
+        if self.losses is not None:
+            self.losses[start : start + len(losses)] = losses
+        return float(np.add.reduce(losses, dtype=np.float64))
+
+    def value(self, total: float) -> Any:
+        """The loss, reduced."""
+        if self.losses is not None:
+            return self.losses
+        return np.asarray(total * self.scale).astype(self.dtype)
+
+
+class Pieces:
+    """The threads that turn a block of logits into its gradient, with a loss (and its scratch memory) for each."""
+
+    def __init__(self, model: Linear, make: Callable[[], Any]) -> None:
+        self.model, self.make = model, make
+        self.spare: list[Any] = []
+        self.size = max(1, PIECE_BYTES // (model.k * model.work.itemsize))
+
+    def run(self, rows: int, work_on: Callable[[Any, int, int], Any]) -> list[Any]:
+        """``work_on(loss, start, stop)`` of all pieces of a block."""
+        count = -(-rows // self.size)
+        parts = min(_threads.count(), count)
+        count = -(-count // parts) * parts
+        size = -(-rows // count)
+
+        def task(start: int, stop: int) -> list[Any]:
+            try:
+                loss = self.spare.pop()
+                loss.memory.free = True
+            except IndexError:
+                loss = self.make()
+            with np.errstate(all="ignore"):
+                if self.model.k >= UNBUFFERED:
+                    np.setbufsize(UNBUFFERED)
+                out = [work_on(loss, i * size, min((i + 1) * size, rows)) for i in range(start, stop)]
+            self.spare.append(loss)
+            return out
+
+        count = -(-rows // size)
+        return [one for some in _threads.run(task, count, parts) for one in some]

@@ -8,11 +8,11 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from ._array.labels import same_shape
 from ._array.namespace import Library, floating, kind, library, same_place
+from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
 from ._kernels.dense import product
@@ -55,9 +55,7 @@ def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
 
 
 def _class(i: Any, classes: int) -> int:
-    if isinstance(i, bool) or not hasattr(i, "__index__"):
-        raise TypeError(f"i must be an int, got {i!r}")
-    i = operator.index(i)
+    i = integer(i, "i")
     if not -classes <= i < classes:
         raise IndexError(f"i is {i}: there are {classes} classes")
     return i

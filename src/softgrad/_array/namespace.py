@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import operator
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -13,6 +12,7 @@ import numpy as np
 
 from .._kernels.dense import FUSES, PRODUCTS
 from .errors import AxisError, MixedArraysError
+from .scalars import integer
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -235,6 +235,17 @@ def default_float(xp: Namespace, x: Array) -> DType:
         return xp.asarray(0.0).dtype
 
 
+def _native_dtype(lib: Library, dtype: DType) -> DType:
+    return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
+
+
+def native(lib: Library, a: Array) -> Array:
+    """``a`` in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    if (lib.scalars or lib.chunked) and not a.dtype.isnative:
+        return lib.xp.astype(a, _native_dtype(lib, a.dtype))
+    return a
+
+
 def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
     """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
     xp = lib.xp
@@ -248,18 +259,14 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
+        dtype = _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(x, default_float(xp, x)) if what == "integer" else x
+    return xp.astype(x, default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
-    try:
-        if isinstance(axis, bool):
-            raise TypeError
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    number = integer(axis, "axis")
     size = max(ndim, 1)
     if not -size <= number < size:
         raise AxisError(f"axis {number} is out of range for an array of {ndim} dimensions")

@@ -16,7 +16,7 @@ from .._array.typing import Array
 from .._dense import log_softmax, softmax
 from .._kernels.dense import product
 from ..backends.sparse import chunks as sparse_chunks
-from .data import beside, checked_samples, on_device, where_is
+from .data import beside, checked_samples, in_native_order, on_device, where_is
 
 
 class FittedElsewhereError(MixedArraysError, ValueError):
@@ -39,7 +39,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
         if not isinstance(self.coef_, np.ndarray):
             self._same_place(library(np.asarray(0.0), "X"), None, method)
-        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return validate_data(self, in_native_order(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _logits(self, X: Any, method: str) -> Array:
         X = self._samples(X, method)

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._array.labels import number
 from .._array.namespace import Library, quiet
+from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Job, Namespace
 from .._docstrings import passes_on_to

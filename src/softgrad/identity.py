@@ -8,13 +8,14 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from ._array.labels import same_shape
 from ._array.namespace import Library, floating, kind, library, same_place
+from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
+from ._kernels.dense import product
 from ._logsumexp import logsumexp
 
 __all__ = [
@@ -50,13 +51,11 @@ def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
             f"Y must hold a one-hot column for each sample, (K, N) = ({classes}, {samples}), got shape "
             f"{tuple(Y.shape)}; class indices go to softgrad.linear_cross_entropy"
         )
-    return lib.xp, X, Y, lib.xp.matmul(lib.xp.matrix_transpose(W), X)
+    return lib.xp, X, Y, product(lib.xp, lib.xp.matrix_transpose(W), X)
 
 
 def _class(i: Any, classes: int) -> int:
-    if isinstance(i, bool) or not hasattr(i, "__index__"):
-        raise TypeError(f"i must be an int, got {i!r}")
-    i = operator.index(i)
+    i = integer(i, "i")
     if not -classes <= i < classes:
         raise IndexError(f"i is {i}: there are {classes} classes")
     return i
@@ -201,7 +200,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """
     xp, X, Y, logits = _checked(X, Y, W)
     S = softmax(logits, axis=0)
-    return xp.matmul(X, xp.matrix_transpose(S - Y))
+    return product(xp, X, xp.matrix_transpose(S - Y))
 
 
 def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:

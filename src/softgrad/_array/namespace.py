@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import operator
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._kernels.dense import FUSES
+from .._kernels.dense import FUSES, PRODUCTS
 from .errors import AxisError, MixedArraysError
+from .scalars import integer
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -83,6 +83,13 @@ _COMPILERS: dict[str, Callable[[], bool]] = {
 }
 
 
+def _jax_product(a: Array, b: Array) -> Array:
+    """The product; of float32 in float32 on every device, unless the user has set another precision."""
+    jax = sys.modules["jax"]
+    single = jax.numpy.result_type(a, b) == "float32" and jax.config.jax_default_matmul_precision is None
+    return jax.numpy.matmul(a, b, precision="highest" if single else None)
+
+
 def _wrapper(cls: type) -> str | None:
     """The module of array-api-compat for a type that it wraps, from the type alone.
 
@@ -122,6 +129,8 @@ def _infer(x: Any, argument: str) -> Library:
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
     if name in _COMPILERS:
         FUSES.setdefault(xp.__name__, _COMPILERS[name])
+    if name == "jax":
+        PRODUCTS[xp.__name__] = _jax_product
     library = Library(
         xp,
         name,
@@ -226,6 +235,17 @@ def default_float(xp: Namespace, x: Array) -> DType:
         return xp.asarray(0.0).dtype
 
 
+def _native_dtype(lib: Library, dtype: DType) -> DType:
+    return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
+
+
+def native(lib: Library, a: Array) -> Array:
+    """``a`` in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    if (lib.scalars or lib.chunked) and not a.dtype.isnative:
+        return lib.xp.astype(a, _native_dtype(lib, a.dtype))
+    return a
+
+
 def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
     """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
     xp = lib.xp
@@ -239,18 +259,14 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
+        dtype = _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(x, default_float(xp, x)) if what == "integer" else x
+    return xp.astype(x, default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
-    try:
-        if isinstance(axis, bool):
-            raise TypeError
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    number = integer(axis, "axis")
     size = max(ndim, 1)
     if not -size <= number < size:
         raise AxisError(f"axis {number} is out of range for an array of {ndim} dimensions")

@@ -14,8 +14,9 @@ from .._array.namespace import Library, library
 from .._array.transfer import to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
+from .._kernels.dense import product
 from ..backends.sparse import chunks as sparse_chunks
-from .data import beside, checked_samples, on_device, where_is
+from .data import beside, checked_samples, in_native_order, on_device, where_is
 
 
 class FittedElsewhereError(MixedArraysError, ValueError):
@@ -38,15 +39,16 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
         if not isinstance(self.coef_, np.ndarray):
             self._same_place(library(np.asarray(0.0), "X"), None, method)
-        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return validate_data(self, in_native_order(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _logits(self, X: Any, method: str) -> Array:
         X = self._samples(X, method)
         if isinstance(self.coef_, np.ndarray):
             return X @ self.coef_.T + self.intercept_
         xp = library(self.coef_, "coef_").xp
-        product = sparse_chunks.product if sparse_chunks.are_sparse(X) else xp.matmul
-        return product(X, xp.matrix_transpose(self.coef_)) + self.intercept_
+        coef = xp.matrix_transpose(self.coef_)
+        z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
+        return z + self.intercept_
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")

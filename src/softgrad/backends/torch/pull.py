@@ -45,11 +45,13 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 
 def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
-    """T - sum(p t), with t less its value at the largest p; differentiable in both."""
+    """T - sum(p t), with t less its value at a probability above 1/2; differentiable in both."""
     dtype = log_p.dtype
     log_p, t = _wide(log_p, t)
-    t = t - t.gather(axis, log_p.argmax(axis, keepdim=True))
-    return (t - (log_p.exp() * t).sum(axis, keepdim=True)).to(dtype)
+    p = log_p.exp()
+    top = p > SURE
+    apart = torch.where(top, 0, t - torch.where(top, t, 0).sum(axis, keepdim=True))
+    return (apart - (p * apart).sum(axis, keepdim=True)).to(dtype)
 
 
 def _repaired(

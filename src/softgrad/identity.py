@@ -17,6 +17,7 @@ from ._array.namespace import Function, Library, floating, kind, library, quiet,
 from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
+from ._kernels.dense import product
 from ._logsumexp import logsumexp
 
 __all__ = [
@@ -63,7 +64,7 @@ def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
             f"Y must hold a one-hot column for each sample, (K, N) = ({classes}, {samples}), got shape "
             f"{tuple(Y.shape)}; class indices go to softgrad.linear_cross_entropy"
         )
-    return lib.xp, X, Y, lib.xp.matmul(lib.xp.matrix_transpose(W), X)
+    return lib.xp, X, Y, product(lib.xp, lib.xp.matrix_transpose(W), X)
 
 
 def _class(i: Any, classes: int) -> int:
@@ -216,7 +217,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """
     xp, X, Y, logits = _checked(X, Y, W)
     S = softmax(logits, axis=0)
-    return xp.matmul(X, xp.matrix_transpose(S - Y))
+    return product(xp, X, xp.matrix_transpose(S - Y))
 
 
 @_quietly

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import FUSES
+from .._kernels.dense import FUSES, PRODUCTS
 from .errors import AxisError, MixedArraysError
 from .scalars import integer
 from .typing import Array, DType, Namespace
@@ -86,6 +86,13 @@ _COMPILERS: dict[str, Callable[[], bool]] = {
 }
 
 
+def _jax_product(a: Array, b: Array) -> Array:
+    """The product; of float32 in float32 on every device, unless the user has set another precision."""
+    jax = sys.modules["jax"]
+    single = jax.numpy.result_type(a, b) == "float32" and jax.config.jax_default_matmul_precision is None
+    return jax.numpy.matmul(a, b, precision="highest" if single else None)
+
+
 def _wrapper(cls: type) -> str | None:
     """The module of array-api-compat for a type that it wraps, from the type alone.
 
@@ -125,6 +132,8 @@ def _infer(x: Any, argument: str) -> Library:
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
     if name in _COMPILERS:
         FUSES.setdefault(xp.__name__, _COMPILERS[name])
+    if name == "jax":
+        PRODUCTS[xp.__name__] = _jax_product
     library = Library(
         xp,
         name,

@@ -14,6 +14,7 @@ from .._array.namespace import Library, library, quietly
 from .._array.transfer import to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
+from .._kernels.dense import product
 from ..backends.sparse import chunks as sparse_chunks
 from .data import beside, checked_samples, in_native_order, on_device, where_is
 
@@ -45,8 +46,9 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         if isinstance(self.coef_, np.ndarray):
             return X @ self.coef_.T + self.intercept_
         xp = library(self.coef_, "coef_").xp
-        product = sparse_chunks.product if sparse_chunks.are_sparse(X) else xp.matmul
-        return product(X, xp.matrix_transpose(self.coef_)) + self.intercept_
+        coef = xp.matrix_transpose(self.coef_)
+        z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
+        return z + self.intercept_
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from .._array.typing import Array, DType, Namespace
 
+#: A probability above which no other can be, however they were rounded: at 1/2 two may be.
+SURE = 0.625
 #: Terms added one after the other before a sum goes up a level.
 LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
@@ -292,7 +294,7 @@ def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array
 
 def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
     """T - sum(p t) where ``p`` sums to 1: by differences from a class that has most of it, whose own is 0."""
-    sure, zero = p > 0.5, xp.zeros_like(t)
+    sure, zero = p > SURE, xp.zeros_like(t)
     own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
     apart = xp.where(sure, zero, t - own)
     return apart - total(xp, p * apart, axis)

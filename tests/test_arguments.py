@@ -164,3 +164,57 @@ def test_the_table_of_the_docs_is_printed():
         [sys.executable, "-m", "softgrad._capabilities"], capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert run.stdout == _capabilities.markdown()
+
+
+# --- integers
+
+#: Where an int goes: what takes it, and its value there.
+INTEGERS = {
+    "axis": (1, lambda a, i: sg.softmax(a["logits"], axis=i)),
+    "axis of logsumexp": (1, lambda a, i: sg.logsumexp(a["logits"], axis=(i,))),
+    "axis of a loss": (1, lambda a, i: sg.cross_entropy(a["logits"], a["labels"], axis=i)),
+    "ignore_index": (0, lambda a, i: sg.cross_entropy(a["logits"], a["labels"], ignore_index=i)),
+    "label": (1, lambda a, i: sg.cross_entropy(a["logits"][0, :], i)),
+    "block_size": (1, lambda a, i: sg.linear_cross_entropy(a["X"], a["labels"], a["W"], block_size=i)),
+    "sample_axis": (0, lambda a, i: sg.linear_cross_entropy(a["X"], a["labels"], a["W"], sample_axis=i)),
+    "classes": (1, lambda a, i: sg.linear_cross_entropy_grad(a["X"], a["labels"], a["W"], classes=[i])),
+    "offset": (0, lambda a, i: partial.cross_entropy_partial(a["logits"], a["labels"], offset=i)[0]),
+}
+
+
+class Index:
+    """An integer of nobody's."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, Index])
+def test_any_integer_will_do(name, kind, asarray, to_numpy):
+    if name == "label" and kind is Index:
+        pytest.skip("labels are arrays or plain integers")
+    value, call = INTEGERS[name]
+    given = {
+        "logits": asarray(LOGITS),
+        "labels": asarray(LABELS, "int64"),
+        "X": asarray(X),
+        "W": asarray(W),
+    }
+    np.testing.assert_array_equal(to_numpy(call(given, kind(value))), to_numpy(call(given, value)))
+
+
+@pytest.mark.parametrize("name", [name for name in INTEGERS if name != "label"])
+@pytest.mark.parametrize("value", [True, 1.0, "1", np.True_])
+def test_what_is_no_integer_is_refused_by_name(name, value, asarray):
+    given = {
+        "logits": asarray(LOGITS),
+        "labels": asarray(LABELS, "int64"),
+        "X": asarray(X),
+        "W": asarray(W),
+    }
+    with pytest.raises(TypeError, match=name.split()[0]):
+        INTEGERS[name][1](given, value)

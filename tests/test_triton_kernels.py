@@ -215,6 +215,8 @@ def test_nothing_waits_for_the_device(kind, monkeypatch):
 
 def test_what_is_recorded_takes_the_kernels_and_every_derivative(kind, monkeypatch):
     launches = []
+    if kind == "loop":
+        monkeypatch.setattr(layout, "BLOCK", 512)
     monkeypatch.setattr(layout, "launch", lambda *a, real=layout.launch: launches.append(a) or real(*a))
     for module in ("rows", "loss"):
         monkeypatch.setattr(f"softgrad.backends.triton.{module}.launch", layout.launch)

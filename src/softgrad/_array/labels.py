@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from typing import Any
 
@@ -15,21 +14,11 @@ from .namespace import Library, fits, kind, native, same_place, small
 from .typing import Array, Job
 
 
-def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
-    """``value`` as a float between ``low`` and ``high``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    result = float(value)
-    if not low <= result <= high:
-        raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
-    return result
-
-
 def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
     """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
     xp = lib.xp
-    if isinstance(labels, int) and not isinstance(labels, bool):
-        labels = xp.asarray(labels, device=getattr(x, "device", None))
+    if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
+        labels = xp.asarray(int(labels), device=getattr(x, "device", None))
     same_place(lib, x, labels, "labels", beside)
     what = kind(xp, labels.dtype)
     if labels.ndim == ndim - 1:

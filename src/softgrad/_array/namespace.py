@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import operator
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import FUSES
+from .._kernels.dense import FUSES, PRODUCTS
 from .errors import AxisError, MixedArraysError
+from .scalars import integer
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def _library_with(xp: Any, *rest: Any) -> Library:
     return Library(importlib.import_module(xp) if isinstance(xp, str) else xp, *rest)
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 _LIBRARIES: dict[type, Library] = {}
 _FRESH: dict[type, Library] = {}
 _KINDS: dict[tuple[type, DType], str] = {}
@@ -81,6 +84,13 @@ _COMPILERS: dict[str, Callable[[], bool]] = {
     "jax": lambda: True,
     "torch": lambda: sys.modules["torch"].compiler.is_compiling(),
 }
+
+
+def _jax_product(a: Array, b: Array) -> Array:
+    """The product; of float32 in float32 on every device, unless the user has set another precision."""
+    jax = sys.modules["jax"]
+    single = jax.numpy.result_type(a, b) == "float32" and jax.config.jax_default_matmul_precision is None
+    return jax.numpy.matmul(a, b, precision="highest" if single else None)
 
 
 def _wrapper(cls: type) -> str | None:
@@ -122,6 +132,8 @@ def _infer(x: Any, argument: str) -> Library:
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
     if name in _COMPILERS:
         FUSES.setdefault(xp.__name__, _COMPILERS[name])
+    if name == "jax":
+        PRODUCTS[xp.__name__] = _jax_product
     library = Library(
         xp,
         name,
@@ -257,12 +269,7 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
 
 def one_axis(axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
-    try:
-        if isinstance(axis, bool):
-            raise TypeError
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    number = integer(axis, "axis")
     size = max(ndim, 1)
     if not -size <= number < size:
         raise AxisError(f"axis {number} is out of range for an array of {ndim} dimensions")
@@ -350,3 +357,14 @@ def finish(lib: Library, y: Array) -> Any:
 def quiet() -> Any:
     """A block in which NumPy says nothing of infinities and NaNs: they are results, not accidents."""
     return np.errstate(all="ignore")
+
+
+def quietly(function: Function) -> Function:
+    """A function, or a task of another process, in which NumPy says nothing of infinities and NaNs."""
+
+    @functools.wraps(function)
+    def run_quietly(*args: Any, **kwargs: Any) -> Any:
+        with quiet():
+            return function(*args, **kwargs)
+
+    return run_quietly  # type: ignore[return-value]

@@ -16,6 +16,8 @@ from .._array.typing import Array, DType, Namespace
 LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
+#: Namespaces whose own product may round its operands, and the product that does not.
+PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
 
 
 class Shifted(NamedTuple):
@@ -109,6 +111,11 @@ def fuses(xp: Namespace) -> bool:
     """Whether a compiler may fuse the call with what made its input."""
     name = xp.__name__
     return name in FUSES and FUSES[name]()
+
+
+def product(xp: Namespace, a: Array, b: Array) -> Array:
+    """The matrix product, in the precision of its operands unless the user has asked the library for less."""
+    return PRODUCTS.get(xp.__name__, xp.matmul)(a, b)
 
 
 def difference(xp: Namespace, x: Array, m: Array) -> Array:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._array.labels import (
-    check_labels,
-    class_weights,
-    number,
-    same_shape,
-    sample_labels,
-    sample_weights,
-    shown_weights,
-)
+from .._array.labels import check_labels, class_weights, same_shape, sample_labels, sample_weights, shown_weights
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.precision import resolve_precision
+from .._array.scalars import integer, number
 from .._array.typing import Array, ArrayT, Job, Namespace, Precision, Reduction, Wrt
 from .._cross_entropy import CrossEntropy
 from .._docstrings import passes_on_to
@@ -97,13 +90,13 @@ class LinearCrossEntropy:
         reduction: Reduction = "mean",
         precision: Precision = None,
     ) -> None:
-        if isinstance(sample_axis, bool) or sample_axis not in (0, 1):
+        self.sample_axis = integer(sample_axis, "sample_axis", "0 or 1")
+        if self.sample_axis not in (0, 1):
             raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
-        if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int)):
-            raise TypeError(f"block_size must be an int or None, got {block_size!r}")
+        if block_size is not None:
+            block_size = integer(block_size, "block_size", "an int or None")
         if block_size is not None and block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {block_size}")
-        self.sample_axis = int(sample_axis)
         self.l2 = number(l2, "l2", 0.0)
         self.block_size = block_size
         self.validate = validate

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .._array.labels import same_shape
 from .._array.namespace import Library, floating, kind, library, mask, native, one_axis, same_place
 from .._array.namespace import finish as as_scalar
+from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
 from .._kernels.dense import narrow, total, widen
@@ -207,8 +208,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     if x.ndim == 0:
         raise ValueError("logits must have a class axis, got an array of no dimensions")
     axis = one_axis(axis, x.ndim)
-    if isinstance(offset, bool) or not hasattr(offset, "__index__"):
-        raise TypeError(f"offset must be an int, got {offset!r}")
+    offset = integer(offset, "offset")
     if offset < 0:
         raise ValueError(f"offset must be at least 0, got {offset}")
     same_place(lib, x, labels, "labels", "logits")

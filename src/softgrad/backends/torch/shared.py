@@ -170,6 +170,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *
         or not X.is_contiguous()
         or (X.dtype is torch.float32 and autocast(X))
         or job.labels.dtype is torch.uint64
+        or not job.options <= set(numba.BACKEND.options)
         or asked_for() == "torch"
     ):
         return None

@@ -133,6 +133,12 @@ def gpu_static(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 
 
+@nox.session(python=False)
+def gpu(session: nox.Session) -> None:
+    """On a machine with a GPU, in the environment that nox runs in: the contract, digits and times there."""
+    session.run("python", "tools/gpu.py", *session.posargs, env={"PYTHONPATH": "src"})
+
+
 @nox.session(python=["3.12", "3.13", "3.14"])
 def python(session: nox.Session) -> None:
     """Run the suite on NumPy under the other Pythons, from the wheel; a Python that is missing is skipped."""

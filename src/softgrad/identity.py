@@ -8,10 +8,12 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
+import functools
+from contextlib import nullcontext
 from typing import Any
 
 from ._array.labels import same_shape
-from ._array.namespace import Library, floating, kind, library, same_place
+from ._array.namespace import Function, Library, floating, kind, library, quiet, same_place
 from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
@@ -25,6 +27,17 @@ __all__ = [
     "loss_from_probabilities",
     "slipped_gradient_column",
 ]
+
+
+def _quietly(function: Function) -> Function:
+    """A formula in which NumPy says nothing of infinities and NaNs; what compiles another library's sees none of it."""
+
+    @functools.wraps(function)
+    def call(X: Any, *args: Any, **kwargs: Any) -> Any:
+        with quiet() if library(X, "X").warns else nullcontext():
+            return function(X, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def _beside(lib: Library, X: Array, a: Any, name: str) -> Array:
@@ -61,6 +74,7 @@ def _class(i: Any, classes: int) -> int:
     return i
 
 
+@_quietly
 def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = -sum_n sum_k 1{y_n = k} log(exp(w_k^T x_n) / sum_j exp(w_j^T x_n)).
 
@@ -95,6 +109,7 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     return -xp.sum(Y * log_softmax(logits, axis=0))
 
 
+@_quietly
 def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = sum_n sum_k 1{y_n = k} (log sum_j exp(w_j^T x_n) - w_k^T x_n).
 
@@ -129,6 +144,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     return xp.sum(Y * (logsumexp(logits, axis=0, keepdims=True) - logits))
 
 
+@_quietly
 def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """Column i of the gradient: sum_n x_n (S_in - y_in).
 
@@ -168,6 +184,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     return xp.sum(X * (S[i, :] - Y[i, :]), axis=1)
 
 
+@_quietly
 def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """The whole gradient as one product: X (S - Y)^T.
 
@@ -203,6 +220,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     return product(xp, X, xp.matrix_transpose(S - Y))
 
 
+@_quietly
 def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """The slip that hides the identity: the index i lost from the second term, sum_n x_n (S_in - sum_k y_kn).
 

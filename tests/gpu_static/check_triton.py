@@ -10,7 +10,15 @@ from softgrad.backends.triton import dense_kernels, loss_kernels
 #: Classes of several rows a program, of a row in registers, of a row in a loop.
 CLASSES = (64, 8192, 128256)
 #: Registers of a thread at most: the multiprocessor has 65,536 for up to 512 threads of a program.
-CEILINGS = {"softmax": 48, "logsumexp": 64, "softmax_vjp": 80, "log_softmax_vjp": 72, "index": 80, "every option": 104}
+CEILINGS = {
+    "softmax": 48,
+    "log_softmax": 48,
+    "logsumexp": 64,
+    "softmax_vjp": 80,
+    "log_softmax_vjp": 72,
+    "index": 80,
+    "every option": 104,
+}
 _LAST = {"inner": 1} | {f"{name}_{part}": one for name in "xyacg" for part, one in (("inner", 0), ("class", 1))}
 _LAST |= {"out_inner": 0, "out_class": 1}
 
@@ -35,7 +43,7 @@ def kernel(name: str, dtype: str, k: int) -> tuple:
         more = {"LOG": name.startswith("log")}
     else:
         found = getattr(dense_kernels, f"dense_{kind}")
-        more = {"MODE": 2 if name == "logsumexp" else 0}
+        more = {"MODE": ("softmax", "log_softmax", "logsumexp").index(name)}
     constants = {each: one for each, one in (_LAST | shape | more).items() if each in found.arg_names}
     return found, types, constants, warps
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -51,6 +52,8 @@ class Library(NamedTuple):
 def _library_with(xp: Any, *rest: Any) -> Library:
     return Library(importlib.import_module(xp) if isinstance(xp, str) else xp, *rest)
 
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LIBRARIES: dict[type, Library] = {}
 _FRESH: dict[type, Library] = {}
@@ -354,3 +357,14 @@ def finish(lib: Library, y: Array) -> Any:
 def quiet() -> Any:
     """A block in which NumPy says nothing of infinities and NaNs: they are results, not accidents."""
     return np.errstate(all="ignore")
+
+
+def quietly(function: Function) -> Function:
+    """A function, or a task of another process, in which NumPy says nothing of infinities and NaNs."""
+
+    @functools.wraps(function)
+    def run_quietly(*args: Any, **kwargs: Any) -> Any:
+        with quiet():
+            return function(*args, **kwargs)
+
+    return run_quietly  # type: ignore[return-value]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.namespace import library
+from .._array.namespace import library, quietly
 from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
@@ -112,6 +112,7 @@ def _names(model: Any, classes: int, features: int, bias: bool) -> tuple[Sequenc
     return labels, (*map(str, columns), *(("intercept",) if bias else ()))
 
 
+@quietly
 def coefficient_statistics(
     X: Any,
     W: Any,

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, library
+from .._array.namespace import Library, library, quietly
 from .._array.transfer import to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
@@ -59,6 +59,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
                 f"model.to(X) is a copy of the model for X"
             )
 
+    @quietly
     def decision_function(self, X: Any) -> Array:
         """Logits of each class.
 
@@ -74,6 +75,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         z = self._logits(X, "decision_function")
         return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
+    @quietly
     def predict(self, X: Any) -> Array:
         """The most probable class of each sample.
 
@@ -95,6 +97,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return self.classes_[to_host(lib, best)[0]]
         return lib.xp.take(self.classes_, best, axis=0)
 
+    @quietly
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class.
 
@@ -109,6 +112,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return softmax(self._logits(X, "predict_proba"))
 
+    @quietly
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
 
@@ -123,6 +127,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return log_softmax(self._logits(X, "predict_log_proba"))
 
+    @quietly
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the samples whose class is predicted, weighted.
 

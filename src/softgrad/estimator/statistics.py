@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._array.namespace import Library, quiet
+from .._array.namespace import Library, quiet, quietly
 from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Job, Namespace
@@ -178,6 +178,7 @@ class BlockPreconditioner:
            [3.]])
     """
 
+    @quietly
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
         loss._reducible()
         W, bias = parameters_of(W, bias, loss.sample_axis)
@@ -195,6 +196,7 @@ class BlockPreconditioner:
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
         self._inverse = beside_samples(lib, loss._like, inverse)
 
+    @quietly
     def __call__(self, vector: Any) -> Any:
         """The blocks' inverse times a vector.
 

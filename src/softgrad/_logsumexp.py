@@ -80,7 +80,7 @@ def logsumexp(
 
     Notes
     -----
-    ``max + log1p(sum of the others)`` (Blanchard, Higham and Higham, 2021).
+    ``max + log1p(sum of the others)`` (Blanchard, Higham and Higham, 2021), for the real part of complex numbers too.
 
     Examples
     --------

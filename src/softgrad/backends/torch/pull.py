@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..._kernels.dense import SURE
 from .blocks import host, plain_cotangent
 from .shared import has_pull, pull
 
-#: How near to 1 a probability is for torch's kernels to lose its digits; how near to 0 its logarithm.
-SURE, NEAR = 0.5, 1 / 16
+#: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
+NEAR = 1 / 16
 
 
 def _wide(*arrays: Tensor) -> list[Tensor]:
@@ -45,7 +46,7 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 
 def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
-    """T - sum(p t), with t less its value at a probability above 1/2; differentiable in both."""
+    """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
     dtype = log_p.dtype
     log_p, t = _wide(log_p, t)
     p = log_p.exp()

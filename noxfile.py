@@ -125,7 +125,7 @@ def kernels(session: nox.Session, backend: str, chosen: str) -> None:
 @nox.session
 def gpu_static(session: nox.Session) -> None:
     """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
-    install(session, "test", "torch", "cupy", "gpu_static", package="-e .")
+    install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
     session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
     suite = [f"tests/test_{name}.py" for name in ("triton_kernels", "softmax", "cross_entropy")]

@@ -242,8 +242,14 @@ def _native_dtype(lib: Library, dtype: DType) -> DType:
     return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
 
 
+def plain(lib: Library, a: Array) -> Array:
+    """``a`` as an array of NumPy's own where it is of a subclass, so that results do not depend on which kernel ran."""
+    return np.asarray(a) if lib.scalars and type(a) is not np.ndarray else a
+
+
 def native(lib: Library, a: Array) -> Array:
-    """``a`` in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    """``a`` as ``plain``, in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    a = plain(lib, a)
     if (lib.scalars or lib.chunked) and not a.dtype.isnative:
         return lib.xp.astype(a, _native_dtype(lib, a.dtype))
     return a
@@ -262,9 +268,9 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
-        dtype = _native_dtype(lib, dtype)
+        x, dtype = plain(lib, x), _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(x, default_float(xp, x)) if what == "integer" else native(lib, x)
+    return xp.astype(plain(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
@@ -320,6 +326,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
+            value = plain(lib, value)
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
@@ -346,7 +353,7 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
         raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
-    return where
+    return plain(lib, where)
 
 
 def finish(lib: Library, y: Array) -> Any:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.typing import Array, DType, Namespace
+from .._array.typing import Array, Device, DType, Namespace
 
 #: Terms added one after the other before a sum goes up a level.
 LEVEL = 64
@@ -33,10 +33,21 @@ class Shifted(NamedTuple):
     x: Array
 
 
+def device_of(x: Array) -> Device:
+    """Where to make an array beside ``x``: None, the library's choice, where ``x`` is spread over several devices."""
+    device = getattr(x, "device", None)
+    return None if hasattr(device, "device_set") else device
+
+
+def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:
+    """A vector as one along ``axis`` of ``x``, with all of its dimensions: some users have fewer refused."""
+    return xp.reshape(a, (1,) * axis + (-1,) + (1,) * (x.ndim - 1 - axis))
+
+
 def has_float64(xp: Namespace, x: Array) -> bool:
     """Whether ``x``'s device can hold float64."""
     info = xp.__array_namespace_info__()
-    return "float64" in info.dtypes(device=getattr(x, "device", None), kind="real floating")
+    return "float64" in info.dtypes(device=device_of(x), kind="real floating")
 
 
 def held_dtype(xp: Namespace, dtype: DType) -> DType:
@@ -225,8 +236,7 @@ def signed_logsumexp(
     # with a factor of 0 an exponential is no term, and yet the derivative by its factor
     a, factor = xp.where(counts, y, zero - math.inf), xp.where(counts, b, zero + 1)
     size = a + xp.log(xp.abs(factor))
-    index = xp.arange(x.shape[axis], device=getattr(x, "device", None))
-    index = xp.reshape(index, (-1,) + (1,) * (x.ndim - 1 - axis))
+    index = along(xp, xp.arange(x.shape[axis], device=device_of(x)), x, axis)
     first = index == xp.argmax(size, axis=axis, keepdims=True)
     blank = xp.zeros_like(xp.max(a, axis=axis, keepdims=True))
     top = xp.sum(xp.where(first, a, blank), axis=axis, keepdims=True, dtype=y.dtype)

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._array.typing import Array, Job, Namespace
 from . import loss as loss_kernels
-from .dense import narrow, total, widen
+from .dense import along, device_of, narrow, total, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -68,7 +68,7 @@ class Wide:
             x = narrow(xp, self.X if stop - start == self.n else self.X[start:stop, :], self.W.dtype)
             x = counted(xp, x, piece)
             z = xp.matmul(x, xp.matrix_transpose(self.W))
-            yield start, stop, x, z if self.bias is None else z + self.bias, piece
+            yield start, stop, x, z if self.bias is None else z + along(xp, self.bias, z, 1), piece
 
     def visible(self, a: Array) -> Array:
         """Parameters that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
@@ -83,7 +83,7 @@ class Wide:
 
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
-        zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=getattr(self.W, "device", None))
+        zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=device_of(self.W))
         return self.xp.broadcast_to(zero, (self.n, self.k))
 
     def weights(self, like: Array) -> Array:

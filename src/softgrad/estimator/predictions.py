@@ -46,7 +46,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return X @ self.coef_.T + self.intercept_
         xp = library(self.coef_, "coef_").xp
         product = sparse_chunks.product if sparse_chunks.are_sparse(X) else xp.matmul
-        return product(X, xp.matrix_transpose(self.coef_)) + self.intercept_
+        return product(X, xp.matrix_transpose(self.coef_)) + xp.expand_dims(self.intercept_, axis=0)
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")

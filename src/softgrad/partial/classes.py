@@ -10,7 +10,7 @@ from .._array.namespace import Library, floating, kind, library, mask, one_axis,
 from .._array.namespace import finish as as_scalar
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
-from .._kernels.dense import narrow, total, widen
+from .._kernels.dense import device_of, narrow, total, widen
 from .._kernels.loss import index_labels, iota
 from .samples import silence
 
@@ -119,7 +119,7 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
     x, _ = widen(xp, x, None)
     if x.shape[axis] == 0:
         shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
-        none = xp.zeros(shape, dtype=x.dtype, device=getattr(x, "device", None))
+        none = xp.zeros(shape, dtype=x.dtype, device=device_of(x))
         return none - math.inf, none - 1
     zero = xp.zeros_like(x)
     if where is not None:

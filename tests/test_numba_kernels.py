@@ -350,6 +350,43 @@ def test_a_numba_that_does_not_work_is_named_and_left_out(monkeypatch):
     assert verdict == "numba: Numba needs NumPy 2.3 or less"
 
 
+def test_a_variable_turns_numba_off(monkeypatch):
+    for value, verdict in (("0", "SOFTGRAD_NUMBA=0 turns numba off"), ("1", True)):
+        monkeypatch.setattr(numba, "_verdict", None)
+        monkeypatch.setenv("SOFTGRAD_NUMBA", value)
+        assert numba.should_run("softmax", xp, large(), 1, None, None) == verdict
+
+
+def test_long_compiling_is_told_once_and_how_to_do_without(monkeypatch, caplog):
+    import numba as compiler
+
+    from softgrad.backends.numba import compile as numba_compile
+
+    clock = numba_compile._clock
+    monkeypatch.setattr(numba_compile, "PATIENCE", 0.0)
+    monkeypatch.setattr(numba_compile.logging.getLogger("softgrad"), "level", 0)
+    for name, value in (("seconds", 0.0), ("told", False)):
+        monkeypatch.setattr(clock, name, value)
+
+    def addition():
+        def add(x):
+            return x + 1
+
+        return add
+
+    compiler.njit(addition())(1)  # not ours
+    assert (clock.seconds, caplog.text) == (0.0, "")
+    for kept in (1, 1.0):
+        ours = addition()
+        ours.__module__ = numba_compile.__name__
+        compiler.njit(ours)(kept)
+    assert clock.depth == 0
+    assert clock.seconds > 0
+    assert [record.name for record in caplog.records] == ["softgrad"]
+    assert "numba compiled for" in caplog.text
+    assert "SOFTGRAD_NUMBA=0" in caplog.text
+
+
 def test_what_is_kept_on_disk_is_out_of_date_with_any_module(monkeypatch):
     from softgrad.backends.numba import compile as numba_compile
 

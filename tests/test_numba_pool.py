@@ -122,7 +122,8 @@ def test_results_are_the_same_however_many_call():
 
 
 PROGRAM = """
-import os, sys, warnings, numpy as np, softgrad as sg
+import logging, os, sys, warnings, numpy as np, softgrad as sg
+logging.getLogger("softgrad").setLevel("ERROR")  # of compiling it is said how long it took
 warnings.simplefilter("ignore", DeprecationWarning)
 x = np.random.default_rng(0).normal(size=(4000, 100))
 p = sg.softmax(x)

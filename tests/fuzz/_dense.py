@@ -119,10 +119,12 @@ def pull_call(rng, call, dtype):
     scale = rng.choice([0.1, 1.0, 10.0, 60.0])
     logits = np.moveaxis(rng.normal(size=shape) * scale, axis, -1)
     function = "log_softmax" if call.function.startswith("log") else "softmax"
-    rows = dense(function, logits, np.ones(logits.shape, bool))
-    if rng.random() < 0.1:
-        rows = np.where(rng.random(rows.shape) < 0.1, -np.inf if function == "log_softmax" else 0, rows)
+    shown = rng.random(logits.shape) < (0.9 if rng.random() < 0.1 else 1)
+    rows = dense(function, logits, shown)
     first, a = given(rng, call.library, np.moveaxis(rows, -1, axis), dtype)
+    while np.abs((np.exp(a) if function == "log_softmax" else a).sum(axis) - shown.any(-1)).max(initial=0) > 0.1:
+        # of an array that was spread over the classes
+        first, a = given(rng, call.library, np.moveaxis(rows, -1, axis), dtype)
     along = rng.normal(size=shape) * rng.choice([1e-3, 1.0, 100.0])
     if rng.random() < 0.1:
         along = np.where(rng.random(shape) < 0.05, rng.choice([np.nan, np.inf, 0.0]), along)
@@ -130,7 +132,9 @@ def pull_call(rng, call, dtype):
     call.options = {"axis": axis}
     call.note = f"{dtype} {shape}"
     got, generic = both(lambda: getattr(sg, call.function)(first, second, axis=axis), [first, second])
-    alike(got, generic, call.function)
+    finite = np.isfinite(t).all(axis, keepdims=True)
+    # infinite cotangents leave no number in their row, by an order of sums that is each kernel's own
+    alike(np.where(finite, got, 0), np.where(finite, generic, 0), call.function)
     expected, size = pull(call.function, np.moveaxis(a, axis, -1), np.moveaxis(t, axis, -1))
     fine = np.broadcast_to(np.isfinite(np.moveaxis(t, axis, -1)).all(-1, keepdims=True), expected.shape)
     expected, size = (np.moveaxis(np.where(fine, each, 0), -1, axis) for each in (expected, 8 * size))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: all is well, 1: something disagrees or is missing, 2: wrong use, data that cannot be read, output that
         cannot be written; 130: interrupted, 141: nobody reads the output, 70: a bug.
     """
+    # that numba took its time is nothing to act on here
+    logging.getLogger("softgrad").setLevel(logging.ERROR)
     try:
         try:
             args = _parser().parse_args(argv)

@@ -214,9 +214,13 @@ def _sign(xp: Namespace, x: Array) -> Array:
 
 
 def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
-    """``x``, NaN where it is undefined: made there alone, since JAX can be told to look for NaN."""
-    one = xp.ones_like(x)
-    return xp.where(undefined, xp.log(xp.where(undefined, -one, one)), x)
+    """``x``, NaN where it is undefined: made there alone for who can be told to look for NaN, else as a constant.
+
+    NumPy would warn of one that it makes, in a task of Dask too.
+    """
+    zero = xp.zeros_like(x)
+    nothing = xp.where(undefined, zero + math.inf, zero) * 0 if fuses(xp) else zero + math.nan
+    return xp.where(undefined, nothing, x)
 
 
 def signed_logsumexp(
@@ -293,25 +297,37 @@ def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array
     return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
 
 
+def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
+    """T - sum(p t) where ``p`` sums to 1: by differences from a class that has most of it, whose own is 0."""
+    sure, zero = p > 0.5, xp.zeros_like(t)
+    own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
+    apart = xp.where(sure, zero, t - own)
+    return apart - total(xp, p * apart, axis)
+
+
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
     """P (c - sum(p c))."""
     p, _ = widen(xp, probs, None)
     c, _ = widen(xp, cotangent, None)
-    return narrow(xp, p * (c - total(xp, p * c, axis)), probs.dtype)
+    return narrow(xp, p * centred(xp, p, c, axis), probs.dtype)
 
 
 def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int) -> Array:
-    """C - p sum(c)."""
-    p, _ = widen(xp, log_probs, None)
+    """C - p sum(c), of a class with most of the sum c (1 - p) - p (the sum of the others' c)."""
+    log_p, _ = widen(xp, log_probs, None)
     c, _ = widen(xp, cotangent, None)
-    return narrow(xp, c - xp.exp(p) * total(xp, c, axis), log_probs.dtype)
+    p, sure, zero = xp.exp(log_p), log_p > -0.5, xp.zeros_like(c)
+    others = total(xp, xp.where(sure, zero, c), axis)
+    own = xp.sum(xp.where(sure, c, zero), axis=axis, keepdims=True, dtype=c.dtype)
+    grad = xp.where(sure, -(c * xp.expm1(log_p)) - p * others, c - p * (others + own))
+    return narrow(xp, grad, log_probs.dtype)
 
 
 def log_softmax_jvp(xp: Namespace, log_probs: Array, tangent: Array, axis: int) -> Array:
     """T - sum(p t)."""
-    p, _ = widen(xp, log_probs, None)
+    log_p, _ = widen(xp, log_probs, None)
     t, _ = widen(xp, tangent, None)
-    return narrow(xp, t - total(xp, xp.exp(p) * t, axis), log_probs.dtype)
+    return narrow(xp, centred(xp, xp.exp(log_p), t, axis), log_probs.dtype)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

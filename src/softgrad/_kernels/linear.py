@@ -65,10 +65,14 @@ class Wide:
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(self.job, start, stop, self.n)
-            x = narrow(xp, self.X if stop - start == self.n else self.X[start:stop, :], self.W.dtype)
+            x = narrow(xp, self.cut(self.X, start, stop), self.W.dtype)
             x = counted(xp, x, piece)
-            z = xp.matmul(x, xp.matrix_transpose(self.W))
+            z = xp.matmul(x, self.W.T)
             yield start, stop, x, z if self.bias is None else z + along(xp, self.bias, z, 1), piece
+
+    def cut(self, a: Array, start: int, stop: int) -> Array:
+        """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
+        return a if stop - start == self.n else a[start:stop, :]
 
     def visible(self, a: Array) -> Array:
         """Parameters that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
@@ -158,7 +162,7 @@ def linear_cross_entropy_value_and_grad(
         value = add(value, block)
         some = columns(xp, g, classes)
         if "W" in grads:
-            grads["W"] = add(grads["W"], xp.matmul(xp.matrix_transpose(some), x))
+            grads["W"] = add(grads["W"], xp.matmul(some.T, x))
         if "bias" in grads:
             grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in grads:
@@ -186,20 +190,20 @@ def linear_cross_entropy_hvp(
     rows: list[Array] = []
     beside = {"W": model.visible(model.W), "change": model.visible(given["W"]) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
-        dx = counted(xp, given["X"][start:stop, :], piece) if "X" in given else None
+        dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
         dz = None
         if "W" in given:
-            dz = xp.matmul(x, xp.matrix_transpose(given["W"]))
+            dz = xp.matmul(x, given["W"].T)
         if "bias" in given:
-            dz = add(dz, xp.broadcast_to(given["bias"], z.shape))
+            dz = (xp.zeros_like(z) if dz is None else dz) + given["bias"]
         if dx is not None:
-            dz = add(dz, xp.matmul(dx, xp.matrix_transpose(model.W)))
+            dz = add(dz, xp.matmul(dx, model.W.T))
         h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
         g = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
         if "W" in given:
-            step = xp.matmul(xp.matrix_transpose(h), x)
+            step = xp.matmul(h.T, x)
             if dx is not None:
-                step = step + xp.matmul(xp.matrix_transpose(g), dx)
+                step = step + xp.matmul(g.T, dx)
             out["W"] = add(out["W"], step)
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
@@ -226,7 +230,7 @@ def linear_cross_entropy_hessian(
             unit = xp.astype(loss_kernels.iota(xp, z, 1) == j, z.dtype)
             column = loss_kernels.cross_entropy_hvp(xp, z, piece, xp.broadcast_to(unit, z.shape))
             for i in range(j + 1):
-                block = xp.matmul(xp.matrix_transpose(column[:, i : i + 1] * x), x)
+                block = xp.matmul((column[:, i : i + 1] * x).T, x)
                 entries[i][j] = add(entries[i][j], block)
     # a row's second derivative is symmetric in its classes
     full = [xp.stack([entries[min(i, j)][max(i, j)] for j in range(model.k)], axis=1) for i in range(model.k)]

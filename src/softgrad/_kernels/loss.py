@@ -6,11 +6,10 @@ its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subt
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from .._array.typing import Array, DType, Job, Namespace
-from .dense import Shifted, along, device_of, held_dtype, hide, log_normalizer, narrow, shift, total, widen
+from .dense import Shifted, along, device_of, held_dtype, hide, log_normalizer, nan_where, narrow, shift, total, widen
 
 
 class Rows(NamedTuple):
@@ -150,7 +149,7 @@ def settle(xp: Namespace, r: Rows, a: Array) -> Array:
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
     if r.valid is not None:
-        a = xp.where(r.valid, a, xp.zeros_like(r.s) + math.nan)
+        a = xp.where(r.valid, a, nan_where(xp, xp.logical_not(r.valid), xp.zeros_like(r.s)))
     return a
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import os
 from functools import cache
 from typing import Any
 
@@ -35,12 +36,16 @@ NARROW_CLASSES = 16
 LONGEST = 1 << 15
 #: Said of every small call: not worth the time to put together.
 _SMALL = f"fewer than {LEAST} elements"
+#: "0" turns this back end off.
+VARIABLE = "SOFTGRAD_NUMBA"
 _verdict: bool | str | None = None
 
 
 def compiles() -> bool | str:
     """Whether the loops can be had, or why not."""
     global _verdict
+    if _verdict is None and os.environ.get(VARIABLE) == "0":
+        _verdict = f"{VARIABLE}=0 turns numba off"
     if _verdict is None:
         try:
             importlib.import_module(".linear", __package__)

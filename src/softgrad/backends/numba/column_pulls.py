@@ -38,7 +38,7 @@ Pointer: TypeAlias = Callable[[Any], Any]
 
 
 def _softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -> None:
-    """P (c - sum(p c)), with c less its value at a probability near 1."""
+    """P (c - sum(p c)), with c less its value at a probability above 1/2."""
     v, builder, zero = columns.v, columns.v.builder, columns.v.all(0.0)
     tops, owns = columns.variables(zero), columns.variables(zero)
 
@@ -49,7 +49,7 @@ def _softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -
         columns.change(owns[i], lambda own: builder.select(higher, v.load(beside(index)), own))
 
     columns.classes(find)
-    sure = [builder.fcmp_ordered(">", top, v.all(1 - NEAR)) for top in columns.loaded(tops)]
+    sure = [builder.fcmp_ordered(">", top, v.all(0.5)) for top in columns.loaded(tops)]
     less = [builder.select(near, own, zero) for near, own in zip(sure, columns.loaded(owns), strict=True)]
     parts, totals = columns.variables(zero), columns.variables(zero)
 

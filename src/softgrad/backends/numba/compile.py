@@ -6,12 +6,65 @@ What numba keeps of a function holds the functions that it calls, but its own fi
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.ccallback import CFunc
+
+#: Seconds of compiling after which a program is told why it waits.
+PATIENCE = 1.0
+
+
+class _Clock(event.Listener):  # type: ignore[misc]
+    """The time that compiling takes; numba calls it under the lock that it compiles under."""
+
+    def __init__(self) -> None:
+        self.depth, self.seconds, self.told = 0, 0.0, False
+
+    @contextmanager
+    def timed(self, counts: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Count the block if ``counts`` says so at its end, but not again what is compiled within it."""
+        start = time.perf_counter()
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+            if not self.depth and counts():
+                self.seconds += time.perf_counter() - start
+                self._tell()
+
+    def _tell(self) -> None:
+        if self.seconds > PATIENCE and not self.told:
+            self.told = True
+            logging.getLogger("softgrad").warning(
+                "softgrad: numba compiled for %.1f s, once for each function and dtype; the result is kept for later "
+                "processes (in NUMBA_CACHE_DIR where that is set). SOFTGRAD_NUMBA=0 does without numba.",
+                self.seconds,
+            )
+
+    def on_start(self, event: Any) -> None:
+        # a program's own functions are compiled by the same numba
+        function = getattr(event.data["dispatcher"], "py_func", None)
+        if (getattr(function, "__module__", None) or "").startswith(__package__):
+            event.data["softgrad"] = block = self.timed()
+            block.__enter__()
+
+    def on_end(self, event: Any) -> None:
+        block = event.data.pop("softgrad", None)
+        if block is not None:
+            block.__exit__(None, None, None)
+
+
+_clock = _Clock()
+event.register("numba:compile", _clock)
 
 
 @cache
@@ -38,7 +91,8 @@ def c_function(function: Any, *arguments: Any) -> Any:
     """A C function without a result, for arguments of these types; its ``address`` is good as long as it is held."""
     made = CFunc(function, (arguments, numba.types.void), locals={}, options={})
     made.enable_caching()
-    _stamped(made).compile()
+    with _clock.timed(lambda: not made.cache_hits):
+        _stamped(made).compile()
     return made
 
 

@@ -18,8 +18,8 @@ from .vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale,
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
 TERMS = 4096
-#: How near to 1 a probability is for its difference from 1, or its cotangent's from the mean, to lose its digits.
-NEAR = 1 / 64
+#: How near to 1 a probability is for its difference from 1 to lose its digits.
+NEAR = 1 / 16
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
 ROWS, ELEMENTS = 64, 1 << 13
 
@@ -181,16 +181,11 @@ loss = compiled(_loss)
 
 def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
-        if peak(p, start, k) <= 1 - NEAR:
-            pulled(p, start, k, c, dot(p, start, k, c), out)
-            continue
-        # the cotangent less its value at the largest: the sum of the others, and no more, is what that one gets
-        top = start + np.argmax(p[start : start + k])
-        mean = 0.0
-        for j in range(start, start + k):
-            mean += p[j] * (c[j] - c[top])
-        for j in range(start, start + k):
-            out[j] = p[j] * ((c[j] - c[top]) - mean)
+        less = p[start] * 0
+        if peak(p, start, k) > 0.5:
+            # the cotangent less its value at the largest: the sum of the others, and no more, is what that one gets
+            less = c[start + np.argmax(p[start : start + k])]
+        pulled(p, start, k, c, less, dot(p, start, k, c, less), out)
 
 
 softmax_pull = compiled(_softmax_pull)

@@ -317,20 +317,20 @@ def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) ->
 
 
 def _total(x: Any, y: Any) -> tuple[Any, Callable[..., Any]]:
-    """The type and the code of the sum of ``x``, or of its products with ``y`` where that is an array."""
+    """The type and the code of the sum of ``x``, or of its products with ``y`` less a number if that is an array."""
     kind = x.dtype
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         v = Vectors(context, builder, kind)
         start, n = arguments[1], arguments[2]
         at = v.pointer(x, arguments[0], start)
-        beside = None if y is None else v.pointer(y, arguments[3], start)
+        beside, less = (None, None) if y is None else (v.pointer(y, arguments[3], start), v.spread(arguments[4]))
         total = v.variable(v.all(0.0))
 
         def body(i: Any, new: Any) -> None:
             terms = v.load(at(i))
             if beside is not None:
-                terms = builder.fmul(terms, v.load(beside(i)))
+                terms = builder.fmul(terms, builder.fsub(v.load(beside(i)), less))
             if new is not None:
                 terms = builder.bitcast(builder.and_(builder.bitcast(terms, v.integer), new), v.real)
             builder.store(builder.fadd(builder.load(total), terms), total)
@@ -349,41 +349,41 @@ def sum_of(context: Any, x: Any, start: Any, n: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def dot(context: Any, x: Any, start: Any, n: Any, y: Any) -> Any:
-    """The sum of its products with ``y`` at the same indices."""
+def dot(context: Any, x: Any, start: Any, n: Any, y: Any, less: Any) -> Any:
+    """The sum of its products with ``y - less`` at the same indices."""
     returned, generate = _total(x, y)
-    return returned(x, types.intp, types.intp, y), generate
+    return returned(x, types.intp, types.intp, y, x.dtype), generate
 
 
-def _written(x: Any, c: Any, out: Any, formula: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
-    """The type and the code of ``formula(vectors, x, c, number)`` into ``out``."""
+def _written(x: Any, c: Any, out: Any, count: int, formula: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    """The type and the code of ``formula(vectors, x, c, *numbers)`` into ``out``, of ``count`` numbers."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         v = Vectors(context, builder, x.dtype)
         start, n = arguments[1], arguments[2]
-        places = [v.pointer(k, arguments[i], start) for k, i in ((x, 0), (c, 3), (out, 5))]
-        number = v.spread(arguments[4])
+        places = [v.pointer(k, arguments[i], start) for k, i in ((x, 0), (c, 3), (out, -1))]
+        numbers = [v.spread(each) for each in arguments[4:-1]]
 
         def body(i: Any, new: Any) -> None:
             at, beside, into = (place(i) for place in places)
-            v.store(formula(v, v.load(at), v.load(beside), number), into)
+            v.store(formula(v, v.load(at), v.load(beside), *numbers), into)
 
         v.each(n, body)
         return context.get_dummy_value()
 
-    return types.void(x, types.intp, types.intp, c, x.dtype, out), generate
+    return types.void(x, types.intp, types.intp, c, *[x.dtype] * count, out), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def pulled(context: Any, p: Any, start: Any, n: Any, c: Any, mean: Any, out: Any) -> Any:
-    """P (c - mean) into ``out``."""
-    return _written(p, c, out, lambda v, p, c, m: v.builder.fmul(p, v.builder.fsub(c, m)))
+def pulled(context: Any, p: Any, start: Any, n: Any, c: Any, less: Any, mean: Any, out: Any) -> Any:
+    """P ((c - less) - mean) into ``out``."""
+    return _written(p, c, out, 2, lambda v, p, c, a, m: v.builder.fmul(p, v.builder.fsub(v.builder.fsub(c, a), m)))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def pulled_log(context: Any, p: Any, start: Any, n: Any, c: Any, total: Any, out: Any) -> Any:
     """C - exp(p) total into ``out``."""
-    return _written(p, c, out, lambda v, p, c, t: v.builder.fsub(c, v.builder.fmul(v.exp(p), t)))
+    return _written(p, c, out, 1, lambda v, p, c, t: v.builder.fsub(c, v.builder.fmul(v.exp(p), t)))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

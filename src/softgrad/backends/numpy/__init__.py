@@ -9,6 +9,7 @@ from .._declaration import Backend
 
 _MODULES = {
     "dense": ("softmax", "log_softmax", "logsumexp"),
+    "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
     "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
     "linear": (
         "linear_cross_entropy",

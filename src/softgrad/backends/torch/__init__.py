@@ -17,14 +17,15 @@ from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded, shared
+from . import dense, linear, linear_recorded, recorded
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
+from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
-_PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
+_PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
 def _carries(x: Tensor, precision: str | None) -> bool:
@@ -39,7 +40,8 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         why = obstacle(x, rest[0])
         if why is not None:
             return f"{why}: the generic kernel can be differentiated"
-        return shared.has_pull(x, *rest) or "no compiled loop takes these tensors"
+        same = x.dtype is rest[0].dtype and x.dtype in (torch.float32, torch.float64)
+        return (same and x.numel() > 0) or "an empty array, half precision and two dtypes are the generic kernel's"
     job = next(each for each in rest if isinstance(each, Job))
     if _carries(x, job.precision) and function not in _VALUES:
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
@@ -82,12 +84,17 @@ def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precis
 
 def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """P (c - sum(p c))."""
-    return shared.pull("softmax", probs, cotangent, axis)
+    return softmax_pull(probs, cotangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """C - p sum(c)."""
-    return shared.pull("log_softmax", log_probs, cotangent, axis)
+    return log_softmax_pull(log_probs, cotangent, axis)
+
+
+def log_softmax_jvp(xp: Any, log_probs: Tensor, tangent: Tensor, axis: int) -> Tensor:
+    """T - sum(p t)."""
+    return log_softmax_push(log_probs, tangent, axis)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

@@ -21,7 +21,7 @@ from ..._kernels import loss as loss_kernels
 from . import dense as torch_dense
 from . import loss as torch_loss
 from .blocks import host, plain, plain_cotangent
-from .pull import log_softmax_pull, softmax_pull
+from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 
 XP: Any = library(torch.empty(0), "x").xp
 
@@ -145,11 +145,9 @@ class LogSoftmax(_LogSoftmax):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """T - sum(p t), with t centred on its value at the top, where it would cancel."""
+        """T - sum(p t)."""
         log_p, where = ctx.saved_tensors
-        t = _seen(tangents[0], where)
-        t = t - t.gather(ctx.axis, log_p.argmax(ctx.axis, keepdim=True))
-        return _seen(t - (log_p.exp() * t).sum(ctx.axis, keepdim=True), where)
+        return _seen(log_softmax_push(log_p, _seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]

@@ -5,6 +5,7 @@ The gradients are made with the value, block by block, and scaled when the cotan
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ from ..._array.typing import Job
 from ..._kernels import linear as linear_kernels
 from . import linear as torch_linear
 from . import recorded
-from .blocks import obstacle
+from .blocks import obstacle, plain_cotangent
 
 NAMES = ("X", "W", "bias")
+#: The standard's functions; of the names of one function the one that autograd's own batches of cotangents know.
+_XP = SimpleNamespace(**{**vars(recorded.XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
 
 
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:
@@ -72,12 +75,14 @@ def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any
     """The gradients with a cotangent for each sample: a weight of the samples."""
     job: Job = ctx.job
     weight = c if job.sample_weight is None else c * job.sample_weight
-    if not torch.is_grad_enabled():
+    again = torch.is_grad_enabled()
+    if not again and plain_cotangent(weight):
         job = job._replace(sample_weight=weight, reduction="sum")
         return torch_linear.value_and_grad(ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
-    each = linear_kernels.linear_cross_entropy(ctx.xp, X, W, bias, job, ctx.block_size, recorded_loss)
+    with torch.enable_grad():
+        each = linear_kernels.linear_cross_entropy(ctx.xp, X, W, bias, job, ctx.block_size, recorded_loss)
     inputs = [a for a, name in zip((X, W, bias), NAMES, strict=True) if name in ctx.names]
-    return torch.autograd.grad(each, inputs, c, create_graph=True)
+    return torch.autograd.grad(each, inputs, c, create_graph=again)
 
 
 def recorded_loss(xp: Any, logits: Tensor, job: Job) -> Tensor:
@@ -100,9 +105,7 @@ class LinearSlope(Function):  # type: ignore[misc]
     def backward(ctx: Any, *vectors: Any) -> Any:
         """The second derivative times the vectors, and their product with the gradients."""
         X, W, bias, c, *_ = ctx.saved_tensors
-        products = linear_kernels.linear_cross_entropy_hvp(
-            ctx.xp, X, W, bias, ctx.job, ctx.names, vectors, ctx.block_size
-        )
+        products = linear_kernels.linear_cross_entropy_hvp(_XP, X, W, bias, ctx.job, ctx.names, vectors, ctx.block_size)
         through_c = None
         if ctx.needs_input_grad[7]:
             grads = ctx.saved_tensors[4:]

@@ -14,8 +14,8 @@ from torch import Tensor
 from .blocks import host, plain_cotangent
 from .shared import has_pull, pull
 
-#: How near to 1 a probability is for torch's kernels to lose its digits.
-NEAR = 1 / 64
+#: How near to 1 a probability is for torch's kernels to lose its digits; how near to 0 its logarithm.
+SURE, NEAR = 0.5, 1 / 16
 
 
 def _wide(*arrays: Tensor) -> list[Tensor]:
@@ -44,6 +44,14 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     return torch.where(top, own, c - p * c.sum(axis, keepdim=True)).to(dtype)
 
 
+def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
+    """T - sum(p t), with t less its value at the largest p; differentiable in both."""
+    dtype = log_p.dtype
+    log_p, t = _wide(log_p, t)
+    t = t - t.gather(axis, log_p.argmax(axis, keepdim=True))
+    return (t - (log_p.exp() * t).sum(axis, keepdim=True)).to(dtype)
+
+
 def _repaired(
     out: Tensor, a: Tensor, c: Tensor, axis: int, near: Tensor, closed: Callable[[Tensor, Tensor, int], Tensor]
 ) -> Tensor:
@@ -61,7 +69,7 @@ def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     if has_pull(p, c, axis):
         return pull("softmax", p, c, axis)
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
-    return _repaired(out, p, c, axis, p.amax(axis) > 1 - NEAR, softmax_closed)
+    return _repaired(out, p, c, axis, p.amax(axis) > SURE, softmax_closed)
 
 
 def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:

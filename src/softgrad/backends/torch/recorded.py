@@ -25,7 +25,7 @@ def _class_weight(job: Job, x: Tensor) -> Tensor | None:
         return None
     labels = job.labels.to(torch.int64)
     inside = labels.clamp(0, x.shape[job.axis] - 1)
-    weight = job.class_weight.to(x.dtype).take(inside)
+    weight = job.class_weight.to(x.dtype)[inside]
     return torch.where(labels == inside, weight, 0).unsqueeze(job.axis)
 
 

@@ -105,6 +105,15 @@ def tests(session: nox.Session, backend: str) -> None:
 
 
 @nox.session
+def quick(session: nox.Session) -> None:
+    """Check the style, and the contract on NumPy and PyTorch: what to run at every save, within a minute."""
+    install(session, "test", "torch", "lint", package="-e .")
+    session.run("ruff", "check", ".", silent=True)
+    chosen = [f"tests/test_{name}.py" for name in ("architecture", "arguments", "backends", "cross_entropy", "linear")]
+    session.run("python", "-m", "pytest", "-q", "--backend=numpy,torch", *SPREAD, *(session.posargs or chosen))
+
+
+@nox.session
 @nox.parametrize("backend,chosen", KERNELS)
 def kernels(session: nox.Session, backend: str, chosen: str) -> None:
     """Run the suite on one set of kernels alone: each has to keep what is promised of whichever is chosen."""
@@ -116,8 +125,18 @@ def kernels(session: nox.Session, backend: str, chosen: str) -> None:
 @nox.session
 def gpu_static(session: nox.Session) -> None:
     """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
-    install(session, "test", "torch", "cupy", "gpu_static", package="-e .")
-    session.run("python", "-m", "pytest", "-c", "tests/gpu_static/pytest.ini", "tests/gpu_static", *session.posargs)
+    install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
+    static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
+    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
+    suite = [f"tests/test_{name}.py" for name in ("triton_kernels", "softmax", "cross_entropy")]
+    interpreted = ("--backend=torch", "--kernels=triton", *SPREAD, *suite)
+    session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
+
+
+@nox.session(python=False)
+def gpu(session: nox.Session) -> None:
+    """On a machine with a GPU, in the environment that nox runs in: the contract, digits and times there."""
+    session.run("python", "tools/gpu.py", *session.posargs, env={"PYTHONPATH": "src"})
 
 
 @nox.session(python=["3.12", "3.13", "3.14"])

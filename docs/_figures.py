@@ -47,9 +47,9 @@ def fit():
 def loss_curve(ink):
     figure = Figure(figsize=(6.4, 2.7))
     axes = figure.subplots()
-    curve = fit().loss_curve_
-    axes.plot(range(len(curve)), curve, "o-", color=COLORS[ink][0], markersize=3)
-    axes.set(xlabel="iteration", ylabel="mean loss with penalty", ylim=(0, None))
+    curve = np.asarray(fit().loss_curve_)
+    axes.semilogy(curve[:-1] - curve[-1], "o-", color=COLORS[ink][0], markersize=3)
+    axes.set(xlabel="iteration", ylabel="objective above its last value")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 

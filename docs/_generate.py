@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
@@ -50,6 +51,24 @@ def kernels():
     return "\n".join(out) + "\n"
 
 
+def exceptions(table):
+    """A table and its notes; the rows that all say the same, as most do, folded away."""
+    lines = table.split("\n")
+    end = lines.index("")
+    head, rows = lines[:2], lines[2:end]
+    cells = {row: tuple(row.strip("| ").split(" | ")[1:]) for row in rows}
+    ((usual, count),) = Counter(cells.values()).most_common(1)
+    if 2 * count < len(rows):
+        return table
+    names = [name.strip() for name in head[0].strip("|").split("|")[1:]]
+    told = "yes" if set(usual) == {"yes"} else ", ".join(map(": ".join, zip(names, usual, strict=True)))
+    title = f"The other {count} functions and options ({told})"
+    folded = ["<details>", f"<summary>{title}</summary>", "", *head, *(row for row in rows if cells[row] == usual)]
+    return "\n".join(
+        [*head, *(row for row in rows if cells[row] != usual), *lines[end:], *folded, "", "</details>", ""]
+    )
+
+
 def capabilities():
     """The table of the array libraries, in three that fit a page."""
     groups = {
@@ -59,8 +78,43 @@ def capabilities():
     }
     tables = {title: [k for k in _capabilities.KINDS if k.library in names] for title, names in groups.items()}
     assert sum(map(len, tables.values())) == len(_capabilities.KINDS)
-    text = "\n".join(f"## {title}\n\n{_capabilities.markdown(kinds)}\n" for title, kinds in tables.items())
+    text = "\n".join(f"## {title}\n\n{exceptions(_capabilities.markdown(kinds))}\n" for title, kinds in tables.items())
     return re.sub(r"(no|refused) (\(\d+\) \|)", "\\1\N{NO-BREAK SPACE}\\2", text)
+
+
+#: The cases of the table that the page begins with, and its columns: heads, and whose time is divided by whose.
+CHOSEN = (
+    "softmax 209715x10",
+    "softmax 20971x100",
+    "softmax 65x32000",
+    "log_softmax 2097x1000",
+    "logsumexp 2097x1000",
+    "loss+gradient 209715x10",
+    "loss+gradient 65x32000",
+    "softmax 10x10",
+    "linear 60000x784x10",
+    "linear 2048x768x32000",
+)
+COLUMNS = {
+    "SciPy": ("softgrad", "scipy"),
+    "PyTorch": ("softgrad", "torch"),
+    "JAX": ("softgrad", "jax.jit"),
+    "without numba, PyTorch": ("softgrad without numba", "torch"),
+    "on tensors, PyTorch": ("softgrad on torch", "torch"),
+}
+
+
+def chosen_cases(rows):
+    """A table of few cases, single precision on one thread."""
+    found = {_report._case(row): row for row in rows if (row["dtype"], row["threads"]) == ("float32", 1)}
+    out = [f"| case | ms | {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * (len(COLUMNS) + 1)]
+    for case in CHOSEN:
+        ratio, seconds = found[case]["ratio"], found[case]["seconds"]["softgrad"]
+        pairs = [ratio[b] / ratio[a] if a in ratio and b in ratio else None for a, b in COLUMNS.values()]
+        cells = ["–" if each is None else f"{each:.2f}" for each in pairs]
+        name = re.sub(r"(?<=\d)x(?=\d)", " × ", case)
+        out.append(f"| {name} | {seconds * 1e3:{'.0f' if seconds > 0.1 else '#.3g'}} | {' | '.join(cells)} |")
+    return "\n".join(out)
 
 
 def performance():
@@ -70,13 +124,19 @@ def performance():
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     out = [
         f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, Python {machine['python']}; "
-        f"{versions}.",
+        f"{versions}. Single precision, one thread:",
         "",
-        _report.markdown(result["cases"]),
+        chosen_cases(result["cases"]),
+        "",
     ]
+    for dtype, threads in dict.fromkeys((row["dtype"], row["threads"]) for row in result["cases"]):
+        some = [row for row in result["cases"] if (row["dtype"], row["threads"]) == (dtype, threads)]
+        title, _, table = _report.markdown(some).partition("\n\n")
+        name = f"All {len(some)} cases: {title.removeprefix('### ')}"
+        out += ["<details>", f"<summary>{name}</summary>", "", table, "</details>", ""]
     if memory := result.get("memory"):
         out += [
-            f"### Memory: {memory['case']}, {memory['dtype']}",
+            f"## Memory: {memory['case']}, {memory['dtype']}",
             "",
             f"MiB that one call of loss and gradient adds to the process; the gradient itself takes "
             f"{memory['gradient']:.0f}.",

@@ -19,6 +19,16 @@ def mathml(node, as_block):
     except MathError as error:
         logger.warning("formula cannot be read: %s", error, location=node)
         return f"<code>{html.escape(tex)}</code>"
+    # what browsers draw otherwise: no box, the indices of a letter with a dot under it, bars with space around them
+    written = re.sub(r"<menclose [^>]*>(.*?)</menclose>", r'<mrow class="boxed">\1</mrow>', written, flags=re.DOTALL)
+    written = re.sub(
+        r'<munderover>\s*(<mi>\w</mi>)(.*?)(<mo stretchy="false">[˙^~]</mo>)\s*</munderover>',
+        r"<msub><mover>\1\3</mover>\2</msub>",
+        written,
+        flags=re.DOTALL,
+    )
+    written = re.sub(r'<mo stretchy="false">\|</mo>', '<mo stretchy="false" lspace="0" rspace="0">|</mo>', written)
+    written = re.sub(r"(\|</mo>\s*)<mo>(\w+)</mo>(?=\s*<mo [^>]*>\|)", r"\1<mi>\2</mi>", written)
     if r"\left" not in tex:
         # plain braces are as high as a letter, as TeX sets them, and not as the formula around them
         written = re.sub(r"<mo>([{}])</mo>", r'<mo stretchy="false">\1</mo>', written)

@@ -8,6 +8,7 @@ import softgrad as sg
 from softgrad import backends, identity, partial, statistics
 
 LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
+LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
 MASK = np.asarray([[True, False, True], [True, True, False], [False, True, True]])
 LABELS = np.asarray([2, 0, 1])
 TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
@@ -78,8 +79,8 @@ CALLS = {
     "logsumexp": lambda a: sg.logsumexp(a(LOGITS), axis=-1),
     "softmax_vjp": lambda a: sg.softmax_vjp(a(TARGETS), a(LOGITS)),
     "softmax_jvp": lambda a: sg.softmax_jvp(a(TARGETS), a(LOGITS)),
-    "log_softmax_vjp": lambda a: sg.log_softmax_vjp(a(LOGITS), a(TARGETS)),
-    "log_softmax_jvp": lambda a: sg.log_softmax_jvp(a(LOGITS), a(TARGETS)),
+    "log_softmax_vjp": lambda a: sg.log_softmax_vjp(a(LOG_PROBS), a(TARGETS)),
+    "log_softmax_jvp": lambda a: sg.log_softmax_jvp(a(LOG_PROBS), a(TARGETS)),
     "cross_entropy": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS)),
     "cross_entropy_grad": lambda a: sg.cross_entropy_grad(a(LOGITS), a(LABELS)),
     "cross_entropy_value_and_grad": lambda a: sg.cross_entropy_value_and_grad(a(LOGITS), a(LABELS)),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import arrays
+import triton_on_cpu
 from softgrad import backends
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ settings.register_profile(
 settings.register_profile("search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500)
 settings.load_profile("softgrad")
 
+#: For a process in which Triton interprets its kernels.
+collect_ignore = [] if triton_on_cpu.interpreted() else ["test_triton_kernels.py"]
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"
@@ -69,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         except ImportError as error:
             raise pytest.UsageError(f"--backend {name} was asked for and cannot be used: {error}") from error
     config.stash[LIBRARIES] = libraries
+    if triton_on_cpu.interpreted():
+        triton_on_cpu.install()
     config.addinivalue_line("markers", "libraries(*names): collected for these array libraries alone")
 
 

@@ -214,6 +214,23 @@ frame.onload = async () => {
 </script>"""
 
 
+#: Widths of the blocks of code of a page on a laptop, each with what it would need.
+WIDTHS = """<iframe width="1280" height="800"></iframe><pre></pre><script>
+const frame = document.querySelector("iframe");
+frame.onload = async () => {
+  const page = frame.contentDocument;
+  await page.fonts.ready;
+  const blocks = [...page.querySelectorAll("div.highlight pre")];
+  document.querySelector("pre").textContent = JSON.stringify({
+    title: page.title,
+    body: [page.documentElement.clientWidth, page.documentElement.scrollWidth],
+    blocks: blocks.map((each) => [each.clientWidth, each.scrollWidth, each.innerText.slice(0, 200)]),
+  });
+};
+frame.src = location.search.slice(1);
+</script>"""
+
+
 @pytest.fixture
 def server():
     """The address of the built pages, and of a page that looks into the derivation's layout."""
@@ -223,12 +240,14 @@ def server():
             super().__init__(*args, directory=BUILT)
 
         def do_GET(self):
-            if self.path != "/probe.html":
+            pages = {"/probe.html": PROBE, "/widths.html": WIDTHS}
+            body = pages.get(self.path.partition("?")[0])
+            if body is None:
                 return super().do_GET()
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.end_headers()
-            self.wfile.write(PROBE.encode())
+            self.wfile.write(body.encode())
 
         def log_message(self, *args):
             pass
@@ -267,8 +286,24 @@ def test_the_formulas_of_the_derivation_are_laid_out_without_a_network(browse, s
 
 @needs_pages
 @needs_browser
+@pytest.mark.parametrize(
+    "page", ["index", "derivation", "migrating", "tutorial", "performance", "howto/after_the_fit", "api/cross_entropy"]
+)
+def test_no_block_of_code_scrolls_sideways_on_a_laptop(page, browse, server):
+    found = browse(f"{server}/widths.html?/{page}.html")
+    seen = json.loads(html.unescape(re.search(r"<pre>(.*)</pre>", found, re.DOTALL)[1]))
+    assert seen["title"]
+    assert seen["blocks"]
+    assert seen["body"][1] <= seen["body"][0]
+    assert not [block for block in seen["blocks"] if block[1] > block[0]]
+
+
+@needs_pages
+@needs_browser
 @pytest.mark.parametrize("way", ["folder", "server"])
 def test_search_finds_a_function_and_a_word(way, browse, server):
     root = server if way == "server" else Path(BUILT).resolve().as_uri()
     assert 'href="api/dense.html#softgrad.log_softmax"' in browse(f"{root}/search.html?q=log_softmax")
     assert re.search(r'href="derivation\.html[^"]*"', browse(f"{root}/search.html?q=slip").split("search-results")[1])
+    assert 'href="howto/after_the_fit.html' in browse(f"{root}/search.html?q=joblib")
+    assert 'href="migrating.html' in browse(f"{root}/search.html?q=LogisticRegression")

@@ -562,3 +562,18 @@ def test_seed_layout_is_the_transposed_problem(seed, asarray, to_numpy):
     there = sg.linear_cross_entropy_value_and_grad(asarray(X), asarray(ONE_HOT), asarray(W), reduction="sum")
     np.testing.assert_allclose(to_numpy(here[0]), to_numpy(there[0]), rtol=1e-14)
     np.testing.assert_allclose(to_numpy(here[1]).T, to_numpy(there[1]), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("block_size", [None, 1, 2])
+@pytest.mark.parametrize("classes", [4, 200])
+def test_without_features_the_bias_decides(block_size, classes, asarray, to_numpy):
+    rng = np.random.default_rng(0)
+    bias, labels = rng.normal(size=classes), rng.integers(0, classes, 5)
+    X, W, y = asarray(np.zeros((5, 0))), asarray(np.zeros((classes, 0))), asarray(labels, "int64")
+    probs = np.exp(bias) / np.exp(bias).sum()
+    value, (grad_W, grad) = sg.linear_cross_entropy_value_and_grad(X, y, W, asarray(bias), block_size=block_size)
+    np.testing.assert_allclose(to_numpy(value), -np.log(probs[labels]).mean(), rtol=1e-12)
+    np.testing.assert_allclose(to_numpy(grad), probs - np.bincount(labels, minlength=classes) / 5, atol=1e-14)
+    assert grad_W.shape == (classes, 0)
+    product = sg.linear_cross_entropy_hvp(X, y, W, asarray(bias), asarray(bias), wrt="bias", block_size=block_size)
+    np.testing.assert_allclose(to_numpy(product), probs * bias - probs * (probs @ bias), atol=1e-14)

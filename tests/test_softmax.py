@@ -388,3 +388,21 @@ def test_probabilities_are_bounded_and_sum_to_one(asarray, to_numpy, case):
     assert np.all(probs <= 1)
     np.testing.assert_allclose(np.sum(probs, axis=axis), 1.0, rtol=1e-14)
     assert np.all(to_numpy(sg.log_softmax(asarray(x), axis=axis)) <= 0)
+
+
+@pytest.mark.parametrize("rows", [3, 30_000])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_two_classes_that_rounding_lifts_above_a_half_keep_their_derivatives(dtype, rows, has_dtype, asarray, to_numpy):
+    if not has_dtype(dtype):
+        pytest.skip(f"no {dtype} here")
+    half = np.nextafter(np.asarray(0.5, dtype), np.asarray(1.0, dtype))
+    p, t = np.full((rows, 2), half), np.tile([[1.0, 3.0]], (rows, 1))
+    probs, logs, along = asarray(p, dtype), asarray(np.log(p), dtype), asarray(t, dtype)
+    tolerance = {"float16": 4e-3, "float32": 1e-6, "float64": 2e-15}[dtype]
+    for got, expected in (
+        (sg.softmax_vjp(probs, along), [-0.5, 0.5]),
+        (sg.softmax_jvp(probs, along), [-0.5, 0.5]),
+        (sg.log_softmax_jvp(logs, along), [-1.0, 1.0]),
+        (sg.log_softmax_vjp(logs, along), [-1.0, 1.0]),
+    ):
+        np.testing.assert_allclose(to_numpy(got), np.tile([expected], (rows, 1)), rtol=tolerance, atol=tolerance)

@@ -450,8 +450,17 @@ def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
     expected, exact = generic(sg.linear_cross_entropy_value_and_grad, X, labels, W, bias, wrt=("W", "bias"))
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(grads, exact, rtol=1e-4, atol=1e-7)
-    for other in (lent(X[:9]), lent(X.t().contiguous().t()), lent(z_loss=0.1), lent(X.double())):
+    for other in (lent(X[:9]), lent(X.t().contiguous().t()), lent(X.double())):
         assert other is None
+    everything = {
+        "where": torch.ones(1, 3, dtype=torch.bool),
+        "class_weight": torch.ones(3),
+        "label_smoothing": 0.1,
+        "z_loss": 0.1,
+        "precision": "high",
+    }
+    for option, given in everything.items():
+        assert lent(**{option: given}) is None, option
     with sg.backends.use("torch"):
         assert lent() is None
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -141,7 +141,7 @@ _NO_SHORT_FLOATS = _unsupported("the standard has no such dtype", "softmax, floa
 _COMPUTED = ("SoftmaxRegression.fit", "statistics.coefficient_statistics")
 _NO_VALUES = {
     **_unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate"),
-    **_unsupported("the host reads what has no values yet", *_COMPUTED),
+    **_unsupported("it needs values on the host, and a traced array has none", *_COMPUTED),
 }
 _OF_INDICES = (
     *_LOSS,

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import (
-    check_labels,
-    class_weights,
-    number,
-    same_shape,
-    sample_labels,
-    sample_weights,
-    shown_weights,
-)
+from ._array.labels import check_labels, class_weights, same_shape, sample_labels, sample_weights, shown_weights
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
+from ._array.scalars import integer, number
 from ._array.typing import Array, ArrayT, Job, Precision, Reduction
 from ._docstrings import passes_on_to
 from .backends._registry import run
@@ -35,9 +27,9 @@ class CrossEntropy:
     axis : int, default -1
         The axis of the logits that counts the classes.
     label_smoothing : float, default 0.0
-        Share of the target, from 0 to 1, that goes to all classes alike (to the allowed ones under ``where``).
+        Fraction of the target, from 0 to 1, spread evenly over all classes (those that ``where`` keeps).
     class_weight : array, list of numbers, optional
-        One weight a class; multiplies that class's term of the loss, as in PyTorch.
+        One weight per class; multiplies that class's term of the loss, as in PyTorch.
     ignore_index : int, optional
         The label of samples that count for nothing.
     z_loss : float, default 0.0
@@ -80,23 +72,18 @@ class CrossEntropy:
     precision: Precision = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.axis, bool) or not hasattr(self.axis, "__index__"):
-            raise TypeError(f"axis must be an int, got {self.axis!r}")
+        ignored = self.ignore_index
         number(self.label_smoothing, "label_smoothing", 0.0, 1.0)
         number(self.z_loss, "z_loss", 0.0)
-        if self.ignore_index is not None and (
-            isinstance(self.ignore_index, bool) or not hasattr(self.ignore_index, "__index__")
-        ):
-            raise TypeError(f"ignore_index must be an int or None, got {self.ignore_index!r}")
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {self.reduction!r}")
         resolve_precision(self.precision)
         # a NumPy scalar here would lift another library's dtype, or be refused by it
         for name, value in (
-            ("axis", operator.index(self.axis)),
+            ("axis", integer(self.axis, "axis")),
             ("label_smoothing", float(self.label_smoothing)),
             ("z_loss", float(self.z_loss)),
-            ("ignore_index", None if self.ignore_index is None else operator.index(self.ignore_index)),
+            ("ignore_index", None if ignored is None else integer(ignored, "ignore_index", "an int or None")),
         ):
             object.__setattr__(self, name, value)
 
@@ -151,8 +138,8 @@ class CrossEntropy:
         logits : array
             Real numbers, classes along ``axis``.
         labels : array
-            Class indices (integers of the logits' shape without ``axis``), or one weight a class (real numbers of
-            the logits' shape).
+            Class indices (integers of the logits' shape without ``axis``), or a distribution over the classes
+            (real numbers of the logits' shape).
         sample_weight : array or number, optional
             Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever
             its logits.
@@ -160,8 +147,8 @@ class CrossEntropy:
             True keeps a class, False takes it out of the softmax. Broadcasts to the logits. A sample whose classes are
             all taken out counts for nothing, as one of weight 0.
         validate : bool, default False
-            Whether to raise where a label is out of range, which waits for the device. Without it such a sample's
-            loss and gradient are NaN.
+            Raise if a label is out of range, which has to wait for the device. Otherwise the loss and gradient of such
+            a sample are NaN.
 
         Returns
         -------

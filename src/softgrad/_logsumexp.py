@@ -79,7 +79,7 @@ def logsumexp(
 
     Notes
     -----
-    ``max + log1p(sum of the others)`` (Blanchard, Higham and Higham, 2021).
+    ``max + log1p(sum of the others)`` (Blanchard, Higham and Higham, 2021), for the real part of complex numbers too.
 
     Examples
     --------

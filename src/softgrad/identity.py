@@ -8,13 +8,16 @@ of logits in full: to check against, and to learn from. To compute with, take
 
 from __future__ import annotations
 
-import operator
+import functools
+from contextlib import nullcontext
 from typing import Any
 
 from ._array.labels import same_shape
-from ._array.namespace import Library, floating, kind, library, same_place
+from ._array.namespace import Function, Library, floating, kind, library, quiet, same_place
+from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
+from ._kernels.dense import product
 from ._logsumexp import logsumexp
 
 __all__ = [
@@ -24,6 +27,17 @@ __all__ = [
     "loss_from_probabilities",
     "slipped_gradient_column",
 ]
+
+
+def _quietly(function: Function) -> Function:
+    """A formula in which NumPy says nothing of infinities and NaNs; what compiles another library's sees none of it."""
+
+    @functools.wraps(function)
+    def call(X: Any, *args: Any, **kwargs: Any) -> Any:
+        with quiet() if library(X, "X").warns else nullcontext():
+            return function(X, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def _beside(lib: Library, X: Array, a: Any, name: str) -> Array:
@@ -50,18 +64,17 @@ def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
             f"Y must hold a one-hot column for each sample, (K, N) = ({classes}, {samples}), got shape "
             f"{tuple(Y.shape)}; class indices go to softgrad.linear_cross_entropy"
         )
-    return lib.xp, X, Y, lib.xp.matmul(lib.xp.matrix_transpose(W), X)
+    return lib.xp, X, Y, product(lib.xp, lib.xp.matrix_transpose(W), X)
 
 
 def _class(i: Any, classes: int) -> int:
-    if isinstance(i, bool) or not hasattr(i, "__index__"):
-        raise TypeError(f"i must be an int, got {i!r}")
-    i = operator.index(i)
+    i = integer(i, "i")
     if not -classes <= i < classes:
         raise IndexError(f"i is {i}: there are {classes} classes")
     return i
 
 
+@_quietly
 def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = -sum_n sum_k 1{y_n = k} log(exp(w_k^T x_n) / sum_j exp(w_j^T x_n)).
 
@@ -96,6 +109,7 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     return -xp.sum(Y * log_softmax(logits, axis=0))
 
 
+@_quietly
 def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = sum_n sum_k 1{y_n = k} (log sum_j exp(w_j^T x_n) - w_k^T x_n).
 
@@ -130,6 +144,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     return xp.sum(Y * (logsumexp(logits, axis=0, keepdims=True) - logits))
 
 
+@_quietly
 def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """Column i of the gradient: sum_n x_n (S_in - y_in).
 
@@ -169,6 +184,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     return xp.sum(X * xp.expand_dims(S[i, :] - Y[i, :], axis=0), axis=1)
 
 
+@_quietly
 def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """The whole gradient as one product: X (S - Y)^T.
 
@@ -201,9 +217,10 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """
     xp, X, Y, logits = _checked(X, Y, W)
     S = softmax(logits, axis=0)
-    return xp.matmul(X, xp.matrix_transpose(S - Y))
+    return product(xp, X, xp.matrix_transpose(S - Y))
 
 
+@_quietly
 def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """The slip that hides the identity: the index i lost from the second term, sum_n x_n (S_in - sum_k y_kn).
 

@@ -10,6 +10,9 @@ from ._compare import WrongError, alike, both, compare
 from ._formulas import dense, parts, pull, rows_of, signed
 from ._inputs import LD, given, like, shape_of, values_of
 
+#: Each promotes those after it; of the half precisions none is the other's.
+FLOATS = ("float64", "float32")
+
 
 def axes_of(rng, ndim):
     """(An axis, some or None for all; the same as a tuple)."""
@@ -30,6 +33,8 @@ def some_of(rng, shape):
 def mask_of(rng, library, shape):
     """(A mask that broadcasts to ``shape``, the whole of it)."""
     mask = rng.random(some_of(rng, shape)) < rng.choice([0.3, 0.8])
+    if mask.ndim > 1 and rng.random() < 0.2:
+        mask[rng.random(mask.shape[0]) < 0.3] = False
     return like(library, mask), np.broadcast_to(mask, shape)
 
 
@@ -86,7 +91,11 @@ def signed_call(rng, call, dtype):
     call.function = "logsumexp"
     x, exact = given(rng, call.library, values_of(rng, shape_of(rng, call), dtype), dtype)
     shape = exact.shape
-    b, factors, arrays = factors_of(rng, call, shape, dtype)
+    beside = str(rng.choice(["float64", "float32"])) if rng.random() < 0.3 else dtype
+    b, factors, arrays = factors_of(rng, call, shape, beside)
+    note = f"{dtype} {shape} b {beside if arrays else 'a number'}"
+    if arrays and (dtype not in FLOATS or beside in FLOATS[: FLOATS.index(dtype)]):
+        dtype = beside
     axis, axes = axes_of(rng, len(shape))
     options = call.options = {"axis": axis, "b": b, "return_sign": bool(rng.random() < 0.7)}
     shown = np.ones(shape, bool)
@@ -97,7 +106,7 @@ def signed_call(rng, call, dtype):
         options["keepdims"] = True
     if rng.random() < 0.15:
         options["precision"] = "high"
-    call.note = f"{dtype} {shape} b"
+    call.note = note
     results = both(lambda: sg.logsumexp(x, **options), [x, *arrays])
     rows, weights, mask = (rows_of(a, axes)[0] for a in (exact, factors, shown))
     value, sign, condition, fine = signed(rows, weights, mask)
@@ -122,7 +131,8 @@ def pull_call(rng, call, dtype):
     shown = rng.random(logits.shape) < (0.9 if rng.random() < 0.1 else 1)
     rows = dense(function, logits, shown)
     first, a = given(rng, call.library, np.moveaxis(rows, -1, axis), dtype)
-    while np.abs((np.exp(a) if function == "log_softmax" else a).sum(axis) - shown.any(-1)).max(initial=0) > 0.1:
+    rounding = {"float64": 1e-9, "float32": 1e-4}.get(dtype, 0.05)
+    while np.abs((np.exp(a) if function == "log_softmax" else a).sum(axis) - shown.any(-1)).max(initial=0) > rounding:
         # of an array that was spread over the classes
         first, a = given(rng, call.library, np.moveaxis(rows, -1, axis), dtype)
     along = rng.normal(size=shape) * rng.choice([1e-3, 1.0, 100.0])

@@ -84,6 +84,11 @@ def strided(rng, x):
     return x
 
 
+def in_any_order(rng, x):
+    """The same values, now and then in the other byte order."""
+    return x.astype(x.dtype.newbyteorder()) if rng.random() < 0.1 else x
+
+
 def given(rng, library, x, dtype):
     """(the array of the library, the exact values it holds)."""
     x = strided(rng, np.asarray(x).astype(np.float32 if dtype == "bfloat16" else dtype))
@@ -106,6 +111,7 @@ def given(rng, library, x, dtype):
         return array, np.asarray(array.astype("float64")).astype(LD)
     if rng.random() < 0.1 and x.ndim:
         x = np.flip(np.ascontiguousarray(np.flip(x, -1)), -1)
+    x = in_any_order(rng, x)
     if isinstance(x, np.ndarray) and x.flags.owndata and rng.random() < 0.3:
         x.flags.writeable = False
     return x, x.astype(LD)

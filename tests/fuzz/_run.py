@@ -15,9 +15,12 @@ from ._dense import dense_call, pull_call, signed_call
 from ._inputs import Call
 from ._linear import linear_call
 from ._loss import loss_call
+from ._scaled import scaled_call
 
 #: Kinds of calls and their shares.
 KINDS = ((dense_call, 0.3), (signed_call, 0.1), (pull_call, 0.1), (loss_call, 0.3), (linear_call, 0.2))
+#: The share of JAX's calls that are compiled with what comes before them.
+COMPILED = 0.3
 #: The share of calls on large arrays.
 LARGE = 0.005
 
@@ -34,6 +37,8 @@ def one(seed, number, library, large=LARGE):
     dtypes = ["float64", "float32", "float32", "float64", "float16"] + (["bfloat16"] if library != "numpy" else [])
     dtype = str(rng.choice(dtypes))
     kind = KINDS[int(rng.choice(len(KINDS), p=[share for _, share in KINDS]))][0]
+    if library == "jax" and rng.random() < COMPILED:
+        kind = scaled_call
     try:
         with np.errstate(all="ignore"):
             kind(rng, call, dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from typing import Any
 
@@ -11,26 +10,17 @@ import numpy as np
 from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
-from .namespace import Library, fits, kind, same_place, small
+from .namespace import Library, fits, kind, native, plain, same_place, small
 from .typing import Array, Job
-
-
-def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
-    """``value`` as a float between ``low`` and ``high``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    result = float(value)
-    if not low <= result <= high:
-        raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
-    return result
 
 
 def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
     """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
     xp = lib.xp
-    if isinstance(labels, int) and not isinstance(labels, bool):
-        labels = xp.asarray(labels, device=device_of(x))
+    if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
+        labels = xp.asarray(int(labels), device=device_of(x))
     same_place(lib, x, labels, "labels", beside)
+    labels = native(lib, labels)
     what = kind(xp, labels.dtype)
     if labels.ndim == ndim - 1:
         if what != "integer":
@@ -70,6 +60,7 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
+    weight = plain(lib, weight)
     weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 

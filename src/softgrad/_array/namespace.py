@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import operator
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import FUSES, device_of
+from .._kernels.dense import FUSES, PRODUCTS, device_of
 from .errors import AxisError, MixedArraysError
+from .scalars import integer
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def _library_with(xp: Any, *rest: Any) -> Library:
     return Library(importlib.import_module(xp) if isinstance(xp, str) else xp, *rest)
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 _LIBRARIES: dict[type, Library] = {}
 _FRESH: dict[type, Library] = {}
 _KINDS: dict[tuple[type, DType], str] = {}
@@ -81,6 +84,13 @@ _COMPILERS: dict[str, Callable[[], bool]] = {
     "jax": lambda: True,
     "torch": lambda: sys.modules["torch"].compiler.is_compiling(),
 }
+
+
+def _jax_product(a: Array, b: Array) -> Array:
+    """The product; of float32 in float32 on every device, unless the user has set another precision."""
+    jax = sys.modules["jax"]
+    single = jax.numpy.result_type(a, b) == "float32" and jax.config.jax_default_matmul_precision is None
+    return jax.numpy.matmul(a, b, precision="highest" if single else None)
 
 
 def _wrapper(cls: type) -> str | None:
@@ -122,6 +132,8 @@ def _infer(x: Any, argument: str) -> Library:
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
     if name in _COMPILERS:
         FUSES.setdefault(xp.__name__, _COMPILERS[name])
+    if name == "jax":
+        PRODUCTS[xp.__name__] = _jax_product
     library = Library(
         xp,
         name,
@@ -226,6 +238,23 @@ def default_float(xp: Namespace, x: Array) -> DType:
         return xp.asarray(0.0).dtype
 
 
+def _native_dtype(lib: Library, dtype: DType) -> DType:
+    return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
+
+
+def plain(lib: Library, a: Array) -> Array:
+    """``a`` as an array of NumPy's own where it is of a subclass, so that results do not depend on which kernel ran."""
+    return np.asarray(a) if lib.scalars and type(a) is not np.ndarray else a
+
+
+def native(lib: Library, a: Array) -> Array:
+    """``a`` as ``plain``, in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    a = plain(lib, a)
+    if (lib.scalars or lib.chunked) and not a.dtype.isnative:
+        return lib.xp.astype(a, _native_dtype(lib, a.dtype))
+    return a
+
+
 def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
     """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
     xp = lib.xp
@@ -239,18 +268,14 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
+        x, dtype = plain(lib, x), _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(x, default_float(xp, x)) if what == "integer" else x
+    return xp.astype(plain(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
     """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
-    try:
-        if isinstance(axis, bool):
-            raise TypeError
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    number = integer(axis, "axis")
     size = max(ndim, 1)
     if not -size <= number < size:
         raise AxisError(f"axis {number} is out of range for an array of {ndim} dimensions")
@@ -301,6 +326,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
+            value = plain(lib, value)
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
@@ -327,7 +353,7 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
         raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
-    return where
+    return plain(lib, where)
 
 
 def finish(lib: Library, y: Array) -> Any:
@@ -338,3 +364,14 @@ def finish(lib: Library, y: Array) -> Any:
 def quiet() -> Any:
     """A block in which NumPy says nothing of infinities and NaNs: they are results, not accidents."""
     return np.errstate(all="ignore")
+
+
+def quietly(function: Function) -> Function:
+    """A function, or a task of another process, in which NumPy says nothing of infinities and NaNs."""
+
+    @functools.wraps(function)
+    def run_quietly(*args: Any, **kwargs: Any) -> Any:
+        with quiet():
+            return function(*args, **kwargs)
+
+    return run_quietly  # type: ignore[return-value]

@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from .._array.typing import Array, Device, DType, Namespace
 
+#: A probability above which no other can be, however they were rounded: at 1/2 two may be.
+SURE = 0.625
 #: Terms added one after the other before a sum goes up a level.
 LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
+#: Namespaces whose own product may round its operands, and the product that does not.
+PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
 
 
 class Shifted(NamedTuple):
@@ -122,6 +126,11 @@ def fuses(xp: Namespace) -> bool:
     return name in FUSES and FUSES[name]()
 
 
+def product(xp: Namespace, a: Array, b: Array) -> Array:
+    """The matrix product, in the precision of its operands unless the user has asked the library for less."""
+    return PRODUCTS.get(xp.__name__, xp.matmul)(a, b)
+
+
 def difference(xp: Namespace, x: Array, m: Array) -> Array:
     """``x - m``, exactly 0 where they are equal and ``m`` is finite, whatever is fused with it.
 
@@ -213,6 +222,12 @@ def _sign(xp: Namespace, x: Array) -> Array:
     return xp.where(x > 0, zero + 1, xp.where(x < 0, zero - 1, x))
 
 
+def _first_largest(xp: Namespace, size: Array, axis: int) -> Array:
+    """Where the first of the largest numbers along ``axis`` is."""
+    index = along(xp, xp.arange(size.shape[axis], device=device_of(size)), size, axis)
+    return index == xp.argmax(size, axis=axis, keepdims=True)
+
+
 def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
     """``x``, NaN where it is undefined: made there alone for who can be told to look for NaN, else as a constant.
 
@@ -240,8 +255,7 @@ def signed_logsumexp(
     # with a factor of 0 an exponential is no term, and yet the derivative by its factor
     a, factor = xp.where(counts, y, zero - math.inf), xp.where(counts, b, zero + 1)
     size = a + xp.log(xp.abs(factor))
-    index = along(xp, xp.arange(x.shape[axis], device=device_of(x)), x, axis)
-    first = index == xp.argmax(size, axis=axis, keepdims=True)
+    first = _first_largest(xp, size, axis)
     blank = xp.zeros_like(xp.max(a, axis=axis, keepdims=True))
     top = xp.sum(xp.where(first, a, blank), axis=axis, keepdims=True, dtype=y.dtype)
     weight = xp.sum(xp.where(first, factor, blank), axis=axis, keepdims=True, dtype=y.dtype)
@@ -269,37 +283,52 @@ def signed_logsumexp(
 
 
 def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:
-    """log(sum(b exp(x))) and the sum's phase, both complex and without ``axis``."""
-    real = xp.real(x)
-    counts = xp.ones_like(real, dtype=xp.bool)
-    if where is not None:
-        counts = xp.broadcast_to(where, x.shape)
-    if b is not None:
-        b = xp.broadcast_to(b, x.shape)
-        counts = xp.logical_and(counts, b != 0)
+    """log(sum(b exp(x))) and the sum's phase, both complex and without ``axis``.
+
+    As for real numbers the largest term is kept out of the sum for the real part, log|1 + r| of the others' sum r over
+    it: half the log1p of u (2 + u) + v**2, with r = u + iv.
+    """
     zero = xp.zeros_like(x)
-    low = xp.where(counts, real, xp.zeros_like(real) - math.inf)
-    m = xp.max(low, axis=axis, keepdims=True)
-    m = xp.where(xp.isfinite(m), m, xp.zeros_like(m))
-    terms = xp.exp(xp.where(counts, x, zero) - xp.astype(m, x.dtype))
-    if b is not None:
-        terms = terms * xp.where(counts, b, zero)
-    terms = xp.where(counts, terms, zero)
+    plain, b = b is None, zero + 1 if b is None else b
+    if where is not None:
+        x, b = xp.where(where, x, zero), xp.where(where, b, zero)
+    counts = b != 0
+    factor = xp.where(counts, b, zero + 1)
+    size = xp.where(counts, xp.real(x) + xp.log(xp.abs(factor)), xp.real(zero) - math.inf)
+    first = _first_largest(xp, size, axis)
+    top = xp.real(xp.sum(xp.where(first, x, zero), axis=axis, keepdims=True, dtype=x.dtype))
+    fine = xp.logical_and(xp.isfinite(top), xp.any(counts, axis=axis, keepdims=True))
+    m = xp.where(fine, top, xp.zeros_like(top))
+    d, most = x - xp.astype(m, x.dtype), math.log(xp.finfo(m.dtype).max) - 1
+    terms = xp.exp(xp.where(xp.logical_or(counts, xp.real(d) < most), d, zero + most))
+    # infinities times a complex 1 are NaN
+    terms = xp.where(counts, terms, zero) if plain else b * terms
     s = total(xp, terms, axis)
     size = xp.abs(s)
     ones = xp.ones_like(size)
-    log_s = xp.log(s)
+    angle = xp.atan2(xp.imag(s), xp.real(s))
     phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, ones, size), x.dtype))
     # an infinite sum has the phase that C99 gives its logarithm
-    phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(xp.imag(log_s), x.dtype)), phase)
+    phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(angle, x.dtype)), phase)
+    own = xp.sum(xp.where(first, terms, zero), axis=axis, keepdims=True, dtype=x.dtype)
+    own = xp.where(fine, own, xp.ones_like(own))
+    rest = xp.where(fine, total(xp, xp.where(first, zero, terms), axis) / own, xp.zeros_like(own))
+    u, v = xp.real(rest), xp.imag(rest)
+    q = u * (2 + u) + v * v
+    near = q > -0.5
+    # of a sum that cancels its magnitude is exact enough
+    far = xp.log(xp.abs(xp.where(near, xp.ones_like(rest), 1 + rest)))
+    weight = xp.abs(xp.sum(xp.where(first, factor, zero), axis=axis, keepdims=True, dtype=x.dtype))
+    log_size = m + xp.log(weight) + xp.where(near, xp.log1p(xp.where(near, q, xp.zeros_like(q))) / 2, far)
     # in this order: torch multiplies the second term by a complex 1, which makes NaN of an infinity
-    r = log_s + xp.astype(m, x.dtype)
+    exact = xp.astype(log_size, x.dtype) + 1j * xp.astype(angle, x.dtype)
+    r = xp.where(fine, exact, xp.log(s) + xp.astype(m, x.dtype))
     return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
 
 
 def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
     """T - sum(p t) where ``p`` sums to 1: by differences from a class that has most of it, whose own is 0."""
-    sure, zero = p > 0.5, xp.zeros_like(t)
+    sure, zero = p > SURE, xp.zeros_like(t)
     own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
     apart = xp.where(sure, zero, t - own)
     return apart - total(xp, p * apart, axis)

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._array.typing import Array, Job, Namespace
 from . import loss as loss_kernels
-from .dense import along, device_of, narrow, total, widen
+from .dense import along, device_of, narrow, product, total, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -67,7 +67,7 @@ class Wide:
             piece = part(self.job, start, stop, self.n)
             x = narrow(xp, self.cut(self.X, start, stop), self.W.dtype)
             x = counted(xp, x, piece)
-            z = xp.matmul(x, self.W.T)
+            z = product(xp, x, self.W.T)
             yield start, stop, x, z if self.bias is None else z + along(xp, self.bias, z, 1), piece
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
@@ -162,11 +162,11 @@ def linear_cross_entropy_value_and_grad(
         value = add(value, block)
         some = columns(xp, g, classes)
         if "W" in grads:
-            grads["W"] = add(grads["W"], xp.matmul(some.T, x))
+            grads["W"] = add(grads["W"], product(xp, some.T, x))
         if "bias" in grads:
             grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in grads:
-            rows.append(counted(xp, xp.matmul(g, beside), piece))
+            rows.append(counted(xp, product(xp, g, beside), piece))
     if rows:
         grads["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
     divisor = model.divisor()
@@ -193,23 +193,23 @@ def linear_cross_entropy_hvp(
         dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
         dz = None
         if "W" in given:
-            dz = xp.matmul(x, given["W"].T)
+            dz = product(xp, x, given["W"].T)
         if "bias" in given:
             dz = (xp.zeros_like(z) if dz is None else dz) + given["bias"]
         if dx is not None:
-            dz = add(dz, xp.matmul(dx, model.W.T))
+            dz = add(dz, product(xp, dx, model.W.T))
         h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
         g = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
         if "W" in given:
-            step = xp.matmul(h.T, x)
+            step = product(xp, h.T, x)
             if dx is not None:
-                step = step + xp.matmul(g.T, dx)
+                step = step + product(xp, g.T, dx)
             out["W"] = add(out["W"], step)
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = xp.matmul(h, beside["W"])
-            step = step + xp.matmul(g, beside["change"]) if "W" in given else step
+            step = product(xp, h, beside["W"])
+            step = step + product(xp, g, beside["change"]) if "W" in given else step
             rows.append(counted(xp, step, piece))
     if rows:
         out["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
@@ -230,7 +230,7 @@ def linear_cross_entropy_hessian(
             unit = xp.astype(loss_kernels.iota(xp, z, 1) == j, z.dtype)
             column = loss_kernels.cross_entropy_hvp(xp, z, piece, xp.broadcast_to(unit, z.shape))
             for i in range(j + 1):
-                block = xp.matmul((column[:, i : i + 1] * x).T, x)
+                block = product(xp, (column[:, i : i + 1] * x).T, x)
                 entries[i][j] = add(entries[i][j], block)
     # a row's second derivative is symmetric in its classes
     full = [xp.stack([entries[min(i, j)][max(i, j)] for j in range(model.k)], axis=1) for i in range(model.k)]

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from .._array.scalars import integer
+
 __all__ = ["count", "run", "workers"]
 
 T = TypeVar("T")
@@ -159,11 +161,10 @@ def workers(n: int, /) -> Iterator[None]:
     >>> p[0].tolist()
     [0.25, 0.25, 0.25, 0.25]
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"workers: expected an int, got {type(n).__name__}")
+    n = integer(n, "workers")
     if n < 1:
-        raise ValueError(f"workers: expected at least 1, got {n}")
-    token = _asked.set(n.__index__())
+        raise ValueError(f"workers must be at least 1, got {n}")
+    token = _asked.set(n)
     try:
         yield
     finally:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.namespace import library
+from .._array.namespace import library, quietly
+from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
 from .._kernels.dense import device_of
@@ -113,6 +114,7 @@ def _names(model: Any, classes: int, features: int, bias: bool) -> tuple[Sequenc
     return labels, (*map(str, columns), *(("intercept",) if bias else ()))
 
 
+@quietly
 def coefficient_statistics(
     X: Any,
     W: Any,
@@ -185,8 +187,7 @@ def coefficient_statistics(
     classes = int(weights.shape[0])
     if classes < 2:
         raise ValueError(f"W of shape {tuple(W.shape)} has a single class: there is nothing to compare it with")
-    if isinstance(reference, bool) or not hasattr(reference, "__index__"):
-        raise TypeError(f"reference must be an int, got {reference!r}")
+    reference = integer(reference, "reference")
     if not -classes <= reference < classes:
         raise IndexError(f"reference is {reference}: there are {classes} classes")
     args = (loss._X, weights, intercept, job, intercept is not None, loss._block_size(classes))

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, default_float, floating, is_array, kind, library, quiet, same_place
+from .._array.namespace import Library, default_float, floating, is_array, kind, library, native, quiet, same_place
 from .._array.transfer import is_abstract, is_lazy, sorted_classes, to_host
 from .._array.typing import Array
 from .._kernels.dense import device_of
@@ -41,13 +41,18 @@ def on_device(X: Any) -> bool:
     return is_array(X) and library(X, "X").name != "numpy"
 
 
+def in_native_order(a: Any) -> Any:
+    """``a``, of which scikit-learn would take float32 in another byte order for float64."""
+    return native(library(a, "a"), a) if isinstance(a, np.ndarray) else a
+
+
 def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     """The arguments of ``fit``, checked; sets ``n_features_in_`` and ``feature_names_in_``."""
     if not on_device(X):
         y, sample_weight = _on_host(y, "y"), _on_host(sample_weight, "sample_weight")
-        X, y = validate_data(estimator, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+        X, y = validate_data(estimator, in_native_order(X), y, accept_sparse="csr", dtype=[np.float64, np.float32])
         check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
+        classes, labels = np.unique(in_native_order(y), return_inverse=True)
         weight = None if sample_weight is None else _host_weight(sample_weight, X)
         return Data(library(X, "X") if isinstance(X, np.ndarray) else None, X, labels, classes, weight)
     if y is None:
@@ -132,8 +137,9 @@ def _encoded(lib: Library, X: Array, y: Any) -> tuple[Array, Array]:
     if tuple(y.shape) != (X.shape[0],):
         raise ValueError(f"y must have shape ({X.shape[0]},), one label for each sample of X, got {tuple(y.shape)}")
     if isinstance(y, np.ndarray):
-        names, codes = np.unique(y, return_inverse=True)
+        names, codes = np.unique(in_native_order(y), return_inverse=True)
         return names, xp.asarray(codes, device=device_of(X))
+    y = native(lib, y)
     what = kind(xp, y.dtype)
     if what == "bool":
         classes, labels = _encoded(lib, X, xp.astype(y, xp.uint8))

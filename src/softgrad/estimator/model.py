@@ -18,7 +18,7 @@ except ImportError as error:
         "softgrad.SoftmaxRegression needs SciPy and scikit-learn: install softgrad with its extra 'sklearn'"
     ) from error
 
-from .._array.namespace import quiet
+from .._array.namespace import quietly
 from .._array.typing import Device
 from ..linear.model import LinearCrossEntropy
 from .data import Data, checked, class_weights, home, names_of, put, spacing, total_weight
@@ -159,6 +159,25 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             Itself.
         """
         self._check_parameters()
+        fit = self._search(X, y, sample_weight)
+        if fit.interrupt is not None:
+            fit.interrupt.add_note(
+                f"{type(self).__name__}.fit was interrupted after {fit.iterations} iterations: the best coefficients "
+                f"so far are kept (loss {fit.point.value:.6g}, largest gradient {fit.point.steepness:.3g})"
+            )
+            raise fit.interrupt
+        if not fit.converged:
+            warnings.warn(
+                f"solver {self.solver!r} stopped after {fit.iterations} iterations with the largest gradient "
+                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    @quietly
+    def _search(self, X: Any, y: Any, sample_weight: Any) -> Fit:
+        """The search for the coefficients, which it keeps."""
         data = checked(self, X, y, sample_weight)
         count = int(data.classes.shape[0])
         if count < 2:
@@ -179,20 +198,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             report=_print_step if self.verbose else None,
         )
         self._keep(objective, data, fit)
-        if fit.interrupt is not None:
-            fit.interrupt.add_note(
-                f"{type(self).__name__}.fit was interrupted after {fit.iterations} iterations: the best coefficients "
-                f"so far are kept (loss {fit.point.value:.6g}, largest gradient {fit.point.steepness:.3g})"
-            )
-            raise fit.interrupt
-        if not fit.converged:
-            warnings.warn(
-                f"solver {self.solver!r} stopped after {fit.iterations} iterations with the largest gradient "
-                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self
+        return fit
 
     def to(self, library: Any, *, device: Device = None) -> SoftmaxRegression:
         """A copy of the fitted model that predicts on the arrays of another library or device.
@@ -270,8 +276,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             class_weight=None if by_class is None else by_class.tolist(),
         )
         intercept = bool(self.fit_intercept)
-        with quiet():
-            moments = second_moments(lib, X, data.sample_weight, intercept)
+        moments = second_moments(lib, X, data.sample_weight, intercept)
         return Objective(
             loss,
             shape,

@@ -10,12 +10,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, library
+from .._array.namespace import Library, library, quietly
 from .._array.transfer import to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
+from .._kernels.dense import product
 from ..backends.sparse import chunks as sparse_chunks
-from .data import beside, checked_samples, on_device, where_is
+from .data import beside, checked_samples, in_native_order, on_device, where_is
 
 
 class FittedElsewhereError(MixedArraysError, ValueError):
@@ -38,15 +39,16 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
         if not isinstance(self.coef_, np.ndarray):
             self._same_place(library(np.asarray(0.0), "X"), None, method)
-        return validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return validate_data(self, in_native_order(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _logits(self, X: Any, method: str) -> Array:
         X = self._samples(X, method)
         if isinstance(self.coef_, np.ndarray):
             return X @ self.coef_.T + self.intercept_
         xp = library(self.coef_, "coef_").xp
-        product = sparse_chunks.product if sparse_chunks.are_sparse(X) else xp.matmul
-        return product(X, xp.matrix_transpose(self.coef_)) + xp.expand_dims(self.intercept_, axis=0)
+        coef = xp.matrix_transpose(self.coef_)
+        z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
+        return z + xp.expand_dims(self.intercept_, axis=0)
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")
@@ -57,6 +59,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
                 f"model.to(X) is a copy of the model for X"
             )
 
+    @quietly
     def decision_function(self, X: Any) -> Array:
         """Logits of each class.
 
@@ -72,6 +75,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         z = self._logits(X, "decision_function")
         return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
+    @quietly
     def predict(self, X: Any) -> Array:
         """The most probable class of each sample.
 
@@ -93,6 +97,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return self.classes_[to_host(lib, best)[0]]
         return lib.xp.take(self.classes_, best, axis=0)
 
+    @quietly
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class.
 
@@ -107,6 +112,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return softmax(self._logits(X, "predict_proba"))
 
+    @quietly
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
 
@@ -121,6 +127,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return log_softmax(self._logits(X, "predict_log_proba"))
 
+    @quietly
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the samples whose class is predicted, weighted.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._array.namespace import Library
 from .._array.transfer import to_host
-from .._kernels.dense import device_of
+from .._kernels.dense import device_of, product
 from ..backends.sparse.chunks import are_sparse
 
 Host = np.ndarray[Any, Any]
@@ -130,7 +130,7 @@ def _parts(lib: Library | None, X: Any, weight: Any, peak: Host | None) -> tuple
         return (weighted.T @ X).toarray().astype(np.float64), np.asarray(weighted.sum(axis=0)).reshape(-1), float(mass)
     xp = lib.xp
     weighted = X if weight is None else X * xp.expand_dims(weight, axis=1)
-    out = [xp.matmul(xp.matrix_transpose(weighted), X), xp.sum(weighted, axis=0, dtype=X.dtype)]
+    out = [product(xp, xp.matrix_transpose(weighted), X), xp.sum(weighted, axis=0, dtype=X.dtype)]
     if weight is not None:
         out.append(xp.sum(weight, dtype=X.dtype))
     home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *out)]

@@ -8,12 +8,12 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._array.labels import number
-from .._array.namespace import Library, quiet
+from .._array.namespace import Library, quiet, quietly
+from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Job, Namespace
 from .._docstrings import passes_on_to
-from .._kernels.dense import device_of
+from .._kernels.dense import device_of, product
 from .._kernels.linear import Wide
 from ..backends._registry import run
 from ..backends._small import on_rows
@@ -31,14 +31,14 @@ def beside_samples(lib: Library, x: Array, a: Host) -> Array:
 
 
 def _squares(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array, ...]:
-    squares = xp.matmul(xp.matrix_transpose(h), x * x)
+    squares = product(xp, xp.matrix_transpose(h), x * x)
     return (squares, xp.sum(h, axis=0, dtype=h.dtype)) if bias else (squares,)
 
 
 def _class_blocks(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array, ...]:
     if bias:
         x = xp.concat([x, xp.ones_like(h[:, :1])], axis=1)
-    each = (xp.matmul(xp.matrix_transpose(h[:, k : k + 1] * x), x) for k in range(h.shape[1]))
+    each = (product(xp, xp.matrix_transpose(h[:, k : k + 1] * x), x) for k in range(h.shape[1]))
     return (xp.stack(list(each), axis=0),)
 
 
@@ -178,6 +178,7 @@ class BlockPreconditioner:
            [3.]])
     """
 
+    @quietly
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
         loss._reducible()
         W, bias = parameters_of(W, bias, loss.sample_axis)
@@ -195,6 +196,7 @@ class BlockPreconditioner:
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
         self._inverse = beside_samples(lib, loss._like, inverse)
 
+    @quietly
     def __call__(self, vector: Any) -> Any:
         """The blocks' inverse times a vector.
 
@@ -217,7 +219,7 @@ class BlockPreconditioner:
             rows = xp.concat([first, xp.expand_dims(loss._beside(vector[1], "vector"), axis=1)], axis=1)
         if tuple(rows.shape) != tuple(self._inverse.shape[:2]):
             raise ValueError(f"vector must have the shapes of W and the bias, got {tuple(first.shape)} for W")
-        out = xp.squeeze(xp.matmul(self._inverse, xp.expand_dims(rows, axis=2)), axis=2)
+        out = xp.squeeze(product(xp, self._inverse, xp.expand_dims(rows, axis=2)), axis=2)
         return (loss._out("W", out[:, :-1]), out[:, -1]) if self._bias else loss._out("W", out)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._array.namespace import Library, floating, library
+from .._array.scalars import integer
 from .._array.typing import Array, Wrt
 from .._kernels.linear import BLOCK_BYTES, BLOCK_ROWS, block_rows
 from ..backends.sparse.samples import is_sparse, rows_of
@@ -66,11 +67,10 @@ def columns_of(classes: Any, count: int) -> tuple[int, ...] | None:
         return None
     columns = []
     for i in classes:
-        if isinstance(i, bool) or not hasattr(i, "__index__"):
-            raise TypeError(f"classes must be ints, got {i!r}")
+        i = integer(i, "classes", "ints")
         if not -count <= i < count:
             raise IndexError(f"classes names {i!r}: there are {count} classes")
-        columns.append(int(i) % count)
+        columns.append(i % count)
     if not columns:
         raise ValueError("classes must name at least one class")
     return tuple(columns)

@@ -5,17 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._array.labels import (
-    check_labels,
-    class_weights,
-    number,
-    same_shape,
-    sample_labels,
-    sample_weights,
-    shown_weights,
-)
+from .._array.labels import check_labels, class_weights, same_shape, sample_labels, sample_weights, shown_weights
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.precision import resolve_precision
+from .._array.scalars import integer, number
 from .._array.typing import Array, ArrayT, Job, Namespace, Precision, Reduction, Wrt
 from .._cross_entropy import CrossEntropy
 from .._docstrings import passes_on_to
@@ -39,7 +32,7 @@ class LinearCrossEntropy:
         Its floating dtype decides for all. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
         never made dense; or a ``numpy.memmap``, which is read a block at a time.
     labels : array
-        Class indices ``(n_samples,)``, or one weight a class: ``(n_samples, n_classes)``, or
+        Class indices ``(n_samples,)``, or distributions: ``(n_samples, n_classes)``, or
         ``(n_classes, n_samples)`` with ``sample_axis=1``.
     sample_axis : {0, 1}, default 0
         0: W is ``(n_classes, n_features)``; 1: W is ``(n_features, n_classes)``, the notation of
@@ -47,14 +40,14 @@ class LinearCrossEntropy:
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
-        One weight a sample; of booleans, 1 and 0.
+        One weight per sample; of booleans, 1 and 0.
     block_size : int, optional
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
         True keeps a class; broadcasts to the logits, ``(n_samples, n_classes)`` or transposed with ``sample_axis=1``.
         A sample of which no class is kept counts for nothing.
     validate : bool, default False
-        Whether each call raises where a label is out of range, which waits for the device.
+        Raise in each call if a label is out of range, which has to wait for the device.
 
     Raises
     ------
@@ -98,13 +91,13 @@ class LinearCrossEntropy:
         reduction: Reduction = "mean",
         precision: Precision = None,
     ) -> None:
-        if isinstance(sample_axis, bool) or sample_axis not in (0, 1):
+        self.sample_axis = integer(sample_axis, "sample_axis", "0 or 1")
+        if self.sample_axis not in (0, 1):
             raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
-        if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int)):
-            raise TypeError(f"block_size must be an int or None, got {block_size!r}")
+        if block_size is not None:
+            block_size = integer(block_size, "block_size", "an int or None")
         if block_size is not None and block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {block_size}")
-        self.sample_axis = int(sample_axis)
         self.l2 = number(l2, "l2", 0.0)
         self.block_size = block_size
         self.validate = validate

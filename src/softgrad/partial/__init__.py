@@ -21,9 +21,9 @@ from __future__ import annotations
 import functools
 from typing import Any, TypeVar
 
-from .._array.labels import number
 from .._array.namespace import Library, library, same_place
 from .._array.namespace import finish as as_scalar
+from .._array.scalars import number
 from .batches import BatchedLinearCrossEntropy
 from .classes import (
     CrossEntropyPartial,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from .._array.labels import number
 from .._array.namespace import Library
 from .._array.namespace import finish as as_scalar
+from .._array.scalars import number
 from .._array.typing import Array
 from .._docstrings import passes_on_to
 from ..backends._small import on_small

@@ -6,8 +6,9 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.labels import same_shape
-from .._array.namespace import Library, floating, kind, library, mask, one_axis, same_place
+from .._array.namespace import Library, floating, kind, library, mask, native, one_axis, same_place
 from .._array.namespace import finish as as_scalar
+from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, nan_where, narrow, total, widen
@@ -207,8 +208,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     if x.ndim == 0:
         raise ValueError("logits must have a class axis, got an array of no dimensions")
     axis = one_axis(axis, x.ndim)
-    if isinstance(offset, bool) or not hasattr(offset, "__index__"):
-        raise TypeError(f"offset must be an int, got {offset!r}")
+    offset = integer(offset, "offset")
     if offset < 0:
         raise ValueError(f"offset must be at least 0, got {offset}")
     same_place(lib, x, labels, "labels", "logits")
@@ -217,7 +217,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
     if not same_shape(tuple(labels.shape), shape):
         raise ValueError(f"labels must have shape {shape}, one for each sample, got {tuple(labels.shape)}")
-    index = lib.xp.expand_dims(index_labels(lib.xp, labels, x), axis=axis)
+    index = lib.xp.expand_dims(index_labels(lib.xp, native(lib, labels), x), axis=axis)
     return lib, x, iota(lib.xp, x, axis, index.dtype) + offset == index, axis
 
 

@@ -13,23 +13,12 @@ import numpy as np
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
-from ..._array.namespace import library, quiet
+from ..._array.namespace import library, quietly
 from ..._array.typing import Array
 from ..._kernels.loss import divided
 from .._registry import run
 from .._threads import workers
 from ..sparse.samples import home_of, is_sparse
-
-
-def quietly(task: Callable[..., Any]) -> Callable[..., Any]:
-    """A task in which NumPy says nothing of infinities: what its caller holds back does not reach the workers."""
-
-    @functools.wraps(task)
-    def run_quietly(*args: Any, **kwargs: Any) -> Any:
-        with quiet():
-            return task(*args, **kwargs)
-
-    return run_quietly
 
 
 def on_chunk(function: str, x: Array, *args: Any) -> Any:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array, Job
 from ..._kernels import loss as generic
-from ..._kernels.dense import widen
+from ..._kernels.dense import product, widen
 from ..._kernels.linear import block_rows, counted
 from . import loss as jax_loss
 from .dense import total
@@ -51,7 +51,7 @@ def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
 def _logits(X: Array, W: Array, bias: Array | None, job: Job) -> tuple[Array, Array]:
     """(rows of X, those that do not count cleared; their logits)."""
     x = counted(jnp, X, job)
-    z = jnp.einsum("nm,km->nk", x, W)
+    z = product(jnp, x, W.T)
     return x, z if bias is None else z + bias[None, :]
 
 
@@ -115,11 +115,11 @@ def _run(
         sums, out = {"value": value}, {}
         some = g if columns is None else g[:, columns]
         if "W" in model.wrt:
-            sums["W"] = jnp.einsum("nk,nm->km", some, x)
+            sums["W"] = product(jnp, some.T, x)
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, jnp.einsum("nk,km->nm", g, beside), piece)
+            out["X"] = counted(jnp, product(jnp, g, beside), piece)
         return sums, out
 
     rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)

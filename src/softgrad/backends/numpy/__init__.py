@@ -20,8 +20,8 @@ _MODULES = {
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
-    """Take half, single and double precision in the machine's byte order; samples may be integers."""
-    if function.startswith("linear") and x.dtype.kind in "iu":
+    """Take half, single and double precision in the machine's byte order; samples may be integers, or of the other."""
+    if function.startswith("linear") and (x.dtype.kind in "iu" or not x.dtype.isnative):
         x = rest[0]
     return (x.dtype.char in "fde" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 

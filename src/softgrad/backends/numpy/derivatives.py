@@ -37,8 +37,8 @@ def _dot(xp: Any, a: Floats, b: Floats) -> Floats:
 
 
 def _sure(p: Floats) -> tuple[Floats, Floats]:
-    """Flat indices of the probabilities above 1/2, one a row at most, and their rows."""
-    at = (p > 0.5).ravel().nonzero()[0]
+    """Flat indices of the sure probabilities, one a row at most, and their rows."""
+    at = (p > dense_kernels.SURE).ravel().nonzero()[0]
     return at, at // p.shape[1]
 
 

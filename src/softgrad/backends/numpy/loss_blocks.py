@@ -301,11 +301,14 @@ class Loss:
             losses *= t.own
             losses[t.own == 0] = 0.0
         elif t.own != 1.0:
-            losses *= t.own
+            # all of the label's weight may be smoothed away, and 0 times infinity is nothing lost
+            losses = losses * t.own if t.own else np.zeros_like(losses)
         slope: Any = t.own
         extra: Any = 0.0
         if not self.plain:
-            log_s = np.log(s)
+            # near 1 the sum's logarithm is what stands beside its largest term
+            beside = np.where(own > rest, (own - 1) + rest, (rest - 1) + own)
+            log_s = np.where(s < 0.5, np.log(s), np.log1p(np.maximum(beside, -0.5)))
             if self.spread is not None:
                 cost = t.weight * (self.total_spread * log_s - lean)
                 if weighted:
@@ -313,9 +316,6 @@ class Loss:
                 losses += cost
                 extra = t.weight * self.total_spread
             if self.job.z_loss:
-                # near 1 the sum's logarithm is what stands beside its largest term
-                beside = np.where(own > rest, (own - 1) + rest, (rest - 1) + own)
-                log_s = np.where(s < 0.5, log_s, np.log1p(np.maximum(beside, -0.5)))
                 lse = log_s if m is None else log_s + m
                 losses += t.z * lse * lse
                 extra = extra + 2.0 * t.z * lse

@@ -107,9 +107,11 @@ class Small:
                 np.matmul(self.W, x[i : i + self.group].T, out=z[:, i : i + self.group])
             return z
         rows = self.memory(10, (n, k))
-        whole = n // self.group * self.group
+        groups = n // self.group  # counted, since no feature leaves nothing to count by
+        whole = groups * self.group
         if whole:
-            np.matmul(x[:whole].reshape(-1, self.group, self.m), self.Wt, out=rows[:whole].reshape(-1, self.group, k))
+            out = rows[:whole].reshape(groups, self.group, k)
+            np.matmul(x[:whole].reshape(groups, self.group, self.m), self.Wt, out=out)
         if whole < n:
             np.matmul(x[whole:], self.Wt, out=rows[whole:])
         np.copyto(z, rows.T)
@@ -118,11 +120,12 @@ class Small:
     def add_gradient(self, total: Floats, z: Floats, x: Floats) -> None:
         """``total`` += ``z @ x``."""
         n, k = len(x), self.k
-        whole = n // self.group * self.group
+        groups = n // self.group
+        whole = groups * self.group
         if self._by_rows(x) and whole > self.group:
-            groups = z[:, :whole].reshape(k, -1, self.group).transpose(1, 0, 2)
-            parts = self.memory(11, (whole // self.group, k, self.m))
-            np.matmul(groups, x[:whole].reshape(-1, self.group, self.m), out=parts)
+            grads = z[:, :whole].reshape(k, groups, self.group).transpose(1, 0, 2)
+            parts = self.memory(11, (groups, k, self.m))
+            np.matmul(grads, x[:whole].reshape(groups, self.group, self.m), out=parts)
             total += np.add.reduce(parts, axis=0)
         else:
             whole = 0
@@ -134,11 +137,10 @@ class Small:
         rows = self.memory(10, z.shape[::-1])
         np.copyto(rows, z.T)
         n = len(rows)
-        whole = n // self.group * self.group
-        if out.dtype != rows.dtype or not out.flags.c_contiguous:
-            whole = 0
+        groups = n // self.group if out.dtype == rows.dtype and out.flags.c_contiguous else 0
+        whole = groups * self.group
         if whole:
-            shape = (-1, self.group, self.m)
-            np.matmul(rows[:whole].reshape(-1, self.group, self.k), self.W, out=out[:whole].reshape(shape))
+            shape = (groups, self.group, self.m)
+            np.matmul(rows[:whole].reshape(groups, self.group, self.k), self.W, out=out[:whole].reshape(shape))
         for i in range(whole, n, self.group):
             write_product(out[i : i + self.group], rows[i : i + self.group], self.W)

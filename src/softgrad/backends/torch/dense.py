@@ -1,8 +1,7 @@
 """Softmax, its logarithm and log-sum-exp of PyTorch tensors that nothing records: in place, in blocks.
 
 torch's own softmax runs where it is fastest, and what it loses in a sum over many classes is given back. The others
-are one pass after the other over a block in cache, with the closed forms that keep the digits of a result near 0;
-they are as fast because torch's power of two takes a third of the time of its exponential.
+are one pass after the other over a block in cache, with the closed forms that keep the digits of a result near 0.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ NATIVE_SOFTMAX64, NATIVE_LOG64 = 100, 64
 SMALL, FEW, LENT = 2048, 512, 1 << 15
 #: Sums below this are taken without their largest term, for a log of the sum and for log-probabilities.
 DOMINATED, FAR = 1.5, 1.125
-#: A log-sum-exp nearer to 0 than this is taken with torch's exponential.
-EXACT_BELOW = 4.0
 #: Bytes of a row that torch's maximum takes with vector instructions; what is left over goes one by one.
 VECTOR = 128
 
@@ -57,11 +54,6 @@ def shift(src: Tensor, z: Tensor, dim: int) -> Tensor:
     m = row_max(src, dim)
     torch.sub(src, m, out=z)
     return m
-
-
-def powers(d: Tensor, out: Tensor) -> Tensor:
-    """exp(d) into ``out``."""
-    return torch.exp(d, out=out)
 
 
 def rest_of(e: Tensor, dim: int, below: float = DOMINATED) -> Tensor:
@@ -110,7 +102,7 @@ def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
         p = to if direct else scratch(shape)
         if passes:
             shift(src, p, dim)
-            powers(p, p)
+            p.exp_()
             p.div_(p.sum(dim, keepdim=True))
         else:
             if not direct:
@@ -151,7 +143,7 @@ def _log_rows(src: Tensor, out: Tensor, dim: int, size: int, scratch: Scratch) -
     shape = (src.shape[0], size) if size != k else tuple(src.shape)
     d = out if out.dtype is scratch.dtype and dim and size == k else scratch(shape)
     shift(src, d, dim)
-    e = powers(d, scratch(shape, 1))
+    e = torch.exp(d, out=scratch(shape, 1))
     torch.sub(d[:, :k] if size != k else d, rest_of(e, dim, FAR).log1p_(), out=out)
 
 
@@ -196,25 +188,13 @@ def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     return v.back(out)
 
 
-def _log_sum(src: Tensor, z: Tensor, dim: int, exact: bool) -> Tensor:
+def _log_sum(src: Tensor, z: Tensor, dim: int) -> Tensor:
     """log(sum(exp(src))), the class axis kept; overwrites ``z``."""
     m = shift(src, z, dim)
-    r = rest_of(z.exp_() if exact else powers(z, z), dim).log1p_().add_(m)
+    r = rest_of(z.exp_(), dim).log1p_().add_(m)
     if host(m) and m.sum().isfinite():
         return r
     return torch.where(m.isinf(), m, r)
-
-
-def _log_sum_checked(src: Tensor, z: Tensor, dim: int) -> tuple[Tensor, bool]:
-    """``_log_sum``, and whether it had to be taken again with torch's exponential: its power of two is less exact."""
-    r = _log_sum(src, z, dim, False)
-    near = (r.abs() < EXACT_BELOW).view(-1).nonzero().view(-1)
-    if src.ndim == 2 and near.numel() * 4 < r.numel():
-        if near.numel():
-            some = src.index_select(1 - dim, near).to(z.dtype)
-            r.index_copy_(1 - dim, near, _log_sum(some, torch.empty_like(some), dim, True))
-        return r, False
-    return _log_sum(src, z, dim, True), True
 
 
 def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
@@ -227,14 +207,8 @@ def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
     first = _class_first(v)
     size = padded(v, first)
     out, scratch = v.empty_samples(x.dtype), Scratch(x, wide)
-    exact = not host(x)
     for cut, dim, shape in blocks(v, wide.itemsize, first):
         if size != v.classes:
             shape = (shape[0], size)
-        src, z = cut(v.x), scratch(shape)
-        if exact:
-            r = _log_sum(src, z, dim, True)
-        else:
-            r, exact = _log_sum_checked(src, z, dim)
-        put(r, cut(out))
+        put(_log_sum(cut(v.x), scratch(shape), dim), cut(out))
     return v.back_samples(out)

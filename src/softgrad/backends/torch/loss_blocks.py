@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Scratch, host, put
-from .dense import powers, shift
+from .dense import shift
 from .samples import Samples
 
 
@@ -33,7 +33,7 @@ def index_block(
     else:
         m = shift(src, z, dim)
         d = z.gather(dim, at.labels)
-        powers(z, z)
+        z.exp_()
     e = z.gather(dim, at.labels)
     others = z.scatter_(dim, at.labels, 0).sum(dim, keepdim=True)
     loss = lse = None
@@ -177,7 +177,7 @@ def dense_block(
         # 0 * inf is nothing lost; on a CPU the sum tells, and the generic kernel takes the block
         product.masked_fill_(v == 0, 0)
     loss = product.sum(dim, keepdim=True).neg_()
-    rest = powers(z, z).sum(dim, keepdim=True).sub_(1)
+    rest = z.exp_().sum(dim, keepdim=True).sub_(1)
     top = tops(z, rest, dim)
     lse = None
     if value or z_loss:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..._kernels.dense import SURE
 from .blocks import host, plain_cotangent
 from .shared import has_pull, pull
 
-#: How near to 1 a probability is for torch's kernels to lose its digits; how near to 0 its logarithm.
-SURE, NEAR = 0.5, 1 / 16
+#: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
+NEAR = 1 / 16
 
 
 def _wide(*arrays: Tensor) -> list[Tensor]:
@@ -45,11 +46,13 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 
 def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
-    """T - sum(p t), with t less its value at the largest p; differentiable in both."""
+    """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
     dtype = log_p.dtype
     log_p, t = _wide(log_p, t)
-    t = t - t.gather(axis, log_p.argmax(axis, keepdim=True))
-    return (t - (log_p.exp() * t).sum(axis, keepdim=True)).to(dtype)
+    p = log_p.exp()
+    top = p > SURE
+    apart = torch.where(top, 0, t - torch.where(top, t, 0).sum(axis, keepdim=True))
+    return (apart - (p * apart).sum(axis, keepdim=True)).to(dtype)
 
 
 def _repaired(
@@ -63,21 +66,25 @@ def _repaired(
 
 def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
-    if not plain_cotangent(c, p) or not host(p) or not p.numel():
+    if not plain_cotangent(c, p) or not p.numel():
         return softmax_closed(p, c, axis)
     axis %= p.ndim
     if has_pull(p, c, axis):
         return pull("softmax", p, c, axis)
+    if not host(p):
+        return softmax_closed(p, c, axis)
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
     return _repaired(out, p, c, axis, p.amax(axis) > SURE, softmax_closed)
 
 
 def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
-    if not plain_cotangent(c, log_p) or not host(log_p) or not log_p.numel():
+    if not plain_cotangent(c, log_p) or not log_p.numel():
         return log_softmax_closed(log_p, c, axis)
     axis %= log_p.ndim
     if has_pull(log_p, c, axis):
         return pull("log_softmax", log_p, c, axis)
+    if not host(log_p):
+        return log_softmax_closed(log_p, c, axis)
     out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
     return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)

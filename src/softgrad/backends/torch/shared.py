@@ -1,7 +1,7 @@
-"""Large PyTorch tensors on a CPU by the kernels for NumPy arrays, in the same memory, where these are ahead.
+"""PyTorch tensors by the kernels of other back ends, in the same memory, where these are ahead.
 
-Where numba is installed its loops are, for rows, for columns of a vector or more and for linear models; NumPy's blocks
-are for what takes torch several passes: a log-sum-exp, and the losses.
+On a GPU those are Triton's. On a CPU, where numba is installed, its loops are ahead for rows, for columns of a vector
+or more and for linear models; NumPy's blocks are for what takes torch several passes: a log-sum-exp, and the losses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..._array.namespace import library, quiet
 from ..._array.typing import Job
-from .. import numba
+from .. import numba, triton
 from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
 from ..numpy import dense as numpy_dense
@@ -40,6 +40,14 @@ _LOSSES = {
     (False, True): "cross_entropy_grad",
     (True, True): "cross_entropy_value_and_grad",
 }
+
+
+def _on_gpu(function: str, x: Tensor, *args: Any) -> Callable[..., Any] | None:
+    """Triton's kernel of that name, where there is one for these tensors, which nothing records."""
+    if triton.BACKEND is None or asked_for() == "torch" or triton.fits(function, x, *args) is not True:
+        return None
+    module, _, name = triton.BACKEND.functions[function].rpartition(":")
+    return getattr(_imported(module), name)
 
 
 def _may_lend(x: Tensor) -> bool:
@@ -80,6 +88,9 @@ def _imported(name: str) -> Any:
 
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
     """The softmax, its logarithm or its normaliser; None where torch is to do it."""
+    kernel = _on_gpu(function, x, axis, None, precision)
+    if kernel is not None:
+        return kernel(None, x, axis)
     if precision is not None or not _may_lend(x):
         return None
     loops = _loops(x, axis)
@@ -93,8 +104,8 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
 
 
 def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
-    """Whether a loop pulls a cotangent back through a softmax, or its logarithm, of values ``a``."""
-    return (
+    """Whether a kernel pulls a cotangent back through a softmax, or its logarithm, of values ``a``."""
+    return _on_gpu("softmax_vjp", a, cotangent, axis) is not None or (
         a.shape[axis] <= numba.LONGEST
         and cotangent.dtype == a.dtype
         and not cotangent.is_neg()
@@ -104,7 +115,10 @@ def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
 
 
 def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
-    """What the loop gives."""
+    """What it gives."""
+    kernel = _on_gpu(f"{function}_vjp", a, cotangent, axis)
+    if kernel is not None:
+        return kernel(None, a, cotangent, axis)
     pulled: Tensor = _imported(".loops").pull(function, a, cotangent, axis)
     return pulled
 
@@ -123,6 +137,10 @@ def _host_job(job: Job) -> Job:
 
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
+    on_gpu = _on_gpu(_LOSSES[value, grad], x, job)
+    if on_gpu is not None:
+        given = on_gpu(None, x, job)
+        return given if value and grad else ((given, None) if value else (None, given))
     # what NumPy's blocks leave to the generic kernel is torch's as well
     if job.where is not None or job.precision is not None or not _may_lend(x):
         return None
@@ -152,6 +170,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *
         or not X.is_contiguous()
         or (X.dtype is torch.float32 and autocast(X))
         or job.labels.dtype is torch.uint64
+        or not job.options <= set(numba.BACKEND.options)
         or asked_for() == "torch"
     ):
         return None

@@ -1,0 +1,28 @@
+"""Options that are single numbers."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from typing import Any
+
+
+def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
+    """``value`` as a float between ``low`` and ``high``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    result = float(value)
+    if not low <= result <= high:
+        raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
+    return result
+
+
+def integer(value: Any, name: str, what: str = "an int") -> int:
+    """``value`` as an int: any that may be an index, but no bool."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be {what}, got {value!r}") from None

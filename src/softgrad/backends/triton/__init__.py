@@ -1,0 +1,93 @@
+"""The back end of Triton's kernels for PyTorch tensors on a GPU: a row is read once, and once more where it is long.
+
+Half and single precision, computed in single. What is not named here (a mask, ``precision="high"``, float64) is left to
+PyTorch's operations.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._array.typing import Job
+from .._declaration import Backend
+from .._registry import asked_for
+
+DENSE = ("softmax", "log_softmax", "logsumexp")
+PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
+LOSSES = ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad")
+#: Of a loss, that the kernels take.
+OPTIONS = ("label_smoothing", "class_weight", "sample_weight", "ignore_index", "z_loss")
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+#: Of labels that a kernel reads as they are.
+_LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: Triton then runs kernels by NumPy, on tensors of a CPU: for tests.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _job_obstacle(x: Tensor, job: Job) -> str | None:
+    """What a loss asks for that has no kernel."""
+    others = sorted(job.options - {*OPTIONS})
+    if others:
+        return f"{', '.join(others)} has no kernel"
+    if not job.dense and job.labels.dtype not in _LABELS:
+        return f"labels of {job.labels.dtype} have no kernel"
+    if not -(1 << 63) <= (job.ignore_index or 0) < 1 << 63:
+        return "ignore_index is not of int64's range"
+    return None
+
+
+def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
+    """Whether a kernel takes these tensors, which nothing records; or why not."""
+    if not (x.is_cuda or (INTERPRETED and asked_for() == "triton")):
+        return "not on a GPU that Triton knows"
+    if x.dtype not in _DTYPES:
+        return f"no kernel for {x.dtype}"
+    if not x.numel():
+        return "nothing to compute"
+    if any(each.is_neg() for each in (x, *rest) if isinstance(each, Tensor)):
+        return "a tensor is yet to be negated"
+    if function in LOSSES:
+        return _job_obstacle(x, rest[0]) or True
+    if function in PULLS:
+        return True if rest[0].dtype is x.dtype else "the cotangent is of another dtype"
+    _, where, precision = rest
+    return True if where is None and precision is None else "where and precision='high' have no kernel"
+
+
+def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
+    """Decline what a kernel cannot do, and what is recorded: PyTorch's operations call the kernels themselves."""
+    if torch.compiler.is_compiling():
+        return "a compiler traces the call"
+    verdict = fits(function, x, *rest)
+    if verdict is not True:
+        return verdict
+    blocks = importlib.import_module("..torch.blocks", __package__)
+    arrays = [each for each in rest if isinstance(each, Tensor)]
+    if function in LOSSES:
+        job = rest[0]
+        arrays = [job.labels, job.class_weight, job.sample_weight]
+        if x.dtype is not torch.float32 and blocks.autocast(x):
+            return "autocast has the loss of half precision in float32"
+    return blocks.obstacle(x, *arrays) or True
+
+
+BACKEND = (
+    Backend(
+        name="triton",
+        types=("torch:Tensor",),
+        functions={
+            **{name: f"{__name__}.rows:{name}" for name in (*DENSE, *PULLS)},
+            **{name: f"{__name__}.loss:{name}" for name in LOSSES},
+        },
+        priority=1,
+        should_run=f"{__name__}:should_run",
+        options=OPTIONS,
+    )
+    if importlib.util.find_spec("triton") and (torch.version.cuda or torch.version.hip or INTERPRETED)
+    else None
+)

@@ -1,0 +1,157 @@
+"""Triton's kernels of softmax, its logarithm, log-sum-exp and their derivatives.
+
+Each comes twice: where a row fits in registers, and in a loop over its classes, which reads it twice. An array is
+(outer, classes, inner), as its strides say; ``ROWS`` rows go to a program, however many there are, so that a row's
+result depends on the row alone.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .mathematics import exp, expm1, log1p, merge, starts
+
+
+@triton.jit
+def _element(d, normalizer, MODE: tl.constexpr):
+    return exp(d) / normalizer[:, None] if MODE == 0 else d - normalizer[:, None]
+
+
+@triton.jit
+def _normalizer(rest, MODE: tl.constexpr):
+    return 1.0 + rest if MODE == 0 else log1p(rest)
+
+
+@triton.jit
+def _log_sum(m, rest, nan):
+    return tl.where(nan > 0, float("nan"), tl.where(tl.abs(m) == float("inf"), m, m + log1p(rest)))
+
+
+@triton.jit
+def dense_tile(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer, out_inner, out_class,
+               MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """Softmax (MODE 0), its logarithm (1) or log-sum-exp (2) of rows in registers."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    c = tl.arange(0, BLOCK).to(tl.int64)
+    live = rows < n
+    mask = live[:, None] & (c < k)[None, :]
+    at = starts(rows, inner, x_outer, x_inner)[:, None] + c[None, :] * x_class
+    x = tl.load(x_ptr + at, mask=mask, other=float("-inf")).to(tl.float32)
+    m = tl.max(x, 1)
+    d = x - m[:, None]
+    top = d == 0.0
+    others = tl.sum(tl.where(top, 0.0, exp(d)), 1)
+    rest = others + (tl.sum(tl.where(top, 1.0, 0.0), 1) - 1.0)
+    if MODE == 2:
+        nan = tl.max((x != x).to(tl.int32), 1)
+        tl.store(out_ptr + rows, _log_sum(m, rest, nan).to(out_ptr.dtype.element_ty), mask=live)
+    else:
+        at = starts(rows, inner, out_outer, out_inner)[:, None] + c[None, :] * out_class
+        y = _element(d, _normalizer(rest, MODE), MODE)
+        tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def dense_loop(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer, out_inner, out_class,
+               MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The same of rows that do not fit."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    live = rows < n
+    start = starts(rows, inner, x_outer, x_inner)
+    m = tl.full((ROWS,), float("-inf"), tl.float32)
+    others = tl.zeros((ROWS,), tl.float32)
+    ties = tl.zeros((ROWS,), tl.float32)
+    nan = tl.zeros((ROWS,), tl.int32)
+    for first in range(0, k, BLOCK):
+        c = first + tl.arange(0, BLOCK).to(tl.int64)
+        mask = live[:, None] & (c < k)[None, :]
+        x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+        m, others, ties = merge(m, others, ties, x)
+        if MODE == 2:
+            nan = tl.maximum(nan, tl.max((x != x).to(tl.int32), 1))
+    rest = others + (ties - 1.0)
+    if MODE == 2:
+        tl.store(out_ptr + rows, _log_sum(m, rest, nan).to(out_ptr.dtype.element_ty), mask=live)
+    else:
+        to = starts(rows, inner, out_outer, out_inner)
+        normalizer = _normalizer(rest, MODE)
+        for first in range(0, k, BLOCK):
+            c = first + tl.arange(0, BLOCK).to(tl.int64)
+            mask = live[:, None] & (c < k)[None, :]
+            x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+            y = _element(x - m[:, None], normalizer, MODE)
+            tl.store(out_ptr + to[:, None] + c[None, :] * out_class, y.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _log_pulled(a, cotangent, total, others):
+    """C - p sum(c), at a probability near 1 c (1 - p) - p (the sum of the others' c)."""
+    p = exp(a)
+    own = -cotangent * expm1(a) - p * others[:, None]
+    return tl.where(a > -0.5, own, cotangent - p * total[:, None])
+
+
+@triton.jit
+def pull_tile(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class, out_outer,
+              out_inner, out_class, LOG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """A cotangent pulled back through a softmax, or its logarithm, of values ``a`` in registers."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    c = tl.arange(0, BLOCK).to(tl.int64)
+    mask = (rows < n)[:, None] & (c < k)[None, :]
+    at = starts(rows, inner, a_outer, a_inner)[:, None] + c[None, :] * a_class
+    a = tl.load(a_ptr + at, mask=mask, other=float("-inf") if LOG else 0.0).to(tl.float32)
+    at = starts(rows, inner, c_outer, c_inner)[:, None] + c[None, :] * c_class
+    cotangent = tl.load(c_ptr + at, mask=mask, other=0.0).to(tl.float32)
+    if LOG:
+        others = tl.sum(tl.where(a > -0.5, 0.0, cotangent), 1)
+        y = _log_pulled(a, cotangent, tl.sum(cotangent, 1), others)
+    else:
+        top = c[None, :] == tl.argmax(a, 1)[:, None]
+        apart = tl.where(mask, cotangent - tl.sum(tl.where(top, cotangent, 0.0), 1)[:, None], 0.0)
+        y = a * (apart - tl.sum(a * apart, 1)[:, None])
+    at = starts(rows, inner, out_outer, out_inner)[:, None] + c[None, :] * out_class
+    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def pull_loop(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class, out_outer,
+              out_inner, out_class, LOG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The same of rows that do not fit."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    live = rows < n
+    a_start = starts(rows, inner, a_outer, a_inner)[:, None]
+    c_start = starts(rows, inner, c_outer, c_inner)[:, None]
+    most = tl.full((ROWS,), float("-inf"), tl.float32)
+    centre = tl.zeros((ROWS,), tl.float32)
+    size = tl.zeros((ROWS,), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    others = tl.zeros((ROWS,), tl.float32)
+    for first in range(0, k, BLOCK):
+        c = first + tl.arange(0, BLOCK).to(tl.int64)
+        mask = live[:, None] & (c < k)[None, :]
+        a = tl.load(a_ptr + a_start + c[None, :] * a_class, mask=mask, other=float("-inf") if LOG else 0.0)
+        a = a.to(tl.float32)
+        cotangent = tl.load(c_ptr + c_start + c[None, :] * c_class, mask=mask, other=0.0).to(tl.float32)
+        if LOG:
+            total += tl.sum(cotangent, 1)
+            others += tl.sum(tl.where(a > -0.5, 0.0, cotangent), 1)
+        else:
+            # the sum of p (c - centre), which moves with the centre to the largest p so far
+            here = tl.max(a, 1)
+            top = tl.arange(0, BLOCK)[None, :] == tl.argmax(a, 1)[:, None]
+            found = tl.where(here > most, tl.sum(tl.where(top, cotangent, 0.0), 1), centre)
+            most = tl.maximum(most, here)
+            apart = tl.where(mask, cotangent - found[:, None], 0.0)
+            total += size * (centre - found) + tl.sum(a * apart, 1)
+            # not a plain +=, on which a pass of Triton's compiler stops where the sum is not read after the loop
+            size = tl.where(live, size + tl.sum(a, 1), 0.0)
+            centre = found
+    out_start = starts(rows, inner, out_outer, out_inner)[:, None]
+    for first in range(0, k, BLOCK):
+        c = first + tl.arange(0, BLOCK).to(tl.int64)
+        mask = live[:, None] & (c < k)[None, :]
+        a = tl.load(a_ptr + a_start + c[None, :] * a_class, mask=mask, other=0.0).to(tl.float32)
+        cotangent = tl.load(c_ptr + c_start + c[None, :] * c_class, mask=mask, other=0.0).to(tl.float32)
+        y = _log_pulled(a, cotangent, total, others) if LOG else a * ((cotangent - centre[:, None]) - total[:, None])
+        tl.store(out_ptr + out_start + c[None, :] * out_class, y.to(out_ptr.dtype.element_ty), mask=mask)

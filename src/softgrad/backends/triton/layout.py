@@ -1,0 +1,63 @@
+"""How Triton's kernels are launched: an array as (outer, classes, inner), and how many rows a program takes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Classes that fit in registers, and elements that a program of short rows has.
+TILE, SHORT = 8192, 2048
+#: Classes of a turn where they do not fit.
+BLOCK = 4096
+#: The same where classes are not next to each other, and the rows whose elements of a class are.
+APART_TILE, APART_ELEMENTS, APART_BLOCK, APART_ROWS = 256, 4096, 128, 32
+
+
+class Launch(NamedTuple):
+    """The kernel to take, its grid and its shape."""
+
+    #: Whether rows stay in registers.
+    tile: bool
+    grid: tuple[int]
+    rows: int
+    block: int
+    warps: int
+
+
+def power_of_two(n: int) -> int:
+    """The lowest that is at least ``n``."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def launch(n: int, k: int, together: bool) -> Launch:
+    """For ``n`` rows of ``k`` classes, which are next to each other or not; a row's order of sums depends on ``k``."""
+    block = power_of_two(k)
+    tile = block <= (TILE if together else APART_TILE)
+    if together:
+        rows = max(1, SHORT // block) if tile else 1
+        block = block if tile else BLOCK
+    else:
+        rows = APART_ELEMENTS // block if tile else APART_ROWS
+        block = block if tile else APART_BLOCK
+    rows = min(rows, 256)
+    warps = min(16, max(4, rows * block // 512))
+    return Launch(tile, (-(-n // rows),), rows, block, warps)
+
+
+def strides(a: Tensor) -> tuple[int, int, int]:
+    """Elements from one to the next of outer, inner, classes; ``a`` is (rows, classes) or (outer, classes, inner)."""
+    return (a.stride(0), a.stride(2), a.stride(1)) if a.ndim == 3 else (a.stride(0), 0, a.stride(1))
+
+
+def together(a: Tensor) -> bool:
+    """Whether the classes of a row are next to each other."""
+    return a.stride(1) == 1 or a.shape[1] == 1
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager[None]:
+    """Triton launches on the current device."""
+    device: AbstractContextManager[None] = torch.cuda.device_of(x)
+    return device

@@ -1,0 +1,250 @@
+"""Triton's kernels of the cross-entropy and its gradient, of rows in registers and of rows in a loop.
+
+The formulas are those of the generic kernel: of class indices the exponentials of all classes but the label's, of
+targets by class e (T - v) - v (the exponentials of the others), so that nothing near 0 comes from a difference.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .mathematics import exp, log1p, merge, starts
+
+
+@triton.jit
+def _labels(y_ptr, rows, live, k, DENSE: tl.constexpr):
+    """(labels, whether they are classes); none where targets are weights by class."""
+    y = tl.full(rows.shape, 0, tl.int64) if DENSE else tl.load(y_ptr + rows, mask=live, other=0).to(tl.int64)
+    return y, (y >= 0) & (y < k)
+
+
+@triton.jit
+def _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED: tl.constexpr, DIVIDED: tl.constexpr,
+             IGNORES: tl.constexpr):  # fmt: skip
+    """(what each sample's loss is multiplied by, whether it counts for nothing)."""
+    weight = tl.full(rows.shape, 1.0, tl.float32)
+    if WEIGHTED:
+        weight = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)
+    nothing = weight == 0.0
+    if IGNORES:
+        nothing = nothing | (y == ignored)
+    if DIVIDED:
+        divisor = tl.load(divisor_ptr + rows * 0, mask=live, other=1.0).to(tl.float32)
+        # a mean of nothing is 0, whatever stands in the logits
+        nothing = nothing | (divisor == 0.0)
+        weight = weight / divisor
+    return weight * scale, nothing
+
+
+@triton.jit
+def _class_weight(class_ptr, c, k, BALANCED: tl.constexpr):
+    if BALANCED:
+        return tl.load(class_ptr + c, mask=c < k, other=0.0).to(tl.float32)
+    return tl.where(c < k, 1.0, 0.0)
+
+
+@triton.jit
+def _own_weight(class_ptr, y, valid, BALANCED: tl.constexpr):
+    """The class weight of each label."""
+    if BALANCED:
+        return tl.load(class_ptr + y, mask=valid, other=0.0).to(tl.float32)
+    return tl.full(y.shape, 1.0, tl.float32)
+
+
+@triton.jit
+def _target(q_ptr, at, mask, c, y, balance, size, smoothing, k, DENSE: tl.constexpr):
+    """The weights by class that a loss is taken with."""
+    if DENSE:
+        q = tl.load(q_ptr + at, mask=mask, other=0.0).to(tl.float32)
+    else:
+        q = tl.where(c[None, :] == y[:, None], 1.0, 0.0)
+    return tl.where(mask, ((1.0 - smoothing) * q + (size * (smoothing / k))[:, None]) * balance[None, :], 0.0)
+
+
+@triton.jit
+def _finite_times(weight, loss):
+    """Their product; 0 where the weight is, though the loss be infinite."""
+    return tl.where((weight == 0.0) & (tl.abs(loss) == float("inf")), 0.0, loss * weight)
+
+
+@triton.jit
+def _index_loss(others, gap):
+    return log1p(others + (exp(gap) - 1.0)) - gap
+
+
+@triton.jit
+def _costs(d, v, log_s):
+    """Each class's part of the loss."""
+    cost = log_s[:, None] - d
+    return tl.sum(tl.where((v == 0.0) & (cost == float("inf")), 0.0, v * cost), 1)
+
+
+@triton.jit
+def _soft_slope(d, v, T, rest):
+    e = exp(d)
+    s = (1.0 + rest)[:, None]
+    return (e * (T[:, None] - v) - v * tl.where(d == 0.0, rest[:, None], s - e)) / s
+
+
+@triton.jit
+def loss_tile(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner, x_outer, x_inner,
+              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
+              VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
+              BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
+              ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The loss (VALUE) and gradient (GRAD) of rows in registers; SOFT: with weights by class, DENSE: given as such."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    c = tl.arange(0, BLOCK).to(tl.int64)
+    live = rows < n
+    mask = live[:, None] & (c < k)[None, :]
+    start = starts(rows, inner, x_outer, x_inner)
+    x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+    y, valid = _labels(y_ptr, rows, live, k, DENSE)
+    weight, nothing = _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
+    own = _own_weight(class_ptr, y, valid & live, BALANCED)
+    weight = tl.where(valid, weight, float("nan"))
+    m = tl.max(x, 1)
+    d = x - m[:, None]
+    e = exp(d)
+    if SOFT:
+        balance = _class_weight(class_ptr, c, k, BALANCED)
+        at = starts(rows, inner, y_outer, y_inner)[:, None] + c[None, :] * y_class
+        size = tl.full((ROWS,), 1.0, tl.float32)
+        if DENSE:
+            q = tl.load(y_ptr + at, mask=mask, other=0.0).to(tl.float32)
+            size = tl.sum(q, 1)
+            own = tl.sum(q * balance[None, :], 1)
+        v = _target(y_ptr, at, mask, c, y, balance, size, smoothing, k, DENSE)
+        T = tl.sum(v, 1)
+        top = d == 0.0
+        rest = tl.sum(tl.where(top, 0.0, e), 1) + (tl.sum(tl.where(top, 1.0, 0.0), 1) - 1.0)
+        log_s = log1p(rest)
+    else:
+        others = tl.sum(tl.where(c[None, :] == y[:, None], 0.0, e), 1)
+        gap = tl.sum(tl.where(c[None, :] == y[:, None], d, 0.0), 1)
+        rest = others + (exp(gap) - 1.0)
+        log_s = log1p(rest)
+    lse = m + log_s
+    if VALUE:
+        loss = _costs(d, v, log_s) if SOFT else _finite_times(own, log_s - gap)
+        if Z:
+            loss += z * lse * lse * own
+        loss = tl.where(nothing, 0.0, loss * weight)
+        tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live)
+    if GRAD:
+        if SOFT:
+            g = _soft_slope(d, v, T, rest)
+        else:
+            g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
+        if Z:
+            g += e * (2.0 * z * lse * own / (1.0 + rest))[:, None]
+        g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
+        to = starts(rows, inner, g_outer, g_inner)[:, None] + c[None, :] * g_class
+        tl.store(grad_ptr + to, g.to(grad_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner, x_outer, x_inner,
+              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
+              VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
+              BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
+              ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The same of rows that do not fit."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    live = rows < n
+    start = starts(rows, inner, x_outer, x_inner)[:, None]
+    y, valid = _labels(y_ptr, rows, live, k, DENSE)
+    weight, nothing = _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
+    own = _own_weight(class_ptr, y, valid & live, BALANCED)
+    weight = tl.where(valid, weight, float("nan"))
+    q_start = starts(rows, inner, y_outer, y_inner)[:, None]
+    m = tl.full((ROWS,), float("-inf"), tl.float32)
+    others = tl.zeros((ROWS,), tl.float32)
+    ties = tl.zeros((ROWS,), tl.float32)
+    size = tl.zeros((ROWS,), tl.float32)
+    weighed = tl.zeros((ROWS,), tl.float32)
+    balances = tl.zeros((ROWS,), tl.float32)
+    for first in range(0, k, BLOCK):
+        c = first + tl.arange(0, BLOCK).to(tl.int64)
+        mask = live[:, None] & (c < k)[None, :]
+        x = tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+        if SOFT:
+            m, others, ties = merge(m, others, ties, x)
+            balance = _class_weight(class_ptr, c, k, BALANCED)
+            balances += tl.sum(balance, 0)
+            if DENSE:
+                q = tl.load(y_ptr + q_start + c[None, :] * y_class, mask=mask, other=0.0).to(tl.float32)
+                size += tl.sum(q, 1)
+                weighed += tl.sum(q * balance[None, :], 1)
+        else:
+            up = tl.maximum(m, tl.max(x, 1))
+            # of classes that are all -inf so far: nothing
+            at = tl.where(up == float("-inf"), 0.0, up)[:, None]
+            e = tl.where(c[None, :] == y[:, None], 0.0, exp(x - at))
+            others = tl.where(up > m, others * exp(m - up), others) + tl.sum(e, 1)
+            m = up
+    if SOFT:
+        rest = others + (ties - 1.0)
+        if DENSE:
+            own = weighed
+        else:
+            size += 1.0
+            weighed = own
+        T = (1.0 - smoothing) * weighed + size * (smoothing / k) * balances
+        log_s = log1p(rest)
+    else:
+        gap = tl.load(x_ptr + starts(rows, inner, x_outer, x_inner) + y * x_class, mask=valid & live, other=0.0)
+        gap = gap.to(tl.float32) - m
+        rest = others + (exp(gap) - 1.0)
+        log_s = log1p(rest)
+    lse = m + log_s
+    loss = tl.zeros((ROWS,), tl.float32)
+    to = starts(rows, inner, g_outer, g_inner)[:, None]
+    if GRAD or SOFT:
+        for first in range(0, k, BLOCK):
+            c = first + tl.arange(0, BLOCK).to(tl.int64)
+            mask = live[:, None] & (c < k)[None, :]
+            d = (
+                tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+                - m[:, None]
+            )
+            if SOFT:
+                balance = _class_weight(class_ptr, c, k, BALANCED)
+                v = _target(y_ptr, q_start + c[None, :] * y_class, mask, c, y, balance, size, smoothing, k, DENSE)
+                if VALUE:
+                    loss += _costs(d, v, log_s)
+            if GRAD:
+                if SOFT:
+                    g = _soft_slope(d, v, T, rest)
+                else:
+                    e = exp(d)
+                    g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
+                if Z:
+                    g += exp(d) * (2.0 * z * lse * own / (1.0 + rest))[:, None]
+                g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
+                tl.store(grad_ptr + to + c[None, :] * g_class, g.to(grad_ptr.dtype.element_ty), mask=mask)
+    if VALUE:
+        if not SOFT:
+            loss = _finite_times(own, log_s - gap)
+        if Z:
+            loss += z * lse * lse * own
+        loss = tl.where(nothing, 0.0, loss * weight)
+        tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live)
+
+
+@triton.jit
+def weights(y_ptr, class_ptr, weight_ptr, out_ptr, n, k, ignored, WEIGHTED: tl.constexpr,
+            BALANCED: tl.constexpr, IGNORES: tl.constexpr, ROWS: tl.constexpr):  # fmt: skip
+    """What each sample adds to the divisor of a mean over class indices."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    live = rows < n
+    y, valid = _labels(y_ptr, rows, live, k, False)
+    # a label that is no class has no class weight, and its NaN loss decides the mean
+    weight = _own_weight(class_ptr, y, valid & live, BALANCED)
+    if WEIGHTED:
+        own = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)
+        weight = tl.where(own == 0.0, 0.0, weight * own)
+    if IGNORES:
+        weight = tl.where(y == ignored, 0.0, weight)
+    tl.store(out_ptr + rows, weight, mask=live)

@@ -1,0 +1,73 @@
+"""Softmax, its logarithm, log-sum-exp and their derivatives of PyTorch tensors, in one of Triton's kernels each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..torch.blocks import view
+from . import dense_kernels
+from .layout import launch, on_device_of, strides, together
+
+_MODES = {"softmax": 0, "log_softmax": 1, "logsumexp": 2}
+
+
+def _dense(function: str, x: Tensor, axis: int) -> Tensor:
+    v = view(x, axis)
+    n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
+    sums = function == "logsumexp"
+    out = torch.empty(v.sample_shape, dtype=x.dtype, device=x.device) if sums else torch.empty_like(v.x)
+    shape = launch(n, k, together(v.x))
+    kernel = dense_kernels.dense_tile if shape.tile else dense_kernels.dense_loop
+    with on_device_of(x):
+        kernel[shape.grid](
+            v.x, out, n, k, inner, *strides(v.x), *((0, 0, 0) if sums else strides(out)),
+            MODE=_MODES[function], ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
+        )  # fmt: skip
+    return out if sums else v.back(out)
+
+
+def softmax(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
+    """exp(x) / sum(exp(x))."""
+    return _dense("softmax", x, axis)
+
+
+def log_softmax(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
+    """X - logsumexp(x)."""
+    return _dense("log_softmax", x, axis)
+
+
+def logsumexp(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
+    """log(sum(exp(x))), without ``axis``."""
+    return _dense("logsumexp", x, axis)
+
+
+def _pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+    v = view(a, axis)
+    c = v.logits(cotangent)
+    n, k, inner = a.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
+    out = torch.empty_like(v.x)
+    shape = launch(n, k, together(v.x))
+    kernel = dense_kernels.pull_tile if shape.tile else dense_kernels.pull_loop
+    with on_device_of(a):
+        kernel[shape.grid](
+            v.x, c, out, n, k, inner, *strides(v.x), *strides(c), *strides(out),
+            LOG=log, ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
+        )  # fmt: skip
+    return v.back(out)
+
+
+def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """P (c - sum(p c)), with c less its value at the largest p."""
+    return _pull(probs, cotangent, axis, False)
+
+
+def log_softmax_vjp(xp: Any, log_probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
+    """C - p sum(c)."""
+    return _pull(log_probs, cotangent, axis, True)
+
+
+#: The Jacobian diag(p) - p pT is symmetric.
+softmax_jvp = softmax_vjp

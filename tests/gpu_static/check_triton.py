@@ -1,0 +1,73 @@
+"""What Triton's kernels take on GPUs that are not there: registers, nothing spilled, 128-bit loads of whole rows."""
+
+from __future__ import annotations
+
+import aot
+import pytest
+
+from softgrad.backends.triton import dense_kernels, loss_kernels
+
+#: Classes of several rows a program, of a row in registers, of a row in a loop.
+CLASSES = (64, 8192, 128256)
+#: Registers of a thread at most: the multiprocessor has 65,536 for up to 512 threads of a program.
+CEILINGS = {
+    "softmax": 48,
+    "log_softmax": 48,
+    "logsumexp": 64,
+    "softmax_vjp": 80,
+    "log_softmax_vjp": 72,
+    "index": 80,
+    "every option": 104,
+}
+_LAST = {"inner": 1} | {f"{name}_{part}": one for name in "xyacg" for part, one in (("inner", 0), ("class", 1))}
+_LAST |= {"out_inner": 0, "out_class": 1}
+
+
+def kernel(name: str, dtype: str, k: int) -> tuple:
+    """(kernel, types of its arguments, its constants, warps) of a function on rows of ``k`` classes."""
+    shape = aot.shape_of(k)
+    kind, more = "tile" if shape.pop("tile") else "loop", {}
+    pointer = f"*{dtype}"
+    types = {f"{each}_ptr": pointer for each in ("x", "out", "a", "c", "grad")}
+    types |= {f"{each}_outer": "i32" for each in ("x", "out", "a", "c", "y", "g")} | {"n": "i32", "k": "i32"}
+    warps = shape.pop("warps")
+    if name in ("index", "every option"):
+        every = name == "every option"
+        found = getattr(loss_kernels, f"loss_{kind}")
+        types |= {f"{each}_ptr": "*fp32" for each in ("class", "weight", "divisor", "value")}
+        types |= {"y_ptr": "*i64", "ignored": "i32", "scale": "fp32", "smoothing": "fp32", "z": "fp32"}
+        more = {"VALUE": True, "GRAD": True, "DENSE": False, "SOFT": every, "Z": every}
+        more |= dict.fromkeys(("WEIGHTED", "BALANCED", "DIVIDED", "IGNORES"), every)
+    elif name.endswith("vjp"):
+        found = getattr(dense_kernels, f"pull_{kind}")
+        more = {"LOG": name.startswith("log")}
+    else:
+        found = getattr(dense_kernels, f"dense_{kind}")
+        more = {"MODE": ("softmax", "log_softmax", "logsumexp").index(name)}
+    constants = {each: one for each, one in (_LAST | shape | more).items() if each in found.arg_names}
+    return found, types, constants, warps
+
+
+@pytest.mark.parametrize("capability", aot.CAPABILITIES)
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("name", CEILINGS)
+def test_kernels_stay_in_registers_and_read_by_128_bits(name, dtype, capability, tmp_path):
+    for k in CLASSES:
+        found, types, constants, warps = kernel(name, dtype, k)
+        # every architecture for long rows, every shape for one; float16 is bfloat16 with other conversions
+        if (k != CLASSES[-1] or dtype == "fp16") and capability != 90:
+            continue
+        used = aot.compile_kernel(found, types, constants, capability, warps, tmp_path)
+        assert used.registers <= CEILINGS[name], (k, used)
+        assert used.stack == used.local == 0, (k, used)
+        # of the rows; labels, weights and what belongs to a row are read one by one
+        assert max(used.loads) == 128, (k, used)
+        wide = used.loads.count(128)
+        assert wide >= (2 if dtype == "fp32" else 1) * (2 if name.endswith("vjp") else 1), (k, used)
+        if name != "logsumexp":
+            assert used.stores.count(128) >= 1, (k, used)
+
+
+def test_a_kernel_that_spills_is_seen(tmp_path):
+    found, types, constants, _ = kernel("every option", "fp32", 8192)
+    assert aot.compile_kernel(found, types, constants, 90, 4, tmp_path).stack > 0

@@ -227,7 +227,7 @@ def linear_cross_entropy(
     """The loss, reduced."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
     if job.reduction == "none":
-        return graph.stacked("losses", 1, ()).astype(W.dtype, copy=False)
+        return quotient(graph.stacked("losses", 1, ()), None, W.dtype)
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 

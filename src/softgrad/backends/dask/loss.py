@@ -80,15 +80,13 @@ def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
 
 def _reduced(xp: Namespace, losses: Array, logits: Array, job: Job) -> Array:
     if job.reduction == "none":
-        return losses.astype(logits.dtype, copy=False)
+        return quotient(losses, None, logits.dtype)
     value = sum_all(losses, losses.dtype)
     return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
 def _scaled(xp: Namespace, rows: Array, logits: Array, job: Job) -> Array:
-    if job.reduction != "mean":
-        return rows.astype(logits.dtype, copy=False)
-    return quotient(rows, total_weight(xp, logits, job), logits.dtype)
+    return quotient(rows, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
 def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:

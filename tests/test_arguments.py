@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+import calls
 import oracle
 import softgrad as sg
 from softgrad import _capabilities, partial
@@ -143,6 +144,58 @@ def test_sample_weights_are_real(backend, asarray, has_dtype):
         return  # scikit-learn takes those on the host
     with pytest.raises(TypeError, match="real numbers"):
         sg.SoftmaxRegression().fit(asarray(X), asarray([0, 1], "int64"), sample_weight=weight)
+
+
+# --- subclasses of ndarray
+
+
+class Tagged(np.ndarray):
+    """An array whose class every operation of NumPy's hands on."""
+
+
+def tagged(host, dtype=None, samples=True):
+    return np.array(host, "float32" if dtype == "bfloat16" else dtype).view(Tagged)
+
+
+# a prediction is of the classes that the test itself has put there
+@pytest.mark.parametrize("name", [name for name in calls.CALLS if name != "SoftmaxRegression.predict"])
+def test_a_subclass_comes_back_as_ndarray(name, backend):
+    if backend != "numpy":
+        pytest.skip("the subclass is of NumPy's arrays")
+    for result, expected in zip(calls.flat(calls.CALLS[name](tagged)), calls.expected(name), strict=True):
+        assert not isinstance(result, Tagged)
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("rows", [3, 3000])
+def test_a_subclass_comes_back_as_ndarray_small_or_large(rows, backend):
+    if backend != "numpy":
+        pytest.skip("the subclass is of NumPy's arrays")
+    rng = np.random.default_rng(0)
+    x, y, weight = (tagged(a) for a in (rng.normal(size=(rows, 10)), rng.integers(0, 10, rows), rng.random(rows)))
+    losses = {
+        "plain": {"reduction": "none"},
+        "weights": {"reduction": "none", "sample_weight": weight, "class_weight": tagged(rng.random(10))},
+        "mask": {"where": tagged(rng.random((rows, 10)) < 0.9), "reduction": "sum"},
+        "smoothing": {"label_smoothing": 0.1},
+    }
+    results = [
+        sg.softmax(x),
+        sg.softmax(x, axis=None),
+        sg.softmax(x, where=x > -1),
+        sg.softmax(x, dtype=np.dtype("float32")),
+        sg.softmax((x * 9).astype("int64")),
+        sg.softmax(x[:0]),
+        sg.log_softmax(x, axis=0),
+        sg.logsumexp(x, axis=-1),
+        sg.logsumexp(x, axis=-1, b=tagged(rng.random((rows, 10)))),
+        sg.softmax_vjp(sg.softmax(x), x),
+        sg.log_softmax_jvp(sg.log_softmax(x), x),
+        *(a for options in losses.values() for a in sg.cross_entropy_value_and_grad(x, y, **options)),
+        *(sg.cross_entropy_hvp(x, y, x, **options) for options in losses.values()),
+        sg.cross_entropy_grad(x, tagged(sg.softmax(x))),
+    ]
+    assert {type(a) for a in results} <= {np.ndarray, np.float64}
 
 
 # --- what is declared, and what is registered

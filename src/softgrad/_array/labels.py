@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.dense import held_dtype
+from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
-from .namespace import Library, fits, kind, native, same_place, small
+from .namespace import Library, fits, kind, native, plain, same_place, small
 from .typing import Array, Job
 
 
@@ -18,8 +18,9 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
     """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
-        labels = xp.asarray(int(labels), device=getattr(x, "device", None))
+        labels = xp.asarray(int(labels), device=device_of(x))
     same_place(lib, x, labels, "labels", beside)
+    labels = native(lib, labels)
     what = kind(xp, labels.dtype)
     if labels.ndim == ndim - 1:
         if what != "integer":
@@ -27,7 +28,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
                 f"labels with one dimension less than the logits are class indices and must be integers, got dtype "
                 f"{labels.dtype}"
             )
-        return native(lib, labels), False
+        return labels, False
     if labels.ndim == ndim:
         if what not in ("real", "integer"):
             raise TypeError(
@@ -59,6 +60,7 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
+    weight = plain(lib, weight)
     weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import FUSES, PRODUCTS
+from .._kernels.dense import FUSES, PRODUCTS, device_of
 from .errors import AxisError, MixedArraysError
 from .scalars import integer
 from .typing import Array, DType, Namespace
@@ -231,7 +231,7 @@ def kind(xp: Namespace, dtype: DType) -> str:
 
 def default_float(xp: Namespace, x: Array) -> DType:
     """The floating dtype that ``x``'s library makes of a Python float, on ``x``'s device."""
-    device = getattr(x, "device", None)
+    device = device_of(x)
     try:
         return xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
     except (AttributeError, TypeError, ValueError):
@@ -242,8 +242,14 @@ def _native_dtype(lib: Library, dtype: DType) -> DType:
     return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
 
 
+def plain(lib: Library, a: Array) -> Array:
+    """``a`` as an array of NumPy's own where it is of a subclass, so that results do not depend on which kernel ran."""
+    return np.asarray(a) if lib.scalars and type(a) is not np.ndarray else a
+
+
 def native(lib: Library, a: Array) -> Array:
-    """``a`` in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    """``a`` as ``plain``, in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    a = plain(lib, a)
     if (lib.scalars or lib.chunked) and not a.dtype.isnative:
         return lib.xp.astype(a, _native_dtype(lib, a.dtype))
     return a
@@ -262,9 +268,9 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
-        dtype = _native_dtype(lib, dtype)
+        x, dtype = plain(lib, x), _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(x, default_float(xp, x)) if what == "integer" else native(lib, x)
+    return xp.astype(plain(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
@@ -312,7 +318,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
     """``value`` (a number, list, NumPy or ``x``-like array, small by nature) beside ``x``, in ``dtype`` or in its."""
     xp = lib.xp
     dtype = x.dtype if dtype is None else dtype
-    device = getattr(x, "device", None)
+    device = device_of(x)
     if is_array(value):
         theirs = library(value, argument)
         if theirs.xp is lib.xp or theirs.name != "numpy":
@@ -320,6 +326,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
+            value = plain(lib, value)
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
@@ -340,13 +347,13 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
     if where is None or where is True:
         return None
     if where is False:
-        return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=getattr(x, "device", None))
+        return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=device_of(x))
     same_place(lib, x, where, argument, beside)
     if kind(lib.xp, where.dtype) != "bool":
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
         raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
-    return where
+    return plain(lib, where)
 
 
 def finish(lib: Library, y: Array) -> Any:

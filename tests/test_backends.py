@@ -315,7 +315,9 @@ def test_an_option_that_a_back_end_does_not_name_goes_to_the_next_kernel(option,
     assert reason.startswith("does not take")
     assert option in reason
     np.testing.assert_array_equal(to_numpy(sg.cross_entropy(x, labels, **given)), expected)
-    registered("wide", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=101, options=(option,))
+    registered(
+        "wide", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=101, options=(option, "sample_weight")
+    )
     assert to_numpy(sg.cross_entropy(x, labels, **given)) == -1
 
 

@@ -290,7 +290,7 @@ def test_wrong_use_of_check_backend_is_named(arguments, error, words):
 
 
 def run_pytest(folder, *arguments):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:softgrad", "-p", "_softgrad_pytest"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "softgrad.testing.plugin"]
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     return subprocess.run(
         [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -315,7 +315,7 @@ def test_the_plugin_runs_a_test_on_the_libraries_asked_for(tmp_path):
 def test_a_library_that_is_missing_fails_the_plugin(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('hidden for the test')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(SRC)])}
-    command = [sys.executable, "-m", "pytest", "-p", "no:softgrad", "-p", "_softgrad_pytest"]
+    command = [sys.executable, "-m", "pytest", "-p", "softgrad.testing.plugin"]
     done = subprocess.run(
         [*command, "--softgrad-backend=torch"],
         cwd=tmp_path,
@@ -328,13 +328,47 @@ def test_a_library_that_is_missing_fails_the_plugin(tmp_path):
     assert "torch was asked for and cannot be used" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["softgrad.testing", "_softgrad_pytest"])
+@pytest.mark.parametrize("module", ["softgrad.testing", "softgrad.testing.plugin"])
 def test_importing_brings_nothing_that_is_used_later(module):
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     command = [sys.executable, "-c", code]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split())
     assert not loaded & {"rich", "mpmath", "torch", "jax", "dask", "cupy"}
-    # pytest starts the plugin everywhere, and coverage has to see the package's own import
-    assert ("softgrad" in loaded) != (module == "_softgrad_pytest")
-    assert ("pytest" in loaded) == (module == "_softgrad_pytest")
+    assert ("pytest" in loaded) == (module == "softgrad.testing.plugin")
+
+
+#: A CuPy that is installed where there is no driver: it is imported, and makes no array.
+NO_DRIVER = """
+float32, int64, bool = "float32", "int64", "bool"
+__version__ = "0"
+class ndarray: pass
+def asarray(*args, **kwargs):
+    raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+array = ones = zeros = asarray
+"""
+
+
+def test_all_libraries_skip_one_without_a_driver(tmp_path):
+    (tmp_path / "cupy.py").write_text(NO_DRIVER)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["softgrad.testing.plugin"]\n')
+    (tmp_path / "test_it.py").write_text("def test_one(xp):\n    assert xp\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(SRC)])}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "--softgrad-backend=all"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cupy cannot be used: no usable device: RuntimeError: cudaErrorInsufficientDriver" in done.stdout
+    assert "SKIPPED [1]" in done.stdout
+
+
+def test_check_backend_says_that_a_library_has_no_device(tmp_path):
+    (tmp_path / "cupy.py").write_text(NO_DRIVER)
+    code = "from softgrad.testing import check_backend; check_backend('cupy')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(SRC)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "ImportError: cupy cannot be used: no usable device: RuntimeError: cudaErrorInsuff" in done.stderr
+
+
+def test_installing_changes_no_test_run():
+    points = (SRC.parent / "pyproject.toml").read_text()
+    assert "pytest11" not in points

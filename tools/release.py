@@ -14,7 +14,6 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 SOURCE = REPO / "src"
-PLUGIN = "_softgrad_pytest.py"
 
 
 def demand(condition: object, words: str) -> None:
@@ -26,7 +25,7 @@ def demand(condition: object, words: str) -> None:
 def expected() -> set[str]:
     """What the wheel has to hold beside its metadata: the sources, the data and the mark of typing."""
     files = {path for path in (SOURCE / "softgrad").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    return {PLUGIN, *(str(path.relative_to(SOURCE)) for path in files)}
+    return {str(path.relative_to(SOURCE)) for path in files}
 
 
 def check_wheel(path: Path, version: str) -> None:
@@ -43,8 +42,8 @@ def check_wheel(path: Path, version: str) -> None:
         demand(not strays, f"tests or documentation in the wheel: {strays}")
         demand(any(name.endswith("licenses/LICENSE") for name in names), "the licence is missing")
         points = wheel.read(f"{info}/entry_points.txt").decode()
-        for words in ("softgrad = softgrad._cli:main", "[pytest11]", "softgrad = _softgrad_pytest"):
-            demand(words in points, f"entry point {words!r} is missing")
+        demand("softgrad = softgrad._cli:main" in points, "the entry point of the command line is missing")
+        demand("[pytest11]" not in points, "the plugin for pytest is to be asked for")
         metadata = email.message_from_bytes(wheel.read(f"{info}/METADATA"))
         demand(metadata["License-Expression"] == "BSD-3-Clause", "the licence is not told")
         needed = {

@@ -15,7 +15,6 @@ from ._array.namespace import (
     library,
     many_axes,
     mask,
-    quiet,
     same_place,
     small,
 )
@@ -135,18 +134,11 @@ def logsumexp(
             sign = xp.where(value == -math.inf, xp.zeros_like(value), xp.ones_like(value))
             sign = xp.where(xp.isnan(value), value, sign)
     elif real and sign is not None:
-        value = _nan_where(lib, sign < 0, value)
+        value = nan_where(xp, sign < 0, value)
     out = tuple(kept if not keepdims else (1 if i in axes else n for i, n in enumerate(shape)))
     results = [value, sign] if return_sign else [value]
     results = [finish(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
     return tuple(results) if return_sign else results[0]
-
-
-def _nan_where(lib: Library, negative: Array, value: Array) -> Array:
-    if lib.chunked:  # NumPy would warn of a NaN that it makes in a task
-        return lib.xp.where(negative, math.nan, value)
-    with quiet():
-        return nan_where(lib.xp, negative, value)
 
 
 def _with_factors(lib: Library, x: Array, b: Any, dtype: DType) -> tuple[Array, Array]:

@@ -181,7 +181,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """
     xp, X, Y, logits = _checked(X, Y, W)
     S, i = softmax(logits, axis=0), _class(i, Y.shape[0])
-    return xp.sum(X * (S[i, :] - Y[i, :]), axis=1)
+    return xp.sum(X * xp.expand_dims(S[i, :] - Y[i, :], axis=0), axis=1)
 
 
 @_quietly
@@ -259,4 +259,4 @@ def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """
     xp, X, Y, logits = _checked(X, Y, W)
     S, i = softmax(logits, axis=0), _class(i, Y.shape[0])
-    return xp.sum(X * (S[i, :] - xp.sum(Y, axis=0)), axis=1)
+    return xp.sum(X * xp.expand_dims(S[i, :] - xp.sum(Y, axis=0), axis=0), axis=1)

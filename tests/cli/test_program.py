@@ -44,7 +44,7 @@ def shell(line, unbuffered=False):
 def test_version_and_help(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert call("--version") == (0, f"softgrad {softgrad.__version__}\n", "")
-    for words in ((), ("check",), ("info",), ("bench",)):
+    for words in ((), ("check",), ("info",), ("bench",), ("warmup",)):
         code, out, err = call(*words, "--help")
         assert (code, err) == (0, "")
         assert out.isascii()

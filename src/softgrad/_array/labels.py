@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.dense import held_dtype
+from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
 from .namespace import Library, fits, kind, native, plain, same_place, small
@@ -18,7 +18,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
     """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
-        labels = xp.asarray(int(labels), device=getattr(x, "device", None))
+        labels = xp.asarray(int(labels), device=device_of(x))
     same_place(lib, x, labels, "labels", beside)
     labels = native(lib, labels)
     what = kind(xp, labels.dtype)

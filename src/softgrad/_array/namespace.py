@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import FUSES, PRODUCTS
+from .._kernels.dense import FUSES, PRODUCTS, device_of
 from .errors import AxisError, MixedArraysError
 from .scalars import integer
 from .typing import Array, DType, Namespace
@@ -231,7 +231,7 @@ def kind(xp: Namespace, dtype: DType) -> str:
 
 def default_float(xp: Namespace, x: Array) -> DType:
     """The floating dtype that ``x``'s library makes of a Python float, on ``x``'s device."""
-    device = getattr(x, "device", None)
+    device = device_of(x)
     try:
         return xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
     except (AttributeError, TypeError, ValueError):
@@ -318,7 +318,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
     """``value`` (a number, list, NumPy or ``x``-like array, small by nature) beside ``x``, in ``dtype`` or in its."""
     xp = lib.xp
     dtype = x.dtype if dtype is None else dtype
-    device = getattr(x, "device", None)
+    device = device_of(x)
     if is_array(value):
         theirs = library(value, argument)
         if theirs.xp is lib.xp or theirs.name != "numpy":
@@ -347,7 +347,7 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
     if where is None or where is True:
         return None
     if where is False:
-        return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=getattr(x, "device", None))
+        return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=device_of(x))
     same_place(lib, x, where, argument, beside)
     if kind(lib.xp, where.dtype) != "bool":
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")

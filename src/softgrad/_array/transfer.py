@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._kernels.dense import device_of
 from .namespace import Library, quiet
 from .typing import Array
 
@@ -91,7 +92,7 @@ def _in_graph(x: Any) -> bool:
 
 def _sorted_classes(lib: Library, y: Array) -> Array:
     """The values of ``y``, by operations whose shapes do not depend on the data; their number alone comes home."""
-    xp, device = lib.xp, getattr(y, "device", None)
+    xp, device = lib.xp, device_of(y)
     ordered = xp.sort(y)
     steps = xp.astype(ordered[1:] != ordered[:-1], xp.int32)
     rank = xp.concat([xp.zeros((1,), dtype=xp.int32, device=device), xp.cumulative_sum(steps, dtype=xp.int32)], axis=0)

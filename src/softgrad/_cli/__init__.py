@@ -18,10 +18,10 @@ from typing import Any, NoReturn, TextIO
 
 from .._version import __version__
 from ..testing._terminal import printable
-from . import bench, check, info
+from . import bench, check, info, warmup
 from ._errors import UsageError
 
-_COMMANDS = (check, info, bench)
+_COMMANDS = (check, info, bench, warmup)
 #: What a shell tells of a program that a signal ended: 128 and the signal's number.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 #: EX_SOFTWARE of sysexits.h.

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.typing import Array, DType, Namespace
+from .._array.typing import Array, Device, DType, Namespace
 
 #: A probability above which no other can be, however they were rounded: at 1/2 two may be.
 SURE = 0.625
@@ -37,10 +37,21 @@ class Shifted(NamedTuple):
     x: Array
 
 
+def device_of(x: Array) -> Device:
+    """Where to make an array beside ``x``: None, the library's choice, where ``x`` is spread over several devices."""
+    device = getattr(x, "device", None)
+    return None if hasattr(device, "device_set") else device
+
+
+def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:
+    """A vector as one along ``axis`` of ``x``, with all of its dimensions: some users have fewer refused."""
+    return xp.reshape(a, (1,) * axis + (-1,) + (1,) * (x.ndim - 1 - axis))
+
+
 def has_float64(xp: Namespace, x: Array) -> bool:
     """Whether ``x``'s device can hold float64."""
     info = xp.__array_namespace_info__()
-    return "float64" in info.dtypes(device=getattr(x, "device", None), kind="real floating")
+    return "float64" in info.dtypes(device=device_of(x), kind="real floating")
 
 
 def held_dtype(xp: Namespace, dtype: DType) -> DType:
@@ -213,14 +224,18 @@ def _sign(xp: Namespace, x: Array) -> Array:
 
 def _first_largest(xp: Namespace, size: Array, axis: int) -> Array:
     """Where the first of the largest numbers along ``axis`` is."""
-    index = xp.arange(size.shape[axis], device=getattr(size, "device", None))
-    return xp.reshape(index, (-1,) + (1,) * (size.ndim - 1 - axis)) == xp.argmax(size, axis=axis, keepdims=True)
+    index = along(xp, xp.arange(size.shape[axis], device=device_of(size)), size, axis)
+    return index == xp.argmax(size, axis=axis, keepdims=True)
 
 
 def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
-    """``x``, NaN where it is undefined: made there alone, since JAX can be told to look for NaN."""
-    one = xp.ones_like(x)
-    return xp.where(undefined, xp.log(xp.where(undefined, -one, one)), x)
+    """``x``, NaN where it is undefined: made there alone for who can be told to look for NaN, else as a constant.
+
+    NumPy would warn of one that it makes, in a task of Dask too.
+    """
+    zero = xp.zeros_like(x)
+    nothing = xp.where(undefined, zero + math.inf, zero) * 0 if fuses(xp) else zero + math.nan
+    return xp.where(undefined, nothing, x)
 
 
 def signed_logsumexp(

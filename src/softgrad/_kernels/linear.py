@@ -10,7 +10,7 @@ from typing import Any
 
 from .._array.typing import Array, Job, Namespace
 from . import loss as loss_kernels
-from .dense import narrow, product, total, widen
+from .dense import along, device_of, narrow, product, total, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -68,7 +68,7 @@ class Wide:
             x = narrow(xp, self.cut(self.X, start, stop), self.W.dtype)
             x = counted(xp, x, piece)
             z = product(xp, x, self.W.T)
-            yield start, stop, x, z if self.bias is None else z + self.bias, piece
+            yield start, stop, x, z if self.bias is None else z + along(xp, self.bias, z, 1), piece
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
@@ -87,7 +87,7 @@ class Wide:
 
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
-        zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=getattr(self.W, "device", None))
+        zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=device_of(self.W))
         return self.xp.broadcast_to(zero, (self.n, self.k))
 
     def weights(self, like: Array) -> Array:
@@ -199,7 +199,7 @@ def linear_cross_entropy_hvp(
         if dx is not None:
             dz = add(dz, product(xp, dx, model.W.T))
         h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
-        g = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
+        g: Array = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
         if "W" in given:
             step = product(xp, h.T, x)
             if dx is not None:

@@ -6,11 +6,10 @@ its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subt
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from .._array.typing import Array, Job, Namespace
-from .dense import Shifted, held_dtype, hide, log_normalizer, narrow, shift, total, widen
+from .._array.typing import Array, DType, Job, Namespace
+from .dense import Shifted, along, device_of, held_dtype, hide, log_normalizer, nan_where, narrow, shift, total, widen
 
 
 class Rows(NamedTuple):
@@ -35,14 +34,17 @@ class Rows(NamedTuple):
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
     """0, 1, ... along ``axis``, broadcasting to ``x``."""
-    index = xp.arange(x.shape[axis], dtype=dtype, device=getattr(x, "device", None))
-    return xp.reshape(index, (-1,) + (1,) * (x.ndim - 1 - axis))
+    return along(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x, axis)
+
+
+def index_dtype(xp: Namespace, x: Array) -> DType:
+    """The integers that the library counts with where ``x`` is."""
+    return xp.__array_namespace_info__().default_dtypes(device=device_of(x))["integral"]
 
 
 def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
     """Labels in the integer dtype that counts classes without overflow."""
-    default = xp.__array_namespace_info__().default_dtypes(device=getattr(x, "device", None))["integral"]
-    return narrow(xp, labels, default)
+    return narrow(xp, labels, index_dtype(xp, x))
 
 
 def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int | None) -> int | None:
@@ -66,7 +68,7 @@ def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) ->
 
 
 def _class_vector(xp: Namespace, weight: Array, x: Array, axis: int) -> Array:
-    return xp.reshape(narrow(xp, weight, x.dtype), (-1,) + (1,) * (x.ndim - 1 - axis))
+    return along(xp, narrow(xp, weight, x.dtype), x, axis)
 
 
 def target(xp: Namespace, x: Array, job: Job, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
@@ -147,7 +149,7 @@ def settle(xp: Namespace, r: Rows, a: Array) -> Array:
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
     if r.valid is not None:
-        a = xp.where(r.valid, a, xp.zeros_like(r.s) + math.nan)
+        a = xp.where(r.valid, a, nan_where(xp, xp.logical_not(r.valid), xp.zeros_like(r.s)))
     return a
 
 

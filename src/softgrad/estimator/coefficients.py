@@ -12,6 +12,8 @@ from .._array.namespace import library, quietly
 from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
+from .._kernels.dense import device_of
+from .._kernels.loss import index_dtype
 from ..backends._registry import run
 from ..linear.arguments import samples_of
 from ..linear.model import LinearCrossEntropy
@@ -179,7 +181,7 @@ def coefficient_statistics(
         X, W, bias = _data_of(model, X, bias, sample_axis)
     lib, rows, like = samples_of(X, sample_axis)
     # the curvature is that of any labels
-    labels = lib.xp.zeros((rows.shape[0],), dtype=lib.xp.int64, device=getattr(like, "device", None))
+    labels = lib.xp.zeros((rows.shape[0],), dtype=index_dtype(lib.xp, like), device=device_of(like))
     loss = LinearCrossEntropy(X, labels, sample_axis=sample_axis, reduction="sum", sample_weight=sample_weight)
     weights, intercept, job = loss._parameters(W, bias)
     classes = int(weights.shape[0])

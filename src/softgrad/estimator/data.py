@@ -15,6 +15,7 @@ from .._array.errors import MixedArraysError
 from .._array.namespace import Library, default_float, floating, is_array, kind, library, native, quiet, same_place
 from .._array.transfer import is_abstract, is_lazy, sorted_classes, to_host
 from .._array.typing import Array
+from .._kernels.dense import device_of
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
 
@@ -109,7 +110,7 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
     if is_array(a) and library(a, name).xp is lib.xp and not (lib.placed and a.device != X.device):
         return a
     host = to_host(library(a, name), a)[0] if is_array(a) else np.asarray(a)
-    return host if host.dtype.kind in "OUST" else lib.xp.asarray(host, device=getattr(X, "device", None))
+    return host if host.dtype.kind in "OUST" else lib.xp.asarray(host, device=device_of(X))
 
 
 def _finite(lib: Library, a: Array, name: str) -> None:
@@ -137,7 +138,7 @@ def _encoded(lib: Library, X: Array, y: Any) -> tuple[Array, Array]:
         raise ValueError(f"y must have shape ({X.shape[0]},), one label for each sample of X, got {tuple(y.shape)}")
     if isinstance(y, np.ndarray):
         names, codes = np.unique(in_native_order(y), return_inverse=True)
-        return names, xp.asarray(codes, device=getattr(X, "device", None))
+        return names, xp.asarray(codes, device=device_of(X))
     y = native(lib, y)
     what = kind(xp, y.dtype)
     if what == "bool":
@@ -169,7 +170,7 @@ def _host_weight(weight: Any, X: Any) -> Array:
 def _device_weight(lib: Library, X: Array, weight: Any) -> Array:
     xp = lib.xp
     if isinstance(weight, numbers.Real):
-        weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=getattr(X, "device", None))
+        weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=device_of(X))
     weight = beside(lib, X, weight, "sample_weight")
     if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
@@ -196,7 +197,7 @@ def weight_by_class(data: Data, count: int) -> Host:
         return np.bincount(labels, weight, minlength=count).astype(np.float64)
     assert lib is not None
     xp = lib.xp
-    device = getattr(data.X, "device", None)
+    device = device_of(data.X)
     classes = xp.arange(count, dtype=labels.dtype, device=device)
     dtype = default_float(xp, data.X)
     n = data.X.shape[0]
@@ -250,7 +251,7 @@ def put(lib: Library | None, X: Array, a: Host) -> Array:
     """Parameters beside the data."""
     if lib is None or isinstance(X, np.ndarray):
         return np.asarray(a, dtype=X.dtype)
-    return lib.xp.asarray(a, dtype=X.dtype, device=getattr(X, "device", None))
+    return lib.xp.asarray(a, dtype=X.dtype, device=device_of(X))
 
 
 def home(*arrays: Array) -> list[Host]:
@@ -267,5 +268,5 @@ def names_of(classes: Array) -> list[Any]:
 
 def where_is(a: Array) -> str:
     """The device of an array as messages say it."""
-    device = getattr(a, "device", None)
+    device = device_of(a)
     return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"

@@ -11,6 +11,7 @@ import numpy as np
 from .._array.namespace import is_array, library, named
 from .._array.transfer import to_host
 from .._array.typing import Array, Device
+from .._kernels.dense import device_of
 
 
 def is_model(W: Any) -> bool:
@@ -44,7 +45,7 @@ def moved(model: Any, target: Any, device: Device) -> Any:
         lib = named(target)
     else:
         lib = library(target, "target")
-        device = getattr(target, "device", None) if device is None else device
+        device = device_of(target) if device is None else device
     out = copy.copy(model)
     for name in ("classes_", "coef_", "intercept_"):
         given = getattr(model, name)

@@ -48,7 +48,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         xp = library(self.coef_, "coef_").xp
         coef = xp.matrix_transpose(self.coef_)
         z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
-        return z + self.intercept_
+        return z + xp.expand_dims(self.intercept_, axis=0)
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")

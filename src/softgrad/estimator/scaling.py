@@ -13,7 +13,7 @@ import numpy as np
 
 from .._array.namespace import Library
 from .._array.transfer import to_host
-from .._kernels.dense import product
+from .._kernels.dense import device_of, product
 from ..backends.sparse.chunks import are_sparse
 
 Host = np.ndarray[Any, Any]
@@ -118,7 +118,7 @@ def _over(lib: Library | None, X: Any, peak: Host | None) -> Any:
         return X
     if lib is None:
         return X.multiply(1 / peak[None, :]).tocsr().astype(X.dtype)
-    return X / lib.xp.asarray(peak, dtype=X.dtype, device=getattr(X, "device", None))
+    return X / lib.xp.asarray(peak, dtype=X.dtype, device=device_of(X))
 
 
 def _parts(lib: Library | None, X: Any, weight: Any, peak: Host | None) -> tuple[Host, Host, float]:

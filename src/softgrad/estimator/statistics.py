@@ -13,7 +13,7 @@ from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Job, Namespace
 from .._docstrings import passes_on_to
-from .._kernels.dense import product
+from .._kernels.dense import device_of, product
 from .._kernels.linear import Wide
 from ..backends._registry import run
 from ..backends._small import on_rows
@@ -27,7 +27,7 @@ Host = np.ndarray[Any, Any]
 
 def beside_samples(lib: Library, x: Array, a: Host) -> Array:
     """``a`` in the library, on the device and in the dtype of ``x``."""
-    return lib.xp.asarray(a, dtype=x.dtype, device=getattr(x, "device", None))
+    return lib.xp.asarray(a, dtype=x.dtype, device=device_of(x))
 
 
 def _squares(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array, ...]:

@@ -12,6 +12,7 @@ from .._array.scalars import integer, number
 from .._array.typing import Array, ArrayT, Job, Namespace, Precision, Reduction, Wrt
 from .._cross_entropy import CrossEntropy
 from .._docstrings import passes_on_to
+from .._kernels.dense import device_of
 from ..backends._registry import run
 from ..backends.sparse.samples import namespace_of
 from .arguments import columns_of, names_of, rows_at_a_time, samples_of, transposed
@@ -190,7 +191,7 @@ class LinearCrossEntropy:
         full = (self._X.shape[0], classes)
         like = xp.broadcast_to(xp.reshape(self._like[:1, :1], (1, 1)), full) if math.prod(self._like.shape) else None
         if like is None:
-            like = xp.zeros(full, dtype=self._like.dtype, device=getattr(self._like, "device", None))
+            like = xp.zeros(full, dtype=self._like.dtype, device=device_of(self._like))
         where = mask(self._lib, transposed(self._lib, like, self.sample_axis), where, beside="the logits")
         if where is None:
             return None

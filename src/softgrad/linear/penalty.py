@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .._array.namespace import Library
 from .._array.typing import Array, DType, Namespace
-from .._kernels.dense import narrow
+from .._kernels.dense import device_of, narrow
 from ..backends._small import on_small
 
 
@@ -26,7 +26,7 @@ def _on_gradient(
 
 def _on_hessian(xp: Namespace, block: Array, l2: float, dtype: DType) -> Array:
     size = block.shape[0] * block.shape[1]
-    ridge = xp.eye(size, dtype=block.dtype, device=getattr(block, "device", None))
+    ridge = xp.eye(size, dtype=block.dtype, device=device_of(block))
     return narrow(xp, block + l2 * xp.reshape(ridge, block.shape), dtype)
 
 

@@ -11,7 +11,7 @@ from .._array.namespace import finish as as_scalar
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
-from .._kernels.dense import narrow, total, widen
+from .._kernels.dense import device_of, nan_where, narrow, total, widen
 from .._kernels.loss import index_labels, iota
 from .samples import silence
 
@@ -120,7 +120,7 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
     x, _ = widen(xp, x, None)
     if x.shape[axis] == 0:
         shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
-        none = xp.zeros(shape, dtype=x.dtype, device=getattr(x, "device", None))
+        none = xp.zeros(shape, dtype=x.dtype, device=device_of(x))
         return none - math.inf, none - 1
     zero = xp.zeros_like(x)
     if where is not None:
@@ -272,7 +272,8 @@ def cross_entropy_shard_grad(
         nothing = xp.zeros_like(grad)
         if shown is not None:
             grad = xp.where(shown, grad, nothing)
-        grad = xp.where(xp.logical_and(found, xp.isfinite(top)), grad, nothing + math.nan)
+        known = xp.logical_and(found, xp.isfinite(top))
+        grad = xp.where(known, grad, nan_where(xp, xp.logical_not(known), xp.zeros_like(top)))
         return narrow(xp, xp.where(seen, grad, nothing), x.dtype)
 
 
@@ -309,5 +310,5 @@ def loss_of(lib: Library, part: CrossEntropyPartial) -> Array:
     elsewhere = xp.log1p(xp.where(first, xp.zeros_like(step), part.rest + step)) - above
     loss = xp.where(first, at_label, elsewhere)
     nothing = xp.zeros_like(loss)
-    loss = xp.where(xp.logical_and(part.found, xp.logical_not(xp.isinf(high))), loss, nothing + math.nan)
+    loss = nan_where(xp, xp.logical_not(xp.logical_and(part.found, xp.logical_not(xp.isinf(high)))), loss)
     return xp.where(part.shown, loss, nothing)

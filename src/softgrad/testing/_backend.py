@@ -18,7 +18,7 @@ from .._array.typing import Array, Device
 from . import _contract_dense, _contract_linear, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays, Host
-from ._libraries import LIBRARIES
+from ._libraries import LIBRARIES, LibraryMissingError, open_library
 from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
@@ -241,7 +241,7 @@ def check_backend(
     BackendError
         If there is no such back end.
     ImportError
-        If the library is not installed.
+        If the library is not installed, or has no device to compute on.
     TypeError, ValueError
         If an argument is of the wrong type, or not one of those known.
 
@@ -290,6 +290,10 @@ def _chosen(backend: Any, namespace: Any) -> tuple[Any, str, backends.Backend | 
         if backend == "generic":
             return namespace or np, "generic", None
         if backend in LIBRARIES and namespace is None:
+            try:
+                open_library(backend)
+            except LibraryMissingError as error:
+                raise ImportError(f"{backend} cannot be used: {error}") from error
             return importlib.import_module(LIBRARIES[backend].module), backend, None
         plug = backends.available().get(backend)
         if plug is None:

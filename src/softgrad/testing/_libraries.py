@@ -21,7 +21,18 @@ Host: TypeAlias = npt.NDArray[Any]
 
 
 class LibraryMissingError(ImportError):
-    """A library that cannot be used here; the message says why."""
+    """A library that cannot be used here; the message says why.
+
+    Parameters
+    ----------
+    message : str
+    absent : bool, default False
+        Whether it is not installed at all.
+    """
+
+    def __init__(self, message: str, absent: bool = False) -> None:
+        super().__init__(message)
+        self.absent = absent
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ def open_library(name: str) -> OpenLibrary:
     """
     library = LIBRARIES[name]
     if importlib.util.find_spec(library.root) is None:
-        raise LibraryMissingError("not installed")
+        raise LibraryMissingError("not installed", absent=True)
     try:
         module = importlib.import_module(library.module)
     except Exception as error:  # a broken installation raises whatever it likes

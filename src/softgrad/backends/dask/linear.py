@@ -17,12 +17,12 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from ..._array.namespace import library
+from ..._array.namespace import library, quietly
 from ..._array.typing import Array, Job, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
-from .chunks import meta_of, on_chunk, quietly, quotient, whole_rows
+from .chunks import meta_of, on_chunk, quotient, whole_rows
 
 #: Partial results merged by one task.
 FAN = 8

@@ -7,11 +7,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ..._array.namespace import library
+from ..._array.namespace import library, quietly
 from ..._array.typing import Array, Job, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
-from .chunks import meta_of, on_chunk, quietly, quotient, rowwise, sum_all
+from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 
 def _chunk_job(job: Job, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array) -> Job:

@@ -52,7 +52,7 @@ def _logits(X: Array, W: Array, bias: Array | None, job: Job) -> tuple[Array, Ar
     """(rows of X, those that do not count cleared; their logits)."""
     x = counted(jnp, X, job)
     z = product(jnp, x, W.T)
-    return x, z if bias is None else z + bias
+    return x, z if bias is None else z + bias[None, :]
 
 
 def _over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array, Job
 from ..._kernels import loss as generic
-from ..._kernels.dense import difference
+from ..._kernels.dense import difference, nan_where
 from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
 
 
@@ -51,7 +50,7 @@ def _settled(a: Array, where: Array | None, axis: int) -> Array:
 
 
 def _or_nan(a: Array, valid: Array) -> Array:
-    return jnp.where(valid, a, math.nan)
+    return nan_where(jnp, ~valid, a)
 
 
 def _generic(target: Array, where: Array | None, axis: int, precision: str | None, weight: Array | None = None) -> Job:

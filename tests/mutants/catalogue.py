@@ -188,7 +188,7 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "            z = xp.matmul(x, self.W.T)\n",
+        "            z = product(xp, x, self.W.T)\n",
         "            z = x.dot(self.W.T)\n",
     ),
     Mutant(

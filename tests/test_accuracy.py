@@ -104,7 +104,7 @@ def test_a_fit_goes_on_where_the_usual_gradient_is_zero(asarray, to_numpy):
     assert (to_numpy(at_label)[np.arange(len(X)), p.labels] < 0).all()
 
 
-@pytest.mark.filterwarnings("ignore:solver .lbfgs. stopped after")
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 @pytest.mark.parametrize(("dtype", "reached"), [("float32", 60), ("float64", 50)])
 def test_a_fit_of_separable_data_goes_on_as_long_as_there_are_numbers(dtype, reached, asarray, to_numpy):
     X, y = _separable.problem()

@@ -155,3 +155,22 @@ with warnings.catch_warnings(record=True) as caught:
 assert ["dask" in str(w.message) for w in caught if "torch" not in str(w.message)] in ([], [True]), caught
 """
     run_python(code)
+
+
+@pytest.mark.libraries("numpy")
+def test_numba_without_a_folder_for_its_cache_says_what_to_set():
+    pytest.importorskip("numba")
+    code = """
+import warnings
+import numba.core.caching as caching
+import numpy as np, softgrad as sg
+for each in [caching.CacheImpl, *caching.CacheImpl.__subclasses__()]:
+    each._locator_classes = []
+x = np.random.default_rng(0).normal(size=(900, 20))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    np.testing.assert_allclose(sg.softmax(x).sum(axis=1), 1)
+assert any("'numba'" in str(w.message) and "NUMBA_CACHE_DIR" in str(w.message) for w in caught), caught
+assert sg.backends.explain("softmax", x).backend == "numpy"
+"""
+    run_python(code)

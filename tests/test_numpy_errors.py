@@ -35,7 +35,7 @@ def outcome(call, setting, arrays):
     return None
 
 
-@pytest.mark.filterwarnings("ignore:solver")
+@pytest.mark.filterwarnings("ignore:.*failed to converge")
 @pytest.mark.parametrize("kernels", [None, "generic"])
 @pytest.mark.parametrize("name", calls.CALLS)
 def test_a_call_ends_as_it_does_where_errors_are_ignored(name, kernels, asarray):

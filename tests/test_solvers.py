@@ -298,20 +298,21 @@ def test_a_second_derivative_that_overflows_is_an_error(solver):
 
 
 @every_solver
-def test_an_interrupt_keeps_the_best_so_far(solver):
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
+def test_an_interrupt_or_an_error_from_outside_keeps_the_best_so_far(solver, kind):
     loss = sg.LinearCrossEntropy(X, LABELS, l2=0.01)
     inner, seen = loss.value_and_grad, []
 
     def interrupted(W, bias):
         if len(seen) == 6:
-            raise KeyboardInterrupt
+            raise kind
         value, grads = inner(W, bias)
         seen.append((float(value), np.append(W, bias[:, None], axis=1)))
         return value, grads
 
     loss.value_and_grad = interrupted
     fit = minimize(objective_of(loss, (K, M), True), np.zeros((K, M + 1)), solver=solver, tol=1e-12)
-    assert isinstance(fit.interrupt, KeyboardInterrupt)
+    assert isinstance(fit.interrupt, kind)
     best = min(seen, key=lambda pair: pair[0])
     assert fit.point.value == best[0]
     np.testing.assert_array_equal(fit.point.theta, best[1])

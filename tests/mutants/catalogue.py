@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "arange without device, in a kernel of factors",
         KERNELS,
-        'xp.arange(x.shape[axis], device=getattr(x, "device", None))',
-        "xp.arange(x.shape[axis])",
+        'xp.arange(size.shape[axis], device=getattr(size, "device", None))',
+        "xp.arange(size.shape[axis])",
     ),
     Mutant(
         "zeros without device",
@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "a list to an array without device",
         "_array/namespace.py",
-        "        return xp.asarray(value, dtype=x.dtype, device=device)\n",
-        "        return xp.asarray(value, dtype=x.dtype)\n",
+        "        return xp.asarray(value, dtype=dtype, device=device)\n",
+        "        return xp.asarray(value, dtype=dtype)\n",
     ),
     Mutant(
         "x.device, which not every array has",
@@ -107,7 +107,7 @@ MUTANTS = (
     ),
     Mutant(
         "np.float64 lifts float32",
-        "_array/labels.py",
+        "_array/scalars.py",
         "    result = float(value)\n",
         f"    result = {NUMPY}.float64(value)\n",
     ),
@@ -123,7 +123,12 @@ MUTANTS = (
         "    return x if x.dtype == dtype else xp.astype(x, dtype)\n",
         f'    return x if x.dtype == dtype else xp.astype(x, {NUMPY}.dtype(str(dtype).split(".")[-1]))\n',
     ),
-    Mutant("write to the input", KERNELS, "    d = x - m\n", "    d = x\n    d -= m\n"),
+    Mutant(
+        "write to the input",
+        KERNELS,
+        "    d = difference(xp, x, m) if fuses(xp) else x - m\n",
+        "    d = x\n    d -= m\n",
+    ),
     Mutant(
         "write to an own temporary",
         KERNELS,
@@ -183,8 +188,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "            z = xp.matmul(x, xp.matrix_transpose(self.W))\n",
-        "            z = x.dot(xp.matrix_transpose(self.W))\n",
+        "            z = xp.matmul(x, self.W.T)\n",
+        "            z = x.dot(self.W.T)\n",
     ),
     Mutant(
         "squeeze without axis",
@@ -240,7 +245,7 @@ MUTANTS = (
     Mutant(
         "by way of a list on the host",
         "_array/namespace.py",
-        "            return value if value.dtype == x.dtype else xp.astype(value, x.dtype)\n        value",
+        "            return value if value.dtype == dtype else xp.astype(value, dtype)\n        value",
         '            value = value.detach() if hasattr(value, "detach") else value\n        value',
     ),
 )

@@ -199,7 +199,7 @@ def linear_cross_entropy_hvp(
         if dx is not None:
             dz = add(dz, product(xp, dx, model.W.T))
         h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
-        g = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
+        g: Array = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
         if "W" in given:
             step = product(xp, h.T, x)
             if dx is not None:

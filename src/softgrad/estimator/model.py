@@ -168,8 +168,8 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             raise fit.interrupt
         if not fit.converged:
             warnings.warn(
-                f"solver {self.solver!r} stopped after {fit.iterations} iterations with the largest gradient "
-                f"{fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}",
+                f"{self.solver} failed to converge: it stopped after {fit.iterations} iterations with the largest "
+                f"gradient {fit.point.steepness:.3g} above tol={self.tol:g}: {fit.message}",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -173,7 +173,7 @@ class Fit:
         Whether the solver's own test, or the tolerance on the gradient, was met.
     message : str
         Why it stopped.
-    interrupt : KeyboardInterrupt, optional
+    interrupt : KeyboardInterrupt or Exception, optional
         What stopped it from outside.
     """
 
@@ -182,7 +182,7 @@ class Fit:
     curve: list[float] = field(default_factory=list)
     converged: bool = False
     message: str = ""
-    interrupt: KeyboardInterrupt | None = None
+    interrupt: BaseException | None = None
 
 
 def minimize(
@@ -217,7 +217,7 @@ def minimize(
     Returns
     -------
     Fit
-        A Ctrl-C ends the search, and is handed back in it.
+        A Ctrl-C, or an error in the loss after its first value, ends the search and is handed back in it.
 
     Raises
     ------
@@ -229,8 +229,9 @@ def minimize(
         u = objective.variables(start)
         fit = Fit(objective.at(u))
         return _search(objective, fit, u, solver, tol, max_iter, resolution, report)
-    except KeyboardInterrupt as interrupt:
-        if fit is None or objective.best is None:
+    except (KeyboardInterrupt, Exception) as interrupt:
+        # numbers that are none are the search's own; all else, as a chunk that cannot be read, comes from outside
+        if fit is None or objective.best is None or isinstance(interrupt, FloatingPointError):
             raise
         fit.point, fit.interrupt = objective.best[1], interrupt
         fit.message = f"interrupted after {fit.iterations} iterations"

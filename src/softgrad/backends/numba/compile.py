@@ -82,15 +82,25 @@ def _stamped(made: Any) -> Any:
     return made
 
 
+def _kept(make: Callable[[], Any]) -> Any:
+    """What ``make`` gives, which is kept on disk; compiled anew in each program it would cost more than it saves."""
+    try:
+        return make()
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"it has no folder to keep compiled functions in: set NUMBA_CACHE_DIR to one that can be written ({error})"
+        ) from error
+
+
 def compiled(function: Any) -> Any:
     """A function that is compiled for the types of its arguments, and runs without Python."""
-    return _stamped(numba.njit(nogil=True, cache=True)(function))
+    return _stamped(_kept(lambda: numba.njit(nogil=True, cache=True)(function)))
 
 
 def c_function(function: Any, *arguments: Any) -> Any:
     """A C function without a result, for arguments of these types; its ``address`` is good as long as it is held."""
     made = CFunc(function, (arguments, numba.types.void), locals={}, options={})
-    made.enable_caching()
+    _kept(made.enable_caching)
     with _clock.timed(lambda: not made.cache_hits):
         _stamped(made).compile()
     return made

@@ -251,9 +251,8 @@ def test_labels_of_any_width(k, dtype, cut):
 def test_explain_names_the_kernel_or_the_reason():
     x = np.zeros((4, 3))
     assert sg.backends.explain("softmax", x).backend == "numpy"
-    for dtype in (np.longdouble, ">f8"):
-        reason = dict(sg.backends.explain("softmax", x.astype(dtype)).declined)["numpy"]
-        assert "no kernel" in reason
+    reason = dict(sg.backends.explain("softmax", x.astype(np.longdouble)).declined)["numpy"]
+    assert "no kernel" in reason
 
 
 def test_half_precision_is_rounded_as_numpy_rounds_it():

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.libraries("torch")
 
 SHAPES = [((5, 3), 1), ((1, 1), 1), ((3, 70), 1), ((3, 20), 0), ((2, 6, 5), 1), ((7,), 0)]
 DTYPES = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+CASES = [(*each, dtype) for dtype in DTYPES for each in (SHAPES if dtype is torch.float32 else SHAPES[2:4])]
 DENSE = ("softmax", "log_softmax", "logsumexp")
 
 
@@ -66,8 +67,7 @@ def assert_close(got, want, tolerance):
         torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize(("shape", "axis", "dtype"), CASES)
 @pytest.mark.parametrize("function", DENSE)
 def test_dense_functions_are_those_of_float64(function, shape, axis, dtype, kind):
     x = drawn(shape, dtype)
@@ -77,8 +77,7 @@ def test_dense_functions_are_those_of_float64(function, shape, axis, dtype, kind
     assert_close(got, exact(function, x, axis=axis), DTYPES[dtype])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize(("shape", "axis", "dtype"), CASES)
 @pytest.mark.parametrize("function", ["softmax", "log_softmax"])
 def test_derivatives_are_those_of_float64(function, shape, axis, dtype, kind):
     a, c = getattr(sg, function)(drawn(shape, dtype), axis=axis), drawn(shape, dtype, 2, 1.0)

@@ -26,12 +26,15 @@ def sources():
     """Every source that the calls of all public functions hand to CuPy."""
     cupy = cupy_on_cpu.install()
     for dtype in DTYPES:
-        for classes in CLASSES:
-            arrays = {name: cupy.asarray(each) for name, each in cupy_calls.data(dtype, classes).items()}
-            for kernels in ("cupy", "generic") if classes == CLASSES[0] else ("cupy",):
-                with sg.backends.use(kernels):
-                    for _, call in cupy_calls.calls(arrays):
-                        call()
+        few, many = (
+            {name: cupy.asarray(each) for name, each in cupy_calls.data(dtype, classes).items()} for classes in CLASSES
+        )
+        for kernels in ("cupy", "generic"):
+            with sg.backends.use(kernels):
+                for _, call in cupy_calls.calls(few):
+                    call()
+        sg.softmax(many["x"])
+        sg.cross_entropy(many["x"], many["labels"])
 
         def asarray(host, asked=None, samples=True, dtype=dtype):
             return cupy.asarray(host, asked or (dtype if np.asarray(host).dtype == "float64" else None))

@@ -17,7 +17,7 @@ CEILINGS = {
     "softmax_vjp": 80,
     "log_softmax_vjp": 72,
     "index": 80,
-    "every option": 104,
+    "every option": 112,
 }
 _LAST = {"inner": 1} | {f"{name}_{part}": one for name in "xyacg" for part, one in (("inner", 0), ("class", 1))}
 _LAST |= {"out_inner": 0, "out_class": 1}

@@ -72,31 +72,31 @@ MUTANTS = (
     Mutant(
         "arange without device",
         LOSS,
-        'xp.arange(x.shape[axis], dtype=dtype, device=getattr(x, "device", None))',
+        "xp.arange(x.shape[axis], dtype=dtype, device=device_of(x))",
         "xp.arange(x.shape[axis], dtype=dtype)",
     ),
     Mutant(
         "arange without device, in a kernel of factors",
         KERNELS,
-        'xp.arange(x.shape[axis], device=getattr(x, "device", None))',
-        "xp.arange(x.shape[axis])",
+        "xp.arange(size.shape[axis], device=device_of(size))",
+        "xp.arange(size.shape[axis])",
     ),
     Mutant(
         "zeros without device",
         LINEAR,
-        '(1, 1), dtype=self.W.dtype, device=getattr(self.W, "device", None))',
+        "(1, 1), dtype=self.W.dtype, device=device_of(self.W))",
         "(1, 1), dtype=self.W.dtype)",
     ),
     Mutant(
         "a list to an array without device",
         "_array/namespace.py",
-        "        return xp.asarray(value, dtype=x.dtype, device=device)\n",
-        "        return xp.asarray(value, dtype=x.dtype)\n",
+        "        return xp.asarray(value, dtype=dtype, device=device)\n",
+        "        return xp.asarray(value, dtype=dtype)\n",
     ),
     Mutant(
         "x.device, which not every array has",
         LOSS,
-        'xp.arange(x.shape[axis], dtype=dtype, device=getattr(x, "device", None))',
+        "xp.arange(x.shape[axis], dtype=dtype, device=device_of(x))",
         "xp.arange(x.shape[axis], dtype=dtype, device=x.device)",
     ),
     Mutant(
@@ -107,7 +107,7 @@ MUTANTS = (
     ),
     Mutant(
         "np.float64 lifts float32",
-        "_array/labels.py",
+        "_array/scalars.py",
         "    result = float(value)\n",
         f"    result = {NUMPY}.float64(value)\n",
     ),
@@ -123,7 +123,12 @@ MUTANTS = (
         "    return x if x.dtype == dtype else xp.astype(x, dtype)\n",
         f'    return x if x.dtype == dtype else xp.astype(x, {NUMPY}.dtype(str(dtype).split(".")[-1]))\n',
     ),
-    Mutant("write to the input", KERNELS, "    d = x - m\n", "    d = x\n    d -= m\n"),
+    Mutant(
+        "write to the input",
+        KERNELS,
+        "    d = difference(xp, x, m) if fuses(xp) else x - m\n",
+        "    d = x\n    d -= m\n",
+    ),
     Mutant(
         "write to an own temporary",
         KERNELS,
@@ -183,8 +188,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "            z = xp.matmul(x, xp.matrix_transpose(self.W))\n",
-        "            z = x.dot(xp.matrix_transpose(self.W))\n",
+        "            z = product(xp, x, self.W.T)\n",
+        "            z = x.dot(self.W.T)\n",
     ),
     Mutant(
         "squeeze without axis",
@@ -234,13 +239,13 @@ MUTANTS = (
     Mutant(
         "labels in their own dtype",
         LOSS,
-        "    return narrow(xp, labels, default)\n",
+        "    return narrow(xp, labels, index_dtype(xp, x))\n",
         "    return labels\n",
     ),
     Mutant(
         "by way of a list on the host",
         "_array/namespace.py",
-        "            return value if value.dtype == x.dtype else xp.astype(value, x.dtype)\n        value",
+        "            return value if value.dtype == dtype else xp.astype(value, dtype)\n        value",
         '            value = value.detach() if hasattr(value, "detach") else value\n        value',
     ),
 )

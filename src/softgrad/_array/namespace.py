@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import FUSES, PRODUCTS, device_of
+from .._kernels.dense import ADOPT, FUSES, PRODUCTS, beside, device_of
 from .errors import AxisError, MixedArraysError
 from .scalars import integer
+from .subclasses import adopt_tensor, are_strangers
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def _infer(x: Any, argument: str) -> Library:
     name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
     if name in _COMPILERS:
         FUSES.setdefault(xp.__name__, _COMPILERS[name])
+    if name == "torch":
+        ADOPT.setdefault(xp.__name__, adopt_tensor)
     if name == "jax":
         PRODUCTS[xp.__name__] = _jax_product
     library = Library(
@@ -303,6 +306,10 @@ def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str)
         raise MixedArraysError(
             f"{argument} is an array of {theirs.name}, {beside} is one of {lib.name}: convert one of them"
         )
+    if type(other) is not type(x) and lib.name == "torch" and are_strangers(x, other):
+        raise MixedArraysError(
+            f"{argument} is a {type(other).__name__}, {beside} is a {type(x).__name__}: convert one of them"
+        )
     if lib.placed and other.device != x.device:
         raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
 
@@ -330,7 +337,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
-        return xp.asarray(value, dtype=dtype, device=device)
+        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument} must be a number, a list of numbers or an array, got {value!r}") from error
 

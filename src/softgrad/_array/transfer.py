@@ -29,6 +29,8 @@ def _joined(lib: Library, arrays: Sequence[Array], read: Callable[[Array], Host]
 
 
 def _torch(lib: Library, arrays: Sequence[Array]) -> list[Host]:
+    if hasattr(arrays[0], "device_mesh"):
+        raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
     return _joined(lib, arrays, lambda a: np.asarray(a.detach().cpu().numpy()))
 
 
@@ -79,7 +81,7 @@ def is_abstract(lib: Library, x: Array) -> bool:
         return isinstance(x, importlib.import_module("jax").core.Tracer)
     if lib.name == "ndonnx":
         return _in_graph(x)
-    return lib.name == "torch" and bool(x.is_meta)
+    return lib.name == "torch" and (bool(x.is_meta) or hasattr(x, "fake_mode"))
 
 
 def _in_graph(x: Any) -> bool:

@@ -18,6 +18,8 @@ SURE = 0.625
 LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
+#: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
+ADOPT: dict[str, Callable[[Array, Array], Array]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
 PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
 
@@ -41,6 +43,12 @@ def device_of(x: Array) -> Device:
     """Where to make an array beside ``x``: None, the library's choice, where ``x`` is spread over several devices."""
     device = getattr(x, "device", None)
     return None if hasattr(device, "device_set") else device
+
+
+def beside(xp: Namespace, a: Array, x: Array) -> Array:
+    """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
+    name = xp.__name__
+    return ADOPT[name](a, x) if type(x) is not type(a) and name in ADOPT else a
 
 
 def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._array.typing import Array, Job, Namespace
 from . import loss as loss_kernels
-from .dense import along, device_of, narrow, product, total, widen
+from .dense import along, beside, device_of, narrow, product, total, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -88,7 +88,7 @@ class Wide:
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
         zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=device_of(self.W))
-        return self.xp.broadcast_to(zero, (self.n, self.k))
+        return self.xp.broadcast_to(beside(self.xp, zero, self.W), (self.n, self.k))
 
     def weights(self, like: Array) -> Array:
         """Each sample's class weight, or None."""
@@ -199,7 +199,7 @@ def linear_cross_entropy_hvp(
         if dx is not None:
             dz = add(dz, product(xp, dx, model.W.T))
         h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
-        g = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
+        g: Array = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
         if "W" in given:
             step = product(xp, h.T, x)
             if dx is not None:

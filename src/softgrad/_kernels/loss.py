@@ -9,7 +9,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._array.typing import Array, DType, Job, Namespace
-from .dense import Shifted, along, device_of, held_dtype, hide, log_normalizer, nan_where, narrow, shift, total, widen
+from .dense import (
+    Shifted,
+    along,
+    beside,
+    device_of,
+    held_dtype,
+    hide,
+    log_normalizer,
+    nan_where,
+    narrow,
+    shift,
+    total,
+    widen,
+)
 
 
 class Rows(NamedTuple):
@@ -34,7 +47,7 @@ class Rows(NamedTuple):
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
     """0, 1, ... along ``axis``, broadcasting to ``x``."""
-    return along(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x, axis)
+    return along(xp, beside(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x), x, axis)
 
 
 def index_dtype(xp: Namespace, x: Array) -> DType:

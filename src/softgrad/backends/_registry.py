@@ -159,9 +159,11 @@ def _prepare(function: str, cls: type, chosen: str | None) -> None:
     plans, override_plans = _plans, _override_plans
     plan, whole = _make_plan(function, cls, chosen)
     _fresh[function, cls, chosen] = plan
-    if whole and chosen is None:
+    if not whole:
+        return
+    if chosen is None:
         plans[function, cls] = plan
-    elif whole:
+    else:
         override_plans[function, cls, chosen] = plan
 
 

@@ -58,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that takes ``xp`` or ``device`` once on each library."""
     if "softgrad_backend" in metafunc.fixturenames:
-        metafunc.parametrize("softgrad_backend", metafunc.config.stash[_LIBRARIES], scope="session")
+        chosen: list[Any] = metafunc.config.stash[_LIBRARIES]
+        metafunc.parametrize("softgrad_backend", chosen, scope="session")
 
 
 @pytest.fixture(scope="session")

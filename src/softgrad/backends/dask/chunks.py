@@ -117,7 +117,9 @@ def _quotient(a: Array, by: Array, *, dtype: Any) -> Array:
 
 
 def quotient(a: Array, by: Array, dtype: Any) -> Array:
-    """``a`` divided by the total weight ``by``, 0-d or None; 0 where that is 0."""
+    """``a`` divided by the total weight ``by``, 0-d or None, in ``dtype``; 0 where that is 0."""
+    if by is None and a.dtype == dtype:
+        return a
     letters = tuple(range(a.ndim))
     pair = (None, None) if by is None else (by, ())
     call = functools.partial(_quotient, dtype=dtype)

@@ -17,12 +17,12 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from ..._array.namespace import library
+from ..._array.namespace import library, quietly
 from ..._array.typing import Array, Job, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
-from .chunks import meta_of, on_chunk, quietly, quotient, whole_rows
+from .chunks import meta_of, on_chunk, quotient, whole_rows
 
 #: Partial results merged by one task.
 FAN = 8
@@ -227,7 +227,7 @@ def linear_cross_entropy(
     """The loss, reduced."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
     if job.reduction == "none":
-        return graph.stacked("losses", 1, ()).astype(W.dtype, copy=False)
+        return quotient(graph.stacked("losses", 1, ()), None, W.dtype)
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ..._array.namespace import library
+from ..._array.namespace import library, quietly
 from ..._array.typing import Array, Job, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
-from .chunks import meta_of, on_chunk, quietly, quotient, rowwise, sum_all
+from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 
 def _chunk_job(job: Job, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array) -> Job:
@@ -80,15 +80,13 @@ def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
 
 def _reduced(xp: Namespace, losses: Array, logits: Array, job: Job) -> Array:
     if job.reduction == "none":
-        return losses.astype(logits.dtype, copy=False)
+        return quotient(losses, None, logits.dtype)
     value = sum_all(losses, losses.dtype)
     return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
 def _scaled(xp: Namespace, rows: Array, logits: Array, job: Job) -> Array:
-    if job.reduction != "mean":
-        return rows.astype(logits.dtype, copy=False)
-    return quotient(rows, total_weight(xp, logits, job), logits.dtype)
+    return quotient(rows, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
 def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:

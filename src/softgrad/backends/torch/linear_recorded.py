@@ -14,13 +14,13 @@ from torch.autograd import Function
 
 from ..._array.typing import Job
 from ..._kernels import linear as linear_kernels
+from . import autograd, recorded
 from . import linear as torch_linear
-from . import recorded
 from .blocks import obstacle, plain_cotangent
 
 NAMES = ("X", "W", "bias")
 #: The standard's functions; of the names of one function the one that autograd's own batches of cotangents know.
-_XP = SimpleNamespace(**{**vars(recorded.XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
+_XP = SimpleNamespace(**{**vars(autograd.XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
 
 
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:

@@ -291,6 +291,33 @@ def test_a_fit_on_a_cluster_equals_numpys(cluster, da, fitted):
     np.testing.assert_allclose(model.predict_proba(lazily(da)[0]).compute(), fitted.predict_proba(X), atol=1e-8)
 
 
+def test_a_chunk_that_fails_for_a_moment_is_read_again(cluster, da, fitted, tmp_path):
+    """``dask.annotate(retries=...)`` around a fit reaches its tasks."""
+    from dask import annotate
+
+    fault = tmp_path / "fault"
+
+    def hiccup(block):
+        try:
+            fault.touch(exist_ok=False)
+        except FileExistsError:
+            return block
+        raise OSError("the storage is away")
+
+    def data(name):
+        samples, labels = lazily(da)
+        return samples.map_blocks(hiccup, meta=np.zeros((0, 0)), name=name), labels
+
+    with pytest.raises(OSError, match="storage"):
+        sg.SoftmaxRegression(**OPTIONS).fit(*data("once"))
+    fault.unlink()
+    # under another name: Dask remembers what failed as long as somebody holds it
+    again = data("again")
+    with annotate(retries=3):
+        model = sg.SoftmaxRegression(**OPTIONS).fit(*again)
+    np.testing.assert_allclose(model.coef_.compute(), fitted.coef_, rtol=0, atol=1e-8)
+
+
 def test_a_killed_worker_loses_nothing(cluster, da, fitted, monkeypatch):
     whole = sg.LinearCrossEntropy.value_and_grad
     calls = []

@@ -72,19 +72,19 @@ MUTANTS = (
     Mutant(
         "arange without device",
         LOSS,
-        'xp.arange(x.shape[axis], dtype=dtype, device=getattr(x, "device", None))',
+        "xp.arange(x.shape[axis], dtype=dtype, device=device_of(x))",
         "xp.arange(x.shape[axis], dtype=dtype)",
     ),
     Mutant(
         "arange without device, in a kernel of factors",
         KERNELS,
-        'xp.arange(size.shape[axis], device=getattr(size, "device", None))',
+        "xp.arange(size.shape[axis], device=device_of(size))",
         "xp.arange(size.shape[axis])",
     ),
     Mutant(
         "zeros without device",
         LINEAR,
-        '(1, 1), dtype=self.W.dtype, device=getattr(self.W, "device", None))',
+        "(1, 1), dtype=self.W.dtype, device=device_of(self.W))",
         "(1, 1), dtype=self.W.dtype)",
     ),
     Mutant(
@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant(
         "x.device, which not every array has",
         LOSS,
-        'xp.arange(x.shape[axis], dtype=dtype, device=getattr(x, "device", None))',
+        "xp.arange(x.shape[axis], dtype=dtype, device=device_of(x))",
         "xp.arange(x.shape[axis], dtype=dtype, device=x.device)",
     ),
     Mutant(
@@ -188,7 +188,7 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "            z = xp.matmul(x, self.W.T)\n",
+        "            z = product(xp, x, self.W.T)\n",
         "            z = x.dot(self.W.T)\n",
     ),
     Mutant(
@@ -239,7 +239,7 @@ MUTANTS = (
     Mutant(
         "labels in their own dtype",
         LOSS,
-        "    return narrow(xp, labels, default)\n",
+        "    return narrow(xp, labels, index_dtype(xp, x))\n",
         "    return labels\n",
     ),
     Mutant(

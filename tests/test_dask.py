@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import signal
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import softgrad as sg
 
@@ -289,6 +293,26 @@ def test_a_fit_on_a_cluster_equals_numpys(cluster, da, fitted):
     model = sg.SoftmaxRegression(**OPTIONS).fit(*lazily(da))
     np.testing.assert_allclose(model.coef_.compute(), fitted.coef_, rtol=0, atol=1e-8)
     np.testing.assert_allclose(model.predict_proba(lazily(da)[0]).compute(), fitted.predict_proba(X), atol=1e-8)
+
+
+def test_tasks_of_one_name_are_the_same_in_every_step_of_a_fit(cluster, da):
+    """A cluster remembers names, and warns that another task of a name that it knows "can cause deadlocks"."""
+    told = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.append(record.getMessage())
+    logger = logging.getLogger("distributed.scheduler")
+    logger.addHandler(handler)
+    try:
+        rng = np.random.default_rng(0)
+        samples, classes = rng.normal(size=(2000, 6)), rng.integers(0, 3, 2000)
+        for cut, solver in itertools.product((400, 250), ("lbfgs", "newton-cg", "trust-ncg")):
+            x, labels = da.from_array(samples, chunks=(250, 6)), da.from_array(classes, chunks=cut)
+            model = sg.SoftmaxRegression(solver=solver, C=1.0, max_iter=15, tol=1e-12)
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                model.fit(x, labels)
+    finally:
+        logger.removeHandler(handler)
+    assert [line for line in told if "run_spec" in line] == []
 
 
 def test_a_chunk_that_fails_for_a_moment_is_read_again(cluster, da, fitted, tmp_path):

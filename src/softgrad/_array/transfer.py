@@ -110,3 +110,17 @@ def _dask_classes(lib: Library, y: Array) -> Array:
 def sorted_classes(lib: Library, y: Array) -> Array:
     """The distinct values of a 1-D array, in order."""
     return _dask_classes(lib, y) if is_lazy(lib) else _sorted_classes(lib, y)
+
+
+def computed_once(lib: Library, X: Array, *arrays: Array) -> tuple[Array, ...]:
+    """Arrays (or None) of one number a sample of X, for all steps of a fit; of Dask computed now, in the chunks of X.
+
+    A cluster remembers the names of tasks from graph to graph, and what makes these arrays would be fused into other
+    tasks of the same names in each.
+    """
+    if not is_lazy(lib):
+        return arrays
+    with quiet():
+        found = importlib.import_module("dask").persist(*(a.rechunk((X.chunks[0],)) for a in arrays if a is not None))
+    left = iter(found)
+    return tuple(None if a is None else next(left) for a in arrays)

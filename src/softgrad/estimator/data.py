@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from .._array.errors import MixedArraysError
 from .._array.namespace import Library, default_float, floating, is_array, kind, library, native, quiet, same_place
-from .._array.transfer import is_abstract, is_lazy, sorted_classes, to_host
+from .._array.transfer import computed_once, is_abstract, is_lazy, sorted_classes, to_host
 from .._array.typing import Array
 from .._kernels.dense import device_of
 from .._kernels.linear import block_rows
@@ -60,6 +60,7 @@ def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     lib, X = checked_samples(estimator, X, reset=True)
     classes, labels = _encoded(lib, X, beside(lib, X, y, "y"))
     weight = None if sample_weight is None else _device_weight(lib, X, sample_weight)
+    labels, weight = computed_once(lib, X, labels, weight)
     return Data(lib, X, labels, classes, weight)
 
 

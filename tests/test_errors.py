@@ -255,7 +255,6 @@ def test_arrays_of_another_kind(data, asarray):
     for argument, array in (
         ("where", asarray(np.ones((3, 4)), "float64")),
         ("where", asarray(np.ones((3, 4)), "int64")),
-        ("sample_weight", asarray(np.ones(3), "bool")),
     ):
         with pytest.raises(TypeError, match=says(argument, str(array.dtype).rpartition(".")[2])):
             ask("__call__", data, **{argument: array})

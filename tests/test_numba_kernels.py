@@ -288,7 +288,6 @@ def test_large_arrays_come_here(name, dtype):
         (lambda x: (x[:1], {"axis": 0}), "elements"),
         (lambda x: (x.reshape(1, -1).copy(), {"axis": 0}), "classes"),
         (lambda x: (x.astype(np.float16), {}), "dtype"),
-        (lambda x: (x.astype(x.dtype.newbyteorder()), {}), "dtype"),
         (lambda x: (x, {"precision": "high"}), "precision"),
         (lambda x: (x, {"where": x < 2}), "where"),
     ],

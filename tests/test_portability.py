@@ -62,10 +62,10 @@ def test_infinite_complex_sums_are_those_of_the_library_of_c(asarray, to_numpy, 
 
 
 @pytest.mark.parametrize("wide", ["x", "b"])
-def test_complex_factors_keep_the_width_of_x(wide, xp, asarray):
+def test_complex_factors_are_as_wide_as_the_wider(wide, xp, asarray):
     x = asarray([0.5, 1.0], "float64" if wide == "x" else "float32")
     b = asarray([1.0 + 1j, 2.0], "complex64" if wide == "x" else "complex128")
-    assert sg.logsumexp(x, b=b).dtype == (xp.complex128 if wide == "x" else xp.complex64)
+    assert sg.logsumexp(x, b=b).dtype == xp.complex128
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

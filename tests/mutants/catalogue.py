@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "a list to an array without device",
         "_array/namespace.py",
-        "        return xp.asarray(value, dtype=dtype, device=device)\n",
+        "        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
         "        return xp.asarray(value, dtype=dtype)\n",
     ),
     Mutant(

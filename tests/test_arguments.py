@@ -159,18 +159,16 @@ def tagged(host, dtype=None, samples=True):
 
 # a prediction is of the classes that the test itself has put there
 @pytest.mark.parametrize("name", [name for name in calls.CALLS if name != "SoftmaxRegression.predict"])
-def test_a_subclass_comes_back_as_ndarray(name, backend):
-    if backend != "numpy":
-        pytest.skip("the subclass is of NumPy's arrays")
+@pytest.mark.libraries("numpy")
+def test_a_subclass_comes_back_as_ndarray(name):
     for result, expected in zip(calls.flat(calls.CALLS[name](tagged)), calls.expected(name), strict=True):
         assert not isinstance(result, Tagged)
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("rows", [3, 3000])
-def test_a_subclass_comes_back_as_ndarray_small_or_large(rows, backend):
-    if backend != "numpy":
-        pytest.skip("the subclass is of NumPy's arrays")
+@pytest.mark.libraries("numpy")
+def test_a_subclass_comes_back_as_ndarray_small_or_large(rows):
     rng = np.random.default_rng(0)
     x, y, weight = (tagged(a) for a in (rng.normal(size=(rows, 10)), rng.integers(0, 10, rows), rng.random(rows)))
     losses = {

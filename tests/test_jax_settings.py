@@ -12,14 +12,8 @@ import pytest
 import calls
 import softgrad as sg
 
+pytestmark = pytest.mark.usefixtures("jax")
 DEVICES = Path(__file__).parent / "jax_devices.py"
-
-
-@pytest.fixture(autouse=True)
-def jax(backend):
-    if backend != "jax":
-        pytest.skip("about JAX's settings")
-    return importlib.import_module("jax")
 
 
 def check(name, asarray, to_numpy):

@@ -379,10 +379,10 @@ def test_why_a_kernel_declines(asarray, torch):
     with torch.no_grad():
         assert sg.backends.explain("cross_entropy_grad", x.clone().requires_grad_(True), labels).backend == "torch"
     p = asarray(RNG.dirichlet(np.ones(10), 5000))
-    for given, c, why in ((p[:3], p[:3], "loop"), (p, p.clone().requires_grad_(True), "gradient")):
-        explained = sg.backends.explain("softmax_vjp", given, c)
-        assert explained.backend == "generic"
-        assert why in explained.declined[0][1]
+    assert sg.backends.explain("softmax_vjp", p, p).backend == "torch"
+    explained = sg.backends.explain("softmax_vjp", p, p.clone().requires_grad_(True))
+    assert explained.backend == "generic"
+    assert "gradient" in explained.declined[0][1]
 
 
 # --- the linear model

@@ -20,13 +20,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def torch(backend):
-    if backend != "torch":
-        pytest.skip("about torch's tensors")
-    return importlib.import_module("torch")
-
-
 @pytest.fixture
 def tensors(torch):
     return [torch.tensor(a) for a in (LOGITS, LABELS, FEATURES, WEIGHTS)]
@@ -73,6 +66,23 @@ def test_without_values(name, torch, tensors):
     mode = importlib.import_module("torch._subclasses").FakeTensorMode()
     got, expected = CALLS[name](*map(mode.from_tensor, tensors)), CALLS[name](*tensors)
     assert (type(got).__name__, got.shape, got.dtype) == ("FakeTensor", expected.shape, expected.dtype)
+
+
+@pytest.mark.parametrize("given", ["class_weight", "sample_weight", "z_loss"])
+def test_numbers_beside_tensors_without_values(given, torch, tensors):
+    mode = importlib.import_module("torch._subclasses").FakeTensorMode()
+    x, labels = map(mode.from_tensor, tensors[:2])
+    value = {"class_weight": [1.0] * x.shape[-1], "sample_weight": 2.0, "z_loss": 0.1}[given]
+    got = sg.cross_entropy(x, labels, **{given: value})
+    assert (type(got).__name__, got.shape, got.dtype) == ("FakeTensor", (), x.dtype)
+
+
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+def test_a_fit_wants_values(kind, torch, tensors):
+    mode = importlib.import_module("torch._subclasses").FakeTensorMode()
+    x, labels = (a.to("meta") if kind == "meta" else mode.from_tensor(a) for a in tensors[:2])
+    with pytest.raises(TypeError, match="without values"):
+        sg.SoftmaxRegression().fit(x, labels)
 
 
 def test_two_strangers_are_refused_by_name(torch, tensors):

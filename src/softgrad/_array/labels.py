@@ -75,7 +75,7 @@ def shown_weights(lib: Library, x: Array, job: Job) -> Job:
     shown = where if axis < 0 else xp.any(where, axis=axis)
     weight = job.sample_weight
     if weight is None:
-        samples = job.labels[(slice(None),) * job.axis + (0,)] if job.dense else job.labels
+        samples = job.labels[(slice(None),) * job.axis + (0, ...)] if job.dense else job.labels
         weight = xp.ones_like(samples, dtype=held_dtype(xp, x.dtype))
     return job._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
 

@@ -31,6 +31,8 @@ def _joined(lib: Library, arrays: Sequence[Array], read: Callable[[Array], Host]
 def _torch(lib: Library, arrays: Sequence[Array]) -> list[Host]:
     if hasattr(arrays[0], "device_mesh"):
         raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
+    if is_abstract(lib, arrays[0]):
+        raise TypeError("a tensor without values (meta, fake) was given where values are wanted")
     return _joined(lib, arrays, lambda a: np.asarray(a.detach().cpu().numpy()))
 
 

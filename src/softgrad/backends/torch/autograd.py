@@ -20,7 +20,7 @@ from ..._kernels import dense as dense_kernels
 from ..._kernels import loss as loss_kernels
 from . import dense as torch_dense
 from . import loss as torch_loss
-from .blocks import host, plain, plain_cotangent
+from .blocks import host, kept_where, plain, plain_cotangent
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 
 XP: Any = library(torch.empty(0), "x").xp
@@ -49,7 +49,7 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
         return dense_kernels.softmax(XP, x, axis, where, precision)
     if where is None:
         return torch_dense.softmax(x, axis, precision)
-    return torch.where(where, torch_dense.softmax(x.masked_fill(~where, -math.inf), axis, precision), 0)
+    return kept_where(where, torch_dense.softmax(x.masked_fill(~where, -math.inf), axis, precision))
 
 
 def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -83,7 +83,7 @@ def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[T
 
 
 def _seen(a: Tensor, where: Tensor | None) -> Tensor:
-    return a if where is None else torch.where(where, a, 0)
+    return a if where is None else kept_where(where, a)
 
 
 class _Softmax(Function):  # type: ignore[misc]

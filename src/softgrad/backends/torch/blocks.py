@@ -217,3 +217,8 @@ class Scratch:
         if held is None or held.numel() < size:
             held = self.memory[slot] = torch.empty(size, dtype=self.dtype, device=self.device)
         return held.narrow(0, 0, size).view(shape)
+
+
+def kept_where(keep: Tensor, a: Tensor, other: float = 0.0) -> Tensor:
+    """``a`` where ``keep`` is True; a number in torch.where would be a plain tensor beside one without values."""
+    return torch.where(keep, a, a.new_full((), other))

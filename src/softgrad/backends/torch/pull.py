@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..._kernels.dense import SURE
-from .blocks import host, plain_cotangent
+from .blocks import host, kept_where, plain_cotangent
 from .shared import has_pull, pull
 
 #: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
@@ -30,7 +30,7 @@ def softmax_closed(p: Tensor, c: Tensor, axis: int) -> Tensor:
     index = torch.arange(p.shape[axis], device=p.device).view((-1,) + (1,) * (p.ndim - 1 - axis % p.ndim))
     top = index == p.argmax(axis, keepdim=True)
     # the largest has the difference 0: what is linear in c here passes on to it the sum of the others, and no more
-    apart = torch.where(top, 0, c - torch.where(top, c, 0).sum(axis, keepdim=True))
+    apart = kept_where(~top, c - kept_where(top, c).sum(axis, keepdim=True))
     return (p * (apart - (p * apart).sum(axis, keepdim=True))).to(dtype)
 
 
@@ -40,7 +40,7 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     log_p, c = _wide(log_p, c)
     top = log_p > -0.5
     p = log_p.exp()
-    others = torch.where(top, 0, c).sum(axis, keepdim=True)
+    others = kept_where(~top, c).sum(axis, keepdim=True)
     own = -(c * log_p.expm1()) - p * others
     return torch.where(top, own, c - p * c.sum(axis, keepdim=True)).to(dtype)
 
@@ -51,7 +51,7 @@ def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     log_p, t = _wide(log_p, t)
     p = log_p.exp()
     top = p > SURE
-    apart = torch.where(top, 0, t - torch.where(top, t, 0).sum(axis, keepdim=True))
+    apart = kept_where(~top, t - kept_where(top, t).sum(axis, keepdim=True))
     return (apart - (p * apart).sum(axis, keepdim=True)).to(dtype)
 
 

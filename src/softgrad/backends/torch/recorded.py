@@ -8,6 +8,7 @@ from torch import Tensor
 from ..._array.typing import Job
 from ..._kernels import loss as loss_kernels
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
+from .blocks import kept_where
 
 
 def _tracked(a: Tensor | None) -> bool:
@@ -26,7 +27,7 @@ def _class_weight(job: Job, x: Tensor) -> Tensor | None:
     labels = job.labels.to(torch.int64)
     inside = labels.clamp(0, x.shape[job.axis] - 1)
     weight = job.class_weight.to(x.dtype)[inside]
-    return torch.where(labels == inside, weight, 0).unsqueeze(job.axis)
+    return kept_where(labels == inside, weight).unsqueeze(job.axis)
 
 
 def cross_entropy(logits: Tensor, job: Job) -> Tensor:
@@ -36,7 +37,7 @@ def cross_entropy(logits: Tensor, job: Job) -> Tensor:
     kept, weight = loss_kernels.keep(XP, job, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
-        x = torch.where(kept, x, 0)
+        x = kept_where(kept, x)
     where = None if job.where is None else job.where.expand(x.shape)
     if job.dense or job.label_smoothing:
         shown = where
@@ -45,20 +46,20 @@ def cross_entropy(logits: Tensor, job: Job) -> Tensor:
         if _tracked(v):
             # the loss is linear in the weights, so that they take their derivatives from a term that is 0
             cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision)
-            cost = torch.where(cost.isfinite(), cost, 0)
+            cost = kept_where(cost.isfinite(), cost)
             each = each + ((v - v.detach()) * cost).sum(axis, keepdim=True)
         if valid is not None:
-            each = torch.where(valid, each, torch.nan)
+            each = kept_where(valid, each, torch.nan)
     else:
         w = _class_weight(job, x)
         each = recorded(LOSSES, x, job.labels, where, axis, job.precision).unsqueeze(axis)
         if w is not None:
             # a class of weight 0 costs nothing, though its logit be -inf
-            each = torch.where((w == 0) & each.isinf(), 0, each) * w
+            each = kept_where((w != 0) | ~each.isinf(), each) * w
     if job.z_loss:
         lse = recorded(LOG_SUM_EXP, x, where, axis, job.precision).unsqueeze(axis)
         if where is not None:
-            lse = torch.where(where.any(axis, keepdim=True), lse, 0)
+            lse = kept_where(where.any(axis, keepdim=True), lse)
         extra = job.z_loss * lse**2
         each = each + (extra if w is None else extra * w)
     each = loss_kernels.scaled(XP, each, kept, weight)

@@ -236,14 +236,18 @@ def _first_largest(xp: Namespace, size: Array, axis: int) -> Array:
     return index == xp.argmax(size, axis=axis, keepdims=True)
 
 
-def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
-    """``x``, NaN where it is undefined: made there alone for who can be told to look for NaN, else as a constant.
+def nan_unless(xp: Namespace, defined: Array, like: Array) -> Array:
+    """NaN where nothing is defined: made there alone for who can be told to look for NaN, else a constant.
 
     NumPy would warn of one that it makes, in a task of Dask too.
     """
-    zero = xp.zeros_like(x)
-    nothing = xp.where(undefined, zero + math.inf, zero) * 0 if fuses(xp) else zero + math.nan
-    return xp.where(undefined, nothing, x)
+    zero = xp.zeros_like(like)
+    return xp.where(defined, zero, zero + math.inf) * 0 if fuses(xp) else zero + math.nan
+
+
+def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
+    """``x``, NaN where it is undefined."""
+    return xp.where(undefined, nan_unless(xp, xp.logical_not(undefined), x), x)
 
 
 def signed_logsumexp(

@@ -17,7 +17,7 @@ from .dense import (
     held_dtype,
     hide,
     log_normalizer,
-    nan_where,
+    nan_unless,
     narrow,
     shift,
     total,
@@ -162,7 +162,7 @@ def settle(xp: Namespace, r: Rows, a: Array) -> Array:
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
     if r.valid is not None:
-        a = xp.where(r.valid, a, nan_where(xp, xp.logical_not(r.valid), xp.zeros_like(r.s)))
+        a = xp.where(r.valid, a, nan_unless(xp, r.valid, r.s))
     return a
 
 

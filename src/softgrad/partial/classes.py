@@ -11,7 +11,7 @@ from .._array.namespace import finish as as_scalar
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
-from .._kernels.dense import device_of, nan_where, narrow, total, widen
+from .._kernels.dense import device_of, nan_unless, nan_where, narrow, total, widen
 from .._kernels.loss import index_labels, iota
 from .samples import silence
 
@@ -273,7 +273,7 @@ def cross_entropy_shard_grad(
         if shown is not None:
             grad = xp.where(shown, grad, nothing)
         known = xp.logical_and(found, xp.isfinite(top))
-        grad = xp.where(known, grad, nan_where(xp, xp.logical_not(known), xp.zeros_like(top)))
+        grad = xp.where(known, grad, nan_unless(xp, known, top))
         return narrow(xp, xp.where(seen, grad, nothing), x.dtype)
 
 

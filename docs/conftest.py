@@ -31,7 +31,7 @@ def run_console(example):
 
 def rows(document):
     """The rows of tables that have softgrad's call in their second column, and another library's in the first."""
-    head = r"^\|[^|\n]+\| (?:softgrad|SoftmaxRegression) \|.*\n\|[- |]+\n((?:\|.*\n)+)"
+    head = r"^\|[^|\n]+\| (?:softgrad|SoftmaxRegression) \|[^|\n]*\|\n\|[- |]+\n((?:\|.*\n)+)"
     for table in re.finditer(head, document.text, re.MULTILINE):
         for line in re.finditer(r".+", table[1]):
             calls = re.fullmatch(r"\| `(.+?)` \| `(.+?)` \| (.*)\|", line[0])

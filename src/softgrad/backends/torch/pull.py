@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..._kernels.dense import SURE
 from .blocks import host, kept_where, plain_cotangent
-from .shared import has_pull, pull
+from .shared import few_calls_pull, has_pull, pull
 
 #: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
 NEAR = 1 / 16
@@ -73,6 +73,9 @@ def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
         return pull("softmax", p, c, axis)
     if not host(p):
         return softmax_closed(p, c, axis)
+    small = few_calls_pull("softmax", p, c, axis)
+    if small is not None:
+        return small
     out = torch._softmax_backward_data(c, p, axis, p.dtype)
     return _repaired(out, p, c, axis, p.amax(axis) > SURE, softmax_closed)
 
@@ -86,5 +89,8 @@ def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
         return pull("log_softmax", log_p, c, axis)
     if not host(log_p):
         return log_softmax_closed(log_p, c, axis)
+    small = few_calls_pull("log_softmax", log_p, c, axis)
+    if small is not None:
+        return small
     out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
     return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)

@@ -13,6 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,11 +23,13 @@ from .. import numba, triton
 from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
 from ..numpy import dense as numpy_dense
+from ..numpy import derivatives as numpy_derivatives
 from ..numpy import loss as numpy_loss
 from ..numpy import small as numpy_small
 from . import threads
 from .blocks import autocast
 
+NUMPY = library(np.empty(0), "x").xp
 #: Elements up to which NumPy's few calls take less time than torch's, and from which its blocks do.
 SMALL, LEAST = numpy_small.SMALL, 1 << 14
 #: Elements up to which a log-softmax of torch's is as fast.
@@ -121,6 +124,15 @@ def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
         return kernel(None, a, cotangent, axis)
     pulled: Tensor = _imported(".loops").pull(function, a, cotangent, axis)
     return pulled
+
+
+def few_calls_pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | None:
+    """What NumPy's few calls give for a small tensor, which would take torch more; None where torch is to do it."""
+    if a.numel() > LEAST or not (_may_lend(a) and _readable(cotangent)):
+        return None
+    values, c = a.detach().numpy(), cotangent.detach().numpy()
+    with quiet():
+        return torch.from_numpy(getattr(numpy_derivatives, f"{function}_vjp")(NUMPY, values, c, axis))
 
 
 def _host(a: Any) -> Any:

@@ -13,7 +13,6 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +28,6 @@ from ..numpy import small as numpy_small
 from . import threads
 from .blocks import autocast
 
-NUMPY = library(np.empty(0), "x").xp
 #: Elements up to which NumPy's few calls take less time than torch's, and from which its blocks do.
 SMALL, LEAST = numpy_small.SMALL, 1 << 14
 #: Elements up to which a log-softmax of torch's is as fast.
@@ -132,7 +130,7 @@ def few_calls_pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Te
         return None
     values, c = a.detach().numpy(), cotangent.detach().numpy()
     with quiet():
-        return torch.from_numpy(getattr(numpy_derivatives, f"{function}_vjp")(NUMPY, values, c, axis))
+        return torch.from_numpy(getattr(numpy_derivatives, f"{function}_vjp")(library(values, "x").xp, values, c, axis))
 
 
 def _host(a: Any) -> Any:

@@ -55,9 +55,28 @@ def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     return (apart - (p * apart).sum(axis, keepdim=True)).to(dtype)
 
 
-def _repaired(
-    out: Tensor, a: Tensor, c: Tensor, axis: int, near: Tensor, closed: Callable[[Tensor, Tensor, int], Tensor]
+def _pulled(
+    name: str,
+    closed: Callable[[Tensor, Tensor, int], Tensor],
+    backward: Callable[[Tensor, Tensor, int, torch.dtype], Tensor],
+    bound: float,
+    a: Tensor,
+    c: Tensor,
+    axis: int,
 ) -> Tensor:
+    """The fastest kernel's, where rows that have a value above ``bound`` are taken again in closed form."""
+    if not plain_cotangent(c, a) or not a.numel():
+        return closed(a, c, axis)
+    axis %= a.ndim
+    if has_pull(a, c, axis):
+        return pull(name, a, c, axis)
+    if not host(a):
+        return closed(a, c, axis)
+    small = few_calls_pull(name, a, c, axis)
+    if small is not None:
+        return small
+    out = backward(c, a, axis, a.dtype)
+    near = a.amax(axis) > bound
     if near.any():
         rows = closed(a.movedim(axis, -1)[near], c.movedim(axis, -1)[near], -1)
         out.movedim(axis, -1)[near] = rows
@@ -66,31 +85,9 @@ def _repaired(
 
 def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
-    if not plain_cotangent(c, p) or not p.numel():
-        return softmax_closed(p, c, axis)
-    axis %= p.ndim
-    if has_pull(p, c, axis):
-        return pull("softmax", p, c, axis)
-    if not host(p):
-        return softmax_closed(p, c, axis)
-    small = few_calls_pull("softmax", p, c, axis)
-    if small is not None:
-        return small
-    out = torch._softmax_backward_data(c, p, axis, p.dtype)
-    return _repaired(out, p, c, axis, p.amax(axis) > SURE, softmax_closed)
+    return _pulled("softmax", softmax_closed, torch._softmax_backward_data, SURE, p, c, axis)
 
 
 def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
-    if not plain_cotangent(c, log_p) or not log_p.numel():
-        return log_softmax_closed(log_p, c, axis)
-    axis %= log_p.ndim
-    if has_pull(log_p, c, axis):
-        return pull("log_softmax", log_p, c, axis)
-    if not host(log_p):
-        return log_softmax_closed(log_p, c, axis)
-    small = few_calls_pull("log_softmax", log_p, c, axis)
-    if small is not None:
-        return small
-    out = torch._log_softmax_backward_data(c, log_p, axis, log_p.dtype)
-    return _repaired(out, log_p, c, axis, log_p.amax(axis) > -NEAR, log_softmax_closed)
+    return _pulled("log_softmax", log_softmax_closed, torch._log_softmax_backward_data, -NEAR, log_p, c, axis)

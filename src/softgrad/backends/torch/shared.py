@@ -43,12 +43,19 @@ _LOSSES = {
 }
 
 
-def _on_gpu(function: str, x: Tensor, *args: Any) -> Callable[..., Any] | None:
+def on_gpu(function: str, x: Tensor, *args: Any) -> Callable[..., Any] | None:
     """Triton's kernel of that name, where there is one for these tensors, which nothing records."""
     if triton.BACKEND is None or asked_for() == "torch" or triton.fits(function, x, *args) is not True:
         return None
     module, _, name = triton.BACKEND.functions[function].rpartition(":")
     return getattr(_imported(module), name)
+
+
+def traced(function: str, x: Tensor, *args: Any) -> bool:
+    """Whether a compiler traces the call and may have Triton's kernel of that name in its graph, as an operator."""
+    if not torch.compiler.is_compiling() or not triton.in_graphs() or asked_for() == "torch":
+        return False
+    return triton.fits(function, x, *args) is True
 
 
 def _may_lend(x: Tensor) -> bool:
@@ -89,7 +96,7 @@ def _imported(name: str) -> Any:
 
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
     """The softmax, its logarithm or its normaliser; None where torch is to do it."""
-    kernel = _on_gpu(function, x, axis, None, precision)
+    kernel = on_gpu(function, x, axis, None, precision)
     if kernel is not None:
         return kernel(None, x, axis)
     if precision is not None or not _may_lend(x):
@@ -106,7 +113,7 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
 
 def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
     """Whether a kernel pulls a cotangent back through a softmax, or its logarithm, of values ``a``."""
-    return _on_gpu("softmax_vjp", a, cotangent, axis) is not None or (
+    return on_gpu("softmax_vjp", a, cotangent, axis) is not None or (
         a.shape[axis] <= numba.LONGEST
         and cotangent.dtype == a.dtype
         and not cotangent.is_neg()
@@ -117,7 +124,7 @@ def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
 
 def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """What it gives."""
-    kernel = _on_gpu(f"{function}_vjp", a, cotangent, axis)
+    kernel = on_gpu(f"{function}_vjp", a, cotangent, axis)
     if kernel is not None:
         return kernel(None, a, cotangent, axis)
     pulled: Tensor = _imported(".loops").pull(function, a, cotangent, axis)
@@ -147,7 +154,7 @@ def _host_job(job: Job) -> Job:
 
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
-    on_gpu = _on_gpu(_LOSSES[value, grad], x, job)
+    on_gpu = on_gpu(_LOSSES[value, grad], x, job)
     if on_gpu is not None:
         given = on_gpu(None, x, job)
         return given if value and grad else ((given, None) if value else (None, given))

@@ -41,6 +41,34 @@ def _job_obstacle(x: Tensor, job: Job) -> str | None:
     return None
 
 
+def in_graphs() -> bool:
+    """Whether a compiler that traces the call may have the kernels, as operators, in its graph.
+
+    Not inside a transform of ``torch.func``, nor in what is exported, which has to run without softgrad.
+    """
+    exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+    if BACKEND is None or torch._C._functorch.peek_interpreter_stack() is not None or exporting():
+        return False
+    importlib.import_module(".operators", __package__)
+    return True
+
+
+# torch.compile runs what is marked so while it traces
+vars(in_graphs)["_dynamo_marked_constant"] = True
+
+
+def run_loss(x: Tensor, job: Job, value: bool, gradient: bool) -> list[Tensor]:
+    """The loss in float32, its gradient, or both; by the operator where a compiler traces the call."""
+    if not torch.compiler.is_compiling():
+        computed = importlib.import_module(".loss", __package__).computed(x, job, value, gradient)
+        return [each for each in computed if each is not None]
+    out: list[Tensor] = torch.ops.softgrad.cross_entropy(
+        x, job.labels, job.class_weight, job.sample_weight, job.axis, job.dense, job.label_smoothing, job.ignore_index,
+        job.z_loss, job.reduction, value, gradient,
+    )  # fmt: skip
+    return out
+
+
 def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
     """Whether a kernel takes these tensors, which nothing records; or why not."""
     if not (x.is_cuda or (INTERPRETED and asked_for() == "triton")):
@@ -49,7 +77,8 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
         return f"no kernel for {x.dtype}"
     if not x.numel():
         return "nothing to compute"
-    if any(each.is_neg() for each in (x, *rest) if isinstance(each, Tensor)):
+    # beside a compiler the negation comes before an operator
+    if not torch.compiler.is_compiling() and any(a.is_neg() for a in (x, *rest) if isinstance(a, Tensor)):
         return "a tensor is yet to be negated"
     if function in LOSSES:
         return _job_obstacle(x, rest[0]) or True
@@ -62,7 +91,11 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
 def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
     """Decline what a kernel cannot do, and what is recorded: PyTorch's operations call the kernels themselves."""
     if torch.compiler.is_compiling():
-        return "a compiler traces the call"
+        if not in_graphs():
+            return "a compiler traces a transformed or exported call"
+        if torch.is_grad_enabled() and any(a.requires_grad for a in (x, *rest) if isinstance(a, Tensor)):
+            return "a gradient is recorded"
+        return fits(function, x, *rest)
     verdict = fits(function, x, *rest)
     if verdict is not True:
         return verdict

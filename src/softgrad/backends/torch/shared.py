@@ -154,9 +154,9 @@ def _host_job(job: Job) -> Job:
 
 def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
-    on_gpu = on_gpu(_LOSSES[value, grad], x, job)
-    if on_gpu is not None:
-        given = on_gpu(None, x, job)
+    kernel = on_gpu(_LOSSES[value, grad], x, job)
+    if kernel is not None:
+        given = kernel(None, x, job)
         return given if value and grad else ((given, None) if value else (None, given))
     # what NumPy's blocks leave to the generic kernel is torch's as well
     if job.where is not None or job.precision is not None or not _may_lend(x):
@@ -169,10 +169,10 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     if module is None:
         return None
     host = _host_job(job)
-    kernel: Callable[..., Any] = getattr(module, _LOSSES[value, grad])
+    host_kernel: Callable[..., Any] = getattr(module, _LOSSES[value, grad])
     with threads.shared(), quiet():
         logits = x.detach().numpy()
-        result = kernel(library(logits, "logits").xp, logits, host)
+        result = host_kernel(library(logits, "logits").xp, logits, host)
     out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
     return (out[0] if value else None), (out[-1] if grad else None)
 

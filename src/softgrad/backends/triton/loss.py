@@ -21,9 +21,7 @@ def _weights(a: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
     return None if a is None else a.to(torch.float32).expand(shape).reshape(-1).contiguous()
 
 
-def _divisor(
-    v: View, job: Job, labels: Tensor, weight: Tensor | None, balance: Tensor | None, wrap: Wrap
-) -> Tensor:
+def _divisor(v: View, job: Job, labels: Tensor, weight: Tensor | None, balance: Tensor | None, wrap: Wrap) -> Tensor:
     """What the mean divides by, 0-d."""
     if job.dense:
         q = labels.to(torch.float32)

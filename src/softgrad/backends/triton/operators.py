@@ -20,31 +20,26 @@ _triton_op = None if INTERPRETED else getattr(torch.library, "triton_op", None)
 _register: Any = _triton_op or torch.library.custom_op
 
 
-@_register("softgrad::dense", mutates_args=())
 def dense(x: Tensor, function: str, axis: int) -> Tensor:
     """The softmax, its logarithm or its normaliser."""
     return rows.dense(function, x, axis, seen_by_compilers)
 
 
-@dense.register_fake
-def _(x: Tensor, function: str, axis: int) -> Tensor:
+def _empty_dense(x: Tensor, function: str, axis: int) -> Tensor:
     v = view(x, axis)
     return torch.empty_like(x.select(axis, 0)) if function == "logsumexp" else v.back(torch.empty_like(v.x))
 
 
-@_register("softgrad::pull", mutates_args=())
 def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
     """A cotangent pulled back through the softmax ``a``, or its logarithm."""
     return rows.pull(a, cotangent, axis, log, seen_by_compilers)
 
 
-@pull.register_fake
-def _(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+def _empty_pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
     v = view(a, axis)
     return v.back(torch.empty_like(v.x))
 
 
-@_register("softgrad::cross_entropy", mutates_args=())
 def cross_entropy(
     x: Tensor,
     labels: Tensor,
@@ -64,8 +59,7 @@ def cross_entropy(
     return [each for each in loss.computed(x, job, value, gradient, seen_by_compilers) if each is not None]
 
 
-@cross_entropy.register_fake
-def _(
+def _empty_cross_entropy(
     x: Tensor,
     labels: Tensor,
     class_weight: Tensor | None,
@@ -82,3 +76,7 @@ def _(
     v = view(x, axis)
     values = x.new_empty(v.sample_shape if reduction == "none" else (), dtype=torch.float32)
     return [values] * value + [v.back(torch.empty_like(v.x))] * gradient
+
+
+for _run, _fake in ((dense, _empty_dense), (pull, _empty_pull), (cross_entropy, _empty_cross_entropy)):
+    _register(f"softgrad::{_run.__name__}", _run, mutates_args=()).register_fake(_fake)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
 from .. import triton
 from . import shared
@@ -20,7 +20,7 @@ from .blocks import obstacle, plain_cotangent
 from .recorded import label_weight
 
 
-def takes(x: Tensor, job: Job) -> bool:
+def takes(x: Tensor, job: LossArgs) -> bool:
     """Whether autograd records the logits alone, or also the samples' weights, and a kernel has this loss."""
     if any(a is not None and a.requires_grad for a in (job.labels, job.class_weight)) or not x.requires_grad:
         return False
@@ -32,7 +32,7 @@ def takes(x: Tensor, job: Job) -> bool:
         return obstacle(x, job.labels, job.class_weight, job.sample_weight) is None
 
 
-def _each(labels: Tensor, class_weight: Tensor | None, static: Job, weight: Tensor | None = None) -> Job:
+def _each(labels: Tensor, class_weight: Tensor | None, static: LossArgs, weight: Tensor | None = None) -> LossArgs:
     return static._replace(labels=labels, class_weight=class_weight, sample_weight=weight, reduction="none")
 
 
@@ -40,7 +40,7 @@ class _Losses(Function):  # type: ignore[misc]
     """One loss a sample, in float32: (x, labels, class_weight, job without arrays)."""
 
     @staticmethod
-    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, static: Job) -> Tensor:
+    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, static: LossArgs) -> Tensor:
         return triton.run_loss(x, _each(labels, class_weight, static), True, False)[0]
 
     @staticmethod
@@ -58,7 +58,7 @@ class _Slopes(Function):  # type: ignore[misc]
     """The gradient of each loss times a weight: (x, labels, class_weight, weight, job without arrays)."""
 
     @staticmethod
-    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, weight: Tensor, static: Job) -> Tensor:
+    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, weight: Tensor, static: LossArgs) -> Tensor:
         job = _each(labels, class_weight, static, weight)
         if torch.compiler.is_compiling() or plain_cotangent(weight, x):
             return triton.run_loss(x, job, False, True)[0]
@@ -82,7 +82,7 @@ class _Slopes(Function):  # type: ignore[misc]
         return through_x, None, None, through_weight, None
 
 
-def _target_weight(x: Tensor, job: Job) -> Tensor | None:
+def _target_weight(x: Tensor, job: LossArgs) -> Tensor | None:
     """The class weight of each sample's target, the class axis kept; None for 1."""
     if job.dense:
         q = job.labels.to(torch.float32)
@@ -92,7 +92,7 @@ def _target_weight(x: Tensor, job: Job) -> Tensor | None:
     return label_weight(job, x)
 
 
-def cross_entropy(x: Tensor, job: Job) -> Tensor:
+def cross_entropy(x: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced, in float32."""
     static = job._replace(labels=None, class_weight=None, sample_weight=None)
     each = _Losses.apply(x, job.labels, job.class_weight, static).unsqueeze(job.axis)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..torch.blocks import view
 from . import INTERPRETED, loss, rows
 from .layout import seen_by_compilers
@@ -55,7 +55,9 @@ def cross_entropy(
     gradient: bool,
 ) -> list[Tensor]:
     """The loss in float32, its gradient, or both."""
-    job = Job(axis, labels, dense, label_smoothing, class_weight, sample_weight, ignore_index, z_loss, None, reduction)
+    job = LossArgs(
+        axis, labels, dense, label_smoothing, class_weight, sample_weight, ignore_index, z_loss, None, reduction
+    )
     return [each for each in loss.computed(x, job, value, gradient, seen_by_compilers) if each is not None]
 
 

@@ -8,13 +8,9 @@ from functorch.compile import make_boxed_func
 from torch._functorch.aot_autograd import aot_module_simplified
 
 import softgrad as sg
-import triton_on_cpu
 from softgrad import backends
 
-pytestmark = [
-    pytest.mark.libraries("torch"),
-    pytest.mark.skipif(not triton_on_cpu.interpreted(), reason="needs TRITON_INTERPRET=1"),
-]
+pytestmark = pytest.mark.libraries("torch")
 LABELS = torch.tensor([0, 3, 39, -100, 7])
 WEIGHT = torch.linspace(0.5, 2, 40)
 FUNCTIONS = {

@@ -18,7 +18,7 @@ from ..._array.namespace import library
 from ..._array.typing import LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import loss as loss_kernels
-from ..triton import run_loss
+from ..triton.graphs import loss_operator
 from . import dense as torch_dense
 from . import loss as torch_loss
 from .blocks import host, kept_where, plain, plain_cotangent
@@ -345,7 +345,7 @@ class Operation(NamedTuple):
 def _generic_losses(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     job = _job(target, where, axis, precision)
     if traced("cross_entropy", x, job):
-        return run_loss(x, job, True, False)[0].to(x.dtype)
+        return loss_operator(x, job, True, False)[0].to(x.dtype)
     return loss_kernels.cross_entropy(XP, x, job)
 
 
@@ -354,7 +354,7 @@ def _generic_slopes(
 ) -> Tensor:
     job = _job(target, where, axis, precision, weight)
     if traced("cross_entropy_grad", x, job):
-        return run_loss(x, job, False, True)[0]
+        return loss_operator(x, job, False, True)[0]
     return loss_kernels.cross_entropy_grad(XP, x, job)
 
 

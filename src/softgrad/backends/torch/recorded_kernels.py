@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
-from .. import triton
+from ..triton.graphs import loss_operator
 from . import shared
 from .autograd import XP
 from .blocks import obstacle, plain_cotangent
@@ -36,12 +36,20 @@ def _each(labels: Tensor, class_weight: Tensor | None, static: LossArgs, weight:
     return static._replace(labels=labels, class_weight=class_weight, sample_weight=weight, reduction="none")
 
 
+def _computed(x: Tensor, job: LossArgs, gradient: bool) -> Tensor:
+    """Each sample's loss in float32, or the gradient of their sum."""
+    if torch.compiler.is_compiling():
+        return loss_operator(x, job, not gradient, gradient)[0]
+    out: Tensor = shared.imported("..triton.loss").computed(x, job, not gradient, gradient)[gradient]
+    return out
+
+
 class _Losses(Function):  # type: ignore[misc]
     """One loss a sample, in float32: (x, labels, class_weight, job without arrays)."""
 
     @staticmethod
     def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, static: LossArgs) -> Tensor:
-        return triton.run_loss(x, _each(labels, class_weight, static), True, False)[0]
+        return _computed(x, _each(labels, class_weight, static), False)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -61,7 +69,7 @@ class _Slopes(Function):  # type: ignore[misc]
     def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, weight: Tensor, static: LossArgs) -> Tensor:
         job = _each(labels, class_weight, static, weight)
         if torch.compiler.is_compiling() or plain_cotangent(weight, x):
-            return triton.run_loss(x, job, False, True)[0]
+            return _computed(x, job, True)
         return loss_kernels.cross_entropy_grad(XP, x, job)
 
     @staticmethod

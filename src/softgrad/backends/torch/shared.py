@@ -48,7 +48,7 @@ def on_gpu(function: str, x: Tensor, *args: Any) -> Callable[..., Any] | None:
     if triton.BACKEND is None or asked_for() == "torch" or triton.fits(function, x, *args) is not True:
         return None
     module, _, name = triton.BACKEND.functions[function].rpartition(":")
-    return getattr(_imported(module), name)
+    return getattr(imported(module), name)
 
 
 def traced(function: str, x: Tensor, *args: Any) -> bool:
@@ -86,11 +86,12 @@ def _loops(x: Tensor, axis: int) -> Any:
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     # a vector of columns
     fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
-    return _imported(".loops") if fits and numba.compiles() is True else None
+    return imported(".loops") if fits and numba.compiles() is True else None
 
 
 @cache
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
+    """A module of another back end, by its place beside this package."""
     return importlib.import_module(name, __package__)
 
 
@@ -127,7 +128,7 @@ def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     kernel = on_gpu(f"{function}_vjp", a, cotangent, axis)
     if kernel is not None:
         return kernel(None, a, cotangent, axis)
-    pulled: Tensor = _imported(".loops").pull(function, a, cotangent, axis)
+    pulled: Tensor = imported(".loops").pull(function, a, cotangent, axis)
     return pulled
 
 
@@ -165,7 +166,7 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
     loops = _loops(x, job.axis) if plain else None
     if loops is not None and loops.has_mass(job):
         return loops.cross_entropy(x, job, value, grad)
-    module = _module("loss", x, job.axis) if loops is None else _imported("..numba.rows")
+    module = _module("loss", x, job.axis) if loops is None else imported("..numba.rows")
     if module is None:
         return None
     host = _host_job(job)
@@ -195,7 +196,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossAr
     if numba.should_run(function, None, *arguments) is not True:
         return None
     with threads.shared(), quiet():
-        out = getattr(_imported("..numba.linear"), function)(None, *arguments)
+        out = getattr(imported("..numba.linear"), function)(None, *arguments)
     if isinstance(out, tuple):
         return torch.from_numpy(out[0]), tuple(torch.from_numpy(a) for a in out[1])
     return torch.from_numpy(out)

@@ -7,7 +7,6 @@ PyTorch's operations.
 from __future__ import annotations
 
 import importlib.util
-import os
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from ..._array.typing import LossArgs
 from .._declaration import Backend
 from .._registry import asked_for
+from .graphs import INTERPRETED
 
 DENSE = ("softmax", "log_softmax", "logsumexp")
 PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
@@ -25,8 +25,6 @@ OPTIONS = ("label_smoothing", "class_weight", "sample_weight", "ignore_index", "
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 #: Of labels that a kernel reads as they are.
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-#: Triton then runs kernels by NumPy, on tensors of a CPU: for tests.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
@@ -55,18 +53,6 @@ def in_graphs() -> bool:
 
 # torch.compile runs what is marked so while it traces
 vars(in_graphs)["_dynamo_marked_constant"] = True
-
-
-def run_loss(x: Tensor, job: LossArgs, value: bool, gradient: bool) -> list[Tensor]:
-    """The loss in float32, its gradient, or both; by the operator where a compiler traces the call."""
-    if not torch.compiler.is_compiling():
-        computed = importlib.import_module(".loss", __package__).computed(x, job, value, gradient)
-        return [each for each in computed if each is not None]
-    out: list[Tensor] = torch.ops.softgrad.cross_entropy(
-        x, job.labels, job.class_weight, job.sample_weight, job.axis, job.dense, job.label_smoothing, job.ignore_index,
-        job.z_loss, job.reduction, value, gradient,
-    )  # fmt: skip
-    return out
 
 
 def fits(function: str, x: Tensor, *rest: Any) -> bool | str:

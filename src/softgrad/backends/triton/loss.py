@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..._array.typing import LossArgs
 from ..torch.blocks import View, view
-from . import loss_kernels, run_loss
+from . import loss_kernels
+from .graphs import loss_operator
 from .layout import Wrap, as_it_is, launch, on_device_of, strides, together
 
 #: Rows of a program that reads nothing of the logits.
@@ -74,8 +75,11 @@ def computed(
 
 
 def _run(x: Tensor, job: LossArgs, value: bool, gradient: bool) -> tuple[Tensor | None, Tensor | None]:
-    out = run_loss(x, job, value, gradient)
-    return (out[0].to(x.dtype) if value else None), (out[-1] if gradient else None)
+    if torch.compiler.is_compiling():
+        out = loss_operator(x, job, value, gradient)
+        return (out[0].to(x.dtype) if value else None), (out[-1] if gradient else None)
+    loss, grad = computed(x, job, value, gradient)
+    return None if loss is None else loss.to(x.dtype), grad
 
 
 def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:

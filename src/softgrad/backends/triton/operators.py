@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..._array.typing import LossArgs
 from ..torch.blocks import view
-from . import INTERPRETED, loss, rows
+from . import loss, rows
+from .graphs import INTERPRETED
 from .layout import seen_by_compilers
 
 _triton_op = None if INTERPRETED else getattr(torch.library, "triton_op", None)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .._kernels import dense as dense_kernels
 from .._kernels.dense import ADOPT, FUSES, PRODUCTS, beside, device_of
 from .errors import AxisError, MixedArraysError
+from .memory import MEMORY
 from .scalars import integer
 from .subclasses import adopt_tensor, are_strangers
 from .typing import Array, DType, Namespace
@@ -135,6 +137,8 @@ def _infer(x: Any, argument: str) -> Library:
         FUSES.setdefault(xp.__name__, _COMPILERS[name])
     if name == "torch":
         ADOPT.setdefault(xp.__name__, adopt_tensor)
+    if name in MEMORY:
+        dense_kernels.MEMORY.setdefault(xp.__name__, MEMORY[name])
     if name == "jax":
         PRODUCTS[xp.__name__] = _jax_product
     library = Library(

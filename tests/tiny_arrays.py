@@ -23,6 +23,9 @@ class Tiny:
     def __bool__(self):
         return bool(self.host)
 
+    def __int__(self):
+        return int(self.host)
+
 
 def _unwrapped(value):
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,6 +50,11 @@ def read_array(xp: Namespace, array: Array) -> Host:
     except (TypeError, ValueError, RuntimeError):
         pass
     return np.from_dlpack(array)
+
+
+def _default(function: Callable[..., Any]) -> Any:
+    """A field's default that is no attribute of the class, where it would be a method."""
+    return field(default_factory=lambda: function)
 
 
 @dataclass(frozen=True)
@@ -143,22 +148,22 @@ class ArrayLibrary:
     placed: bool = False
     chunked: bool = False
     waits: bool = False
-    make: Callable[[Namespace, Host, str, Device], Array] = make_array
-    read: Callable[[Namespace, Array], Host] = read_array
+    make: Callable[[Namespace, Host, str, Device], Array] = _default(make_array)
+    read: Callable[[Namespace, Array], Host] = _default(read_array)
     compute: Callable[[Sequence[Array]], Sequence[Array]] | None = None
     synchronize: Callable[[Any], object] | None = None
-    other_device: Callable[[], Device] = lambda: None
-    device_label: Callable[[Array], str] = lambda array: str(getattr(array, "device", "cpu"))
-    is_abstract: Callable[[Array], bool] = lambda array: False
-    refuses: Callable[[type], str | None] = lambda cls: None
+    other_device: Callable[[], Device] = _default(lambda: None)
+    device_label: Callable[[Array], str] = _default(lambda array: str(getattr(array, "device", "cpu")))
+    is_abstract: Callable[[Array], bool] = _default(lambda array: False)
+    refuses: Callable[[type], str | None] = _default(lambda cls: None)
     complaint: Callable[[Array], str | None] | None = None
     strangers: Callable[[Array, Array], bool] | None = None
     adopt: Callable[[Array, Array], Array] | None = None
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
-    session: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
-    flushes: Callable[[], bool] = lambda: False
+    session: Callable[[], AbstractContextManager[Any]] = _default(contextlib.nullcontext)
+    flushes: Callable[[], bool] = _default(lambda: False)
     autograd: str | None = None
     gradient: Callable[[Array, Array, Array], Array] | None = None
 

@@ -52,9 +52,16 @@ def read_array(xp: Namespace, array: Array) -> Host:
     return np.from_dlpack(array)
 
 
-def _default(function: Callable[..., Any]) -> Any:
-    """A field's default that is no attribute of the class, where it would be a method."""
-    return field(default_factory=lambda: function)
+def _label(array: Array) -> str:
+    return str(getattr(array, "device", "cpu"))
+
+
+def _none(*_: Any) -> None:
+    return None
+
+
+def _no(*_: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -148,22 +155,22 @@ class ArrayLibrary:
     placed: bool = False
     chunked: bool = False
     waits: bool = False
-    make: Callable[[Namespace, Host, str, Device], Array] = _default(make_array)
-    read: Callable[[Namespace, Array], Host] = _default(read_array)
+    make: Callable[[Namespace, Host, str, Device], Array] = field(default_factory=lambda: make_array)
+    read: Callable[[Namespace, Array], Host] = field(default_factory=lambda: read_array)
     compute: Callable[[Sequence[Array]], Sequence[Array]] | None = None
     synchronize: Callable[[Any], object] | None = None
-    other_device: Callable[[], Device] = _default(lambda: None)
-    device_label: Callable[[Array], str] = _default(lambda array: str(getattr(array, "device", "cpu")))
-    is_abstract: Callable[[Array], bool] = _default(lambda array: False)
-    refuses: Callable[[type], str | None] = _default(lambda cls: None)
+    other_device: Callable[[], Device] = field(default_factory=lambda: _none)
+    device_label: Callable[[Array], str] = field(default_factory=lambda: _label)
+    is_abstract: Callable[[Array], bool] = field(default_factory=lambda: _no)
+    refuses: Callable[[type], str | None] = field(default_factory=lambda: _none)
     complaint: Callable[[Array], str | None] | None = None
     strangers: Callable[[Array, Array], bool] | None = None
     adopt: Callable[[Array, Array], Array] | None = None
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
-    session: Callable[[], AbstractContextManager[Any]] = _default(contextlib.nullcontext)
-    flushes: Callable[[], bool] = _default(lambda: False)
+    session: Callable[[], AbstractContextManager[Any]] = field(default_factory=lambda: contextlib.nullcontext)
+    flushes: Callable[[], bool] = field(default_factory=lambda: _no)
     autograd: str | None = None
     gradient: Callable[[Array, Array, Array], Array] | None = None
 
@@ -179,9 +186,25 @@ class ArrayLibrary:
         return self.module.partition(".")[0]
 
     def namespace(self) -> Namespace:
-        """The module of its functions, imported."""
+        """Import the module of its functions.
+
+        Returns
+        -------
+        module
+        """
         return importlib.import_module(self.module)
 
     def read_all(self, xp: Namespace, arrays: Sequence[Array]) -> list[Host]:
-        """NumPy copies of several arrays; lazy ones are computed in one go."""
+        """NumPy copies of several arrays; lazy ones are computed in one go.
+
+        Parameters
+        ----------
+        xp : namespace
+            The namespace of the arrays.
+        arrays : sequence of array
+
+        Returns
+        -------
+        list of numpy.ndarray
+        """
         return [self.read(xp, array) for array in (self.compute(arrays) if self.compute else arrays)]

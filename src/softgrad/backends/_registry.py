@@ -13,7 +13,7 @@ from .._array import libraries
 from .._array.context import Override
 from .._array.errors import BackendError
 from .._array.namespace import Library, quiet, tracing
-from .._array.typing import OPTIONS
+from .._options import OPTIONS, places
 from . import _discovery
 from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 
@@ -134,9 +134,8 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Impl
             continue
         try:
             condition = None if backend.should_run is None else _resolve(backend.should_run)
-            takes_all = function not in LOSSES or set(OPTIONS) <= set(backend.options)
-            options = None if takes_all else frozenset(backend.options)
-            plan.append(Implementation(backend.name, _resolve(path), condition, options))
+            untaken = [name for name in OPTIONS if name not in backend.options] if function in LOSSES else []
+            plan.append(Implementation(backend.name, _resolve(path), condition, places(untaken)))
         except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
             if _discovery.half_imported(path.partition(":")[0]):
                 whole = False

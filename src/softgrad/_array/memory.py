@@ -49,7 +49,3 @@ def _jax_memory() -> int | None:
 def jax_memory(x: Array) -> int | None:
     """Bytes of JAX's default device, since a traced array has none; None on a CPU."""
     return _jax_memory()
-
-
-#: By library.
-MEMORY = {"torch": torch_memory, "cupy": cupy_memory, "jax": jax_memory}

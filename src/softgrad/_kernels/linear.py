@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._array.typing import Array, LossArgs, Namespace
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
 from . import loss as loss_kernels
 from .dense import MEMORY, along, beside, device_of, narrow, product, total, wide_dtype, widen
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import OPTIONS, LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
 from . import dense, linear, linear_recorded, recorded, recorded_kernels
@@ -172,5 +172,5 @@ BACKEND = Backend(
     types=("torch:Tensor",),
     functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._array.namespace import library
-from ..._array.typing import LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from ..triton.graphs import loss_operator
 from . import dense as torch_dense
 from . import loss as torch_loss
@@ -195,8 +195,15 @@ class LogSumExp(_LogSumExp):
 def _job(
     target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None
 ) -> LossArgs:
-    dense = target.is_floating_point()
-    return LossArgs(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
+    return LossArgs(
+        axis=axis,
+        labels=target,
+        dense=target.is_floating_point(),
+        sample_weight=weight,
+        where=where,
+        reduction="none",
+        precision=precision,  # type: ignore[arg-type]
+    )
 
 
 def _scaled(slope: Tensor, factor: Tensor) -> Tensor:

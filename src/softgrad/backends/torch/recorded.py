@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
 from .blocks import kept_where
 

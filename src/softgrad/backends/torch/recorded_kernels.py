@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from ..triton.graphs import loss_operator
 from . import shared
 from .autograd import XP

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .. import numba, triton
 from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
@@ -146,11 +146,7 @@ def _host(a: Any) -> Any:
 
 
 def _host_job(job: LossArgs) -> LossArgs:
-    labels, class_weight, sample_weight = _host(job.labels), _host(job.class_weight), _host(job.sample_weight)
-    return LossArgs(
-        job.axis, labels, job.dense, job.label_smoothing, class_weight, sample_weight, job.ignore_index, job.z_loss,
-        _host(job.where), job.reduction, job.precision,
-    )  # fmt: skip
+    return LossArgs._make(map(_host, job))
 
 
 def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
@@ -196,7 +192,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossAr
         or not X.is_contiguous()
         or (X.dtype is torch.float32 and autocast(X))
         or job.labels.dtype is torch.uint64
-        or not job.options <= set(numba.BACKEND.options)
+        or job.beyond(numba.BACKEND.options)
         or asked_for() == "torch"
     ):
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import asked_for
 from .graphs import INTERPRETED
@@ -29,7 +29,7 @@ _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
     """What a loss asks for that has no kernel."""
-    others = sorted(job.options - {*OPTIONS})
+    others = job.beyond(OPTIONS)
     if others:
         return f"{', '.join(others)} has no kernel"
     if not job.dense and job.labels.dtype not in _LABELS:

@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 
 #: Triton then runs kernels by NumPy, on tensors of a CPU: for tests.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from ..torch.blocks import View, view
 from ..torch.samples import inverse
 from . import loss_kernels

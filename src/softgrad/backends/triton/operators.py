@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from ..torch.blocks import view
 from . import loss, rows
 from .graphs import INTERPRETED
@@ -57,7 +57,15 @@ def cross_entropy(
 ) -> list[Tensor]:
     """The loss in float32, its gradient, or both."""
     job = LossArgs(
-        axis, labels, dense, label_smoothing, class_weight, sample_weight, ignore_index, z_loss, None, reduction
+        axis=axis,
+        labels=labels,
+        dense=dense,
+        label_smoothing=label_smoothing,
+        class_weight=class_weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,  # type: ignore[arg-type]
     )
     return [each for each in loss.computed(x, job, value, gradient, seen_by_compilers) if each is not None]
 

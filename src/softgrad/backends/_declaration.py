@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .._array.errors import BackendError
+from .._array.libraries import MATRIX, OTHERS
+from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import log_probs as log_prob_kernels
@@ -71,6 +73,9 @@ class Backend:
     options : tuple of str, default ()
         The options that its loss kernels take: fields of :class:`CrossEntropy`, ``sample_weight`` and ``where``, each
         named. A loss with another option goes to the next kernel of the plan.
+    library : ArrayLibrary, optional
+        The array library of the types, where softgrad knows nothing of it: with it a library can come whose arrays
+        have no ``__array_namespace__``, or differ from the standard in other ways.
 
     Examples
     --------
@@ -86,6 +91,7 @@ class Backend:
     opt_in: bool = False
     should_run: str | None = None
     options: tuple[str, ...] = ()
+    library: ArrayLibrary | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "generic":
@@ -96,6 +102,8 @@ class Backend:
         unknown = sorted(set(self.options) - set(OPTIONS))
         if unknown:
             raise BackendError(f"back end {self.name!r} takes unknown options {unknown}; known: {sorted(OPTIONS)}")
+        if self.library is not None and self.library.name in (*MATRIX, *OTHERS):
+            raise BackendError(f"back end {self.name!r} brings the library {self.library.name!r}, which softgrad has")
         for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
             if path.count(":") != 1:
                 raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")

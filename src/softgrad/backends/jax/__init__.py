@@ -162,6 +162,9 @@ def linear_cross_entropy_hvp(
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
-    functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+    functions={
+        **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+        **{name: f"{__name__}.log_probs:{name}" for name in ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")},
+    },
     options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

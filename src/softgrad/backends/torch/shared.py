@@ -23,6 +23,7 @@ from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
 from ..numpy import dense as numpy_dense
 from ..numpy import derivatives as numpy_derivatives
+from ..numpy import log_probs as numpy_log_probs
 from ..numpy import loss as numpy_loss
 from ..numpy import small as numpy_small
 from . import threads
@@ -139,6 +140,23 @@ def few_calls_pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Te
     values, c = a.detach().numpy(), cotangent.detach().numpy()
     with quiet():
         return torch.from_numpy(getattr(numpy_derivatives, f"{function}_vjp")(library(values, "x").xp, values, c, axis))
+
+
+def lend(function: str, x: Tensor, *args: Any) -> Tensor | None:
+    """NumPy's kernel of that name on a CPU's tensor that nothing records, in a dtype and an order that it reads."""
+    if not x.is_cpu or asked_for() == "torch":
+        return None
+
+    def seen(a: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        a = a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a.resolve_neg()
+        return a.contiguous().numpy(force=True)
+
+    host = [seen(a) for a in (x, *args)]
+    with threads.shared(), quiet():
+        result = torch.from_numpy(getattr(numpy_log_probs, function)(library(host[0], "x").xp, *host))
+    return result.to(x.dtype)
 
 
 def _host(a: Any) -> Any:

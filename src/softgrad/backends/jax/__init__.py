@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import OPTIONS, Array, LossArgs
+from ..._array.typing import Array
+from ..._options import LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear
 from . import loss as jax_loss
@@ -161,6 +162,9 @@ def linear_cross_entropy_hvp(
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
-    functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
-    options=OPTIONS,
+    functions={
+        **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+        **{name: f"{__name__}.log_probs:{name}" for name in ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")},
+    },
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

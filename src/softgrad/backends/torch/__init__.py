@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import OPTIONS, LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded
+from . import dense, linear, linear_recorded, recorded, recorded_kernels
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -25,6 +25,7 @@ from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -34,7 +35,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in _DENSE:
+    if function in _DENSE or function in _LOG_PROBS:
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -111,6 +112,8 @@ def _autocast(x: Tensor) -> Tensor:
 def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced."""
     x = _autocast(logits)
+    if recorded_kernels.takes(logits, job):
+        return recorded_kernels.cross_entropy(logits, job).to(x.dtype)
     if operations.nested_forward():
         return loss_kernels.cross_entropy(xp, x, job)
     if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
@@ -168,7 +171,10 @@ def linear_cross_entropy_value_and_grad(
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
-    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+    functions={
+        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+        **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+    },
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

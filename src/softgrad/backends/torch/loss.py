@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as generic
+from ..._options import LossArgs
 from . import shared
 from .blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
 from .loss_blocks import dense_block, index_block, native_losses, target, weigh
@@ -67,6 +67,9 @@ class Masked:
 
 class Loss:
     """A loss on data that is seen as ``v``, for one block after the other."""
+
+    #: What gradients are still to be multiplied by.
+    late: Tensor | float | None = None
 
     def __init__(self, xp: Any, v: View, job: LossArgs, wide: torch.dtype, scratch: Scratch) -> None:
         self.xp, self.v, self.job, self.wide, self.scratch = xp, v, job, wide, scratch

@@ -22,7 +22,6 @@ from numba.extending import intrinsic
 from ._width import VECTOR_BYTES
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
-_ANY_ORDER = ("reassoc", "nsz")
 
 
 class _Format(NamedTuple):
@@ -95,13 +94,20 @@ class Vectors:
         self.builder.store(start, place)
         return place
 
-    def reduce(self, name: str, vector: Any, *first: Any) -> Any:
-        """The sum or the maximum of the lanes."""
-        letter = "f" if vector.type is self.real else "i"
-        signature = ir.FunctionType(vector.type.element, [*(value.type for value in first), vector.type])
-        full = f"llvm.vector.reduce.{name}.v{self.lanes}{letter}{self.bits}"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, full)
-        return self.builder.call(function, [*first, vector], fastmath=_ANY_ORDER if letter == "f" else ())
+    def largest(self, vector: Any) -> Any:
+        """The largest of the lanes, which are integers."""
+        name = f"llvm.vector.reduce.smax.v{self.lanes}i{self.bits}"
+        signature = ir.FunctionType(vector.type.element, [vector.type])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [vector])
+
+    def sum(self, vector: Any) -> Any:
+        """The sum of the lanes: each half is added to the other, as ``Columns`` adds up the sums of its lanes."""
+        builder, size = self.builder, self.lanes
+        while size > 1:
+            size //= 2
+            halves = [ir.Constant(ir.VectorType(_INT32, size), list(range(at, at + size))) for at in (0, size)]
+            vector = builder.fadd(*(builder.shuffle_vector(vector, vector, half) for half in halves))
+        return builder.extract_element(vector, _INT32(0))
 
     def count(self, flags: Any, integer: Any) -> Any:
         """How many lanes of a comparison are true."""
@@ -223,7 +229,7 @@ def peak(context: Any, x: Any, start: Any, n: Any) -> Any:
             builder.store(builder.select(builder.icmp_signed(">", key, before), key, before), most)
 
         v.each(arguments[2], body)
-        key = v.reduce("smax", builder.load(most))
+        key = v.largest(builder.load(most))
         first = builder.insert_element(ir.Constant(v.integer, ir.Undefined), key, _INT32(0))
         return builder.extract_element(builder.bitcast(v.ordered(first), v.real), _INT32(0))
 
@@ -257,7 +263,7 @@ def _sums(x: Any, e: Any) -> tuple[Any, Callable[..., Any]]:
             builder.store(builder.add(builder.load(ones), v.count(one, n.type)), ones)
 
         v.each(n, body)
-        total = v.reduce("fadd", builder.load(others), ir.Constant(v.form.real, 0.0))
+        total = v.sum(builder.load(others))
         return context.make_tuple(builder, signature.return_type, (total, builder.load(ones)))
 
     return returned, generate
@@ -336,7 +342,7 @@ def _total(x: Any, y: Any) -> tuple[Any, Callable[..., Any]]:
             builder.store(builder.fadd(builder.load(total), terms), total)
 
         v.each(n, body)
-        return v.reduce("fadd", builder.load(total), ir.Constant(v.form.real, 0.0))
+        return v.sum(builder.load(total))
 
     return kind, generate
 

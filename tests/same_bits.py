@@ -19,7 +19,32 @@ import arrays
 import softgrad as sg
 
 #: Classes, around the limits between kernels: of a vector, of a short row, of a block's sums, of a long row's parts.
-CLASSES = (1, 2, 3, 5, 7, 8, 9, 10, 15, 16, 17, 31, 33, 48, 100, 129, 257, 1000, 1025, 4099, 8192, 12345, 40000, 100_000)
+CLASSES = (
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+    10,
+    15,
+    16,
+    17,
+    31,
+    33,
+    48,
+    100,
+    129,
+    257,
+    1000,
+    1025,
+    4099,
+    8192,
+    12345,
+    40000,
+    100_000,
+)
 #: Elements of the largest array of a case: enough for several threads.
 LARGEST = 300_000
 Rows = np.ndarray[Any, np.dtype[Any]]

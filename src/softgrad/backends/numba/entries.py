@@ -19,7 +19,6 @@ from numba.extending import intrinsic
 
 from .. import _threads
 from . import column_loops, column_pulls, loops, short
-from ._width import VECTOR_BYTES
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .compile import c_function, compiled
 
@@ -90,90 +89,151 @@ def _labels(table: Any, i: int) -> Any:
     return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
 
-@compiled
-def _dense(function: int, table: Any) -> None:
-    """Rows or columns of x into y, by a function that is a constant where this is called."""
-    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
-    step = 1 if function == LOGSUMEXP else k
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
-        some, into = slice(first * k, last * k), slice(first * step, last * step)
-        if inner > 1:
-            column_loops.run(function, x, k, inner, first, last, y)
-        elif short.takes(k, x.itemsize):
-            short.run(function, x[some], k, y[into])
-        else:
-            loops.run(function, x[some], k, y[into])
+def _over_pieces(work: Any) -> Any:
+    """What does ``work`` on pieces of two arrays until none is left."""
+
+    def entry(table: Any) -> None:
+        k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
+        while True:
+            _, first, last = _piece(table)
+            if first == last:
+                return
+            work(x, k, inner, first, last, y)
+
+    return entry
 
 
-@compiled
-def _pull(function: int, table: Any) -> None:
-    """(Log-)probabilities and cotangents into y, likewise."""
-    k, inner = _word(table, K), _word(table, INNER)
-    a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
-    while True:
-        _, first, last = _piece(table)
-        if first == last:
-            return
+def _dense_rows(loop: Any, reduces: bool) -> Any:
+    """Rows of x into rows of y, or into numbers."""
+
+    @compiled
+    def work(x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+        step = 1 if reduces else k
+        loop(x[first * k : last * k], k, y[first * step : last * step])
+
+    return _over_pieces(work)
+
+
+def _dense_few(function: int) -> Any:
+    """The same of short rows."""
+
+    @compiled
+    def work(x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+        step = 1 if function == LOGSUMEXP else k
+        short.run(function, x[first * k : last * k], k, y[first * step : last * step])
+
+    return _over_pieces(work)
+
+
+def _dense_columns(function: int) -> Any:
+    """The same of columns."""
+
+    @compiled
+    def work(x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+        column_loops.run(function, x, k, inner, first, last, y)
+
+    return _over_pieces(work)
+
+
+def _pulls(work: Any) -> Any:
+    """What does ``work`` on pieces of three arrays until none is left."""
+
+    def entry(table: Any) -> None:
+        k, inner = _word(table, K), _word(table, INNER)
+        a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
+        while True:
+            _, first, last = _piece(table)
+            if first == last:
+                return
+            work(a, c, k, inner, first, last, y)
+
+    return entry
+
+
+def _pull_rows(loop: Any) -> Any:
+    """(Log-)probabilities and cotangents into y."""
+
+    @compiled
+    def work(a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
         some = slice(first * k, last * k)
-        if inner > 1:
-            column_pulls.run(function, a, c, k, inner, first, last, y)
-        # a row that fills a vector is no slower by itself: no exponential waits for its sum
-        elif k * a.itemsize < VECTOR_BYTES:
-            short.pull(function, a[some], k, c[some], y[some])
-        else:
-            loops.pull(function, a[some], k, c[some], y[some])
+        loop(a[some], k, c[some], y[some])
+
+    return _pulls(work)
 
 
-def softmax(table: Any) -> None:
-    """Rows or columns of x into y."""
-    _dense(SOFTMAX, table)
+def _pull_few(function: int) -> Any:
+    """The same of short rows."""
+
+    @compiled
+    def work(a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+        some = slice(first * k, last * k)
+        short.pull(function, a[some], k, c[some], y[some])
+
+    return _pulls(work)
 
 
-def log_softmax(table: Any) -> None:
-    """The same of its logarithm."""
-    _dense(LOG_SOFTMAX, table)
+def _pull_columns(function: int) -> Any:
+    """The same of columns."""
+
+    @compiled
+    def work(a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+        column_pulls.run(function, a, c, k, inner, first, last, y)
+
+    return _pulls(work)
 
 
-def logsumexp(table: Any) -> None:
-    """The same of its normaliser."""
-    _dense(LOGSUMEXP, table)
-
-
-def softmax_pull(table: Any) -> None:
-    """Probabilities and cotangents into y."""
-    _pull(SOFTMAX, table)
-
-
-def log_softmax_pull(table: Any) -> None:
-    """Log-probabilities and cotangents into y."""
-    _pull(LOG_SOFTMAX, table)
-
-
-def loss(table: Any) -> None:
+def _loss(work: Any) -> Any:
     """The sum of a piece's losses into a total, each loss and its gradient into arrays that may be empty."""
-    k, inner, x = _word(table, K), _word(table, INNER), _array(table, 0)
-    labels, weights, losses, grad = _labels(table, 1), _array(table, 2), _array(table, 3), _array(table, 4)
-    skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
-    totals = _double(table, TOTALS)
-    while True:
-        i, first, last = _piece(table)
-        if first == last:
-            return
-        if inner > 1:
-            totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
-            continue
+
+    def entry(table: Any) -> None:
+        k, inner, x = _word(table, K), _word(table, INNER), _array(table, 0)
+        labels, weights, losses, grad = _labels(table, 1), _array(table, 2), _array(table, 3), _array(table, 4)
+        skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
+        totals = _double(table, TOTALS)
+        while True:
+            i, first, last = _piece(table)
+            if first == last:
+                return
+            totals[i] = work(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
+
+    return entry
+
+
+def _loss_rows(loop: Any) -> Any:
+    """The same of rows."""
+
+    @compiled
+    def work(
+        x: Any, k: int, inner: int, first: int, last: int, labels: Any, weights: Any, skipped: Any, factor: float,
+        losses: Any, grad: Any,
+    ) -> float:  # fmt: skip
         some, own = slice(first * k, last * k), slice(first, last)
-        if short.takes(k, x.itemsize):
-            totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
-            continue
-        totals[i] = loops.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+        total: float = loop(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+        return total
+
+    return _loss(work)
 
 
-DENSE = {"softmax": softmax, "log_softmax": log_softmax, "logsumexp": logsumexp}
-PULLS = {"softmax": softmax_pull, "log_softmax": log_softmax_pull}
+#: How the classes of a sample lie in memory: next to each other, many or few of them, or apart.
+ROWS, FEW, COLUMNS = range(3)
+_BY_ROWS = {
+    "softmax": (SOFTMAX, loops.softmax),
+    "log_softmax": (LOG_SOFTMAX, loops.log_softmax),
+    "logsumexp": (LOGSUMEXP, loops.logsumexp),
+}
+#: The functions, by their names and how classes lie.
+DENSE = {
+    name: (_dense_rows(loop, code == LOGSUMEXP), _dense_few(code), _dense_columns(code))
+    for name, (code, loop) in _BY_ROWS.items()
+}
+PULLS = {
+    name: (_pull_rows(loop), _pull_few(code), _pull_columns(code))
+    for name, code, loop in (
+        ("softmax", SOFTMAX, loops.softmax_pull),
+        ("log_softmax", LOG_SOFTMAX, loops.log_softmax_pull),
+    )
+}
+LOSS = (_loss_rows(loops.loss), _loss_rows(short.loss), _loss(column_loops.loss))
 
 
 @cache
@@ -213,16 +273,18 @@ def run(
     The numbers are of the dtype of a character.
     """
     pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
-    bits: int = struct.unpack("q", struct.pack("d", factor))[0]
-    held = [0, pieces, n, k, inner, skipped or 0, skipped is not None, bits]
-    for place in places:
-        held += place[:2]
-    table = array("q", held + [0] * (TOTALS + pieces - len(held)))
+    # so many small arrays are worked on that each step counts
+    words = [word for place in places for word in place[:2]]
+    words += [0] * (TOTALS + pieces - ARRAYS - len(words))
+    held = struct.pack(f"7qd{len(words)}q", 0, pieces, n, k, inner, skipped or 0, skipped is not None, factor, *words)
+    table = array("q", held)
     entry, data = _entry(function, char)[1], table.buffer_info()[0]
-    openmp = _threads.region()
     if parts == 1:
         entry(data)
-    elif sys.platform == "linux":
+        total: float = struct.unpack_from("d", table, 8 * TOTALS)[0]
+        return total
+    openmp = _threads.region()
+    if sys.platform == "linux":
         from . import pool
 
         if openmp is None:

@@ -9,17 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
-from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from .columns import TERMS
 from .compile import compiled, copy
-from .vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
+from .intrinsics import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_but, sums
+from .vectors import NEAR
 
-#: Terms that are added in the dtype itself before a sum goes up to double precision.
-TERMS = 4096
-#: How near to 1 a probability is for its difference from 1 to lose its digits.
-NEAR = 1 / 16
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
 ROWS, ELEMENTS = 64, 1 << 13
 
@@ -181,7 +176,7 @@ loss = compiled(_loss)
 
 def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
-        less = p[start] * 0
+        less = p.dtype.type(0)
         if peak(p, start, k) > 0.5:
             # the cotangent less its value at the largest: the sum of the others, and no more, is what that one gets
             less = c[start + np.argmax(p[start : start + k])]
@@ -193,40 +188,13 @@ softmax_pull = compiled(_softmax_pull)
 
 def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
-        total = sum_of(c, start, k)
-        pulled_log(p, start, k, c, total, out)
-        if peak(p, start, k) > -NEAR:
-            top = start + np.argmax(p[start : start + k])
-            others = 0.0
-            for j in range(start, start + k):
-                others += c[j] if j != top else 0.0
-            out[top] = -(c[top] * np.expm1(p[top])) - np.exp(p[top]) * others
+        most, own = peak(p, start, k), p.dtype.type(0)
+        if most > -NEAR:
+            own = c[start + np.argmax(p[start : start + k])]
+        else:
+            most = p.dtype.type(np.nan)  # no probability is sure
+        others = sum_but(p, start, k, c, most)
+        pulled_log(p, start, k, c, most, others, others + own, out)
 
 
 log_softmax_pull = compiled(_log_softmax_pull)
-
-
-def run(function: int, x: Any, k: int, y: Any) -> None:
-    """Rows of ``x`` into ``y``, by the function of a number that is a constant where this is called."""
-    raise NotImplementedError("for compiled functions alone")
-
-
-@overload(run, prefer_literal=True, strict=False)  # type: ignore[untyped-decorator]
-def _run(function: Any, x: Any, k: Any, y: Any) -> Any:
-    if not isinstance(function, types.IntegerLiteral):
-        return None
-    loop = {SOFTMAX: softmax, LOG_SOFTMAX: log_softmax, LOGSUMEXP: logsumexp}[function.literal_value]
-    return lambda function, x, k, y: loop(x, k, y)
-
-
-def pull(function: int, a: Any, k: int, c: Any, out: Any) -> None:
-    """Cotangents ``c`` of (log-)probabilities ``a``, likewise."""
-    raise NotImplementedError("for compiled functions alone")
-
-
-@overload(pull, prefer_literal=True, strict=False)  # type: ignore[untyped-decorator]
-def _pull(function: Any, a: Any, k: Any, c: Any, out: Any) -> Any:
-    if not isinstance(function, types.IntegerLiteral):
-        return None
-    loop = {SOFTMAX: softmax_pull, LOG_SOFTMAX: log_softmax_pull}[function.literal_value]
-    return lambda function, a, k, c, out: loop(a, k, c, out)

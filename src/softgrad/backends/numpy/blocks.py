@@ -85,12 +85,16 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
+def memory_order(x: Floats) -> tuple[int, ...]:
+    """The axes in the order of memory."""
+    if x.flags.c_contiguous:
+        return tuple(range(x.ndim))
+    return tuple(sorted(range(x.ndim), key=lambda i: (-abs(x.strides[i]), i)))
+
+
 def view(x: Floats, axis: int) -> View:
     """See ``x`` as (outer, class, inner), its axes in the order of memory."""
-    if x.flags.c_contiguous:
-        order = tuple(range(x.ndim))
-    else:
-        order = tuple(sorted(range(x.ndim), key=lambda i: (-abs(x.strides[i]), i)))
+    order = memory_order(x)
     at = order.index(axis)
     ordered = [x.shape[i] for i in order]
     shape = (math.prod(ordered[:at]), x.shape[axis], math.prod(ordered[at + 1 :]))

@@ -8,7 +8,7 @@ import os
 from functools import cache
 from typing import Any
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from .._declaration import Backend
 
 #: Numbers of a linear model from which its loops are ahead of a product.
@@ -50,7 +50,7 @@ def compiles() -> bool | str:
     return _verdict
 
 
-def _obstacle(job: Job) -> str | None:
+def _obstacle(job: LossArgs) -> str | None:
     """What a loss asks for that has no loop."""
     if job.dense:
         return "labels that are weights by class have no loop"
@@ -59,7 +59,7 @@ def _obstacle(job: Job) -> str | None:
     return None
 
 
-def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
+def _linear(X: Any, W: Any, bias: Any, job: LossArgs, *rest: Any) -> bool | str:
     """Whether the linear model has a loop that is ahead."""
     if X.dtype.char not in "fd" or not X.dtype.isnative or X.dtype != W.dtype:
         return f"dtype {X.dtype} has no loop here"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba import carray, types
@@ -244,17 +243,10 @@ def _entry(function: Any, char: str) -> tuple[Any, Any]:
     return code, _threads.NATIVE(code.address)
 
 
-class Place(NamedTuple):
-    """The numbers of a contiguous array."""
-
-    address: int
-    size: int
-    #: The array, which lives as long as a thread may be at it.
-    held: Any = None
-
-
-#: Of an array that a function is to do without.
-NOWHERE = Place(0, 0)
+#: A table of one piece: all its words but those of the totals, and one of these.
+_ONE = struct.Struct(f"7qd{2 * MOST}qd")
+#: What fills up the words of fewer arrays.
+_NOTHING = tuple((0,) * (2 * (MOST - i)) for i in range(MOST + 1))
 
 
 def run(
@@ -264,25 +256,26 @@ def run(
     parts: int,
     k: int,
     inner: int,
-    places: Sequence[Place],
+    arrays: tuple[int, ...],
+    held: Any,
     skipped: int | None = None,
     factor: float = 1.0,
 ) -> float:
     """Call a function of this module for ``n`` units on ``parts`` threads at most; returns the sum of its totals.
 
-    The numbers are of the dtype of a character.
+    The numbers are of the dtype of a character. Of each array there is its address and its size, both 0 where the
+    function is to do without; ``held`` lives as long as a thread may be at them.
     """
     pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
-    # so many small arrays are worked on that each step counts
-    words = [word for place in places for word in place[:2]]
-    words += [0] * (TOTALS + pieces - ARRAYS - len(words))
-    held = struct.pack(f"7qd{len(words)}q", 0, pieces, n, k, inner, skipped or 0, skipped is not None, factor, *words)
-    table = array("q", held)
-    entry, data = _entry(function, char)[1], table.buffer_info()[0]
+    fixed = 0, pieces, n, k, inner, skipped or 0, skipped is not None, factor
+    table = array("q", _ONE.pack(*fixed, *arrays, *_NOTHING[len(arrays) // 2], 0.0))
+    entry = _entry(function, char)[1]
     if parts == 1:
-        entry(data)
-        total: float = struct.unpack_from("d", table, 8 * TOTALS)[0]
+        entry(table.buffer_info()[0])
+        total: float = _ONE.unpack_from(table)[-1]
         return total
+    table.extend([0] * (pieces - 1))
+    data = table.buffer_info()[0]
     openmp = _threads.region()
     if sys.platform == "linux":
         from . import pool
@@ -292,6 +285,6 @@ def run(
         else:
             pool.join(openmp, entry, data, parts)
     else:
-        whole = table, places
+        whole = table, held
         _threads.each(lambda: entry(whole[0].buffer_info()[0]), parts)
     return sum(memoryview(table).cast("B").cast("d")[TOTALS:].tolist())

@@ -31,20 +31,20 @@ class Samples(NamedTuple):
     """What a loop takes of a loss."""
 
     labels: Any
-    #: Empty where all samples weigh 1.
-    weights: Floats
+    #: None where all samples weigh 1.
+    weights: Floats | None
     #: What a mean divides by; 1 for other reductions.
     divisor: float
 
 
-def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
+def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, char: str) -> Samples:
     """Labels and weights of samples of a shape as a loop takes them."""
-    weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, shape)
-    return Samples(
-        np.ascontiguousarray(job.labels, dtype=np.int64),
-        np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype=dtype),
-        mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0,
-    )
+    labels, weight = job.labels, job.sample_weight
+    if labels.dtype.char != "l" or not labels.flags.c_contiguous:
+        labels = np.ascontiguousarray(labels, dtype=np.int64)
+    if weight is not None:
+        weight = np.ascontiguousarray(np.broadcast_to(weight, shape), dtype=char)
+    return Samples(labels, weight, mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0)
 
 
 class Laid(NamedTuple):
@@ -95,23 +95,22 @@ def laid(x: Floats, axis: int) -> Laid | None:
     return Laid(order, at, k, inner)
 
 
-def share_out(
-    entry: tuple[Any, ...], most: int, char: str, size: int, k: int, inner: int, *places: entries.Place, **options: Any
-) -> float:
-    """Call an entry on all rows of so many numbers, or the units of all columns; returns the sum of its totals.
+def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: Floats | None, **options: Any) -> float:
+    """Call an entry on all rows or columns of ``x`` and what belongs to them; returns the sum of its totals.
 
     ``entry`` has a function for each way in which classes lie; they are few up to ``most``.
     """
-    n = size // k
-    kind = entries.FEW if k <= most else entries.ROWS
-    if inner > 1:
+    shape, size, char = x.shape, x.size, x.dtype.char
+    k = shape[axis]
+    n, inner, kind = size // k, 1, entries.FEW if k <= most else entries.ROWS
+    if axis < len(shape) - 1 and (inner := math.prod(shape[axis + 1 :])) > 1:
         kind, n = entries.COLUMNS, n // inner * column_loops.units(inner, LANES[char])
-    return entries.run(entry[kind], char, n, threads_for(size, AWAKE_ELEMENTS), k, inner, places, **options)
-
-
-def _place(a: Floats) -> entries.Place:
-    # what NumPy tells of the address takes three times as long
-    return entries.Place(_address(id(a) + _DATA).value, a.size, a) if a.size else entries.NOWHERE
+    words = [_address(id(x) + _DATA).value, size]
+    for a in arrays:
+        # what NumPy tells of the address takes three times as long
+        words += (0, 0) if a is None else (_address(id(a) + _DATA).value, a.size)
+    parts = threads_for(size, AWAKE_ELEMENTS)
+    return entries.run(entry[kind], char, n, parts, k, inner, words, (x, arrays), **options)
 
 
 def _dense(function: str, x: Floats, axis: int) -> Floats:
@@ -120,9 +119,8 @@ def _dense(function: str, x: Floats, axis: int) -> Floats:
         out = _dense(function, how(x), how.axis)
         return how.back_samples(out) if function == "logsumexp" else how.back(out)
     shape, char = x.shape, x.dtype.char
-    k, inner = shape[axis], math.prod(shape[axis + 1 :])
     out = np.empty(shape[:axis] + shape[axis + 1 :] if function == "logsumexp" else shape, char)
-    share_out(entries.DENSE[function], IN_ORDER[char], char, x.size, k, inner, _place(x), _place(out))
+    share_out(entries.DENSE[function], IN_ORDER[char], x, axis, out)
     return out
 
 
@@ -145,12 +143,11 @@ def _pull(function: str, a: Floats, c: Floats, axis: int) -> Floats:
     how = laid(a, axis)
     if how is not None:
         return how.back(_pull(function, how(a), how(c), how.axis))
-    c = np.ascontiguousarray(c)
-    shape, char = a.shape, a.dtype.char
-    out = np.empty(shape, char)
-    k, inner = shape[axis], math.prod(shape[axis + 1 :])
-    places = _place(a), _place(c), _place(out)
-    share_out(entries.PULLS[function], LANES[char] - 1, char, a.size, k, inner, *places)
+    if not c.flags.c_contiguous:
+        c = np.ascontiguousarray(c)
+    char = a.dtype.char
+    out = np.empty(a.shape, char)
+    share_out(entries.PULLS[function], LANES[char] - 1, a, axis, c, out)
     return out
 
 
@@ -181,17 +178,15 @@ def _loss(x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> tuple[
             value = how.back_samples(value)
         return value, how.back(grad) if want_grad else None
     shape = x.shape
-    k, inner, samples = shape[axis], math.prod(shape[axis + 1 :]), shape[:axis] + shape[axis + 1 :]
-    labels, weights, divisor = samples_of(job, samples, k, char)
+    samples = shape[:axis] + shape[axis + 1 :]
+    labels, weights, divisor = samples_of(job, samples, shape[axis], char)
     if divisor == 0.0:
         return np.zeros((), char), np.zeros(shape, char) if want_grad else None
-    each = want_value and job.reduction == "none"
-    losses, grad = np.empty(samples if each else 0, char), np.empty(shape if want_grad else 0, char)
-    places = map(_place, (x, labels, weights, losses, grad))
+    losses = np.empty(samples, char) if want_value and job.reduction == "none" else None
+    grad = np.empty(shape, char) if want_grad else None
     options = {"skipped": job.ignore_index, "factor": 1.0 / divisor}
-    total = share_out(entries.LOSS, IN_ORDER[char], char, x.size, k, inner, *places, **options)
-    value = losses if each else np.array(total / divisor, char)
-    return value, grad if want_grad else None
+    total = share_out(entries.LOSS, IN_ORDER[char], x, axis, labels, weights, losses, grad, **options)
+    return np.array(total / divisor, char) if losses is None else losses, grad
 
 
 def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:

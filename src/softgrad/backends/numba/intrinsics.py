@@ -210,6 +210,12 @@ def pulled_log(context: Any, p: Any, start: Any, n: Any, c: Any, most: Any, othe
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def pulled_unsure(context: Any, p: Any, start: Any, n: Any, c: Any, total: Any, out: Any) -> Any:
+    """The same where none is sure."""
+    return _written(p, c, out, 1, lambda v, p, c, t: v.builder.fsub(c, v.builder.fmul(v.exp(p), t)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def log1p(context: Any, x: Any) -> Any:
     """Turn ``x``, of a whole number of vectors and nowhere below 0, into log(1 + x)."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .columns import TERMS
 from .compile import compiled, copy
-from .intrinsics import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_but, sums
+from .intrinsics import apart, dot, log1p, peak, powers, pulled, pulled_log, pulled_unsure, scale, sum_but, sum_of, sums
 from .vectors import NEAR
 
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
@@ -188,13 +188,12 @@ softmax_pull = compiled(_softmax_pull)
 
 def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
-        most, own = peak(p, start, k), p.dtype.type(0)
+        most = peak(p, start, k)
         if most > -NEAR:
-            own = c[start + np.argmax(p[start : start + k])]
+            own, others = c[start + np.argmax(p[start : start + k])], sum_but(p, start, k, c, most)
+            pulled_log(p, start, k, c, most, others, others + own, out)
         else:
-            most = p.dtype.type(np.nan)  # no probability is sure
-        others = sum_but(p, start, k, c, most)
-        pulled_log(p, start, k, c, most, others, others + own, out)
+            pulled_unsure(p, start, k, c, sum_of(c, start, k), out)
 
 
 log_softmax_pull = compiled(_log_softmax_pull)

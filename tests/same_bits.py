@@ -62,7 +62,7 @@ class Layout:
 
 
 def _strided(asarray: Any, xp: Any, a: Rows) -> Any:
-    return asarray(np.stack([a, a * 0.5], axis=-1).reshape(len(a), -1))[:, ::2]
+    return asarray(np.stack([a, a[::-1]], axis=-1).reshape(len(a), -1))[:, ::2]
 
 
 def _offset(asarray: Any, xp: Any, a: Rows) -> Any:

@@ -1,8 +1,8 @@
 """The cross-entropy of a block of logits and its derivatives, for NumPy's loss and linear kernels.
 
 The label's exponential is set apart before the others are summed: the loss is log1p(others / own) and the gradient at
-the label -others / sum, so that neither cancels. A sample out of the ordinary (a label that is no class, a maximum that is
-not finite, a weight of 0 times an infinity) is left to the generic kernel.
+the label -others / sum, so that neither cancels. A sample out of the ordinary (a label that is no class, a maximum
+that is not finite, a weight of 0 times an infinity) is left to the generic kernel.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import os
 from functools import cache
 from typing import Any
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .._declaration import Backend
 
 #: Numbers of a linear model from which its loops are ahead of a product.

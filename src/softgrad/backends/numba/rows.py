@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from ..numpy.blocks import Floats, memory_order, threads_for
 from ..numpy.loss import mass
 from . import column_loops, entries

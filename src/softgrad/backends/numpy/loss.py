@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
 from .dense_blocks import FEW, rows_into, rows_of, working
 from .loss_blocks import Loss

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .blocks import Floats, Memory, column_sums, row_dots
 from .dense_blocks import SAFE, are_in, shifted_columns, shifted_rows, shifts
 

@@ -111,10 +111,10 @@ def _generic(function: str) -> Callable[..., Any]:
     loss = function.removeprefix("linear_")
 
     @functools.wraps(kernel)
-    def call(*args: Any) -> Any:
-        return kernel(*args, loss=functools.partial(_call, loss))
+    def with_loss(*args: Any) -> Any:
+        return kernel(*args, loss=functools.partial(call, loss))
 
-    return call
+    return with_loss
 
 
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:
@@ -194,7 +194,7 @@ def asked_for() -> str | None:
     return _choice() if _chosen.users else None
 
 
-def _call(function: str, *args: Any) -> Any:
+def call(function: str, *args: Any) -> Any:
     """``run`` where warnings are seen to."""
     for step in _plan(function, type(args[1])):
         if step.verdict(function, args) is True:

@@ -54,8 +54,8 @@ def _obstacle(job: LossArgs) -> str | None:
     """What a loss asks for that has no loop."""
     if job.dense:
         return "labels that are weights by class have no loop"
-    if job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62:
-        return "labels are not of int64's range"
+    if (job.labels.dtype == "uint64" and job.ignore_index is not None) or abs(job.ignore_index or 0) >= 1 << 62:
+        return "labels to ignore are not of int64's range"
     return None
 
 

@@ -15,6 +15,7 @@ ULPS = {"float16": 0.51, "float32": 70, "float64": 500}
 MANY_BLOCKS = (
     (numpy_blocks, "BLOCK_BYTES", 1 << 12),
     (numpy_blocks, "THREAD_ELEMENTS", 1),
+    (numpy_blocks, "SMALL", 0),
     (linear_call, "BLOCK_BYTES", 1 << 13),
     (linear_call, "ENOUGH_BYTES", 1 << 13),
     (linear_call, "ENOUGH_ROWS", 16),

@@ -88,151 +88,144 @@ def _labels(table: Any, i: int) -> Any:
     return carray(_integers(table, ARRAYS + 2 * i), _word(table, ARRAYS + 2 * i + 1))
 
 
-def _over_pieces(work: Any) -> Any:
-    """What does ``work`` on pieces of two arrays until none is left."""
-
-    def entry(table: Any) -> None:
-        k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
-        while True:
-            _, first, last = _piece(table)
-            if first == last:
-                return
-            work(x, k, inner, first, last, y)
-
-    return entry
+@compiled
+def _dense_rows(function: int, table: Any) -> None:
+    """Rows of x into rows of y, or into numbers, by a function that is a constant where this is called."""
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+    step = 1 if function == LOGSUMEXP else k
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        loops.run(function, x[first * k : last * k], k, y[first * step : last * step])
 
 
-def _dense_rows(loop: Any, reduces: bool) -> Any:
-    """Rows of x into rows of y, or into numbers."""
-
-    @compiled
-    def work(x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
-        step = 1 if reduces else k
-        loop(x[first * k : last * k], k, y[first * step : last * step])
-
-    return _over_pieces(work)
-
-
-def _dense_few(function: int) -> Any:
+@compiled
+def _dense_few(function: int, table: Any) -> None:
     """The same of short rows."""
-
-    @compiled
-    def work(x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
-        step = 1 if function == LOGSUMEXP else k
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+    step = 1 if function == LOGSUMEXP else k
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
         short.run(function, x[first * k : last * k], k, y[first * step : last * step])
 
-    return _over_pieces(work)
 
-
-def _dense_columns(function: int) -> Any:
+@compiled
+def _dense_columns(function: int, table: Any) -> None:
     """The same of columns."""
-
-    @compiled
-    def work(x: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
         column_loops.run(function, x, k, inner, first, last, y)
 
-    return _over_pieces(work)
 
-
-def _pulls(work: Any) -> Any:
-    """What does ``work`` on pieces of three arrays until none is left."""
-
-    def entry(table: Any) -> None:
-        k, inner = _word(table, K), _word(table, INNER)
-        a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
-        while True:
-            _, first, last = _piece(table)
-            if first == last:
-                return
-            work(a, c, k, inner, first, last, y)
-
-    return entry
-
-
-def _pull_rows(loop: Any) -> Any:
-    """(Log-)probabilities and cotangents into y."""
-
-    @compiled
-    def work(a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+@compiled
+def _pull_rows(function: int, table: Any) -> None:
+    """(Log-)probabilities and cotangents into y, likewise."""
+    k, a, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
         some = slice(first * k, last * k)
-        loop(a[some], k, c[some], y[some])
-
-    return _pulls(work)
+        loops.pull(function, a[some], k, c[some], y[some])
 
 
-def _pull_few(function: int) -> Any:
+@compiled
+def _pull_few(function: int, table: Any) -> None:
     """The same of short rows."""
-
-    @compiled
-    def work(a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+    k, a, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
         some = slice(first * k, last * k)
         short.pull(function, a[some], k, c[some], y[some])
 
-    return _pulls(work)
 
-
-def _pull_columns(function: int) -> Any:
+@compiled
+def _pull_columns(function: int, table: Any) -> None:
     """The same of columns."""
-
-    @compiled
-    def work(a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:
+    k, inner = _word(table, K), _word(table, INNER)
+    a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
         column_pulls.run(function, a, c, k, inner, first, last, y)
 
-    return _pulls(work)
+
+@compiled
+def _loss_numbers(table: Any) -> tuple[Any, Any]:
+    """(The label to ignore or nothing, what gradients are multiplied by)."""
+    factor = _array(table, 0).dtype.type(_double(table, FACTOR)[0])
+    return carray(_whole(table, SKIPPED), _word(table, SKIPS)), factor
 
 
-def _loss(work: Any) -> Any:
+def _loss_rows(table: Any) -> None:
     """The sum of a piece's losses into a total, each loss and its gradient into arrays that may be empty."""
-
-    def entry(table: Any) -> None:
-        k, inner, x = _word(table, K), _word(table, INNER), _array(table, 0)
-        labels, weights, losses, grad = _labels(table, 1), _array(table, 2), _array(table, 3), _array(table, 4)
-        skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
-        totals = _double(table, TOTALS)
-        while True:
-            i, first, last = _piece(table)
-            if first == last:
-                return
-            totals[i] = work(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
-
-    return entry
-
-
-def _loss_rows(loop: Any) -> Any:
-    """The same of rows."""
-
-    @compiled
-    def work(
-        x: Any, k: int, inner: int, first: int, last: int, labels: Any, weights: Any, skipped: Any, factor: float,
-        losses: Any, grad: Any,
-    ) -> float:  # fmt: skip
+    k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
+    losses, grad, totals = _array(table, 3), _array(table, 4), _double(table, TOTALS)
+    skipped, factor = _loss_numbers(table)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
         some, own = slice(first * k, last * k), slice(first, last)
-        total: float = loop(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
-        return total
+        totals[i] = loops.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
 
-    return _loss(work)
+
+def _loss_few(table: Any) -> None:
+    """The same of short rows."""
+    k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
+    losses, grad, totals = _array(table, 3), _array(table, 4), _double(table, TOTALS)
+    skipped, factor = _loss_numbers(table)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
+        some, own = slice(first * k, last * k), slice(first, last)
+        totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+
+
+def _loss_columns(table: Any) -> None:
+    """The same of columns."""
+    k, inner, x, labels = _word(table, K), _word(table, INNER), _array(table, 0), _labels(table, 1)
+    weights, losses, grad, totals = _array(table, 2), _array(table, 3), _array(table, 4), _double(table, TOTALS)
+    skipped, factor = _loss_numbers(table)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
+        totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
+
+
+def _ways(function: int, pulls: bool) -> tuple[Any, Any, Any]:
+    """A function for each way in which classes lie; numba finds what it kept of each by the number alone."""
+    if pulls:
+        return (
+            lambda table: _pull_rows(function, table),
+            lambda table: _pull_few(function, table),
+            lambda table: _pull_columns(function, table),
+        )
+    return (
+        lambda table: _dense_rows(function, table),
+        lambda table: _dense_few(function, table),
+        lambda table: _dense_columns(function, table),
+    )
 
 
 #: How the classes of a sample lie in memory: next to each other, many or few of them, or apart.
 ROWS, FEW, COLUMNS = range(3)
-_BY_ROWS = {
-    "softmax": (SOFTMAX, loops.softmax),
-    "log_softmax": (LOG_SOFTMAX, loops.log_softmax),
-    "logsumexp": (LOGSUMEXP, loops.logsumexp),
-}
 #: The functions, by their names and how classes lie.
-DENSE = {
-    name: (_dense_rows(loop, code == LOGSUMEXP), _dense_few(code), _dense_columns(code))
-    for name, (code, loop) in _BY_ROWS.items()
-}
-PULLS = {
-    name: (_pull_rows(loop), _pull_few(code), _pull_columns(code))
-    for name, code, loop in (
-        ("softmax", SOFTMAX, loops.softmax_pull),
-        ("log_softmax", LOG_SOFTMAX, loops.log_softmax_pull),
-    )
-}
-LOSS = (_loss_rows(loops.loss), _loss_rows(short.loss), _loss(column_loops.loss))
+_CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
+DENSE = {name: _ways(code, False) for name, code in _CODES.items()}
+PULLS = {name: _ways(_CODES[name], True) for name in ("softmax", "log_softmax")}
+LOSS = (_loss_rows, _loss_few, _loss_columns)
 
 
 @cache

@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
+from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .columns import TERMS
 from .compile import compiled, copy
 from .intrinsics import apart, dot, log1p, peak, powers, pulled, pulled_log, pulled_unsure, scale, sum_but, sum_of, sums
@@ -197,3 +200,29 @@ def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
 
 
 log_softmax_pull = compiled(_log_softmax_pull)
+
+
+def run(function: int, x: Any, k: int, y: Any) -> None:
+    """Rows of ``x`` into ``y``, by the function of a number that is a constant where this is called."""
+    raise NotImplementedError("for compiled functions alone")
+
+
+@overload(run, prefer_literal=True, strict=False)  # type: ignore[untyped-decorator]
+def _run(function: Any, x: Any, k: Any, y: Any) -> Any:
+    if not isinstance(function, types.IntegerLiteral):
+        return None
+    loop = {SOFTMAX: softmax, LOG_SOFTMAX: log_softmax, LOGSUMEXP: logsumexp}[function.literal_value]
+    return lambda function, x, k, y: loop(x, k, y)
+
+
+def pull(function: int, a: Any, k: int, c: Any, out: Any) -> None:
+    """Cotangents ``c`` of (log-)probabilities ``a``, likewise."""
+    raise NotImplementedError("for compiled functions alone")
+
+
+@overload(pull, prefer_literal=True, strict=False)  # type: ignore[untyped-decorator]
+def _pull(function: Any, a: Any, k: Any, c: Any, out: Any) -> Any:
+    if not isinstance(function, types.IntegerLiteral):
+        return None
+    loop = {SOFTMAX: softmax_pull, LOG_SOFTMAX: log_softmax_pull}[function.literal_value]
+    return lambda function, a, k, c, out: loop(a, k, c, out)

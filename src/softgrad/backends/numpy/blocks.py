@@ -26,8 +26,8 @@ FEWEST_COLUMNS, WANTED_COLUMNS, WIDE_BYTES = 64, 2048, 4 << 20
 #: A row of at least this many classes is worked on in place, and NumPy's buffer for operands that are broadcast over
 #: a row made this small: filling it costs twice what the row's own work does.
 UNBUFFERED = 256
-#: Elements that are worth a thread.
-THREAD_ELEMENTS = 1 << 17
+#: Elements that are worth a thread, and up to which there is one block.
+THREAD_ELEMENTS, SMALL = 1 << 17, 1 << 13
 #: Terms of one sum of a row, and of one along a strided axis, before a sum goes up a level.
 TERMS, LEVEL = 1024, 16
 #: NumPy's own sums of rows; those of BLAS depend on how many rows there are.
@@ -99,6 +99,9 @@ def over_blocks(
     ``make(scratch memory)`` gives the function of a block, for one thread at a time.
     """
     outer, k, inner = shape
+    if outer * k * inner <= SMALL:
+        # of warnings the caller takes care
+        return [make(Memory(dtype))((0, outer, 0, inner))]
     itemsize = dtype.itemsize
     elements = max(1, (block_bytes or BLOCK_BYTES) // itemsize)
     split_inner = k * inner > elements and inner > FEWEST_COLUMNS

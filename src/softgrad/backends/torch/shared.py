@@ -24,6 +24,8 @@ from .blocks import autocast
 
 #: What NumPy holds, or a wider dtype of it.
 _HOST = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+#: Numbers from which more than one thread is at work.
+AWAKE = 1 << 15
 #: NumPy's namespace of the standard, as its kernels are given it.
 _NUMPY: Any = library(np.empty(0), "x").xp
 _LOSSES = {
@@ -63,13 +65,16 @@ def host(function: str, *args: Any) -> Any:
     if dtype is torch.bfloat16:
         high = "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
         wide = torch.float64 if high else torch.float32
-        args = tuple(a.to(wide) if isinstance(a, Tensor) and a.dtype is dtype else a for a in args)
-    arrays = tuple(_host_job(a) if isinstance(a, LossArgs) else _host(a) for a in args)
-    with threads.shared(), quiet():
-        out = call(function, _NUMPY, *arrays)
-    if isinstance(out, tuple):
-        return tuple(torch.from_numpy(a).to(dtype) for a in out)
-    return torch.from_numpy(out).to(dtype)
+        given = host(function, *(a.to(wide) if isinstance(a, Tensor) and a.dtype is dtype else a for a in args))
+        return tuple(a.to(dtype) for a in given) if isinstance(given, tuple) else given.to(dtype)
+    arrays = [_host_job(a) if isinstance(a, LossArgs) else _host(a) for a in args]
+    if x.numel() < AWAKE:
+        with quiet():
+            out = call(function, _NUMPY, *arrays)
+    else:
+        with threads.shared(), quiet():
+            out = call(function, _NUMPY, *arrays)
+    return tuple(map(torch.from_numpy, out)) if isinstance(out, tuple) else torch.from_numpy(out)
 
 
 @cache
@@ -79,7 +84,9 @@ def imported(name: str) -> Any:
 
 
 def _host(a: Any) -> Any:
-    return a.numpy(force=True) if isinstance(a, Tensor) else a
+    if not isinstance(a, Tensor):
+        return a
+    return a.detach().resolve_neg().numpy() if a.is_cpu else a.numpy(force=True)
 
 
 def _host_job(job: LossArgs) -> LossArgs:

@@ -45,17 +45,13 @@ MODULES = ("blocks", "dense", "loss", "loss_blocks", "samples", "pull", "linear"
 raised_inside_torch = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
-@pytest.fixture(params=["host", "device", "shared", "small"])
+@pytest.fixture(params=["host", "device", "shared"])
 def place(request, monkeypatch):
     """Run the code for a CPU, the code for a device that no value may be waited for, and those of NumPy's memory."""
     shared = importlib.import_module("softgrad.backends.torch.shared")
-    monkeypatch.setattr(shared, "LEAST", 1 if request.param == "shared" else 1 << 60)
     monkeypatch.setattr(shared.numba, "LEAST", 1 if request.param == "shared" else 1 << 60)
-    if request.param == "small":
-        monkeypatch.setattr(shared, "SHORT_LOG", 0)
-        monkeypatch.setattr(importlib.import_module("softgrad.backends.torch.dense"), "FEW", 0)
-    else:
-        monkeypatch.setattr(shared, "SMALL", 0)
+    if request.param != "shared":
+        monkeypatch.setattr(shared, "_HOST", ())
     if request.param == "device":
         for name in MODULES:
             module = importlib.import_module(f"softgrad.backends.torch.{name}")

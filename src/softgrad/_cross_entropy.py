@@ -90,6 +90,13 @@ class CrossEntropy:
     def _job(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, Job]:
+        lib, x, job = self._share(logits, labels, sample_weight, where, validate)
+        return lib, x, shown_weights(lib, x, job)
+
+    def _share(
+        self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
+    ) -> tuple[Library, Array, Job]:
+        """(library, logits, job) of some of the classes: a sample of which they are hidden may show others."""
         lib = library(logits, "logits")
         x = floating(lib, logits, "logits")
         if x.ndim == 0:
@@ -120,7 +127,7 @@ class CrossEntropy:
             self.reduction,
             resolve_precision(self.precision),
         )
-        return lib, x, shown_weights(lib, x, job)
+        return lib, x, job
 
     def __call__(
         self,

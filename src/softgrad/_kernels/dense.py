@@ -148,6 +148,14 @@ def difference(xp: Namespace, x: Array, m: Array) -> Array:
     return (x + m * 0) - m
 
 
+def gap(xp: Namespace, low: Array, high: Array) -> Array:
+    """``low - high`` for ``low <= high``, where two infinities are level and one is infinitely far."""
+    zero = xp.zeros_like(high)
+    near = xp.where(xp.isinf(low), zero, low) - xp.where(xp.isinf(high), zero, high)
+    far = xp.logical_or(low == -math.inf, high == math.inf)
+    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), near)
+
+
 def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something."""
     shown = xp.broadcast_to(where, x.shape)
@@ -156,9 +164,8 @@ def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array
     return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
 
 
-def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
-    """The pieces that every function of a row is made of."""
-    m = xp.max(x, axis=axis, keepdims=True)
+def exponentials(xp: Namespace, x: Array, m: Array, carry: bool) -> tuple[Array, Array, Array]:
+    """(x - m, what its rounding lost or None, exp(x - m)) for a number ``m`` a row that no element exceeds."""
     d = difference(xp, x, m) if fuses(xp) else x - m
     e = xp.exp(d)
     lo = None
@@ -170,6 +177,13 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
         lo = (a - (gap - z)) - (most + z)
         lo = xp.where(xp.isfinite(lo), lo, nothing)
         e = e + e * lo
+    return d, lo, e
+
+
+def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
+    """The pieces that every function of a row is made of."""
+    m = xp.max(x, axis=axis, keepdims=True)
+    d, lo, e = exponentials(xp, x, m, carry)
     top = d == 0
     zero = xp.zeros_like(m)
     others = total(xp, xp.where(top, zero, e), axis, carry)

@@ -12,6 +12,7 @@ from .._array.typing import OPTIONS, Job
 from .._kernels import dense as dense_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import loss as loss_kernels
+from .._kernels import shards as shard_kernels
 
 #: The kernels written against the standard, by name.
 GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -37,6 +38,13 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                 (
                     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
                     "linear_cross_entropy_hessian"
+                ),
+            ),
+            (
+                shard_kernels,
+                (
+                    "sharded_cross_entropy sharded_cross_entropy_value_and_grad sharded_linear_cross_entropy "
+                    "sharded_linear_cross_entropy_value_and_grad"
                 ),
             ),
         )

@@ -132,6 +132,11 @@ class LinearCrossEntropy:
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
         """(W, bias, job) in the layout and dtype of the kernels."""
+        W, bias, job = self._share(W, bias)
+        return W, bias, shown_weights(self._lib, self._like, job)
+
+    def _share(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
+        """The same of some of the classes: a sample of which they are hidden may show others."""
         lib, x = self._lib, self._X
         W = self._beside(W, "W")
         if W.ndim != 2:
@@ -175,7 +180,7 @@ class LinearCrossEntropy:
             options.reduction,
             resolve_precision(options.precision),
         )
-        return W, bias, shown_weights(lib, self._like, job)
+        return W, bias, job
 
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""

@@ -17,7 +17,7 @@ from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded
+from . import dense, linear, linear_recorded, recorded, shards
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -25,6 +25,12 @@ from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_SHARDED = (
+    "sharded_cross_entropy",
+    "sharded_cross_entropy_value_and_grad",
+    "sharded_linear_cross_entropy",
+    "sharded_linear_cross_entropy_value_and_grad",
+)
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -34,7 +40,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in _DENSE:
+    if function in _DENSE or function in _SHARDED:
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -168,7 +174,10 @@ def linear_cross_entropy_value_and_grad(
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
-    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+    functions={
+        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+        **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
+    },
     should_run=f"{__name__}:should_run",
     options=OPTIONS,
 )

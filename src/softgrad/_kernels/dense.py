@@ -164,26 +164,37 @@ def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array
     return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
 
 
-def exponentials(xp: Namespace, x: Array, m: Array, carry: bool) -> tuple[Array, Array, Array]:
-    """(x - m, what its rounding lost or None, exp(x - m)) for a number ``m`` a row that no element exceeds."""
+def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
+    """What rounding took from ``d = x - m``; 0 where that is not finite."""
+    # only of finite numbers: of others a lazy library warns where nobody can hold it back
+    finite, nothing = xp.isfinite(d), xp.zeros_like(d)
+    a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
+    z = gap - a
+    lo = (a - (gap - z)) - (most + z)
+    return xp.where(xp.isfinite(lo), lo, nothing)
+
+
+def below(xp: Namespace, x: Array, m: Array, carry: bool) -> tuple[Array, Array]:
+    """(x - m, what its rounding lost or None) for a number ``m`` a row that no element exceeds."""
     d = difference(xp, x, m) if fuses(xp) else x - m
+    return d, lost(xp, x, m, d) if carry else None
+
+
+def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
+    """exp(d + lo); ``lo`` may be None."""
     e = xp.exp(d)
-    lo = None
-    if carry:
-        # only of finite numbers: of others a lazy library warns where nobody can hold it back
-        finite, nothing = xp.isfinite(d), xp.zeros_like(d)
-        a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
-        z = gap - a
-        lo = (a - (gap - z)) - (most + z)
-        lo = xp.where(xp.isfinite(lo), lo, nothing)
-        e = e + e * lo
-    return d, lo, e
+    return e if lo is None else e + e * lo
 
 
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
-    d, lo, e = exponentials(xp, x, m, carry)
+    return shifted(xp, x, m, *below(xp, x, m, carry), axis, carry)
+
+
+def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
+    """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
+    e = exponential(xp, d, lo)
     top = d == 0
     zero = xp.zeros_like(m)
     others = total(xp, xp.where(top, zero, e), axis, carry)

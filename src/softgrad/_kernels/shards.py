@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from .._array.typing import Array, Job, Namespace
-from .dense import Shifted, along, exponentials, gap, narrow, product, total, two_sum, widen
+from .._array.typing import Array, LossArgs, Namespace
+from .dense import Shifted, along, below, exponential, gap, lost, narrow, product, total, widen
 from .linear import Wide, add, counted
 from .loss import (
     Rows,
@@ -64,7 +64,7 @@ class Merged(NamedTuple):
     loss: Array
 
 
-def shard(xp: Namespace, x: Array, job: Job, first: Any) -> Shard:
+def shard(xp: Namespace, x: Array, job: LossArgs, first: Any) -> Shard:
     """The share that begins with class ``first``."""
     axis, shown, hot, q = job.axis, None, None, None
     if job.where is not None:
@@ -80,7 +80,7 @@ def shard(xp: Namespace, x: Array, job: Job, first: Any) -> Shard:
     return Shard(x, shown, hot, q, weight)
 
 
-def _columns(job: Job) -> tuple[str, ...]:
+def _columns(job: LossArgs) -> tuple[str, ...]:
     """The sums that are exchanged: by options that all processes share, so that all exchange the same."""
     names = ["count", "size", "w"]
     if job.dense or job.label_smoothing:
@@ -94,13 +94,14 @@ def _columns(job: Job) -> tuple[str, ...]:
     return tuple(names)
 
 
-def alone(xp: Namespace, part: Shard, job: Job, carry: bool) -> tuple[Array, dict[str, Array]]:
+def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Array, dict[str, Array]]:
     """(maximum, sums beside it) of a share."""
     axis, (x, shown, hot, q, weight) = job.axis, part
     m = xp.max(x, axis=axis, keepdims=True)
     zero = xp.zeros_like(m)
     # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
-    d, lo, e = exponentials(xp, x, xp.where(m == -math.inf, zero, m), carry)
+    d, lo = below(xp, x, xp.where(m == -math.inf, zero, m), carry)
+    e = exponential(xp, d, lo)
     names, sums = _columns(job), {}
 
     def each(a: Array, where: Array = None, carry: bool = False) -> Array:
@@ -138,15 +139,11 @@ def alone(xp: Namespace, part: Shard, job: Job, carry: bool) -> tuple[Array, dic
 def _step(xp: Namespace, low: Array, high: Array, carry: bool) -> tuple[Array, Array]:
     """(low - high, its exponential)."""
     step = gap(xp, low, high)
-    scale = xp.exp(step)
-    if carry:
-        lost = two_sum(low, -high)[1]
-        lost = xp.where(xp.isfinite(lost), lost, xp.zeros_like(lost))
-        step, scale = step + lost, scale + scale * lost
-    return step, scale
+    lo = lost(xp, low, high, step) if carry else None
+    return step, exponential(xp, step, lo)
 
 
-def meet(xp: Namespace, low: Array, sums: dict[str, Array], job: Job, reduce: Reduce, carry: bool) -> Merged:
+def meet(xp: Namespace, low: Array, sums: dict[str, Array], job: LossArgs, reduce: Reduce, carry: bool) -> Merged:
     """The sums of all shares, by one maximum and one sum over the processes."""
     m = reduce(low, "max")
     step, scale = _step(xp, low, m, carry)
@@ -167,7 +164,7 @@ def meet(xp: Namespace, low: Array, sums: dict[str, Array], job: Job, reduce: Re
     return _merge(xp, m, {name: packed[i, ...] for i, name in enumerate(names)}, job, carry)
 
 
-def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: Job, carry: bool) -> Merged:
+def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: LossArgs, carry: bool) -> Merged:
     zero = xp.zeros_like(m)
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
     valid = None if job.dense else size > 0
@@ -177,12 +174,8 @@ def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: Job, carry: boo
         rest = sums["others"] + (sums["ties"] - 1)
     if "o" in sums:
         o, logit = sums["o"], sums["logit"]
-        d = logit - m
-        e, lo = xp.exp(d), None
-        if carry:
-            lo = two_sum(logit, -m)[1]
-            lo = xp.where(xp.isfinite(lo), lo, zero)
-            e = e + e * lo
+        d, lo = below(xp, logit, m, carry)
+        e = exponential(xp, d, lo)
         s, loss = o + e, index_loss(xp, o, e, d, lo, w)
     else:
         s, T, loss = 1 + rest, sums["target"], sums["cost"]
@@ -199,42 +192,42 @@ def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: Job, carry: boo
     return all_._replace(loss=settle(xp, all_, loss))
 
 
-def slopes(xp: Namespace, part: Shard, all_: Merged, job: Job, carry: bool) -> Array:
+def slopes(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Array:
     """D loss / d logits of a share by row, before sample weights."""
     x, shown, hot, q, weight = part
-    d, lo, e = exponentials(xp, x, all_.m, carry)
+    d, lo = below(xp, x, all_.m, carry)
     v = None
     if q is not None:
         v = (1 - job.label_smoothing) * q
         if all_.uniform is not None:
             v = v + (all_.uniform if shown is None else xp.where(shown, all_.uniform, xp.zeros_like(all_.uniform)))
         v = v if weight is None else v * weight
-    row = Shifted(all_.m, d, lo, e, d == 0, all_.rest, x)
+    row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.rest, x)
     r = Rows(row, all_.s, shown, all_.rows, hot, v, all_.T, all_.w, all_.valid, all_.o, all_.log_sum)
     return gradient(xp, r, job)
 
 
-def cleared(xp: Namespace, logits: Array, job: Job) -> tuple[Array, bool]:
+def cleared(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, bool]:
     """The logits to compute with, 0 in samples that do not count, and whether rounding is carried."""
     x, carry = widen(xp, logits, job.precision)
     kept, _ = keep(xp, job, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x)), carry
 
 
-def merged(xp: Namespace, logits: Array, job: Job, first: Any, reduce: Reduce) -> Merged:
+def merged(xp: Namespace, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Merged:
     """What all shares of the logits amount to."""
     x, carry = cleared(xp, logits, job)
     return meet(xp, *alone(xp, shard(xp, x, job, first), job, carry), job, reduce, carry)
 
 
-def pulled(xp: Namespace, logits: Array, all_: Merged, job: Job, first: Any, factor: Array) -> Array:
+def pulled(xp: Namespace, logits: Array, all_: Merged, job: LossArgs, first: Any, factor: Array) -> Array:
     """The gradient by a share of the logits, times ``factor`` by sample, from what all shares amount to."""
     x, carry = cleared(xp, logits, job)
     g = slopes(xp, shard(xp, x, job, first), all_, job, carry)
     return narrow(xp, scaled(xp, g, keep(xp, job, x)[0], factor), logits.dtype)
 
 
-def _finished(xp: Namespace, loss: Array, w: Array, job: Job) -> tuple[Array, Array, Array, Array]:
+def _finished(xp: Namespace, loss: Array, w: Array, job: LossArgs) -> tuple[Array, Array, Array, Array]:
     """(value, kept, weight, divisor) of the losses and class weights of all samples."""
     kept, weight = keep(xp, job, loss)
     divisor = mass(xp, loss, job, w) if job.reduction == "mean" else None
@@ -244,7 +237,7 @@ def _finished(xp: Namespace, loss: Array, w: Array, job: Job) -> tuple[Array, Ar
 def sharded_cross_entropy(
     xp: Namespace,
     logits: Array,
-    job: Job,
+    job: LossArgs,
     first: Any,
     reduce: Reduce,
     merged: Callable[..., tuple[Array, ...]] = merged,
@@ -255,7 +248,7 @@ def sharded_cross_entropy(
 
 
 def sharded_cross_entropy_value_and_grad(
-    xp: Namespace, logits: Array, job: Job, first: Any, reduce: Reduce
+    xp: Namespace, logits: Array, job: LossArgs, first: Any, reduce: Reduce
 ) -> tuple[Array, Array]:
     """The loss, and the gradient by a share of the logits."""
     x, carry = cleared(xp, logits, job)
@@ -275,7 +268,7 @@ class LinearShard:
     """The linear model with some rows of W, its logits made in blocks, again for the gradient if there are several."""
 
     def __init__(
-        self, xp: Namespace, X: Array, W: Array, bias: Array, job: Job, first: Any, block_size: int | None
+        self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, block_size: int | None
     ) -> None:
         self.xp, self.job, self.first = xp, job, first
         self.model = Wide(xp, X, W, bias, job, block_size)
@@ -318,7 +311,7 @@ class LinearShard:
 
 
 def linear_merged(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, first: Any, reduce: Reduce, block_size: int | None
+    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
 ) -> Merged:
     """What all shares of the logits of the linear model amount to."""
     return LinearShard(xp, X, W, bias, job, first, block_size).merged(reduce)
@@ -329,7 +322,7 @@ def sharded_linear_cross_entropy(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
@@ -345,7 +338,7 @@ def sharded_linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     first: Any,
     reduce: Reduce,

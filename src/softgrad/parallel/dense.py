@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.namespace import Library, finish
-from .._array.typing import Array, ArrayT, Job
+from .._array.typing import Array, ArrayT, LossArgs
 from .._cross_entropy import CrossEntropy
 from .._cross_entropy_functions import CallOptions, _split_options
 from .._docstrings import passes_on_to
@@ -16,7 +16,7 @@ from .arguments import checked, first_of
 
 def _prepared(
     logits: Any, labels: Any, first_class: Any, reduce: Any, options: CallOptions, function: str
-) -> tuple[Library, Array, Job, Any, Reduce]:
+) -> tuple[Library, Array, LossArgs, Any, Reduce]:
     loss, call = _split_options(options, function)
     if "validate" in call:
         raise TypeError(f"{function} has no option 'validate': no process knows all classes; a wrong label gives NaN")

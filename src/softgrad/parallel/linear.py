@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.namespace import finish
-from .._array.typing import Array, ArrayT, Job, Wrt
+from .._array.typing import Array, ArrayT, LossArgs, Wrt
 from .._docstrings import passes_on_to
 from .._kernels.shards import Reduce
 from ..backends._registry import run
@@ -17,7 +17,7 @@ from .dense import cross_entropy as dense_cross_entropy
 
 def _prepared(
     X: Any, labels: Any, W: Any, bias: Any, first_class: Any, reduce: Any, options: DataOptions, function: str
-) -> tuple[LinearCrossEntropy, Array, Array, Job, Any, Reduce]:
+) -> tuple[LinearCrossEntropy, Array, Array, LossArgs, Any, Reduce]:
     unknown = sorted(set(options) - (set(DataOptions.__annotations__) - {"l2", "validate"}))
     if unknown:
         raise TypeError(

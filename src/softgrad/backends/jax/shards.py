@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, Job
+from ..._array.typing import Array, LossArgs
 from ..._kernels import shards as generic
 from ..._kernels.shards import Merged, Reduce
 from .linear import Arrays, split
@@ -31,16 +31,16 @@ def _as_varying(grad: Array, x: Array) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _merged(logits: Array, first: Any, arrays: Arrays, job: Job, reduce: Reduce) -> Any:
+def _merged(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
     return tuple(generic.merged(jnp, logits, job._replace(**arrays._asdict()), first, reduce))
 
 
-def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: Job, reduce: Reduce) -> Any:
+def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
     out = _merged(logits, first, arrays, job, reduce)
     return out, (logits, first, arrays, out)
 
 
-def _merged_backward(job: Job, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
+def _merged_backward(job: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
     logits, first, arrays, out = kept
     job = job._replace(**arrays._asdict())
     grad = generic.pulled(jnp, logits, Merged(*out), job, first, Merged(*cotangents).loss)
@@ -57,7 +57,7 @@ def _linear_merged(
     bias: Array | None,
     first: Any,
     arrays: Arrays,
-    job: Job,
+    job: LossArgs,
     reduce: Reduce,
     block_size: int | None,
 ) -> Any:
@@ -66,13 +66,13 @@ def _linear_merged(
 
 
 def _linear_forward(
-    X: Array, W: Array, bias: Array | None, first: Any, arrays: Arrays, job: Job, reduce: Reduce, block: Any
+    X: Array, W: Array, bias: Array | None, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce, block: Any
 ) -> Any:
     out = _linear_merged(X, W, bias, first, arrays, job, reduce, block)
     return out, (X, W, bias, first, arrays, out)
 
 
-def _linear_backward(job: Job, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
+def _linear_backward(job: LossArgs, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
     X, W, bias, first, arrays, out = kept
     names = NAMES if bias is not None else NAMES[:2]
     model = generic.LinearShard(jnp, X, W, bias, job._replace(**arrays._asdict()), first, block)
@@ -91,19 +91,19 @@ def _linear_backward(job: Job, reduce: Reduce, block: int | None, kept: Any, cot
 _linear_merged.defvjp(_linear_forward, _linear_backward)
 
 
-def _recorded(_: Any, logits: Array, job: Job, first: Any, reduce: Reduce) -> Any:
+def _recorded(_: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Any:
     static, arrays = split(job)
     return _merged(logits, first, arrays, static, reduce)
 
 
 def _linear_recorded(
-    _: Any, X: Array, W: Array, bias: Array | None, job: Job, first: Any, reduce: Reduce, block_size: int | None
+    _: Any, X: Array, W: Array, bias: Array | None, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
 ) -> Any:
     static, arrays = split(job)
     return _linear_merged(X, W, bias, first, arrays, static, reduce, block_size)
 
 
-def sharded_cross_entropy(xp: Any, logits: Array, job: Job, first: Any, reduce: Reduce) -> Array:
+def sharded_cross_entropy(xp: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Array:
     """The loss, reduced."""
     return generic.sharded_cross_entropy(jnp, logits, job, first, reduce, _recorded)
 
@@ -113,7 +113,7 @@ def sharded_linear_cross_entropy(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: Job,
+    job: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import shards as generic
 from ..._kernels.shards import Merged, Reduce
 from . import autograd
@@ -21,7 +21,7 @@ LOSS = Merged._fields.index("loss")
 NAMES = ("X", "W", "bias")
 
 
-def _constant(job: Job) -> None:
+def _constant(job: LossArgs) -> None:
     for name in ("labels", "class_weight"):
         given = getattr(job, name)
         if given is not None and given.requires_grad:
@@ -36,7 +36,7 @@ class _Merge(Function):  # type: ignore[misc]
     """The fields of ``Merged``, of which the loss has a derivative: (logits, job, first, reduce)."""
 
     @staticmethod
-    def forward(logits: Tensor, job: Job, first: Any, reduce: Reduce) -> Any:
+    def forward(logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
         return tuple(generic.merged(autograd.XP, logits, job, first, reduce))
 
     @staticmethod
@@ -80,7 +80,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
         return *(found.get(name) for name in NAMES), None, None, None, None
 
 
-def _recorded(_: Any, logits: Tensor, job: Job, first: Any, reduce: Reduce) -> Any:
+def _recorded(_: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
     return _Merge.apply(logits, job, first, reduce)
 
 
@@ -88,14 +88,14 @@ def _linear_recorded(_: Any, X: Tensor, W: Tensor, bias: Tensor | None, *rest: A
     return _LinearMerge.apply(X, W, bias, *rest)
 
 
-def sharded_cross_entropy(xp: Any, logits: Tensor, job: Job, first: Any, reduce: Reduce) -> Tensor:
+def sharded_cross_entropy(xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Tensor:
     """The loss, reduced."""
     _constant(job)
     return generic.sharded_cross_entropy(xp, logits, job, first, reduce, _recorded)
 
 
 def sharded_cross_entropy_value_and_grad(
-    xp: Any, logits: Tensor, job: Job, first: Any, reduce: Reduce
+    xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the gradient by a share of the logits; neither is recorded."""
     with torch.no_grad():
@@ -107,7 +107,7 @@ def sharded_linear_cross_entropy(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    job: Job,
+    job: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
@@ -118,7 +118,7 @@ def sharded_linear_cross_entropy(
 
 
 def sharded_linear_cross_entropy_value_and_grad(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *rest: Any
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss, and its gradients; none is recorded."""
     with torch.no_grad(), torch.autocast(X.device.type, enabled=False):

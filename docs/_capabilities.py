@@ -82,6 +82,12 @@ _PARTIAL_OF_CLASSES = (
     "partial.cross_entropy_shard_grad",
 )
 _PARTIAL_OF_SAMPLES = ("partial.linear_partial", "partial.merge", "partial.finish")
+_PARALLEL = (
+    "parallel.cross_entropy",
+    "parallel.cross_entropy_value_and_grad",
+    "parallel.linear_cross_entropy",
+    "parallel.linear_cross_entropy_value_and_grad",
+)
 _CURVATURE = (
     "statistics.hessian_diag",
     "statistics.linear_cross_entropy_hessian_diag",
@@ -104,6 +110,7 @@ FUNCTIONS = (
     *_LINEAR,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
     *_IDENTITY,
     *_ESTIMATOR,
@@ -148,6 +155,7 @@ _OF_INDICES = (
     *_LINEAR,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
     "SoftmaxRegression.fit",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
@@ -172,7 +180,10 @@ KINDS = (
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
             **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
             **_unsupported(
-                "a share is made by sizes that have to be known", *_PARTIAL_OF_CLASSES[1:], *_PARTIAL_OF_SAMPLES
+                "a share is made by sizes that have to be known",
+                *_PARTIAL_OF_CLASSES[1:],
+                *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
             ),
         },
     ),
@@ -197,6 +208,7 @@ KINDS = (
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
                 *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
                 *_CURVATURE,
                 *(name for name in OPTIONS if name.startswith("linear")),
             ),

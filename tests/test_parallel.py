@@ -1,5 +1,9 @@
 """Classes split over processes: every share gives the loss of the whole, and its own part of the gradient."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -219,3 +223,58 @@ def test_collectives_check_their_arguments():
         parallel.torch_distributed(timeout=0)
     with pytest.raises(TypeError, match="timeout"):
         parallel.torch_distributed(timeout="long")
+
+
+def together(commands):
+    """Run programs of this folder at the same time; what went wrong in the first that failed."""
+    here = Path(__file__).parent
+    running = [
+        subprocess.Popen([sys.executable, *map(str, command)], cwd=here, stderr=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    failed = [error for process, error in zip(running, errors, strict=True) if process.returncode]
+    assert not failed, failed[0]
+
+
+@pytest.mark.parametrize(("task", "count"), [("agree", 2), ("agree", 3), ("ended", 2), ("late", 2), ("outsiders", 2)])
+def test_processes_of_torch_distributed(task, count, torch, tmp_path):
+    together([["torch_processes.py", task, rank, count, tmp_path / "store"] for rank in range(count)])
+
+
+def test_torch_distributed_has_to_be_initialized(torch):
+    logits, labels = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="init_process_group"):
+        parallel.cross_entropy(logits, labels, first_class=0, reduce=parallel.torch_distributed())
+
+
+def test_a_transform_of_torch_differentiates_it(torch):
+    labels, options = torch.from_numpy(cases.LABELS), {"first_class": 0, "reduce": alone}
+    logits = torch.from_numpy(cases.LOGITS)
+    grad = torch.func.grad(lambda x: parallel.cross_entropy(x, labels, **options))(logits)
+    close(grad.numpy(), cases.whole({})[0][1])
+
+
+def test_what_has_no_derivative_says_so(torch):
+    logits = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    labels, weight = torch.zeros(2, dtype=torch.int64), torch.ones(3, requires_grad=True)
+    with pytest.raises(TypeError, match="class_weight requires a gradient"):
+        parallel.cross_entropy(logits, labels, class_weight=weight, first_class=0, reduce=alone)
+    loss = parallel.cross_entropy(logits, labels, first_class=0, reduce=alone)
+    (grad,) = torch.autograd.grad(loss, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        (grad.sum() + loss).backward()
+    X = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+    loss = parallel.linear_cross_entropy(X, labels, logits[:, :1], first_class=0, reduce=alone)
+    (grad,) = torch.autograd.grad(loss, X, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize(("count", "options"), [(2, ("plain", "hidden")), (4, ("all", "z_loss", "distribution, all"))])
+def test_devices_of_jax(count, options, jax):
+    together([["jax_shards.py", count, *options]])

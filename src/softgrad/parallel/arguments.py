@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._array.labels import same_shape
 from .._array.namespace import Library, is_array, kind, same_place
 from .._array.scalars import integer
 from .._array.typing import Array
@@ -43,7 +44,7 @@ class Checked:
         if not is_array(out):
             raise TypeError(f"reduce must give an array, got {type(out).__name__} for {op!r}")
         same_place(self.lib, array, out, "what reduce gives", "what it was given")
-        if tuple(out.shape) != tuple(array.shape) or out.dtype != array.dtype:
+        if not same_shape(tuple(out.shape), tuple(array.shape)) or out.dtype != array.dtype:
             raise TypeError(
                 f"reduce must keep shape and dtype: given {tuple(array.shape)} of {array.dtype}, it gave "
                 f"{tuple(out.shape)} of {out.dtype}"

@@ -21,7 +21,9 @@ NAMES = ("X", "W", "bias")
 
 def _axes(a: Any) -> frozenset[Any]:
     """The mesh axes along which an array is known to vary; none where that is not followed."""
-    return getattr(jax.typeof(a), "vma", frozenset())
+    kind = jax.typeof(a) if hasattr(jax, "typeof") else None  # since 0.6
+    varying = getattr(getattr(kind, "manual_axis_type", None), "varying", None)  # since 0.10, vma before
+    return getattr(kind, "vma", frozenset()) if varying is None else varying
 
 
 def _as_varying(grad: Array, x: Array) -> Array:

@@ -5,20 +5,26 @@ What all processes know of a sample is kept, and the gradient is made of it when
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from ..._array.typing import LossArgs
 from ..._kernels import shards as generic
 from ..._kernels.shards import Merged, Reduce
 from . import autograd
+from .blocks import autocast
 
 LOSS = Merged._fields.index("loss")
 NAMES = ("X", "W", "bias")
+
+
+def _as_given(x: Tensor) -> AbstractContextManager[Any]:
+    """A block in which autocast rounds no operand of a product."""
+    return torch.autocast(x.device.type, enabled=False) if autocast(x) else nullcontext()
 
 
 def _constant(job: LossArgs) -> None:
@@ -30,6 +36,22 @@ def _constant(job: LossArgs) -> None:
 
 def _all_but_loss(ctx: Any, output: Any) -> None:
     ctx.mark_non_differentiable(*(a for i, a in enumerate(output) if a is not None and i != LOSS))
+
+
+class _Once(Function):  # type: ignore[misc]
+    """A gradient that cannot be differentiated again: (gradient, what it depends on)."""
+
+    @staticmethod
+    def forward(grad: Tensor, *given: Any) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        raise RuntimeError("with classes split over processes a loss can be differentiated once, not twice")
 
 
 class _Merge(Function):  # type: ignore[misc]
@@ -46,11 +68,11 @@ class _Merge(Function):  # type: ignore[misc]
         ctx.save_for_backward(logits, *output)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *cotangents: Any) -> Any:
         logits, *fields = ctx.saved_tensors
-        grad = generic.pulled(autograd.XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
-        return grad, None, None, None
+        with torch.no_grad():
+            grad = generic.pulled(autograd.XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
+        return _Once.apply(grad, logits, cotangents[LOSS]), None, None, None
 
 
 class _LinearMerge(Function):  # type: ignore[misc]
@@ -58,7 +80,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
-        with torch.autocast(X.device.type, enabled=False):
+        with _as_given(X):
             return tuple(generic.linear_merged(autograd.XP, X, W, bias, *rest))
 
     @staticmethod
@@ -68,15 +90,16 @@ class _LinearMerge(Function):  # type: ignore[misc]
         ctx.save_for_backward(X, W, bias, *output)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *cotangents: Any) -> Any:
         X, W, bias, *fields = ctx.saved_tensors
         needed = zip(NAMES, ctx.needs_input_grad, strict=False)
         names = tuple(name for name, need in needed if need)
-        with torch.autocast(X.device.type, enabled=False):
+        with torch.no_grad(), _as_given(X):
             model = generic.LinearShard(autograd.XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
             grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
-        found = {name: g.to(W.dtype) for name, g in zip(names, grads, strict=True)}
+            grads = tuple(g.to(W.dtype) for g in grads)
+        given = (X, W, bias, cotangents[LOSS])
+        found = {name: _Once.apply(g, *given) for name, g in zip(names, grads, strict=True)}
         return *(found.get(name) for name in NAMES), None, None, None, None
 
 
@@ -121,5 +144,5 @@ def sharded_linear_cross_entropy_value_and_grad(
     xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss, and its gradients; none is recorded."""
-    with torch.no_grad(), torch.autocast(X.device.type, enabled=False):
+    with torch.no_grad(), _as_given(X):
         return generic.sharded_linear_cross_entropy_value_and_grad(xp, X, W, bias, job, *rest)

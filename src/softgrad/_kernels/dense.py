@@ -202,6 +202,14 @@ def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, c
     return Shifted(m, d, lo, e, top, others + (ties - 1), x)
 
 
+def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
+    """The sum ``s`` of a row's exponentials without each one, with no cancellation at the maximum.
+
+    There 1 - e is 0, and its derivative is not where several classes are the largest.
+    """
+    return xp.where(row.top, row.rest + (1 - row.e), s - row.e)
+
+
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """exp(x) / sum(exp(x))."""
     y, carry = widen(xp, x, precision)

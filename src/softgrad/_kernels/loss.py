@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._array.typing import Array, DType, LossArgs, Namespace
+from .._array.typing import Array, DType, Namespace
+from .._options import LossArgs
 from .dense import (
     Shifted,
     along,
@@ -22,6 +23,7 @@ from .dense import (
     shift,
     total,
     widen,
+    without_each,
 )
 
 
@@ -183,7 +185,7 @@ def settle(xp: Namespace, r: Any, a: Array) -> Array:
 
 def others(xp: Namespace, r: Rows) -> Array:
     """The sum of a row's exponentials without each one, with no cancellation at the maximum."""
-    return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
+    return without_each(xp, r.row, r.s)
 
 
 def gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:

@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from .._array.typing import Array, LossArgs, Namespace
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
 from .dense import Shifted, along, below, exponential, gap, lost, narrow, product, total, widen
 from .linear import Wide, add, counted
 from .loss import (
@@ -28,6 +29,8 @@ from .loss import (
     settle,
 )
 
+#: The options that the kernels here take.
+TAKES = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
 #: ``reduce(array, "max" or "sum")``: over the processes, element by element.
 Reduce: TypeAlias = Callable[[Array, str], Array]
 

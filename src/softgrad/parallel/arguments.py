@@ -9,7 +9,8 @@ from .._array.namespace import Library, is_array, kind, same_place
 from .._array.scalars import integer
 from .._array.typing import Array
 from .._kernels.loss import index_dtype
-from .._kernels.shards import Reduce
+from .._kernels.shards import TAKES, Reduce
+from .._options import LossArgs
 
 
 def first_of(lib: Library, x: Array, first_class: Any) -> Any:
@@ -23,6 +24,14 @@ def first_of(lib: Library, x: Array, first_class: Any) -> Any:
     if first < 0:
         raise ValueError(f"first_class must be at least 0, got {first}")
     return first
+
+
+def takes(args: LossArgs, function: str) -> LossArgs:
+    """``args``, or an error that names an option which the shares of a loss cannot be merged with."""
+    others = args.beyond(TAKES)
+    if others:
+        raise TypeError(f"softgrad.parallel.{function} does not take {', '.join(others)}")
+    return args
 
 
 def checked(lib: Library, reduce: Any) -> Reduce:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.namespace import Library, finish
-from .._array.typing import Array, ArrayT, LossArgs
+from .._array.typing import Array, ArrayT
 from .._cross_entropy import CrossEntropy
 from .._cross_entropy_functions import CallOptions, _split_options
 from .._docstrings import passes_on_to
 from .._kernels.shards import Reduce
+from .._options import LossArgs
 from ..backends._registry import run
-from .arguments import checked, first_of
+from .arguments import checked, first_of, takes
 
 
 def _prepared(
@@ -21,7 +22,7 @@ def _prepared(
     if "validate" in call:
         raise TypeError(f"{function} has no option 'validate': no process knows all classes; a wrong label gives NaN")
     lib, x, job = loss._share(logits, labels, call.get("sample_weight"), call.get("where"), False)
-    return lib, x, job, first_of(lib, x, first_class), checked(lib, reduce)
+    return lib, x, takes(job, function), first_of(lib, x, first_class), checked(lib, reduce)
 
 
 @passes_on_to(CrossEntropy, CrossEntropy.__call__, without=("validate",))

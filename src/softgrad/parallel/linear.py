@@ -5,31 +5,34 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.namespace import finish
-from .._array.typing import Array, ArrayT, LossArgs, Wrt
+from .._array.typing import Array, ArrayT, Wrt
 from .._docstrings import passes_on_to
 from .._kernels.shards import Reduce
+from .._options import LossArgs, only_known
 from ..backends._registry import run
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
-from .arguments import checked, first_of
+from .arguments import checked, first_of, takes
 from .dense import cross_entropy as dense_cross_entropy
 
 
 def _prepared(
     X: Any, labels: Any, W: Any, bias: Any, first_class: Any, reduce: Any, options: DataOptions, function: str
 ) -> tuple[LinearCrossEntropy, Array, Array, LossArgs, Any, Reduce]:
-    unknown = sorted(set(options) - (set(DataOptions.__annotations__) - {"l2", "validate"}))
-    if unknown:
-        raise TypeError(
-            f"{function} has no option {unknown[0]!r}; it has "
-            f"{sorted(set(DataOptions.__annotations__) - {'l2', 'validate'})}"
-        )
+    only_known(options, set(DataOptions.__annotations__) - {"l2", "validate"}, function)
     model = LinearCrossEntropy(X, labels, **options)
     if model._xp is not model._lib.xp:
         raise TypeError("X is a sparse matrix: with classes split over processes X must be an array")
     weights, intercept, job = model._share(W, bias)
     lib = model._lib
-    return model, weights, intercept, job, first_of(lib, model._like, first_class), checked(lib, reduce)
+    return (
+        model,
+        weights,
+        intercept,
+        takes(job, function),
+        first_of(lib, model._like, first_class),
+        checked(lib, reduce),
+    )
 
 
 @passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, dense_cross_entropy, without=("l2", "validate", "axis"))

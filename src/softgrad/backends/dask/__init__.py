@@ -6,7 +6,6 @@ them is put together first; the samples may be cut in any way.
 
 from __future__ import annotations
 
-from ..._array.typing import OPTIONS
 from .._declaration import Backend
 
 _DENSE = "softmax log_softmax logsumexp signed_logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp"
@@ -14,6 +13,7 @@ _LOSS = (
     "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp cross_entropy_hessian_diag "
     "total_weight"
 )
+_LOG_PROBS = "log_probs log_probs_vjp entropy entropy_vjp"
 _LINEAR = (
     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp linear_cross_entropy_hessian"
 )
@@ -23,8 +23,8 @@ BACKEND = Backend(
     types=("dask.array.core:Array",),
     functions={
         name: f"{__package__}.{module}:{name}"
-        for module, names in (("dense", _DENSE), ("loss", _LOSS), ("linear", _LINEAR))
+        for module, names in (("dense", _DENSE), ("loss", _LOSS), ("log_probs", _LOG_PROBS), ("linear", _LINEAR))
         for name in names.split()
     },
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import OPTIONS, Array, LossArgs
+from ..._array.typing import Array
+from ..._options import LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear, shards
 from . import loss as jax_loss
@@ -154,14 +155,16 @@ def linear_cross_entropy_hvp(
 
 
 _SHARDED = ("sharded_cross_entropy", "sharded_linear_cross_entropy")
-_OWN = [name for name in GENERIC if not name.startswith("sharded") and name != "linear_cross_entropy_hessian"]
+_LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
+_OWN = [name for name in GENERIC if name not in (*_LOG_PROBS, "linear_cross_entropy_hessian")]
 
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
     functions={
-        **{name: f"{__name__}:{name}" for name in _OWN},
+        **{name: f"{__name__}:{name}" for name in _OWN if not name.startswith("sharded")},
+        **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, LossArgs
+from ..._array.typing import Array
 from ..._kernels import shards as generic
 from ..._kernels.shards import Merged, Reduce
+from ..._options import LossArgs
 from .linear import Arrays, split
 
 NAMES = ("X", "W", "bias")

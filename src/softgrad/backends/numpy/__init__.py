@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._array.typing import OPTIONS
 from .._declaration import Backend
 
 _MODULES = {
     "dense": ("softmax", "log_softmax", "logsumexp"),
     "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
     "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
+    "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
     "linear": (
         "linear_cross_entropy",
         "linear_cross_entropy_value_and_grad",
@@ -31,5 +31,5 @@ BACKEND = Backend(
     types=("numpy:ndarray",),
     functions={name: f"{__package__}.{module}:{name}" for module, names in _MODULES.items() for name in names},
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import OPTIONS, LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded, shards
+from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -31,6 +31,7 @@ _SHARDED = (
     "sharded_linear_cross_entropy",
     "sharded_linear_cross_entropy_value_and_grad",
 )
+_LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -40,7 +41,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in _DENSE or function in _SHARDED:
+    if function in (*_DENSE, *_LOG_PROBS, *_SHARDED):
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -117,6 +118,8 @@ def _autocast(x: Tensor) -> Tensor:
 def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced."""
     x = _autocast(logits)
+    if recorded_kernels.takes(logits, job):
+        return recorded_kernels.cross_entropy(logits, job).to(x.dtype)
     if operations.nested_forward():
         return loss_kernels.cross_entropy(xp, x, job)
     if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
@@ -177,7 +180,8 @@ BACKEND = Backend(
     functions={
         **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
+        **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
     },
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

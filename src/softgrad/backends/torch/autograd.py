@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._array.namespace import library
-from ..._array.typing import LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
+from ..triton.graphs import loss_operator
 from . import dense as torch_dense
 from . import loss as torch_loss
 from .blocks import host, kept_where, plain, plain_cotangent
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
+from .shared import traced
 
 XP: Any = library(torch.empty(0), "x").xp
 
@@ -45,6 +47,8 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a softmax."""
+    if traced("softmax", x, axis, where, precision):
+        return torch.ops.softgrad.dense(x, "softmax", axis)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.softmax(XP, x, axis, where, precision)
     if where is None:
@@ -54,6 +58,8 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
 
 def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a log-softmax."""
+    if traced("log_softmax", x, axis, where, precision):
+        return torch.ops.softgrad.dense(x, "log_softmax", axis)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.log_softmax(XP, x, axis, where, precision)
     if where is None:
@@ -64,6 +70,8 @@ def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | Non
 
 def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a log-sum-exp, without ``axis``."""
+    if traced("logsumexp", x, axis, where, precision):
+        return torch.ops.softgrad.dense(x, "logsumexp", axis)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.logsumexp(XP, x, axis, where, precision)
     if where is not None:
@@ -71,7 +79,7 @@ def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None)
     return torch_dense.logsumexp(x, axis, precision)
 
 
-def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
+def batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
     """Arrays with the batch as their first axis."""
     out: list[Tensor | None] = []
     for a, dim in zip(arrays, dims, strict=False):
@@ -82,7 +90,8 @@ def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[T
     return out
 
 
-def _seen(a: Tensor, where: Tensor | None) -> Tensor:
+def seen(a: Tensor, where: Tensor | None) -> Tensor:
+    """``a`` with 0 at the classes that are hidden."""
     return a if where is None else kept_where(where, a)
 
 
@@ -100,11 +109,11 @@ class _Softmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         p, where = ctx.saved_tensors
-        return softmax_pull(p, _seen(grads[0], where), ctx.axis), None, None, None
+        return softmax_pull(p, seen(grads[0], where), ctx.axis), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return Softmax.apply(x_, where, axis + 1, precision), 0
 
 
@@ -115,7 +124,7 @@ class Softmax(_Softmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The Jacobian is symmetric."""
         p, where = ctx.saved_tensors
-        return _seen(softmax_pull(p, _seen(tangents[0], where), ctx.axis), where)
+        return seen(softmax_pull(p, seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSoftmax(Function):  # type: ignore[misc]
@@ -132,11 +141,11 @@ class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         log_p, where = ctx.saved_tensors
-        return _seen(log_softmax_pull(log_p, _seen(grads[0], where), ctx.axis), where), None, None, None
+        return seen(log_softmax_pull(log_p, seen(grads[0], where), ctx.axis), where), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return LogSoftmax.apply(x_, where, axis + 1, precision), 0
 
 
@@ -147,7 +156,7 @@ class LogSoftmax(_LogSoftmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """T - sum(p t)."""
         log_p, where = ctx.saved_tensors
-        return _seen(log_softmax_push(log_p, _seen(tangents[0], where), ctx.axis), where)
+        return seen(log_softmax_push(log_p, seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]
@@ -169,7 +178,7 @@ class _LogSumExp(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return LogSumExp.apply(x_, where, axis + 1, precision), 0
 
 
@@ -181,14 +190,21 @@ class LogSumExp(_LogSumExp):
         """sum(p t)."""
         x, where = ctx.saved_tensors
         p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
-        return (p * _seen(tangents[0], where)).sum(ctx.axis)
+        return (p * seen(tangents[0], where)).sum(ctx.axis)
 
 
 def _job(
     target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None
 ) -> LossArgs:
-    dense = target.is_floating_point()
-    return LossArgs(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
+    return LossArgs(
+        axis=axis,
+        labels=target,
+        dense=target.is_floating_point(),
+        sample_weight=weight,
+        where=where,
+        reduction="none",
+        precision=precision,  # type: ignore[arg-type]
+    )
 
 
 def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
@@ -203,7 +219,7 @@ class _Losses(Function):  # type: ignore[misc]
     def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
         job = _job(target, where, axis, precision)
         if _carries(x, precision) or not plain(x, target, where):
-            return loss_kernels.cross_entropy(XP, x, job)
+            return _generic_losses(x, target, where, axis, precision)
         loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and host(x))
         assert loss is not None
         if slope is not None:
@@ -226,7 +242,7 @@ class _Losses(Function):  # type: ignore[misc]
     def vmap(
         info: Any, in_dims: Any, x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Any:
-        arrays = _batched(info, in_dims, x, target, where)
+        arrays = batched(info, in_dims, x, target, where)
         return Losses.apply(*arrays, axis + 1, precision), 0
 
 
@@ -255,7 +271,7 @@ class Losses(_Losses):
         """The gradient times the tangent."""
         x, target, where = ctx.saved_tensors[:3]
         slope = _slope(x, target, where, ctx.axis, ctx.precision)
-        return (slope * _seen(tangents[0], where)).sum(ctx.axis)
+        return (slope * seen(tangents[0], where)).sum(ctx.axis)
 
 
 def _slope(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -271,7 +287,7 @@ class _Slopes(Function):  # type: ignore[misc]
     ) -> Tensor:
         job = _job(target, where, axis, precision, weight)
         if _carries(x, precision) or not plain_cotangent(weight, x, target, where):
-            return loss_kernels.cross_entropy_grad(XP, x, job)
+            return _generic_slopes(x, target, weight, where, axis, precision)
         slope = torch_loss.cross_entropy(XP, x, job, False, True)[1]
         assert slope is not None
         return slope
@@ -286,7 +302,7 @@ class _Slopes(Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Any) -> Any:
         x, target, weight, where = ctx.saved_tensors
         job = _job(target, where, ctx.axis, ctx.precision, weight)
-        u = _seen(grads[0], where)
+        u = seen(grads[0], where)
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
             through_x = loss_kernels.cross_entropy_hvp(XP, x, job, u)
@@ -305,7 +321,7 @@ class _Slopes(Function):  # type: ignore[misc]
         axis: int,
         precision: str | None,
     ) -> Any:
-        arrays = _batched(info, in_dims, x, target, weight, where)
+        arrays = batched(info, in_dims, x, target, weight, where)
         return Slopes.apply(*arrays, axis + 1, precision), 0
 
 
@@ -319,7 +335,7 @@ class Slopes(_Slopes):
         out = None
         if tangents[0] is not None:
             job = _job(target, where, ctx.axis, ctx.precision, weight)
-            out = loss_kernels.cross_entropy_hvp(XP, x, job, _seen(tangents[0], where))
+            out = loss_kernels.cross_entropy_hvp(XP, x, job, seen(tangents[0], where))
         if tangents[2] is not None:
             more = _slope(x, target, where, ctx.axis, ctx.precision) * tangents[2].unsqueeze(ctx.axis)
             out = more if out is None else out + more
@@ -335,13 +351,19 @@ class Operation(NamedTuple):
 
 
 def _generic_losses(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-    return loss_kernels.cross_entropy(XP, x, _job(target, where, axis, precision))
+    job = _job(target, where, axis, precision)
+    if traced("cross_entropy", x, job):
+        return loss_operator(x, job, True, False)[0].to(x.dtype)
+    return loss_kernels.cross_entropy(XP, x, job)
 
 
 def _generic_slopes(
     x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
 ) -> Tensor:
-    return loss_kernels.cross_entropy_grad(XP, x, _job(target, where, axis, precision, weight))
+    job = _job(target, where, axis, precision, weight)
+    if traced("cross_entropy_grad", x, job):
+        return loss_operator(x, job, False, True)[0]
+    return loss_kernels.cross_entropy_grad(XP, x, job)
 
 
 SOFTMAX = Operation(Softmax, _Softmax, softmax)

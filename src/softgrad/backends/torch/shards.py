@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._array.typing import LossArgs
 from ..._kernels import shards as generic
 from ..._kernels.shards import Merged, Reduce
+from ..._options import LossArgs
 from . import autograd
 from .blocks import autocast
 

@@ -192,6 +192,14 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
     return (out[0] if value else None), (out[-1] if grad else None)
 
 
+def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
+    """The loss, by Triton's kernel in place, of blocks of logits in ``dtype`` of the shape of ``like``, or None."""
+    like = like.new_zeros((), dtype=dtype).expand(like.shape)
+    if on_gpu("cross_entropy_value_and_grad", like, job) is None:
+        return None
+    return imported("..triton.loss").InPlace(like, job)
+
+
 def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:
     """What a linear model's kernel gives, as tensors; None where torch is to do it."""
     tensors = [a for a in (X, W, bias) if a is not None]

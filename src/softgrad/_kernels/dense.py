@@ -154,14 +154,6 @@ def difference(xp: Namespace, x: Array, m: Array) -> Array:
     return (x + m * 0) - m
 
 
-def gap(xp: Namespace, low: Array, high: Array) -> Array:
-    """``low - high`` for ``low <= high``, where two infinities are level and one is infinitely far."""
-    zero = xp.zeros_like(high)
-    near = xp.where(xp.isinf(low), zero, low) - xp.where(xp.isinf(high), zero, high)
-    far = xp.logical_or(low == -math.inf, high == math.inf)
-    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), near)
-
-
 def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something."""
     shown = xp.broadcast_to(where, x.shape)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import Shifted, along, below, exponential, gap, lost, narrow, product, total, widen
+from .dense import Shifted, along, below, exponential, lost, narrow, total, widen
 from .linear import Wide, add, counted
 from .loss import (
     Rows,
@@ -65,6 +65,14 @@ class Merged(NamedTuple):
     uniform: Array
     #: The loss of the sample, before its sample weight.
     loss: Array
+
+
+def gap(xp: Namespace, low: Array, high: Array) -> Array:
+    """``low - high`` for ``low <= high``, where two infinities are level and one is infinitely far."""
+    zero = xp.zeros_like(high)
+    near = xp.where(xp.isinf(low), zero, low) - xp.where(xp.isinf(high), zero, high)
+    far = xp.logical_or(low == -math.inf, high == math.inf)
+    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), near)
 
 
 def shard(xp: Namespace, x: Array, job: LossArgs, first: Any) -> Shard:
@@ -275,7 +283,7 @@ class LinearShard:
     ) -> None:
         self.xp, self.job, self.first = xp, job, first
         self.model = Wide(xp, X, W, bias, job, block_size)
-        self.carry = widen(xp, W, job.precision)[1]
+        self.carry = widen(xp, W[:1, ...], job.precision)[1]
         one = self.model.n <= self.model.rows
         self.kept = list(self.model.blocks()) if one else None
 
@@ -296,18 +304,18 @@ class LinearShard:
         xp, model = self.xp, self.model
         grads: dict[str, Any] = dict.fromkeys(wrt)
         rows: list[Array] = []
-        beside = model.visible(model.W) if "X" in grads else None
+        beside = model.visible(model.operand) if "X" in grads else None
         for start, stop, x, z, piece in self.kept or model.blocks():
             some = _cut(all_, start, stop, model.n)
             g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
             times = factor if factor is None or stop - start == model.n else factor[start:stop, ...]
             g = scaled(xp, g, keep(xp, piece, z)[0], times)
             if "W" in grads:
-                grads["W"] = add(grads["W"], product(xp, g.T, x))
+                grads["W"] = add(grads["W"], model.product(g.T, x))
             if "bias" in grads:
                 grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, g, 0), axis=0))
             if "X" in grads:
-                rows.append(counted(xp, product(xp, g, beside), piece))
+                rows.append(counted(xp, model.product(g, beside), piece))
         if rows:
             grads["X"] = reduce(rows[0] if len(rows) == 1 else xp.concat(rows, axis=0), "sum")
         return tuple(grads[name] for name in wrt)

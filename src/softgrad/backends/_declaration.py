@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from .._array.errors import BackendError
 from .._array.typing import OPTIONS, Job
 from .._kernels import dense as dense_kernels
+from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import loss as loss_kernels
 
@@ -32,6 +33,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "cross_entropy_hessian_diag total_weight"
                 ),
             ),
+            (divergence_kernels, "divergence"),
             (
                 linear_kernels,
                 (

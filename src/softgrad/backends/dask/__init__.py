@@ -23,7 +23,12 @@ BACKEND = Backend(
     types=("dask.array.core:Array",),
     functions={
         name: f"{__package__}.{module}:{name}"
-        for module, names in (("dense", _DENSE), ("loss", _LOSS), ("linear", _LINEAR))
+        for module, names in (
+            ("dense", _DENSE),
+            ("loss", _LOSS),
+            ("divergence", "divergence"),
+            ("linear", _LINEAR),
+        )
         for name in names.split()
     },
     options=OPTIONS,

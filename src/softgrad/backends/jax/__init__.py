@@ -161,6 +161,9 @@ def linear_cross_entropy_hvp(
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
-    functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+    functions={
+        **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+        "divergence": f"{__name__}.divergence:divergence",
+    },
     options=OPTIONS,
 )

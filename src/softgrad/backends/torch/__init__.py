@@ -34,7 +34,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in _DENSE:
+    if function in _DENSE or function == "divergence":
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -168,7 +168,10 @@ def linear_cross_entropy_value_and_grad(
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
-    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+    functions={
+        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+        "divergence": f"{__name__}.divergence:divergence",
+    },
     should_run=f"{__name__}:should_run",
     options=OPTIONS,
 )

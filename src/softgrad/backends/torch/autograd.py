@@ -71,7 +71,7 @@ def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None)
     return torch_dense.logsumexp(x, axis, precision)
 
 
-def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
+def batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
     """Arrays with the batch as their first axis."""
     out: list[Tensor | None] = []
     for a, dim in zip(arrays, dims, strict=False):
@@ -104,7 +104,7 @@ class _Softmax(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return Softmax.apply(x_, where, axis + 1, precision), 0
 
 
@@ -136,7 +136,7 @@ class _LogSoftmax(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return LogSoftmax.apply(x_, where, axis + 1, precision), 0
 
 
@@ -169,7 +169,7 @@ class _LogSumExp(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return LogSumExp.apply(x_, where, axis + 1, precision), 0
 
 
@@ -224,7 +224,7 @@ class _Losses(Function):  # type: ignore[misc]
     def vmap(
         info: Any, in_dims: Any, x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Any:
-        arrays = _batched(info, in_dims, x, target, where)
+        arrays = batched(info, in_dims, x, target, where)
         return Losses.apply(*arrays, axis + 1, precision), 0
 
 
@@ -303,7 +303,7 @@ class _Slopes(Function):  # type: ignore[misc]
         axis: int,
         precision: str | None,
     ) -> Any:
-        arrays = _batched(info, in_dims, x, target, weight, where)
+        arrays = batched(info, in_dims, x, target, weight, where)
         return Slopes.apply(*arrays, axis + 1, precision), 0
 
 

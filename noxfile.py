@@ -280,8 +280,8 @@ def accuracy(session: nox.Session) -> None:
     """Compare every library and the peers with mpmath; fails where a bound of docs/accuracy.md is broken."""
     install(session, "test", *BACKENDS, package="-e .")
     session.install("-c", "constraints.txt", "optax")
-    session.env["PYTHONPATH"] = "tests"  # where CuPy on the CPU is
-    session.run("python", "-m", "softgrad.testing.accuracy", "--libraries", ",".join(BACKENDS), *session.posargs)
+    session.env["PYTHONPATH"] = os.pathsep.join(["tools", "tests"])  # the second holds CuPy on the CPU
+    session.run("python", "-m", "accuracy", "--libraries", ",".join(BACKENDS), *session.posargs)
 
 
 @nox.session

@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 from unittest import mock
 
-import _edge_cases
-import _figures
 import matplotlib
 
-from softgrad import _capabilities, _cli
+import _capabilities
+import _edge_cases
+import _figures
+from softgrad import _cli
 from softgrad.backends._declaration import GENERIC
 from softgrad.testing.bench import _plot, _report
 

@@ -3,7 +3,7 @@
 import numpy as np
 from array_api_compat import numpy as xp
 
-from softgrad._array.typing import Job
+from softgrad._array.typing import LossArgs
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
 from softgrad.backends.numpy import dense as numpy_dense
@@ -94,7 +94,7 @@ def job_of(option, x, axis, reduction, rng, precision=None):
         given["sample_weight"] = (0 * weight if none else weight).astype(x.dtype)
     if given.get("where"):
         given["where"] = rng.random(x.shape) < 0.8
-    return Job(axis, labels, dense, reduction=reduction, precision=precision, **given)
+    return LossArgs(axis, labels, dense, reduction=reduction, precision=precision, **given)
 
 
 def widened(job):

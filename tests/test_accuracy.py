@@ -14,10 +14,8 @@ import pytest
 
 import fuzz
 import softgrad as sg
-from fuzz import _run
-from fuzz._dense import dense_call
-from softgrad.testing.accuracy import __main__ as program
-from softgrad.testing.accuracy import (
+from accuracy import __main__ as program
+from accuracy import (
     _families,
     _formats,
     _jobs,
@@ -28,6 +26,8 @@ from softgrad.testing.accuracy import (
     _separable,
     _subjects,
 )
+from fuzz import _run
+from fuzz._dense import dense_call
 
 FORMATS = _formats.FORMATS
 

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+import _capabilities
 import calls
 import oracle
 import softgrad as sg
-from softgrad import _capabilities, partial
+from softgrad import partial
 
 LOGITS = np.array([[0.5, -1.0, 2.0], [1.5, 0.5, -0.75]])
 LABELS = np.array([2, 0])
@@ -212,7 +213,7 @@ def test_what_is_declared_names_what_there_is():
 
 def test_the_table_of_the_docs_is_printed():
     run = subprocess.run(
-        [sys.executable, "-m", "softgrad._capabilities"], capture_output=True, text=True, check=True, encoding="utf-8"
+        [sys.executable, _capabilities.__file__], capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert run.stdout == _capabilities.markdown()
 

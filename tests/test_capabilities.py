@@ -6,10 +6,10 @@ import inspect
 import numpy as np
 import pytest
 
+import _capabilities as declared
 import arrays
 import softgrad as sg
 from calls import CALLS, expected, flat
-from softgrad import _capabilities as declared
 from softgrad import identity, partial, statistics
 
 # --- how each kind is run: results on the host (None: they have no values), and whether they were lazy

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import _edge_cases
 import softgrad as sg
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -41,25 +42,16 @@ needs_pages = pytest.mark.skipif(not BUILT, reason="SOFTGRAD_DOCS names no built
 needs_browser = pytest.mark.skipif(not BROWSER, reason="there is no Chromium")
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # --- the table of edge cases
-
-EDGE_CASES = load("_edge_cases")
 
 
 @pytest.mark.parametrize(
-    "case", [case for section in EDGE_CASES.CASES.values() for case in section], ids=lambda case: case.call
+    "case", [case for section in _edge_cases.CASES.values() for case in section], ids=lambda case: case.call
 )
 def test_the_table_of_edge_cases(case, asarray, to_numpy, has_dtype):
     if case.needs and not has_dtype(case.needs):
         pytest.skip(f"no {case.needs}")
-    names = EDGE_CASES.names(asarray)
+    names = _edge_cases.names(asarray)
     if case.gives.startswith("raises "):
         error = case.gives.removeprefix("raises ")
         with pytest.raises(getattr(sg, error, None) or getattr(builtins, error)):

@@ -435,7 +435,7 @@ def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype,
 
 
 def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
-    from softgrad._array.typing import Job
+    from softgrad._array.typing import LossArgs
     from softgrad.backends.torch import shared
 
     if shared.numba.BACKEND is None:
@@ -444,7 +444,7 @@ def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
     name = "linear_cross_entropy_value_and_grad"
 
     def lent(X=X, **options):
-        return shared.linear(name, X, W, bias, Job(1, labels, False, **options), ("W", "bias"), None, None)
+        return shared.linear(name, X, W, bias, LossArgs(1, labels, False, **options), ("W", "bias"), None, None)
 
     value, grads = lent()
     expected, exact = generic(sg.linear_cross_entropy_value_and_grad, X, labels, W, bias, wrt=("W", "bias"))
@@ -798,7 +798,7 @@ def test_kernels_in_place_wait_for_no_device(torch):
     import array_api_compat.torch as xp
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from softgrad._array.typing import Job
+    from softgrad._array.typing import LossArgs
     from softgrad.backends.torch import dense as torch_dense
     from softgrad.backends.torch import linear as torch_linear
     from softgrad.backends.torch import loss as torch_loss
@@ -817,16 +817,16 @@ def test_kernels_in_place_wait_for_no_device(torch):
                         assert function(x, axis, precision).device.type == "cuda"
                 labels = on_gpu(*samples, dtype=torch.int64)
                 jobs = [
-                    Job(axis, labels, False),
-                    Job(axis, labels, False, 0.1, on_gpu(shape[axis]), on_gpu(*samples), -1, 0.1),
-                    Job(axis, on_gpu(*shape), True, reduction="none"),
+                    LossArgs(axis, labels, False),
+                    LossArgs(axis, labels, False, 0.1, on_gpu(shape[axis]), on_gpu(*samples), -1, 0.1),
+                    LossArgs(axis, on_gpu(*shape), True, reduction="none"),
                 ]
                 for job in jobs:
                     value, gradient = torch_loss.cross_entropy(xp, x, job, True, True)
                     assert gradient.shape == x.shape
                     assert value.shape == (samples if job.reduction == "none" else ())
         X, W, bias = on_gpu(500, 3), on_gpu(40, 3), on_gpu(40)
-        job = Job(1, on_gpu(500, dtype=torch.int64), False, ignore_index=3, sample_weight=on_gpu(500))
+        job = LossArgs(1, on_gpu(500, dtype=torch.int64), False, ignore_index=3, sample_weight=on_gpu(500))
         wrt = ("W", "bias", "X")
         value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, wrt, (1, 0), 64)
         assert [tuple(g.shape) for g in grads] == [(2, 3), (2,), (500, 3)]

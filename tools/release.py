@@ -14,6 +14,8 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
 SOURCE = REPO / "src"
+#: What stays in the repository: tests, documentation, and the tools of those who maintain the package.
+STRAYS = re.compile(r"(^|/)(tests?|conftest|docs|benchmarks|tools|accuracy|_capabilities)(/|\.py$)")
 
 
 def demand(condition: object, words: str) -> None:
@@ -38,8 +40,8 @@ def check_wheel(path: Path, version: str) -> None:
         demand(held == expected(), f"files of the wheel differ from src/: {sorted(held ^ expected())}")
         for name in ("softgrad/py.typed", "softgrad/_data/digits.npz", "softgrad/_data/NOTICE.md"):
             demand(name in held, f"{name} is missing")
-        strays = [name for name in held if re.search(r"(^|/)(tests?|conftest|docs|benchmarks)(/|\.py$)", name)]
-        demand(not strays, f"tests or documentation in the wheel: {strays}")
+        strays = [name for name in held if STRAYS.search(name)]
+        demand(not strays, f"tests, documentation or maintainers' tools in the wheel: {strays}")
         demand(any(name.endswith("licenses/LICENSE") for name in names), "the licence is missing")
         points = wheel.read(f"{info}/entry_points.txt").decode()
         demand("softgrad = softgrad._cli:main" in points, "the entry point of the command line is missing")
@@ -59,7 +61,15 @@ def check_sdist(path: Path, version: str) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     demand(path.name == f"softgrad-{version}.tar.gz", f"the archive is of another version: {path.name}")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "noxfile.py", "tests/conftest.py", "src/softgrad/py.typed"):
+    for name in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "noxfile.py",
+        "tests/conftest.py",
+        "tools/accuracy/__main__.py",
+        "src/softgrad/py.typed",
+    ):
         demand(name in names, f"{name} is missing from the source archive")
     demand(not [name for name in names if "__pycache__" in name or "/_generated/" in name], "generated files in it")
 

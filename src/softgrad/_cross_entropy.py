@@ -9,7 +9,7 @@ from ._array.labels import check_labels, class_weights, same_shape, sample_label
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.scalars import integer, number
-from ._array.typing import Array, ArrayT, Job, Precision, Reduction
+from ._array.typing import Array, ArrayT, LossArgs, Precision, Reduction
 from ._docstrings import passes_on_to
 from .backends._registry import run
 
@@ -89,7 +89,7 @@ class CrossEntropy:
 
     def _job(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
-    ) -> tuple[Library, Array, Job]:
+    ) -> tuple[Library, Array, LossArgs]:
         lib = library(logits, "logits")
         x = floating(lib, logits, "logits")
         if x.ndim == 0:
@@ -107,7 +107,7 @@ class CrossEntropy:
             )
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
-        job = Job(
+        job = LossArgs(
             axis,
             labels,
             dense,

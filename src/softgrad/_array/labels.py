@@ -11,7 +11,7 @@ from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .errors import LabelError
 from .namespace import Library, fits, kind, native, plain, same_place, small
-from .typing import Array, Job
+from .typing import Array, LossArgs
 
 
 def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
@@ -65,7 +65,7 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 
 
-def shown_weights(lib: Library, x: Array, job: Job) -> Job:
+def shown_weights(lib: Library, x: Array, job: LossArgs) -> LossArgs:
     """``job`` with weight 0 for the samples of which ``where`` hides every class: as the ignored, they do not count."""
     where, xp = job.where, lib.xp
     if where is None:

@@ -24,7 +24,7 @@ Parameters: TypeAlias = Literal["W", "bias", "X"]
 Wrt: TypeAlias = Parameters | Iterable[Parameters] | None
 
 
-class Job(NamedTuple):
+class LossArgs(NamedTuple):
     """What a loss kernel is given beside the logits: checked, on their device, in their dtype, float32 at least."""
 
     axis: int

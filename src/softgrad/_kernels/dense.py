@@ -156,19 +156,27 @@ def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array
     return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
 
 
+def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
+    """What rounding took from ``d = x - m``; 0 where that is not finite."""
+    # only of finite numbers: of others a lazy library warns where nobody can hold it back
+    finite, nothing = xp.isfinite(d), xp.zeros_like(d)
+    a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
+    z = gap - a
+    lo = (a - (gap - z)) - (most + z)
+    return xp.where(xp.isfinite(lo), lo, nothing)
+
+
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
     d = difference(xp, x, m) if fuses(xp) else x - m
+    return shifted(xp, x, m, d, lost(xp, x, m, d) if carry else None, axis, carry)
+
+
+def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
+    """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
     e = xp.exp(d)
-    lo = None
-    if carry:
-        # only of finite numbers: of others a lazy library warns where nobody can hold it back
-        finite, nothing = xp.isfinite(d), xp.zeros_like(d)
-        a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
-        z = gap - a
-        lo = (a - (gap - z)) - (most + z)
-        lo = xp.where(xp.isfinite(lo), lo, nothing)
+    if lo is not None:
         e = e + e * lo
     top = d == 0
     zero = xp.zeros_like(m)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._array.typing import Array, Job, Namespace
+from .._array.typing import Array, LossArgs, Namespace
 from . import loss as loss_kernels
 from .dense import along, beside, device_of, narrow, product, total, widen
 
@@ -26,7 +26,7 @@ def block_rows(n: int, k: int, itemsize: int, block_size: int | None) -> int:
     return max(1, -(-n // count))
 
 
-def part(job: Job, start: int, stop: int, n: int) -> Job:
+def part(job: LossArgs, start: int, stop: int, n: int) -> LossArgs:
     """The job of rows ``start`` to ``stop``, as a plain sum."""
     if start == 0 and stop == n:
         return job._replace(reduction="sum")
@@ -42,7 +42,7 @@ def part(job: Job, start: int, stop: int, n: int) -> Job:
     )
 
 
-def counted(xp: Namespace, x: Array, job: Job) -> Array:
+def counted(xp: Namespace, x: Array, job: LossArgs) -> Array:
     """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
     kept, _ = loss_kernels.keep(xp, job, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
@@ -51,7 +51,7 @@ def counted(xp: Namespace, x: Array, job: Job) -> Array:
 class Wide:
     """The parameters in the dtype to compute in, and the blocks of X with their jobs."""
 
-    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None) -> None:
+    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, block_size: int | None) -> None:
         self.xp, self.X, self.job = xp, X, job
         self.W = widen(xp, W, job.precision)[0]
         self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
@@ -59,7 +59,7 @@ class Wide:
         itemsize = xp.finfo(self.W.dtype).bits // 8
         self.rows = block_rows(self.n, self.k, itemsize, block_size)
 
-    def blocks(self) -> Iterator[tuple[int, int, Array, Array, Job]]:
+    def blocks(self) -> Iterator[tuple[int, int, Array, Array, LossArgs]]:
         """(start, stop, rows of X, their logits, their job)."""
         xp = self.xp
         for start in range(0, max(self.n, 1), self.rows):
@@ -125,7 +125,7 @@ def linear_cross_entropy(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     block_size: int | None = None,
     loss: Callable[..., Any] = loss_kernels.cross_entropy,
 ) -> Array:
@@ -145,7 +145,7 @@ def linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -178,7 +178,7 @@ def linear_cross_entropy_hvp(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
@@ -218,7 +218,7 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
+    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m), m one larger with ``intercept``: sum of (second derivative of a row) times x xT."""
     model = Wide(xp, X, W, bias, job, block_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._array.typing import Array, DType, Job, Namespace
+from .._array.typing import Array, DType, LossArgs, Namespace
 from .dense import (
     Shifted,
     along,
@@ -84,7 +84,7 @@ def _class_vector(xp: Namespace, weight: Array, x: Array, axis: int) -> Array:
     return along(xp, narrow(xp, weight, x.dtype), x, axis)
 
 
-def target(xp: Namespace, x: Array, job: Job, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
+def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
     """(hot, v, T, w, valid) of a job: see ``Rows``. ``x`` tells shape, dtype and device."""
     axis = job.axis
     hot = valid = w = None
@@ -115,7 +115,7 @@ def target(xp: Namespace, x: Array, job: Job, shown: Array) -> tuple[Array, Arra
     return hot, v, total(xp, v, axis), w, valid
 
 
-def prepare(xp: Namespace, x: Array, job: Job, carry: bool) -> Rows:
+def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     """Everything of a job but its sample weights and its reduction."""
     shown = rows = None
     if job.where is not None:
@@ -129,7 +129,7 @@ def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
     return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
 
 
-def losses(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
+def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
     """One loss a sample, before sample weights; the class axis kept."""
     row, axis = r.row, job.axis
     zero = xp.zeros_like(r.s)
@@ -171,7 +171,7 @@ def others(xp: Namespace, r: Rows) -> Array:
     return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
 
 
-def gradient(xp: Namespace, r: Rows, job: Job, carry: bool) -> Array:
+def gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
     """D loss / d logits by row, before sample weights."""
     row, axis = r.row, job.axis
     if r.v is None:
@@ -191,7 +191,7 @@ def visible(xp: Namespace, r: Rows, a: Array) -> Array:
     return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
 
 
-def curvature(xp: Namespace, r: Rows, job: Job, u: Array) -> Array:
+def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
     """Second derivative of each sample's loss times ``u``, before sample weights.
 
     ``u`` is centred on its value at the maximum, where p (u - sum(p u)) would cancel.
@@ -212,7 +212,7 @@ def curvature(xp: Namespace, r: Rows, job: Job, u: Array) -> Array:
     return visible(xp, r, settle(xp, r, h))
 
 
-def diagonal(xp: Namespace, r: Rows, job: Job) -> Array:
+def diagonal(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
     p = r.row.e / r.s
     spread = p * (others(xp, r) / r.s)
@@ -222,7 +222,7 @@ def diagonal(xp: Namespace, r: Rows, job: Job) -> Array:
     return visible(xp, r, settle(xp, r, h))
 
 
-def keep(xp: Namespace, job: Job, x: Array) -> tuple[Array, Array]:
+def keep(xp: Namespace, job: LossArgs, x: Array) -> tuple[Array, Array]:
     """(which samples count, their weights), the class axis kept; None where all do, with weight 1."""
     kept = weight = None
     if job.ignore_index is not None and not job.dense:
@@ -251,7 +251,7 @@ def sum_all(xp: Namespace, a: Array) -> Array:
     return xp.sum(a, dtype=a.dtype)
 
 
-def mass(xp: Namespace, x: Array, job: Job, w: Array) -> Array:
+def mass(xp: Namespace, x: Array, job: LossArgs, w: Array) -> Array:
     """The sum of the sample weights times class weights over the samples that count, 0-d."""
     kept, weight = keep(xp, job, x)
     ones = xp.ones_like(cut_class(xp, x, job.axis)) if w is None else w
@@ -270,7 +270,7 @@ def divided(xp: Namespace, a: Array, by: Array) -> Array:
 
 
 def _run(
-    xp: Namespace, logits: Array, job: Job, value: bool, derivative: str | None, vector: Array = None
+    xp: Namespace, logits: Array, job: LossArgs, value: bool, derivative: str | None, vector: Array = None
 ) -> tuple[Array, ...]:
     x, carry = widen(xp, logits, job.precision)
     kept, weight = keep(xp, job, x)
@@ -301,33 +301,33 @@ def _run(
     return tuple(out)
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """The loss, reduced."""
     return _run(xp, logits, job, True, None)[0]
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """D loss / d logits."""
     return _run(xp, logits, job, False, "gradient")[0]
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient from one maximum and one exponential."""
     value, grad = _run(xp, logits, job, True, "gradient")
     return value, grad
 
 
-def cross_entropy_hvp(xp: Namespace, logits: Array, job: Job, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Namespace, logits: Array, job: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
     return _run(xp, logits, job, False, "curvature", vector)[0]
 
 
-def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """Diagonal of the second derivative."""
     return _run(xp, logits, job, False, "diagonal")[0]
 
 
-def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
+def total_weight(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """What the mean divides by, 0-d."""
     x, _ = widen(xp, logits, job.precision)
     shown = None if job.where is None else xp.broadcast_to(job.where, x.shape)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .._array.errors import BackendError
-from .._array.typing import OPTIONS, Job
+from .._array.typing import OPTIONS, LossArgs
 from .._kernels import dense as dense_kernels
 from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
@@ -117,7 +117,7 @@ class Implementation(NamedTuple):
             if verdict is not True:
                 return verdict
         if self.options is not None:
-            job = next(each for each in args if isinstance(each, Job))
+            job = next(each for each in args if isinstance(each, LossArgs))
             others = sorted(job.options - self.options)
             if others:
                 return f"does not take {', '.join(others)}"

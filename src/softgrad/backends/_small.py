@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._array.namespace import Library, quiet
-from .._array.typing import Array, DType, Job
+from .._array.typing import Array, DType, LossArgs
 
 
 def on_small(
@@ -25,7 +25,7 @@ def on_small(
 def on_rows(
     lib: Library,
     function: Callable[..., tuple[Array, ...]],
-    data: tuple[Array, Array, Array, Job],
+    data: tuple[Array, Array, Array, LossArgs],
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
 ) -> list[Array] | None:

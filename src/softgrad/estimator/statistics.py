@@ -11,7 +11,7 @@ import numpy as np
 from .._array.namespace import Library, quiet, quietly
 from .._array.scalars import number
 from .._array.transfer import to_host
-from .._array.typing import Array, ArrayT, Job, Namespace
+from .._array.typing import Array, ArrayT, LossArgs, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, product
 from .._kernels.linear import Wide
@@ -43,7 +43,7 @@ def _class_blocks(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array,
 
 
 def _sums(
-    X: Array, W: Array, bias: Array, job: Job, product: Callable[..., tuple[Array, ...]], block_size: int | None
+    X: Array, W: Array, bias: Array, job: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
     lib, xp, X = home_of(X, "X")

@@ -9,7 +9,7 @@ from .._array.labels import check_labels, class_weights, same_shape, sample_labe
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.precision import resolve_precision
 from .._array.scalars import integer, number
-from .._array.typing import Array, ArrayT, Job, Namespace, Precision, Reduction, Wrt
+from .._array.typing import Array, ArrayT, LossArgs, Namespace, Precision, Reduction, Wrt
 from .._cross_entropy import CrossEntropy
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of
@@ -130,7 +130,7 @@ class LinearCrossEntropy:
         """What the kernels are given with X: not kept, since no module can be pickled."""
         return namespace_of(self._lib, self._X)
 
-    def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, Job]:
+    def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """(W, bias, job) in the layout and dtype of the kernels."""
         lib, x = self._lib, self._X
         W = self._beside(W, "W")
@@ -162,7 +162,7 @@ class LinearCrossEntropy:
             # kernels answer in the dtype of W: nothing is rounded to half precision before the penalty is added
             W, bias = (None if a is None else lib.xp.astype(a, lib.xp.float32) for a in (W, bias))
         weight = options.class_weight
-        job = Job(
+        job = LossArgs(
             1,
             self._labels,
             self._dense,

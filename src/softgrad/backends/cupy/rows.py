@@ -8,7 +8,7 @@ from typing import Any
 
 import cupy
 
-from ..._array.typing import Array, Job, Namespace
+from ..._array.typing import Array, LossArgs, Namespace
 from ..._kernels.loss import ignored_index, index_labels
 from .source import SOURCE, THREADS
 
@@ -76,7 +76,7 @@ def _wide(dtype: Any) -> Any:
     return cupy.float64 if dtype == cupy.float64 else cupy.float32
 
 
-def _run(xp: Namespace, logits: Array, job: Job, value: bool, gradient: bool) -> tuple[Array, Array]:
+def _run(xp: Namespace, logits: Array, job: LossArgs, value: bool, gradient: bool) -> tuple[Array, Array]:
     x, rows, classes, step = _layout(logits, job.axis)
     wide = _wide(x.dtype)
     shape = x.shape[: job.axis] + x.shape[job.axis + 1 :]
@@ -111,16 +111,16 @@ def _run(xp: Namespace, logits: Array, job: Job, value: bool, gradient: bool) ->
     return values, grad
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """The loss, reduced."""
     return _run(xp, logits, job, True, False)[0]
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """D loss / d logits."""
     return _run(xp, logits, job, False, True)[1]
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient in one kernel, and the sum."""
     return _run(xp, logits, job, True, True)

@@ -18,7 +18,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..._array.namespace import library, quietly
-from ..._array.typing import Array, Job, Namespace
+from ..._array.typing import Array, LossArgs, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
@@ -67,7 +67,7 @@ def _part(
     extra: Array,
     vectors: list[Any],
     *,
-    job: Job,
+    job: LossArgs,
     function: str | Callable[..., Any],
     options: tuple[Any, ...],
 ) -> tuple[Any, ...]:
@@ -109,7 +109,7 @@ class Graph:
         X: Array,
         W: Array,
         bias: Array,
-        job: Job,
+        job: LossArgs,
         function: str | Callable[..., Any],
         options: tuple[Any, ...],
         vectors: Sequence[Array] = (),
@@ -222,7 +222,7 @@ def _keys(a: Array) -> list[Key]:
 
 
 def linear_cross_entropy(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, block_size: int | None = None
+    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
@@ -253,7 +253,7 @@ def linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -272,7 +272,7 @@ def linear_cross_entropy_hvp(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
@@ -285,7 +285,7 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
+    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m)."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy_hessian", (intercept, block_size))
@@ -298,7 +298,7 @@ def sums_by_chunk(
     X: Array,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
 ) -> list[Array]:

@@ -8,13 +8,15 @@ import dask.array as da
 import numpy as np
 
 from ..._array.namespace import library, quietly
-from ..._array.typing import Array, Job, Namespace
+from ..._array.typing import Array, LossArgs, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
 from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 
-def _chunk_job(job: Job, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array) -> Job:
+def _chunk_job(
+    job: LossArgs, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array
+) -> LossArgs:
     if class_weight is not None:
         class_weight = library(x, "a chunk").xp.reshape(class_weight, (-1,))
     return job._replace(
@@ -31,7 +33,7 @@ def _kernel(
     vector: Array,
     *,
     function: str,
-    job: Job,
+    job: LossArgs,
 ) -> Any:
     piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
     x, _ = widen(library(x, "a chunk").xp, x, None)
@@ -40,7 +42,7 @@ def _kernel(
 
 @quietly
 def _weights(
-    x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array, vector: Array, *, job: Job
+    x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array, vector: Array, *, job: LossArgs
 ) -> Any:
     piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
     xp = library(x, "a chunk").xp
@@ -51,7 +53,7 @@ def _weights(
     return xp.squeeze(loss_kernels.scaled(xp, ones, kept, weight), axis=job.axis)
 
 
-def _rows(call: Any, logits: Array, job: Job, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
+def _rows(call: Any, logits: Array, job: LossArgs, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
     """One row of results a sample, before the reduction; in float32 at least, as what is weighted may outgrow half."""
     weight = job.class_weight
     if weight is not None:
@@ -73,44 +75,44 @@ def _held(logits: Array) -> Any:
     return held_dtype(np, logits.dtype)
 
 
-def total_weight(xp: Namespace, logits: Array, job: Job) -> Array:
+def total_weight(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """What the mean divides by, 0-d."""
     return sum_all(_rows(_weights, logits, job, keeps_axis=False), _held(logits))
 
 
-def _reduced(xp: Namespace, losses: Array, logits: Array, job: Job) -> Array:
+def _reduced(xp: Namespace, losses: Array, logits: Array, job: LossArgs) -> Array:
     if job.reduction == "none":
         return quotient(losses, None, logits.dtype)
     value = sum_all(losses, losses.dtype)
     return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
-def _scaled(xp: Namespace, rows: Array, logits: Array, job: Job) -> Array:
+def _scaled(xp: Namespace, rows: Array, logits: Array, job: LossArgs) -> Array:
     return quotient(rows, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """The loss, reduced."""
     losses = _rows(_kernel, logits, job, keeps_axis=False, function="cross_entropy")
     return _reduced(xp, losses, logits, job)
 
 
-def _derivative(xp: Namespace, logits: Array, job: Job, function: str, vector: Array = None) -> Array:
+def _derivative(xp: Namespace, logits: Array, job: LossArgs, function: str, vector: Array = None) -> Array:
     rows = _rows(_kernel, logits, job, keeps_axis=True, vector=vector, function=function)
     return _scaled(xp, rows, logits, job)
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """D loss / d logits."""
     return _derivative(xp, logits, job, "cross_entropy_grad")
 
 
-def cross_entropy_hvp(xp: Namespace, logits: Array, job: Job, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Namespace, logits: Array, job: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
     return _derivative(xp, logits, job, "cross_entropy_hvp", vector)
 
 
-def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: Job) -> Array:
+def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: LossArgs) -> Array:
     """Diagonal of the second derivative."""
     return _derivative(xp, logits, job, "cross_entropy_hessian_diag")
 
@@ -130,7 +132,7 @@ def _only(pair: Any) -> Any:
     return pair
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: Job) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient, each chunk read once."""
     both = _rows(_kernel, logits, job, keeps_axis=True, function="cross_entropy_value_and_grad")
     letters = tuple(range(both.ndim))

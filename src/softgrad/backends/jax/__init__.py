@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import OPTIONS, Array, Job
+from ..._array.typing import OPTIONS, Array, LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear
 from . import loss as jax_loss
@@ -20,14 +20,14 @@ from . import loss as jax_loss
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
-def _split(job: Job) -> tuple[Job, linear.Arrays]:
+def _split(job: LossArgs) -> tuple[LossArgs, linear.Arrays]:
     """(what is static of a job, its arrays)."""
     arrays = linear.Arrays(job.labels, job.class_weight, job.sample_weight, job.where)
     return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _with_job(function: Callable[..., Any], job: Job, arrays: Any, logits: Array, *more: Array) -> Any:
+def _with_job(function: Callable[..., Any], job: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
     return function(logits, job._replace(**arrays._asdict()), *more)
 
 
@@ -90,38 +90,38 @@ def log_softmax_jvp(xp: Any, log_probs: Array, tangent: Array, axis: int) -> Arr
     return _pulls["log_softmax_jvp"](log_probs, tangent, axis)
 
 
-def cross_entropy(xp: Any, logits: Array, job: Job) -> Array:
+def cross_entropy(xp: Any, logits: Array, job: LossArgs) -> Array:
     """The loss, reduced."""
     return _with_job(jax_loss.cross_entropy, *_split(job), logits)
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Array, job: Job) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Any, logits: Array, job: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient."""
     return _with_job(jax_loss.value_and_grad, *_split(job), logits)
 
 
-def cross_entropy_grad(xp: Any, logits: Array, job: Job) -> Array:
+def cross_entropy_grad(xp: Any, logits: Array, job: LossArgs) -> Array:
     """The gradient with respect to the logits."""
     return _with_job(jax_loss.grad, *_split(job), logits)
 
 
-def cross_entropy_hvp(xp: Any, logits: Array, job: Job, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Any, logits: Array, job: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
     return _with_job(jax_loss.hvp, *_split(job), logits, vector)
 
 
-def cross_entropy_hessian_diag(xp: Any, logits: Array, job: Job) -> Array:
+def cross_entropy_hessian_diag(xp: Any, logits: Array, job: LossArgs) -> Array:
     """Diagonal of the second derivative."""
     return _with_job(_generic["cross_entropy_hessian_diag"], *_split(job), logits)
 
 
-def total_weight(xp: Any, logits: Array, job: Job) -> Array:
+def total_weight(xp: Any, logits: Array, job: LossArgs) -> Array:
     """What the mean divides by."""
     return _with_job(_generic["total_weight"], *_split(job), logits)
 
 
 def linear_cross_entropy(
-    xp: Any, X: Array, W: Array, bias: Array | None, job: Job, block_size: int | None = None
+    xp: Any, X: Array, W: Array, bias: Array | None, job: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
     static, arrays = _split(job)
@@ -133,7 +133,7 @@ def linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -148,7 +148,7 @@ def linear_cross_entropy_hvp(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, Job
+from ..._array.typing import Array, LossArgs
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, widen
 from ..._kernels.linear import block_rows, counted
@@ -26,7 +26,7 @@ NAMES = ("X", "W", "bias")
 class Model(NamedTuple):
     """What is static of a call."""
 
-    job: Job
+    job: LossArgs
     block_size: int | None
     wrt: tuple[str, ...] = ()
     classes: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     return a if size == n else jax.lax.dynamic_slice_in_dim(a, start, size)
 
 
-def _logits(X: Array, W: Array, bias: Array | None, job: Job) -> tuple[Array, Array]:
+def _logits(X: Array, W: Array, bias: Array | None, job: LossArgs) -> tuple[Array, Array]:
     """(rows of X, those that do not count cleared; their logits)."""
     x = counted(jnp, X, job)
     z = product(jnp, x, W.T)
@@ -76,7 +76,7 @@ def _over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]])
     return sums, parts
 
 
-def _mass(n: int, k: int, job: Job, dtype: Any) -> Array:
+def _mass(n: int, k: int, job: LossArgs, dtype: Any) -> Array:
     """What the mean divides by."""
     w = None
     if job.dense:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, Job
+from ..._array.typing import Array, LossArgs
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
@@ -25,7 +25,7 @@ def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
     return inside, labels == inside
 
 
-def label_weight(job: Job, classes: int, dtype: Any) -> Array:
+def label_weight(job: LossArgs, classes: int, dtype: Any) -> Array:
     """The class weight of each sample's label."""
     inside, valid = _inside(job.labels, classes)
     return jnp.where(valid, job.class_weight.astype(dtype)[inside], 0)
@@ -53,8 +53,10 @@ def _or_nan(a: Array, valid: Array) -> Array:
     return nan_where(jnp, ~valid, a)
 
 
-def _generic(target: Array, where: Array | None, axis: int, precision: str | None, weight: Array | None = None) -> Job:
-    return Job(
+def _generic(
+    target: Array, where: Array | None, axis: int, precision: str | None, weight: Array | None = None
+) -> LossArgs:
+    return LossArgs(
         axis, target, _is_dense(target), sample_weight=weight, where=where, reduction="none", precision=precision
     )
 
@@ -121,7 +123,7 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
 slopes.defjvp(_slopes_jvp)
 
 
-def cross_entropy(logits: Array, job: Job) -> Array:
+def cross_entropy(logits: Array, job: LossArgs) -> Array:
     """The loss, reduced."""
     axis, x = job.axis, wide(logits, job.precision)
     where = None if job.where is None else jnp.broadcast_to(job.where, x.shape)
@@ -158,7 +160,7 @@ def cross_entropy(logits: Array, job: Job) -> Array:
     return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
 
 
-def value_and_grad(logits: Array, job: Job) -> tuple[Array, Array]:
+def value_and_grad(logits: Array, job: LossArgs) -> tuple[Array, Array]:
     """The loss and its gradient, which can be differentiated in turn."""
     if job.reduction != "none":
         return jax.value_and_grad(cross_entropy)(logits, job)
@@ -166,12 +168,12 @@ def value_and_grad(logits: Array, job: Job) -> tuple[Array, Array]:
     return value, pull(jnp.ones_like(value))[0]
 
 
-def grad(logits: Array, job: Job) -> Array:
+def grad(logits: Array, job: LossArgs) -> Array:
     """The gradient."""
     return value_and_grad(logits, job)[1]
 
 
-def hvp(logits: Array, job: Job, vector: Array) -> Array:
+def hvp(logits: Array, job: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
     x = wide(logits)
     return jax.jvp(lambda x: grad(x, job), (x,), (vector.astype(x.dtype),))[1].astype(logits.dtype)

@@ -9,7 +9,7 @@ import os
 from functools import cache
 from typing import Any
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from .._declaration import Backend
 from ._width import VECTOR_BYTES
 
@@ -55,7 +55,7 @@ def compiles() -> bool | str:
     return _verdict
 
 
-def _obstacle(job: Job) -> str | None:
+def _obstacle(job: LossArgs) -> str | None:
     """What a loss asks for that has no loop."""
     if job.dense:
         return "labels that are weights by class have no loop"
@@ -71,7 +71,7 @@ def _columns(k: int, size: int) -> str | None:
     return None if 2 <= k <= COLUMN_CLASSES else f"fewer than 2 classes, or more than {COLUMN_CLASSES} in columns"
 
 
-def _linear(X: Any, W: Any, bias: Any, job: Job, *rest: Any) -> bool | str:
+def _linear(X: Any, W: Any, bias: Any, job: LossArgs, *rest: Any) -> bool | str:
     """Whether the linear model has a loop that is ahead."""
     if X.dtype.char not in "fd" or not X.dtype.isnative or X.dtype != W.dtype:
         return f"dtype {X.dtype} has no loop here"

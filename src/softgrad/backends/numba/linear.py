@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from .. import _threads
 from ..numpy.blocks import Floats, threads_for
 from . import linear_loops as loops
@@ -47,7 +47,7 @@ def _weights(W: Floats, bias: Floats | None, lanes: int) -> tuple[Floats, Floats
 
 
 def _sums(
-    X: Floats, W: Floats, bias: Floats | None, job: Job, block_size: int | None, want_grad: bool
+    X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None, want_grad: bool
 ) -> tuple[Any, Floats, Floats]:
     """(loss, its gradient with respect to W and to bias, in double precision)."""
     (n, m), k, dtype = X.shape, len(W), W.dtype
@@ -82,7 +82,7 @@ def _sums(
 
 
 def linear_cross_entropy(
-    xp: Any, X: Floats, W: Floats, bias: Floats | None, job: Job, block_size: int | None = None
+    xp: Any, X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None = None
 ) -> Any:
     """Return the loss, reduced."""
     return _sums(X, W, bias, job, block_size, False)[0]
@@ -93,7 +93,7 @@ def linear_cross_entropy_value_and_grad(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,

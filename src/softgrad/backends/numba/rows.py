@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..numpy.blocks import Floats, threads_for
 from ..numpy.loss import mass
 from . import column_loops, entries
@@ -32,7 +32,7 @@ class Samples(NamedTuple):
     divisor: float
 
 
-def samples_of(job: Job, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
+def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
     """Labels and weights of samples of a shape as a loop takes them."""
     weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, shape)
     return Samples(
@@ -108,7 +108,7 @@ def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) ->
 softmax_jvp = softmax_vjp
 
 
-def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
+def _loss(x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
     axis, dtype = job.axis, x.dtype
     k, inner, samples = x.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[:axis] + x.shape[axis + 1 :]
     labels, weights, divisor = samples_of(job, samples, k, dtype)
@@ -125,17 +125,17 @@ def _loss(x: Floats, job: Job, want_value: bool, want_grad: bool) -> tuple[Any, 
     return value, grad if want_grad else None
 
 
-def cross_entropy(xp: Any, logits: Floats, job: Job) -> Any:
+def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:
     """Return the loss, reduced."""
     return _loss(logits, job, True, False)[0]
 
 
-def cross_entropy_grad(xp: Any, logits: Floats, job: Job) -> Floats:
+def cross_entropy_grad(xp: Any, logits: Floats, job: LossArgs) -> Floats:
     """Return the gradient with respect to the logits."""
     grad: Floats = _loss(logits, job, False, True)[1]
     return grad
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: Job) -> tuple[Any, Floats]:
+def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: LossArgs) -> tuple[Any, Floats]:
     """Return the loss and its gradient."""
     return _loss(logits, job, True, True)

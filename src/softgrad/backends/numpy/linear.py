@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import linear as linear_kernels
 from .. import _threads
 from . import linear_call
@@ -27,7 +27,7 @@ from .tiles import tiles
 MOST_BYTES = 64 << 20
 
 
-def _declined(W: Floats, job: Job) -> bool:
+def _declined(W: Floats, job: LossArgs) -> bool:
     """Whether a job is for the generic kernel, whose blocks of logits then come here."""
     return job.where is not None or (job.precision == "high" and W.dtype.char == "d")
 
@@ -46,7 +46,7 @@ def _too_many(model: Linear) -> bool:
 
 
 def linear_cross_entropy(
-    xp: Any, X: Floats, W: Floats, bias: Floats | None, job: Job, block_size: int | None = None
+    xp: Any, X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None = None
 ) -> Any:
     """Return the loss, reduced."""
     if _declined(W, job):
@@ -61,7 +61,7 @@ def linear_cross_entropy_value_and_grad(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -193,7 +193,7 @@ def linear_cross_entropy_hvp(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Floats, ...],
     block_size: int | None = None,

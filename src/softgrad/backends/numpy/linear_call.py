@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
 from .. import _threads
 from . import loss as numpy_loss
@@ -39,7 +39,7 @@ class Linear:
         X: Floats,
         W: Floats,
         bias: Floats | None,
-        job: Job,
+        job: LossArgs,
         block_size: int | None,
         wrt: tuple[str, ...] = (),
         classes: tuple[int, ...] | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
 from . import small
 from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
@@ -19,7 +19,7 @@ from .small import SMALL
 CHUNK = 1 << 20
 
 
-def mass(job: Job, labels: Floats, weight: Floats | None, k: int) -> float:
+def mass(job: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float:
     """What the mean divides by: the weights of the samples that count."""
     if job.class_weight is None and weight is None and job.ignore_index is None:
         return float(labels.size)
@@ -39,7 +39,7 @@ def mass(job: Job, labels: Floats, weight: Floats | None, k: int) -> float:
     return total
 
 
-def dense_mass(job: Job, labels: Floats, weight: Floats | None) -> float:
+def dense_mass(job: LossArgs, labels: Floats, weight: Floats | None) -> float:
     """The same for labels (outer, class, inner) that are weights."""
     scale = np.ones(labels.shape[1]) if job.class_weight is None else job.class_weight.astype(np.float64)
     total = 0.0
@@ -56,7 +56,7 @@ def dense_mass(job: Job, labels: Floats, weight: Floats | None) -> float:
 class _Call:
     """One call of a kernel: the arrays as (outer, class, inner), and what comes out."""
 
-    def __init__(self, xp: Any, x: Floats, job: Job, want_value: bool, want_grad: bool) -> None:
+    def __init__(self, xp: Any, x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> None:
         self.xp, self.job, self.want_value, self.want_grad = xp, job, want_value, want_grad
         self.x, self.dtype = x, x.dtype
         self.work = working(x.dtype, job.precision)
@@ -162,7 +162,7 @@ class _Call:
         return np.asarray(losses)
 
 
-def _small(x: Floats, job: Job, value: bool, grad: bool) -> tuple[Any, Any] | None:
+def _small(x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any] | None:
     """The same of a small array and a loss without options, if it can be had in a few calls."""
     if not 0 < x.size <= SMALL or job.axis != x.ndim - 1 or x.dtype.char not in "fd" or not x.flags.c_contiguous:
         return None
@@ -174,21 +174,21 @@ def _small(x: Floats, job: Job, value: bool, grad: bool) -> tuple[Any, Any] | No
     return small.cross_entropy(x, job.labels, job.reduction, value, grad)
 
 
-def _loss(xp: Any, x: Floats, job: Job, value: bool, grad: bool) -> tuple[Any, Any]:
+def _loss(xp: Any, x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:
     return _small(x, job, value, grad) or _Call(xp, x, job, value, grad).run()
 
 
-def cross_entropy(xp: Any, logits: Floats, job: Job) -> Any:
+def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:
     """Return the loss, reduced."""
     return _loss(xp, logits, job, True, False)[0]
 
 
-def cross_entropy_grad(xp: Any, logits: Floats, job: Job) -> Floats:
+def cross_entropy_grad(xp: Any, logits: Floats, job: LossArgs) -> Floats:
     """Return the gradient with respect to the logits."""
     grad: Floats = _loss(xp, logits, job, False, True)[1]
     return grad
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: Job) -> tuple[Any, Floats]:
+def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: LossArgs) -> tuple[Any, Floats]:
     """Return the loss and its gradient."""
     return _loss(xp, logits, job, True, True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from . import pairs
 from .blocks import LIMITS, Floats, Memory, column_sums, row_dots
 from .dense_blocks import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows
@@ -46,7 +46,7 @@ class Target(NamedTuple):
 class Loss:
     """A job's loss on blocks of logits, for one thread."""
 
-    def __init__(self, job: Job, k: int, memory: Memory, scale: float, want_grad: bool) -> None:
+    def __init__(self, job: LossArgs, k: int, memory: Memory, scale: float, want_grad: bool) -> None:
         self.job, self.k, self.memory, self.scale, self.want_grad = job, k, memory, scale, want_grad
         dtype = self.dtype = memory.dtype
         weight = job.class_weight

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Array, Job, Namespace
+from ..._array.typing import Array, LossArgs, Namespace
 from ..._kernels import linear as linear_kernels
 from ..numpy import loss as numpy_loss
 
@@ -29,7 +29,7 @@ def _by_columns(W: Array) -> Array:
 
 
 def linear_cross_entropy(
-    xp: Namespace, X: Any, W: Array, bias: Array, job: Job, block_size: int | None = None
+    xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
     rows = block_size or block_rows(X, len(W))
@@ -41,7 +41,7 @@ def linear_cross_entropy_value_and_grad(
     X: Any,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -58,7 +58,7 @@ def linear_cross_entropy_hvp(
     X: Any,
     W: Array,
     bias: Array,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
@@ -70,7 +70,7 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Any, W: Array, bias: Array, job: Job, intercept: bool, block_size: int | None = None
+    xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m)."""
     rows = block_size or block_rows(X, len(W), copies=2)

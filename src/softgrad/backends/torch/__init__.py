@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import OPTIONS, Job
+from ..._array.typing import OPTIONS, LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
@@ -42,7 +42,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
             return f"{why}: the generic kernel can be differentiated"
         same = x.dtype is rest[0].dtype and x.dtype in (torch.float32, torch.float64)
         return (same and x.numel() > 0) or "an empty array, half precision and two dtypes are the generic kernel's"
-    job = next(each for each in rest if isinstance(each, Job))
+    job = next(each for each in rest if isinstance(each, LossArgs))
     if _carries(x, job.precision) and function not in _VALUES:
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
     if function in _VALUES:
@@ -108,7 +108,7 @@ def _autocast(x: Tensor) -> Tensor:
     return x
 
 
-def cross_entropy(xp: Any, logits: Tensor, job: Job) -> Tensor:
+def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced."""
     x = _autocast(logits)
     if operations.nested_forward():
@@ -122,14 +122,14 @@ def cross_entropy(xp: Any, logits: Tensor, job: Job) -> Tensor:
     return value
 
 
-def cross_entropy_grad(xp: Any, logits: Tensor, job: Job) -> Tensor:
+def cross_entropy_grad(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The gradient with respect to the logits."""
     grad = torch_loss.cross_entropy(xp, logits, job, False, True)[1]
     assert grad is not None
     return grad
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: LossArgs) -> tuple[Tensor, Tensor]:
     """Loss and gradient."""
     x = _autocast(logits)
     value, grad = torch_loss.cross_entropy(xp, x, job, True, True)
@@ -139,7 +139,7 @@ def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: Job) -> tuple[Ten
 
 
 def linear_cross_entropy(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, block_size: int | None = None
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced; where autograd records it, with its gradients, block by block."""
     extra = (job.labels, job.class_weight, job.sample_weight, job.where)
@@ -156,7 +156,7 @@ def linear_cross_entropy_value_and_grad(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,

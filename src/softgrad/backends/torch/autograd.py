@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._array.namespace import library
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import loss as loss_kernels
 from . import dense as torch_dense
@@ -184,9 +184,11 @@ class LogSumExp(_LogSumExp):
         return (p * _seen(tangents[0], where)).sum(ctx.axis)
 
 
-def _job(target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None) -> Job:
+def _job(
+    target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None
+) -> LossArgs:
     dense = target.is_floating_point()
-    return Job(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
+    return LossArgs(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
 
 
 def _scaled(slope: Tensor, factor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from . import shared
@@ -31,7 +31,7 @@ class Linear:
         X: Tensor,
         W: Tensor,
         bias: Tensor | None,
-        job: Job,
+        job: LossArgs,
         wrt: tuple[str, ...] = (),
         classes: tuple[int, ...] | None = None,
         block_size: int | None = None,
@@ -137,7 +137,7 @@ class Linear:
 
 
 def linear_cross_entropy(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, block_size: int | None = None
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced."""
     lent = shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
@@ -156,7 +156,7 @@ def value_and_grad(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    job: Job,
+    job: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,

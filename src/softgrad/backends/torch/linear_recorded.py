@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import linear as linear_kernels
 from . import autograd, recorded
 from . import linear as torch_linear
@@ -73,7 +73,7 @@ class LinearLoss(Function):  # type: ignore[misc]
 
 def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any:
     """The gradients with a cotangent for each sample: a weight of the samples."""
-    job: Job = ctx.job
+    job: LossArgs = ctx.job
     weight = c if job.sample_weight is None else c * job.sample_weight
     again = torch.is_grad_enabled()
     if not again and plain_cotangent(weight):
@@ -85,7 +85,7 @@ def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any
     return torch.autograd.grad(each, inputs, c, create_graph=again)
 
 
-def recorded_loss(xp: Any, logits: Tensor, job: Job) -> Tensor:
+def recorded_loss(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The loss of a block, as operations that can be differentiated again."""
     return recorded.cross_entropy(logits, job)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..numba import entries
 from ..numba import rows as numba_rows
 from ..numba.rows import along, share_out
@@ -44,12 +44,12 @@ def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     return out
 
 
-def has_mass(job: Job) -> bool:
+def has_mass(job: LossArgs) -> bool:
     """Whether all samples weigh 1, so that what a mean divides by is known without a look at the labels."""
     return job.sample_weight is None and (job.ignore_index is None or job.reduction != "mean")
 
 
-def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
+def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
     """(loss, gradient), each None where it is not asked for."""
     labels = job.labels if job.labels.dtype is torch.int64 else job.labels.to(torch.int64)
     labels = labels.contiguous()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import loss as generic
 from . import shared
 from .blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
@@ -24,7 +24,7 @@ ROWS = 32
 class Masked:
     """A loss under a mask, block by block through the generic kernel."""
 
-    def __init__(self, xp: Any, v: View, job: Job, wide: torch.dtype) -> None:
+    def __init__(self, xp: Any, v: View, job: LossArgs, wide: torch.dtype) -> None:
         self.xp, self.job = xp, job._replace(reduction="none", precision=None)
         self.labels = v.logits(job.labels) if job.dense else v.samples(job.labels)
         self.where = None if job.where is None else v.logits(job.where)
@@ -40,7 +40,7 @@ class Masked:
         #: Where the mean is of nothing: its loss and gradient are 0, whatever stands in the logits.
         self.none = no_weight(self.scale)
 
-    def part(self, block: Block) -> Job:
+    def part(self, block: Block) -> LossArgs:
         """The job of a block."""
         cut, dim, _ = block
         return self.job._replace(
@@ -68,7 +68,7 @@ class Masked:
 class Loss:
     """A loss on data that is seen as ``v``, for one block after the other."""
 
-    def __init__(self, xp: Any, v: View, job: Job, wide: torch.dtype, scratch: Scratch) -> None:
+    def __init__(self, xp: Any, v: View, job: LossArgs, wide: torch.dtype, scratch: Scratch) -> None:
         self.xp, self.v, self.job, self.wide, self.scratch = xp, v, job, wide, scratch
         self.soft = job.dense or bool(job.label_smoothing)
         self.masked = Masked(xp, v, job, wide) if job.where is not None else None
@@ -117,13 +117,13 @@ class Loss:
         return (value if self.scale is None else value * self.scale).to(dtype)
 
 
-def _native(v: View, job: Job, wide: torch.dtype) -> bool:
+def _native(v: View, job: LossArgs, wide: torch.dtype) -> bool:
     """Whether torch's own kernels are ahead for class indices: single precision in short rows, or for losses alone."""
     simple = not (job.dense or job.label_smoothing or job.where is not None or job.z_loss)
     return simple and v.rows and host(v.x) and v.x.dtype is wide is torch.float32 and SHORT <= v.classes <= NATIVE_SUM
 
 
-def cross_entropy(xp: Any, x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
+def cross_entropy(xp: Any, x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
     """(loss, gradient), each None where it is not asked for."""
     lent = shared.cross_entropy(x, job, value, grad)
     if lent is not None:

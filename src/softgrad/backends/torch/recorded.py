@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
 from .blocks import kept_where
@@ -20,7 +20,7 @@ def _tracked(a: Tensor | None) -> bool:
     return torch.autograd.forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def _class_weight(job: Job, x: Tensor) -> Tensor | None:
+def _class_weight(job: LossArgs, x: Tensor) -> Tensor | None:
     """The class weight of each sample's label, the class axis kept; 0 where it is no class."""
     if job.class_weight is None:
         return None
@@ -30,7 +30,7 @@ def _class_weight(job: Job, x: Tensor) -> Tensor | None:
     return kept_where(labels == inside, weight).unsqueeze(job.axis)
 
 
-def cross_entropy(logits: Tensor, job: Job) -> Tensor:
+def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced; in the dtype of the losses where that is wider than the logits'."""
     axis = job.axis
     x = logits.to(torch.float32) if logits.dtype in (torch.float16, torch.bfloat16) else logits

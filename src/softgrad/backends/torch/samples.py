@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..._kernels.loss import ignored_index
 from .blocks import View, blocks, host
 
@@ -78,7 +78,7 @@ def _scale(mass: Tensor | None, ignored: Tensor | None, count: int) -> Tensor | 
     return inverse((mass if ignored is None else mass.masked_fill(ignored, 0)).sum())
 
 
-def prepare(xp: Any, v: View, job: Job, wide: torch.dtype) -> Samples:
+def prepare(xp: Any, v: View, job: LossArgs, wide: torch.dtype) -> Samples:
     """The samples of a job that hides no class."""
     class_weight = None if job.class_weight is None else job.class_weight.to(wide)
     ignored = outside = w = None

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from .. import numba, triton
 from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
@@ -137,15 +137,15 @@ def _host(a: Any) -> Any:
     return a.numpy(force=True) if isinstance(a, Tensor) else a
 
 
-def _host_job(job: Job) -> Job:
+def _host_job(job: LossArgs) -> LossArgs:
     labels, class_weight, sample_weight = _host(job.labels), _host(job.class_weight), _host(job.sample_weight)
-    return Job(
+    return LossArgs(
         job.axis, labels, job.dense, job.label_smoothing, class_weight, sample_weight, job.ignore_index, job.z_loss,
         _host(job.where), job.reduction, job.precision,
     )  # fmt: skip
 
 
-def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
+def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
     on_gpu = _on_gpu(_LOSSES[value, grad], x, job)
     if on_gpu is not None:
@@ -170,7 +170,7 @@ def cross_entropy(x: Tensor, job: Job, value: bool, grad: bool) -> tuple[Tensor 
     return (out[0] if value else None), (out[-1] if grad else None)
 
 
-def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: Job, *rest: Any) -> Any:
+def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:
     """What a linear model's kernel gives, as tensors; None where torch is to do it."""
     tensors = [a for a in (X, W, bias) if a is not None]
     if (

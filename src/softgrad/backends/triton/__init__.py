@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from .._declaration import Backend
 from .._registry import asked_for
 
@@ -29,7 +29,7 @@ _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _job_obstacle(x: Tensor, job: Job) -> str | None:
+def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
     """What a loss asks for that has no kernel."""
     others = sorted(job.options - {*OPTIONS})
     if others:

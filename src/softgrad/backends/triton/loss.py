@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import Job
+from ..._array.typing import LossArgs
 from ..torch.blocks import View, view
 from . import loss_kernels
 from .layout import launch, on_device_of, strides, together
@@ -21,7 +21,7 @@ def _weights(a: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
     return None if a is None else a.to(torch.float32).expand(shape).reshape(-1).contiguous()
 
 
-def _divisor(v: View, job: Job, labels: Tensor, weight: Tensor | None, balance: Tensor | None) -> Tensor:
+def _divisor(v: View, job: LossArgs, labels: Tensor, weight: Tensor | None, balance: Tensor | None) -> Tensor:
     """What the mean divides by, 0-d."""
     if job.dense:
         q = labels.to(torch.float32)
@@ -38,7 +38,7 @@ def _divisor(v: View, job: Job, labels: Tensor, weight: Tensor | None, balance: 
     return out.sum()
 
 
-def _run(x: Tensor, job: Job, value: bool, gradient: bool) -> tuple[Tensor | None, Tensor | None]:
+def _run(x: Tensor, job: LossArgs, value: bool, gradient: bool) -> tuple[Tensor | None, Tensor | None]:
     v = view(x, job.axis)
     n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
     labels = v.logits(job.labels) if job.dense else job.labels.reshape(-1).contiguous()
@@ -70,21 +70,21 @@ def _run(x: Tensor, job: Job, value: bool, gradient: bool) -> tuple[Tensor | Non
     return values, None if grad is None else v.back(grad)
 
 
-def cross_entropy(xp: Any, logits: Tensor, job: Job) -> Tensor:
+def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced."""
     value = _run(logits, job, True, False)[0]
     assert value is not None
     return value
 
 
-def cross_entropy_grad(xp: Any, logits: Tensor, job: Job) -> Tensor:
+def cross_entropy_grad(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """D loss / d logits."""
     grad = _run(logits, job, False, True)[1]
     assert grad is not None
     return grad
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: Job) -> tuple[Tensor, Tensor]:
+def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: LossArgs) -> tuple[Tensor, Tensor]:
     """Loss and gradient in one kernel, and the sum."""
     value, grad = _run(logits, job, True, True)
     assert value is not None

@@ -1,4 +1,4 @@
-"""``python -m softgrad.testing.accuracy``: the table, the picture, and 1 for an exit status where a bound is broken."""
+"""``PYTHONPATH=tools python -m accuracy``: tables, picture; exit status 1 where a bound is broken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._subjects import LIBRARIES, subjects
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write where asked to."""
-    parser = argparse.ArgumentParser(prog="python -m softgrad.testing.accuracy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m accuracy", description=__doc__)
     parser.add_argument("--libraries", default="numpy", help=f"comma separated, of {', '.join(LIBRARIES)}")
     parser.add_argument("--dtypes", default=",".join(FORMATS), help="comma separated")
     parser.add_argument("--no-peers", action="store_true", help="measure softgrad alone")

@@ -1,6 +1,6 @@
 """What works on which kind of array: the one declaration that the tests hold to and the documentation shows.
 
-``python -m softgrad._capabilities`` prints it as Markdown.
+``python docs/_capabilities.py`` prints it as Markdown.
 """
 
 from __future__ import annotations
@@ -230,12 +230,6 @@ def markdown(kinds: Iterable[Kind] = KINDS) -> str:
     Returns
     -------
     str
-
-    Examples
-    --------
-    >>> from softgrad._capabilities import KINDS, markdown
-    >>> print(markdown(KINDS[:1]).splitlines()[2])
-    | `softmax` | yes |
     """
     kinds = tuple(kinds)
     notes: list[str] = []

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ... import backends, linear_cross_entropy_grad
+from softgrad import backends, linear_cross_entropy_grad
+
 from ._formats import FORMATS, Doubles
 from ._reference import BITS
 from ._subjects import Arrays

@@ -10,7 +10,8 @@ import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..._version import __version__
+from softgrad._version import __version__
+
 from ._formats import FORMATS
 from ._linear import Fit
 from ._measure import Result
@@ -59,7 +60,7 @@ def heading(libraries: Iterable[str], arguments: Sequence[str], seconds: float, 
             except importlib.metadata.PackageNotFoundError:
                 continue
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    command = " ".join(["python -m softgrad.testing.accuracy", *arguments])
+    command = " ".join(["python -m accuracy", *arguments])
     machine = f"{platform.machine()} with {os.cpu_count()} cores"
     measured = f"Measured on {day} by `{command}` in {seconds / 60:.0f} minutes, on {machine}: {', '.join(versions)}"
     return "; ".join([measured, *notes]) + "."

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ... import backends, cross_entropy, cross_entropy_grad, log_softmax, logsumexp, softmax
+from softgrad import backends, cross_entropy, cross_entropy_grad, log_softmax, logsumexp, softmax
+
 from ._families import Case
 from ._formats import Doubles
 

@@ -9,11 +9,11 @@ from ._array.labels import same_shape, sample_weights, shown_weights
 from ._array.namespace import Library, finish, floating, kind, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.scalars import number
-from ._array.typing import Array, ArrayT, Job, Precision, Reduction
+from ._array.typing import Array, ArrayT, LossArgs, Precision, Reduction
 from ._cross_entropy import REDUCTIONS
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
-from ._kernels.divergence import NAMES, Comparison
+from ._kernels.divergence import NAMES, DivergenceArgs
 from .backends._registry import run
 
 Direction: TypeAlias = Literal["forward", "reverse"]
@@ -90,7 +90,7 @@ def _arguments(
     sample_weight: Any = None,
     reduction: Any = "mean",
     precision: Any = None,
-) -> tuple[Library, Array, Comparison]:
+) -> tuple[Library, Array, DivergenceArgs]:
     lib = library(logits, "logits")
     x = floating(lib, logits, "logits")
     if x.ndim == 0:
@@ -106,7 +106,7 @@ def _arguments(
         raise ValueError(f"target_logits have shape {tuple(y.shape)}, logits have {tuple(x.shape)}")
     y = y if y.dtype == x.dtype else narrow(lib.xp, y, held_dtype(lib.xp, x.dtype))
     shape = tuple(x.shape[:place]) + tuple(x.shape[place + 1 :])
-    job = Job(
+    job = LossArgs(
         place,
         y,
         True,
@@ -116,7 +116,7 @@ def _arguments(
     job = shown_weights(lib, x, job)
     level = resolve_precision(precision)
     scale = positive_temperature(temperature)
-    return lib, x, Comparison(place, y, beta, scale, job.where, job.sample_weight, reduction, level)
+    return lib, x, DivergenceArgs(place, y, beta, scale, job.where, job.sample_weight, reduction, level)
 
 
 def _value(logits: Any, target_logits: Any, beta: float, options: Any) -> Any:
@@ -289,9 +289,7 @@ def kl_divergence_grad(
 
 
 @passes_on_to(kl_divergence)
-def js_divergence(
-    logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5, **options: Unpack[Options]
-) -> ArrayT:
+def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5, **options: Unpack[Options]) -> ArrayT:
     """Generalised Jensen-Shannon divergence between the softmaxes of two arrays of logits.
 
     Parameters

@@ -1,8 +1,8 @@
-"""The distance between two softmaxes, from their logits: pure array API functions, nothing checked, nothing converted.
+"""The distance between two softmaxes, from their logits: pure array API functions, nothing checked or converted.
 
-With q = softmax(target / T), p = softmax(logits / T) and d = log(q / p), KL(q||p) is the sum of q d - (q - p): each term
-is at least 0, so that nothing cancels between the classes. Where q and p are close, d comes from the difference of the
-logits, q - p from expm1(-d), and a term is (q - p) d / 2 + (q + p) (z - tanh(z)) with z = d / 2, the rest by its series.
+With q = softmax(target / T), p = softmax(logits / T) and d = log(q / p), KL(q||p) is the sum of q d - (q - p): terms of
+at least 0, so that nothing cancels between the classes. Where q and p are close, d comes from the difference of the
+logits, q - p from expm1(-d), and a term is (q - p) d / 2 + (q + p) (z - tanh(z)), z = d / 2, the last by its series.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.typing import Array, Job, Namespace
+from .._array.typing import Array, LossArgs, Namespace
 from .dense import centred, difference, fuses, hide, narrow, shift, total, widen
 from .loss import divided, keep, mass, scaled, sum_all
 
@@ -21,7 +21,7 @@ NAMES = ("logits", "target_logits")
 NEAR = 0.5
 
 
-class Comparison(NamedTuple):
+class DivergenceArgs(NamedTuple):
     """What a kernel is given beside the logits: checked, on their device."""
 
     axis: int
@@ -46,11 +46,11 @@ class Pair(NamedTuple):
     q: Array
     log_p: Array
     log_q: Array
-    #: log(q / p); 0 where one of them has no mass.
+    #: log(q / p); 0 where the logits have no difference.
     d: Array
     #: q - p, with its digits where they are close.
     gap: Array
-    #: Where the logits have no finite difference: one of the two has no mass there, or the row is NaN.
+    #: Where their difference is not finite: one of the two has no mass there, or the row is NaN.
     lone: Array
 
 
@@ -77,6 +77,13 @@ def _softmax(xp: Namespace, x: Array, axis: int, temperature: float) -> tuple[Ar
     return row.m if m is None else m, row.top, row.e / (1 + row.rest), row.d - log_sum, log_sum
 
 
+def _apart(xp: Namespace, b: Array, a: Array) -> tuple[Array, Array]:
+    """``b - a`` and what rounding took from it: where one has a shift against the other, that is what is left."""
+    s = difference(xp, b, a) if fuses(xp) else b - a
+    back = s - b
+    return s, (b - (s - back)) - (a + back)
+
+
 def compare(xp: Namespace, x: Array, y: Array, axis: int, temperature: float) -> Pair:
     """The softmaxes of ``x`` and ``y``, and how far they are apart."""
     zero = xp.zeros_like(x)
@@ -84,21 +91,20 @@ def compare(xp: Namespace, x: Array, y: Array, axis: int, temperature: float) ->
     m_y, _, q, log_q, log_y = _softmax(xp, y, axis, temperature)
     lone = xp.logical_not(xp.isfinite(y - x))
     a, b = xp.where(lone, zero, x), xp.where(lone, zero, y)
-    u = difference(xp, b, a) if fuses(xp) else b - a
-    # what rounding took from the difference, which a common shift of one of them would leave of the rest
-    back = u - b
-    lost = (b - (u - back)) - (a + back)
+    u, lost = _apart(xp, b, a)
     # centred on the classes that x is largest at
     count = xp.sum(xp.astype(top, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
     own = xp.sum(xp.where(top, y, zero), axis=axis, keepdims=True, dtype=x.dtype) / count
     own = xp.where(xp.isfinite(own), own, m_y)
-    d = ((u - (own - m)) + lost) / temperature - ((m_y - own) / temperature + (log_y - log_x))
+    centre, shift_lost = _apart(xp, own, m)
+    d = ((u - centre) + (lost - shift_lost)) / temperature - ((m_y - own) / temperature + (log_y - log_x))
     # the normalisers leave a rounding in d: the sum of q - p, which is 0, tells it
     far = xp.logical_or(lone, d < -1)
     gap = xp.where(far, q - p, -q * xp.expm1(-xp.where(far, zero, d)))
     off = total(xp, gap, axis)
     gap = xp.where(far, gap, (gap - q * off) / (1 - off))
-    return Pair(p, q, log_p, log_q, xp.where(lone, zero, d + xp.log1p(-off)), gap, lone)
+    # 0 times the gap is NaN in a row that is
+    return Pair(p, q, log_p, log_q, xp.where(lone, gap * 0, d + xp.log1p(-off)), gap, lone)
 
 
 def _terms(xp: Namespace, q: Array, p: Array, d: Array, gap: Array) -> Array:
@@ -154,7 +160,9 @@ def _kl(xp: Namespace, a: Pair, axis: int, reverse: bool, wrt: tuple[str, ...]) 
     return xp.where(endless, xp.zeros_like(terms) + math.inf, terms), grads
 
 
-def rows(xp: Namespace, x: Array, y: Array, args: Comparison, wrt: tuple[str, ...]) -> tuple[Array, tuple[Array, ...]]:
+def rows(
+    xp: Namespace, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]
+) -> tuple[Array, tuple[Array, ...]]:
     """One divergence a sample, the class axis kept, and its gradients by ``wrt``; of wide arrays, without weights."""
     axis, shown = args.axis, None
     if args.where is not None:
@@ -175,7 +183,7 @@ def rows(xp: Namespace, x: Array, y: Array, args: Comparison, wrt: tuple[str, ..
 def divergence(
     xp: Namespace,
     logits: Array,
-    args: Comparison,
+    args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     rows: Callable[..., tuple[Array, tuple[Array, ...]]] = rows,
 ) -> tuple[Array, tuple[Array, ...]]:
@@ -183,7 +191,7 @@ def divergence(
     axis = args.axis
     x, _ = widen(xp, logits, args.precision)
     y = narrow(xp, args.target, x.dtype)
-    weights = Job(axis, y, True, sample_weight=args.sample_weight)
+    weights = LossArgs(axis, y, True, sample_weight=args.sample_weight)
     kept, weight = keep(xp, weights, x)
     if kept is not None:
         # a NaN left in a sample that does not count would come back as 0 * NaN in its derivative

@@ -10,11 +10,11 @@ import numpy as np
 from ..._array.namespace import library, quietly
 from ..._array.typing import Array, Namespace
 from ..._kernels.dense import held_dtype, widen
-from ..._kernels.divergence import Comparison
+from ..._kernels.divergence import DivergenceArgs
 from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 
-def _chunk(x: Array, target: Array, weight: Array, where: Array, *, args: Comparison, wrt: tuple[str, ...]) -> Any:
+def _chunk(x: Array, target: Array, weight: Array, where: Array, *, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
     args = args._replace(target=target, sample_weight=weight, where=where)
     # in float32 at least, as what is weighted may outgrow half
     x, _ = widen(library(x, "a chunk").xp, x, None)
@@ -30,12 +30,12 @@ def _entry(parts: Any, *, index: int) -> Array:
 
 
 @quietly
-def _ones(x: Array, *, axis: int, dtype: Any) -> Array:
+def _ones(x: Array, *, axis: int, held: Any) -> Array:
     xp = library(x, "a chunk").xp
-    return xp.ones_like(x[(*(slice(None),) * axis, 0, ...)], dtype=dtype)
+    return xp.ones_like(x[(*(slice(None),) * axis, 0, ...)], dtype=held)
 
 
-def divergence(xp: Namespace, logits: Array, args: Comparison, wrt: tuple[str, ...] = ()) -> Any:
+def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``; each chunk is read once."""
     axis, held = args.axis, held_dtype(np, logits.dtype)
     bare = args._replace(target=None, where=None, sample_weight=None, reduction="none")
@@ -45,9 +45,7 @@ def divergence(xp: Namespace, logits: Array, args: Comparison, wrt: tuple[str, .
 
     def entry(index: int, letters_out: tuple[int, ...]) -> Array:
         meta = meta_of(logits, len(letters_out), held)
-        return da.blockwise(
-            _entry, letters_out, both, letters, dtype=held, meta=meta, concatenate=False, index=index
-        )
+        return da.blockwise(_entry, letters_out, both, letters, dtype=held, meta=meta, concatenate=False, index=index)
 
     value = entry(0, letters[:axis] + letters[axis + 1 :])
     divisor = None
@@ -56,7 +54,7 @@ def divergence(xp: Namespace, logits: Array, args: Comparison, wrt: tuple[str, .
     if args.reduction == "mean":
         weight = args.sample_weight
         if weight is None:
-            options = {"axis": axis, "dtype": held}
+            options = {"axis": axis, "held": held}
             weight = rowwise(_ones, axis, [(logits, True)], held, keeps_axis=False, options=options)
         divisor = sum_all(weight, held)
     grads = []

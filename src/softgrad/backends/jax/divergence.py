@@ -1,4 +1,4 @@
-"""The divergence of two softmaxes on JAX arrays: compiled, its first derivative the closed form under every transform."""
+"""The divergence of two softmaxes on JAX arrays: compiled, with a closed form of its derivative."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array
 from ..._kernels import divergence as generic
-from ..._kernels.divergence import NAMES, Comparison
+from ..._kernels.divergence import NAMES, DivergenceArgs
 
 
 class Arrays(NamedTuple):
@@ -22,11 +22,11 @@ class Arrays(NamedTuple):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _each(x: Array, y: Array, where: Array | None, args: Comparison) -> Array:
+def _each(x: Array, y: Array, where: Array | None, args: DivergenceArgs) -> Array:
     return generic.rows(jnp, x, y, args._replace(where=where), ())[0]
 
 
-def _each_jvp(args: Comparison, primals: Any, tangents: Any) -> Any:
+def _each_jvp(args: DivergenceArgs, primals: Any, tangents: Any) -> Any:
     x, y, where = primals
     moved = {
         name: t
@@ -43,7 +43,7 @@ def _each_jvp(args: Comparison, primals: Any, tangents: Any) -> Any:
 _each.defjvp(_each_jvp, symbolic_zeros=True)
 
 
-def _rows(xp: Any, x: Array, y: Array, args: Comparison, wrt: tuple[str, ...]) -> tuple[Array, tuple[Array, ...]]:
+def _rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]) -> tuple[Array, tuple[Array, ...]]:
     """The rows of the generic kernel; of a value alone, with a rule for its derivative."""
     if wrt:
         return generic.rows(xp, x, y, args, wrt)
@@ -51,11 +51,11 @@ def _rows(xp: Any, x: Array, y: Array, args: Comparison, wrt: tuple[str, ...]) -
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _compiled(args: Comparison, wrt: tuple[str, ...], x: Array, arrays: Arrays) -> Any:
+def _compiled(args: DivergenceArgs, wrt: tuple[str, ...], x: Array, arrays: Arrays) -> Any:
     return generic.divergence(jnp, x, args._replace(**arrays._asdict()), wrt, _rows)
 
 
-def divergence(xp: Any, logits: Array, args: Comparison, wrt: tuple[str, ...] = ()) -> Any:
+def divergence(xp: Any, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
     arrays = Arrays(args.target, args.where, args.sample_weight)
     return _compiled(args._replace(target=None, where=None, sample_weight=None), wrt, logits, arrays)

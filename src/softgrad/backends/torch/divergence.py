@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._kernels import divergence as generic
-from ..._kernels.divergence import NAMES, Comparison
+from ..._kernels.divergence import NAMES, DivergenceArgs
 from .autograd import XP, batched, nested_forward
 from .blocks import plain
 
 
-def _args(where: Tensor | None, options: tuple[Any, ...]) -> Comparison:
+def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:
     axis, beta, temperature = options
-    return Comparison(axis, None, beta, temperature, where)
+    return DivergenceArgs(axis, None, beta, temperature, where)
 
 
 def _value(x: Tensor, y: Tensor, where: Tensor | None, *options: Any) -> Tensor:
@@ -65,7 +65,7 @@ class Each(_Each):
         return sum(parts[1:], parts[0])
 
 
-def _rows(xp: Any, x: Tensor, y: Tensor, args: Comparison, wrt: tuple[str, ...]) -> Any:
+def _rows(xp: Any, x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
     """The rows of the generic kernel; of a value that something records, the operation."""
     if wrt or plain(x, y) or nested_forward():
         return generic.rows(xp, x, y, args, wrt)
@@ -78,6 +78,6 @@ def _rows(xp: Any, x: Tensor, y: Tensor, args: Comparison, wrt: tuple[str, ...])
     return operation.apply(x, y, where, args.axis, args.beta, args.temperature), ()
 
 
-def divergence(xp: Any, logits: Tensor, args: Comparison, wrt: tuple[str, ...] = ()) -> Any:
+def divergence(xp: Any, logits: Tensor, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
     return generic.divergence(xp, logits, args, wrt, _rows)

@@ -3,7 +3,7 @@
 import numpy as np
 from array_api_compat import numpy as xp
 
-from softgrad._array.typing import LossArgs
+from softgrad._options import LossArgs
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
 from softgrad.backends.numpy import dense as numpy_dense

@@ -14,7 +14,7 @@ import pytest
 
 import softgrad as sg
 from softgrad import backends
-from softgrad._array.typing import OPTIONS
+from softgrad._options import OPTIONS
 from softgrad.backends import Backend, _discovery, _registry
 
 

@@ -435,7 +435,7 @@ def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype,
 
 
 def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
-    from softgrad._array.typing import LossArgs
+    from softgrad._options import LossArgs
     from softgrad.backends.torch import shared
 
     if shared.numba.BACKEND is None:
@@ -798,7 +798,7 @@ def test_kernels_in_place_wait_for_no_device(torch):
     import array_api_compat.torch as xp
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from softgrad._array.typing import LossArgs
+    from softgrad._options import LossArgs
     from softgrad.backends.torch import dense as torch_dense
     from softgrad.backends.torch import linear as torch_linear
     from softgrad.backends.torch import loss as torch_loss
@@ -818,7 +818,16 @@ def test_kernels_in_place_wait_for_no_device(torch):
                 labels = on_gpu(*samples, dtype=torch.int64)
                 jobs = [
                     LossArgs(axis, labels, False),
-                    LossArgs(axis, labels, False, 0.1, on_gpu(shape[axis]), on_gpu(*samples), -1, 0.1),
+                    LossArgs(
+                        axis,
+                        labels,
+                        False,
+                        label_smoothing=0.1,
+                        class_weight=on_gpu(shape[axis]),
+                        sample_weight=on_gpu(*samples),
+                        ignore_index=-1,
+                        z_loss=0.1,
+                    ),
                     LossArgs(axis, on_gpu(*shape), True, reduction="none"),
                 ]
                 for job in jobs:

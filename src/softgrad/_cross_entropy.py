@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, class_weights, same_shape, sample_labels, sample_weights, shown_weights
+from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
-from ._array.precision import resolve_precision
-from ._array.scalars import integer, number
-from ._array.typing import Array, ArrayT, LossArgs, Precision, Reduction
+from ._array.scalars import integer
+from ._array.typing import Array, ArrayT
 from ._docstrings import passes_on_to
+from ._options import LossArgs, LossOptions
 from .backends._registry import run
 
-REDUCTIONS = ("none", "sum", "mean")
 
-
-@dataclass(frozen=True, eq=False)
-class CrossEntropy:
+@passes_on_to(LossOptions)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CrossEntropy(LossOptions):
     """Cross-entropy of logits with labels: ``logsumexp(x) - x[label]``, with its derivatives.
 
     It holds options and no data: every call is given its labels.
@@ -26,18 +25,6 @@ class CrossEntropy:
     ----------
     axis : int, default -1
         The axis of the logits that counts the classes.
-    label_smoothing : float, default 0.0
-        Fraction of the target, from 0 to 1, spread evenly over all classes (those that ``where`` keeps).
-    class_weight : array, list of numbers, optional
-        One weight per class; multiplies that class's term of the loss, as in PyTorch.
-    ignore_index : int, optional
-        The label of samples that count for nothing.
-    z_loss : float, default 0.0
-        Factor of ``logsumexp(x)**2``, added to each sample's loss.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        The mean divides by the sum of sample weight times class weight.
-    precision : {"high", "default"}, optional
-        See :func:`softgrad.precision`.
 
     Raises
     ------
@@ -64,28 +51,10 @@ class CrossEntropy:
     """
 
     axis: int = -1
-    label_smoothing: float = 0.0
-    class_weight: Any = None
-    ignore_index: int | None = None
-    z_loss: float = 0.0
-    reduction: Reduction = "mean"
-    precision: Precision = None
 
     def __post_init__(self) -> None:
-        ignored = self.ignore_index
-        number(self.label_smoothing, "label_smoothing", 0.0, 1.0)
-        number(self.z_loss, "z_loss", 0.0)
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {self.reduction!r}")
-        resolve_precision(self.precision)
-        # a NumPy scalar here would lift another library's dtype, or be refused by it
-        for name, value in (
-            ("axis", integer(self.axis, "axis")),
-            ("label_smoothing", float(self.label_smoothing)),
-            ("z_loss", float(self.z_loss)),
-            ("ignore_index", None if ignored is None else integer(ignored, "ignore_index", "an int or None")),
-        ):
-            object.__setattr__(self, name, value)
+        super().__post_init__()
+        object.__setattr__(self, "axis", integer(self.axis, "axis"))
 
     def _job(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
@@ -107,20 +76,9 @@ class CrossEntropy:
             )
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
-        job = LossArgs(
-            axis,
-            labels,
-            dense,
-            self.label_smoothing,
-            None if self.class_weight is None else class_weights(lib, x, self.class_weight, classes),
-            None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
-            self.ignore_index,
-            self.z_loss,
-            None if where is None else mask(lib, x, where, beside="logits"),
-            self.reduction,
-            resolve_precision(self.precision),
-        )
-        return lib, x, shown_weights(lib, x, job)
+        weight = None if sample_weight is None else sample_weights(lib, x, sample_weight, shape)
+        shown = None if where is None else mask(lib, x, where, beside="logits")
+        return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, shown)
 
     def __call__(
         self,

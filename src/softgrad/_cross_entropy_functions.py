@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
-from ._array.typing import ArrayT, Precision, Reduction
+from ._array.typing import ArrayT
 from ._cross_entropy import CrossEntropy
 from ._docstrings import passes_on_to
+from ._options import LossKeywords, only_known
 
 
-class LossOptions(TypedDict, total=False):
-    """The fields of ``CrossEntropy``, as keywords."""
+class CallOptions(LossKeywords, total=False):
+    """The options of ``CrossEntropy`` and the arguments of its calls, as keywords."""
 
     axis: int
-    label_smoothing: float
-    class_weight: Any
-    ignore_index: int | None
-    z_loss: float
-    reduction: Reduction
-    precision: Precision
-
-
-class CallOptions(LossOptions, total=False):
-    """The same, with the arguments of its calls."""
-
     sample_weight: Any
     where: Any
     validate: bool
@@ -37,10 +27,7 @@ def _split_options(options: CallOptions, function: str) -> tuple[CrossEntropy, d
         return _PLAIN, {}
     given: dict[str, Any] = dict(options)
     call: dict[str, Any] = {name: given.pop(name) for name in ("sample_weight", "where", "validate") if name in given}
-    unknown = sorted(set(given) - set(LossOptions.__annotations__))
-    if unknown:
-        known = sorted(CallOptions.__annotations__)
-        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {known}")
+    only_known(options, CallOptions.__annotations__, function)
     return CrossEntropy(**given), call
 
 

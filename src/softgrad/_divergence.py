@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 from ._array.labels import same_shape, sample_weights, shown_weights
 from ._array.namespace import Library, finish, floating, kind, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
-from ._array.scalars import number
-from ._array.typing import Array, ArrayT, LossArgs, Precision, Reduction
-from ._cross_entropy import REDUCTIONS
+from ._array.scalars import number, one_of
+from ._array.typing import Array, ArrayT, Precision, Reduction
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
 from ._kernels.divergence import NAMES, DivergenceArgs
+from ._options import REDUCTIONS, LossArgs, only_known
 from .backends._registry import run
 
 Direction: TypeAlias = Literal["forward", "reverse"]
@@ -45,18 +45,9 @@ class JSOptions(Options, total=False):
     beta: float
 
 
-def check_options(function: str, given: Any, known: type) -> None:
-    """Raise for a keyword that the function does not take."""
-    unknown = sorted(set(given) - set(known.__annotations__))
-    if unknown:
-        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {sorted(known.__annotations__)}")
-
-
 def mixture_weight(direction: Any) -> float:
     """The ``beta`` that a direction stands for."""
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {tuple(DIRECTIONS)}, got {direction!r}")
-    return DIRECTIONS[direction]
+    return DIRECTIONS[one_of(direction, "direction", tuple(DIRECTIONS))]
 
 
 def positive_temperature(temperature: Any) -> float:
@@ -98,8 +89,7 @@ def _arguments(
     place = one_axis(axis, x.ndim)
     if x.shape[place] == 0:
         raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    one_of(reduction, "reduction", REDUCTIONS)
     same_place(lib, x, target_logits, "target_logits", "logits")
     y = floating(lib, target_logits, "target_logits")
     if not same_shape(tuple(y.shape), tuple(x.shape)):
@@ -245,7 +235,7 @@ def kl_divergence_value_and_grad(
     >>> print(value.round(6), grad)
     0.130812 [[-0.25  0.25]]
     """
-    check_options("kl_divergence", options, KLOptions)
+    only_known(options, KLOptions.__annotations__, "kl_divergence")
     beta = mixture_weight(options.pop("direction", "forward"))
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 
@@ -322,7 +312,7 @@ def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5
     >>> print(sg.js_divergence(np.asarray([[0.0, 50.0]]), np.asarray([[50.0, 0.0]])).round(6))
     0.693147
     """
-    check_options("js_divergence", options, Options)
+    only_known(options, Options.__annotations__, "js_divergence")
     return _value(logits, target_logits, number(beta, "beta", 0.0, 1.0), options)
 
 
@@ -356,7 +346,7 @@ def js_divergence_value_and_grad(
     >>> print(value)
     0.0
     """
-    check_options("js_divergence", options, JSOptions)
+    only_known(options, JSOptions.__annotations__, "js_divergence")
     beta = number(options.pop("beta", 0.5), "beta", 0.0, 1.0)
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 

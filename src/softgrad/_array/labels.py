@@ -9,9 +9,11 @@ import numpy as np
 
 from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
+from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
 from .namespace import Library, fits, kind, native, plain, same_place, small
-from .typing import Array, LossArgs
+from .precision import resolve_precision
+from .typing import Array
 
 
 def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
@@ -80,14 +82,38 @@ def shown_weights(lib: Library, x: Array, job: LossArgs) -> LossArgs:
     return job._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
 
 
-def class_weights(lib: Library, x: Array, weight: Any, classes: int) -> Array:
-    """``class_weight`` as one number a class, in ``x``'s dtype, float32 at least."""
-    weight = small(lib, x, weight, "class_weight", held_dtype(lib.xp, x.dtype))
-    if not same_shape(tuple(weight.shape), (classes,)):
+def class_vector(lib: Library, x: Array, value: Any, name: str, classes: int) -> Array:
+    """An option as one number a class, in ``x``'s dtype, float32 at least."""
+    value = small(lib, x, value, name, held_dtype(lib.xp, x.dtype))
+    if not same_shape(tuple(value.shape), (classes,)):
         raise ValueError(
-            f"class_weight must have one number for each of the {classes} classes, got shape {tuple(weight.shape)}"
+            f"{name} must have one number for each of the {classes} classes, got shape {tuple(value.shape)}"
         )
-    return weight
+    return value
+
+
+def loss_args(
+    lib: Library,
+    x: Array,
+    options: LossOptions,
+    classes: int,
+    axis: int,
+    labels: Array,
+    dense: bool,
+    sample_weight: Array,
+    where: Array,
+) -> LossArgs:
+    """What a kernel is given of a loss with ``options`` on logits like ``x`` of so many classes."""
+    values = options._values
+    for place, name in BY_CLASS:
+        value = values[place]
+        if value is not None:
+            values = (*values[:place], class_vector(lib, x, value, name, classes), *values[place + 1 :])
+    precision = resolve_precision(options.precision)
+    args = LossArgs._make((axis, labels, dense, sample_weight, where, *values))
+    if precision is not options.precision:
+        args = args._replace(precision=precision)
+    return shown_weights(lib, x, args)
 
 
 def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | None) -> None:

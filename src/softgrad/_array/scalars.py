@@ -26,3 +26,10 @@ def integer(value: Any, name: str, what: str = "an int") -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be {what}, got {value!r}") from None
+
+
+def one_of(value: Any, name: str, known: tuple[str, ...]) -> str:
+    """``value``, which is one of the words ``known``."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    return str(value)

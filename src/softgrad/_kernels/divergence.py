@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.typing import Array, LossArgs, Namespace
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
 from .dense import centred, difference, fuses, hide, narrow, shift, total, widen
 from .loss import divided, keep, mass, scaled, sum_all
 

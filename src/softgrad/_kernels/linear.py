@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._array.typing import Array, LossArgs, Namespace
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
 from . import loss as loss_kernels
 from .dense import along, beside, device_of, narrow, product, total, widen
 

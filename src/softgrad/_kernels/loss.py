@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._array.typing import Array, DType, LossArgs, Namespace
+from .._array.typing import Array, DType, Namespace
+from .._options import LossArgs
 from .dense import (
     Shifted,
     along,

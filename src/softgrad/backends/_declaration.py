@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .._array.errors import BackendError
-from .._array.typing import OPTIONS, LossArgs
+from .._array.libraries import MATRIX, OTHERS
+from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
 from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import loss as loss_kernels
+from .._options import OPTIONS, LossArgs, given
 
 #: The kernels written against the standard, by name.
 GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -69,8 +71,11 @@ class Backend:
         ``"module:function"``, called as ``should_run(kernel_name, *kernel_arguments)``: True, or a string that
         says why the back end declines this call.
     options : tuple of str, default ()
-        The options that its loss kernels take, of ``label_smoothing, class_weight, sample_weight, ignore_index, z_loss,
-        where, precision``. A loss with another option goes to the next kernel of the plan.
+        The options that its loss kernels take: fields of :class:`CrossEntropy`, ``sample_weight`` and ``where``, each
+        named. A loss with another option goes to the next kernel of the plan.
+    library : ArrayLibrary, optional
+        The array library of the types, where softgrad knows nothing of it: with it a library can come whose arrays
+        have no ``__array_namespace__``, or differ from the standard in other ways.
 
     Examples
     --------
@@ -86,6 +91,7 @@ class Backend:
     opt_in: bool = False
     should_run: str | None = None
     options: tuple[str, ...] = ()
+    library: ArrayLibrary | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "generic":
@@ -96,6 +102,8 @@ class Backend:
         unknown = sorted(set(self.options) - set(OPTIONS))
         if unknown:
             raise BackendError(f"back end {self.name!r} takes unknown options {unknown}; known: {sorted(OPTIONS)}")
+        if self.library is not None and self.library.name in (*MATRIX, *OTHERS):
+            raise BackendError(f"back end {self.name!r} brings the library {self.library.name!r}, which softgrad has")
         for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
             if path.count(":") != 1:
                 raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")
@@ -107,8 +115,8 @@ class Implementation(NamedTuple):
     backend: str
     call: Callable[..., Any]
     should_run: Callable[..., Any] | None = None
-    #: The options of a loss that it takes; None where it takes them all.
-    options: frozenset[str] | None = None
+    #: The ``places`` of the options of a loss that it does not take.
+    untaken: tuple[tuple[int, str, Any], ...] = ()
 
     def verdict(self, function: str, args: tuple[Any, ...]) -> bool | str:
         """True, or why this step does not run a call."""
@@ -116,9 +124,9 @@ class Implementation(NamedTuple):
             verdict: bool | str = self.should_run(function, *args)
             if verdict is not True:
                 return verdict
-        if self.options is not None:
+        if self.untaken:
             job = next(each for each in args if isinstance(each, LossArgs))
-            others = sorted(job.options - self.options)
+            others = given(job, self.untaken)
             if others:
                 return f"does not take {', '.join(others)}"
         return True

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from .._array import libraries
 from .._array.context import Override
 from .._array.errors import BackendError
 from .._array.namespace import Library, quiet, tracing
-from .._array.typing import OPTIONS
+from .._options import OPTIONS, places
 from . import _discovery
 from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 
@@ -61,6 +62,8 @@ def register(backend: Backend) -> None:
     """
     if not isinstance(backend, Backend):
         raise TypeError(f"backend must be a Backend, got {type(backend).__qualname__}")
+    if backend.library is not None:
+        libraries.add(backend.library)
     _discovery.registered[backend.name] = backend
     _forget_plans()
 
@@ -100,15 +103,6 @@ def _serves(backend: Backend, names: set[str]) -> bool:
     return not names.isdisjoint(backend.types)
 
 
-def _names(cls: type) -> set[str]:
-    """``module:QualifiedName`` of a type and its bases, by each of the module's parents too."""
-    out: set[str] = set()
-    for base in cls.__mro__:
-        parts = base.__module__.split(".")
-        out.update(f"{'.'.join(parts[: i + 1])}:{base.__qualname__}" for i in range(len(parts)))
-    return out
-
-
 def _generic(function: str) -> Callable[..., Any]:
     """The generic kernel; of the linear model, with the loss of each block of logits by the registry."""
     kernel = GENERIC[function]
@@ -130,7 +124,7 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Impl
     whole = _discovery.discover() and whole
     if chosen == "generic":
         return (generic,), whole
-    names = _names(cls)
+    names = libraries.names_of(cls)
     usual = [b for b in _discovery.registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
     usual.sort(key=lambda b: (b.name != chosen, -b.priority, b.name))
     plan = []
@@ -140,9 +134,8 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Impl
             continue
         try:
             condition = None if backend.should_run is None else _resolve(backend.should_run)
-            takes_all = function not in LOSSES or set(OPTIONS) <= set(backend.options)
-            options = None if takes_all else frozenset(backend.options)
-            plan.append(Implementation(backend.name, _resolve(path), condition, options))
+            untaken = [name for name in OPTIONS if name not in backend.options] if function in LOSSES else []
+            plan.append(Implementation(backend.name, _resolve(path), condition, places(untaken)))
         except Exception as error:  # noqa: BLE001 - as for discovery: a broken kernel is named and left out
             if _discovery.half_imported(path.partition(":")[0]):
                 whole = False

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .._array.namespace import Library, quiet
-from .._array.typing import Array, DType, LossArgs
+from .._array.typing import Array, DType
+from .._options import LossArgs
 
 
 def on_small(

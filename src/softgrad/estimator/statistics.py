@@ -11,10 +11,11 @@ import numpy as np
 from .._array.namespace import Library, quiet, quietly
 from .._array.scalars import number
 from .._array.transfer import to_host
-from .._array.typing import Array, ArrayT, LossArgs, Namespace
+from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, product
 from .._kernels.linear import Wide
+from .._options import LossArgs
 from ..backends._registry import run
 from ..backends._small import on_rows
 from ..backends.sparse.samples import home_of

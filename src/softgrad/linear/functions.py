@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
-from .._array.typing import ArrayT, Precision, Reduction, Wrt
+from .._array.typing import ArrayT, Wrt
 from .._docstrings import passes_on_to
+from .._options import LossKeywords, only_known
 from .model import LinearCrossEntropy
 
 
-class DataOptions(TypedDict, total=False):
+class DataOptions(LossKeywords, total=False):
     """The options of ``LinearCrossEntropy``, as keywords."""
 
     sample_axis: int
@@ -18,12 +19,6 @@ class DataOptions(TypedDict, total=False):
     block_size: int | None
     where: Any
     validate: bool
-    label_smoothing: float
-    class_weight: Any
-    ignore_index: int | None
-    z_loss: float
-    reduction: Reduction
-    precision: Precision
 
 
 class Options(DataOptions, total=False):
@@ -38,10 +33,7 @@ def _bound(
 ) -> tuple[LinearCrossEntropy, dict[str, Any]]:
     given = dict(options)
     call = {name: given.pop(name) for name in own if name in given}
-    unknown = sorted(set(given) - set(DataOptions.__annotations__))
-    if unknown:
-        known = sorted({*DataOptions.__annotations__, *own})
-        raise TypeError(f"{function} has no option {unknown[0]!r}; it has {known}")
+    only_known(options, {*DataOptions.__annotations__, *own}, function)
     return LinearCrossEntropy(X, labels, **given), call
 
 

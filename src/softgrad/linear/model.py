@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
-from .._array.labels import check_labels, class_weights, same_shape, sample_labels, sample_weights, shown_weights
+from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights
 from .._array.namespace import adopt, finish, floating, mask, same_place
-from .._array.precision import resolve_precision
 from .._array.scalars import integer, number
-from .._array.typing import Array, ArrayT, LossArgs, Namespace, Precision, Reduction, Wrt
-from .._cross_entropy import CrossEntropy
+from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of
+from .._options import LossArgs, LossKeywords, LossOptions, only_known
 from ..backends._registry import run
 from ..backends.sparse.samples import namespace_of
 from .arguments import columns_of, names_of, rows_at_a_time, samples_of, transposed
 from .penalty import on_gradient, on_hessian, on_value, rounded
 
 
-@passes_on_to(CrossEntropy)
+@passes_on_to(LossOptions)
 class LinearCrossEntropy:
     """Cross-entropy of the linear softmax model on given data: a function of its weights, for solvers.
 
@@ -84,13 +83,9 @@ class LinearCrossEntropy:
         block_size: int | None = None,
         where: Any = None,
         validate: bool = False,
-        label_smoothing: float = 0.0,
-        class_weight: Any = None,
-        ignore_index: int | None = None,
-        z_loss: float = 0.0,
-        reduction: Reduction = "mean",
-        precision: Precision = None,
+        **options: Unpack[LossKeywords],
     ) -> None:
+        only_known(options, LossKeywords.__annotations__, "LinearCrossEntropy")
         self.sample_axis = integer(sample_axis, "sample_axis", "0 or 1")
         if self.sample_axis not in (0, 1):
             raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
@@ -101,15 +96,8 @@ class LinearCrossEntropy:
         self.l2 = number(l2, "l2", 0.0)
         self.block_size = block_size
         self.validate = validate
-        self.loss = CrossEntropy(
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
-            ignore_index=ignore_index,
-            z_loss=z_loss,
-            reduction=reduction,
-            precision=precision,
-        )
-        if self.l2 and reduction == "none":
+        self.loss = LossOptions(**options)
+        if self.l2 and self.loss.reduction == "none":
             raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
         self._lib, self._X, self._like = samples_of(X, self.sample_axis)
         self._where = where
@@ -155,27 +143,23 @@ class LinearCrossEntropy:
                 f"labels have weights for {self._labels.shape[1]} classes, W has {classes} "
                 f"(sample_axis={self.sample_axis})"
             )
-        options = self.loss
         if self.validate and not self._dense:
-            check_labels(lib, self._labels, classes, options.ignore_index)
+            check_labels(lib, self._labels, classes, self.loss.ignore_index)
         if self.l2 and lib.xp.finfo(W.dtype).bits < 32:
             # kernels answer in the dtype of W: nothing is rounded to half precision before the penalty is added
             W, bias = (None if a is None else lib.xp.astype(a, lib.xp.float32) for a in (W, bias))
-        weight = options.class_weight
-        job = LossArgs(
+        args = loss_args(
+            lib,
+            self._like,
+            self.loss,
+            classes,
             1,
             self._labels,
             self._dense,
-            options.label_smoothing,
-            None if weight is None else class_weights(lib, self._like, weight, classes),
             self._sample_weight,
-            options.ignore_index,
-            options.z_loss,
             self._mask(classes),
-            options.reduction,
-            resolve_precision(options.precision),
         )
-        return W, bias, shown_weights(lib, self._like, job)
+        return W, bias, args
 
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""

@@ -14,10 +14,11 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
+from .._array.libraries.declaration import Host
 from .._array.typing import Array, Device
 from . import _contract_dense, _contract_divergence, _contract_linear, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
-from ._host import Arrays, Host
+from ._host import Arrays
 from ._libraries import LIBRARIES, LibraryMissingError, open_library
 from ._terminal import Terminal
 
@@ -148,11 +149,13 @@ def _registered(backend: backends.Backend) -> Iterator[None]:
 
 
 def _namespace_of(backend: backends.Backend) -> Any:
+    if backend.library is not None:
+        return backend.library.namespace()
     for path in backend.types:
         root = path.partition(":")[0].split(".")[0]
         for library in LIBRARIES.values():
             if library.root == root:
-                return importlib.import_module(library.module)
+                return library.namespace()
         with contextlib.suppress(ImportError):
             module = importlib.import_module(root)
             if hasattr(module, "asarray"):
@@ -264,7 +267,7 @@ def check_backend(
         if plug is not None or name == "generic":
             stack.enter_context(backends.use(name))
         arrays = Arrays.of(chosen, device, to_numpy)
-        stack.enter_context(arrays.session())
+        stack.enter_context(arrays.declared.session())
         kit = Kit(arrays)
         asked = [c for c in CLAUSES if sections is None or c.section in sections]
         asked.sort(key=lambda c: _SECTIONS.index(c.section))
@@ -294,7 +297,7 @@ def _chosen(backend: Any, namespace: Any) -> tuple[Any, str, backends.Backend | 
                 open_library(backend)
             except LibraryMissingError as error:
                 raise ImportError(f"{backend} cannot be used: {error}") from error
-            return importlib.import_module(LIBRARIES[backend].module), backend, None
+            return LIBRARIES[backend].namespace(), backend, None
         plug = backends.available().get(backend)
         if plug is None:
             known = sorted({*LIBRARIES, *backends.available(), "generic"})

@@ -8,8 +8,9 @@ from typing import Any
 
 import cupy
 
-from ..._array.typing import Array, LossArgs, Namespace
+from ..._array.typing import Array, Namespace
 from ..._kernels.loss import ignored_index, index_labels
+from ..._options import LossArgs
 from .source import SOURCE, THREADS
 
 #: Classes up to which one thread takes a whole row.

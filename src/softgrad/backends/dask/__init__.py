@@ -6,7 +6,6 @@ them is put together first; the samples may be cut in any way.
 
 from __future__ import annotations
 
-from ..._array.typing import OPTIONS
 from .._declaration import Backend
 
 _DENSE = "softmax log_softmax logsumexp signed_logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp"
@@ -31,5 +30,5 @@ BACKEND = Backend(
         )
         for name in names.split()
     },
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

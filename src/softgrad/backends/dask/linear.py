@@ -18,10 +18,11 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..._array.namespace import library, quietly
-from ..._array.typing import Array, LossArgs, Namespace
+from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
+from ..._options import LossArgs
 from .chunks import meta_of, on_chunk, quotient, whole_rows
 
 #: Partial results merged by one task.

@@ -8,9 +8,10 @@ import dask.array as da
 import numpy as np
 
 from ..._array.namespace import library, quietly
-from ..._array.typing import Array, LossArgs, Namespace
+from ..._array.typing import Array, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
+from ..._options import LossArgs
 from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 

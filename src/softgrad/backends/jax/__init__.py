@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import OPTIONS, Array, LossArgs
+from ..._array.typing import Array
+from ..._options import LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear
 from . import loss as jax_loss
@@ -165,5 +166,5 @@ BACKEND = Backend(
         **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
         "divergence": f"{__name__}.divergence:divergence",
     },
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

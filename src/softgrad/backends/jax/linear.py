@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, LossArgs
+from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, widen
 from ..._kernels.linear import block_rows, counted
+from ..._options import LossArgs
 from . import loss as jax_loss
 from .dense import total
 

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array, LossArgs
+from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
+from ..._options import LossArgs
 from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
 
 
@@ -57,7 +58,13 @@ def _generic(
     target: Array, where: Array | None, axis: int, precision: str | None, weight: Array | None = None
 ) -> LossArgs:
     return LossArgs(
-        axis, target, _is_dense(target), sample_weight=weight, where=where, reduction="none", precision=precision
+        axis=axis,
+        labels=target,
+        dense=_is_dense(target),
+        sample_weight=weight,
+        where=where,
+        reduction="none",
+        precision=precision,  # type: ignore[arg-type]
     )
 
 

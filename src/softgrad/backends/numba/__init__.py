@@ -9,7 +9,7 @@ import os
 from functools import cache
 from typing import Any
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .._declaration import Backend
 from ._width import VECTOR_BYTES
 

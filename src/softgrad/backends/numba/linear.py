@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .. import _threads
 from ..numpy.blocks import Floats, threads_for
 from . import linear_loops as loops

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from ..numpy.blocks import Floats, threads_for
 from ..numpy.loss import mass
 from . import column_loops, entries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._array.typing import OPTIONS
 from .._declaration import Backend
 
 _MODULES = {
@@ -31,5 +30,5 @@ BACKEND = Backend(
     types=("numpy:ndarray",),
     functions={name: f"{__package__}.{module}:{name}" for module, names in _MODULES.items() for name in names},
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import LossArgs
 from ..._kernels import linear as linear_kernels
+from ..._options import LossArgs
 from .. import _threads
 from . import linear_call
 from . import loss as numpy_loss

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .. import _threads
 from . import loss as numpy_loss
 from . import products as numpy_products

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from . import small
 from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
 from .dense_blocks import ROWS, SOFTMAX_ROWS, working
@@ -166,10 +166,7 @@ def _small(x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]
     """The same of a small array and a loss without options, if it can be had in a few calls."""
     if not 0 < x.size <= SMALL or job.axis != x.ndim - 1 or x.dtype.char not in "fd" or not x.flags.c_contiguous:
         return None
-    options = (job.sample_weight, job.where, job.ignore_index, job.precision)
-    if not job.plain or any(option is not None for option in options):
-        return None
-    if job.labels.dtype.kind != "i":
+    if job.dense or job.labels.dtype.kind != "i" or job.beyond(()):
         return None
     return small.cross_entropy(x, job.labels, job.reduction, value, grad)
 

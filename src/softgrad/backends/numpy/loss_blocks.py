@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from . import pairs
 from .blocks import LIMITS, Floats, Memory, column_sums, row_dots
 from .dense_blocks import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._array.typing import OPTIONS
 from .._declaration import Backend
 
 _FUNCTIONS = (
@@ -25,5 +24,5 @@ BACKEND = Backend(
     types=("scipy.sparse:csr_array",),
     functions={name: f"{__package__}.linear:{name}" for name in _FUNCTIONS},
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

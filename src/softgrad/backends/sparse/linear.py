@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Array, LossArgs, Namespace
+from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
+from ..._options import LossArgs
 from ..numpy import loss as numpy_loss
 
 #: Bytes of a block's logits, or of its entries, and rows that it has at least.

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import OPTIONS, LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded
+from . import dense, linear, linear_recorded, recorded, recorded_kernels
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -111,6 +111,8 @@ def _autocast(x: Tensor) -> Tensor:
 def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
     """The loss, reduced."""
     x = _autocast(logits)
+    if recorded_kernels.takes(logits, job):
+        return recorded_kernels.cross_entropy(logits, job).to(x.dtype)
     if operations.nested_forward():
         return loss_kernels.cross_entropy(xp, x, job)
     if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
@@ -173,5 +175,5 @@ BACKEND = Backend(
         "divergence": f"{__name__}.divergence:divergence",
     },
     should_run=f"{__name__}:should_run",
-    options=OPTIONS,
+    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

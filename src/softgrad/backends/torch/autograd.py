@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._array.namespace import library
-from ..._array.typing import LossArgs
 from ..._kernels import dense as dense_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
+from ..triton.graphs import loss_operator
 from . import dense as torch_dense
 from . import loss as torch_loss
 from .blocks import host, kept_where, plain, plain_cotangent
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
+from .shared import traced
 
 XP: Any = library(torch.empty(0), "x").xp
 
@@ -45,6 +47,8 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a softmax."""
+    if traced("softmax", x, axis, where, precision):
+        return torch.ops.softgrad.dense(x, "softmax", axis)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.softmax(XP, x, axis, where, precision)
     if where is None:
@@ -54,6 +58,8 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
 
 def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a log-softmax."""
+    if traced("log_softmax", x, axis, where, precision):
+        return torch.ops.softgrad.dense(x, "log_softmax", axis)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.log_softmax(XP, x, axis, where, precision)
     if where is None:
@@ -64,6 +70,8 @@ def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | Non
 
 def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a log-sum-exp, without ``axis``."""
+    if traced("logsumexp", x, axis, where, precision):
+        return torch.ops.softgrad.dense(x, "logsumexp", axis)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.logsumexp(XP, x, axis, where, precision)
     if where is not None:
@@ -187,8 +195,15 @@ class LogSumExp(_LogSumExp):
 def _job(
     target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None
 ) -> LossArgs:
-    dense = target.is_floating_point()
-    return LossArgs(axis, target, dense, sample_weight=weight, where=where, reduction="none", precision=precision)
+    return LossArgs(
+        axis=axis,
+        labels=target,
+        dense=target.is_floating_point(),
+        sample_weight=weight,
+        where=where,
+        reduction="none",
+        precision=precision,  # type: ignore[arg-type]
+    )
 
 
 def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
@@ -203,7 +218,7 @@ class _Losses(Function):  # type: ignore[misc]
     def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
         job = _job(target, where, axis, precision)
         if _carries(x, precision) or not plain(x, target, where):
-            return loss_kernels.cross_entropy(XP, x, job)
+            return _generic_losses(x, target, where, axis, precision)
         loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and host(x))
         assert loss is not None
         if slope is not None:
@@ -271,7 +286,7 @@ class _Slopes(Function):  # type: ignore[misc]
     ) -> Tensor:
         job = _job(target, where, axis, precision, weight)
         if _carries(x, precision) or not plain_cotangent(weight, x, target, where):
-            return loss_kernels.cross_entropy_grad(XP, x, job)
+            return _generic_slopes(x, target, weight, where, axis, precision)
         slope = torch_loss.cross_entropy(XP, x, job, False, True)[1]
         assert slope is not None
         return slope
@@ -335,13 +350,19 @@ class Operation(NamedTuple):
 
 
 def _generic_losses(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-    return loss_kernels.cross_entropy(XP, x, _job(target, where, axis, precision))
+    job = _job(target, where, axis, precision)
+    if traced("cross_entropy", x, job):
+        return loss_operator(x, job, True, False)[0].to(x.dtype)
+    return loss_kernels.cross_entropy(XP, x, job)
 
 
 def _generic_slopes(
     x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
 ) -> Tensor:
-    return loss_kernels.cross_entropy_grad(XP, x, _job(target, where, axis, precision, weight))
+    job = _job(target, where, axis, precision, weight)
+    if traced("cross_entropy_grad", x, job):
+        return loss_operator(x, job, False, True)[0]
+    return loss_kernels.cross_entropy_grad(XP, x, job)
 
 
 SOFTMAX = Operation(Softmax, _Softmax, softmax)

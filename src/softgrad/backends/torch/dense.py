@@ -79,6 +79,9 @@ def _class_first(v: View, below: int = SHORT) -> bool:
 
 def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """exp(x) / sum(exp(x))."""
+    kernel = shared.on_gpu("softmax", x, axis, None, precision)
+    if kernel is not None:
+        return kernel(None, x, axis)
     k, n, wide = x.shape[axis], x.numel(), working(x.dtype, precision)
     # the native kernel of a CPU rounds half precision more than once
     native = precision is None and k <= NATIVE_SUM and (x.dtype is wide or not host(x))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from . import shared
 from .blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
 from .loss import ROWS, Loss

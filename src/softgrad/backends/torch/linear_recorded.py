@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._array.typing import LossArgs
 from ..._kernels import linear as linear_kernels
+from ..._options import LossArgs
 from . import autograd, recorded
 from . import linear as torch_linear
 from .blocks import obstacle, plain_cotangent

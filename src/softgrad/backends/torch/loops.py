@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from ..numba import entries
 from ..numba import rows as numba_rows
 from ..numba.rows import along, share_out

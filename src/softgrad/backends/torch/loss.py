@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as generic
+from ..._options import LossArgs
 from . import shared
 from .blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
 from .loss_blocks import dense_block, index_block, native_losses, target, weigh

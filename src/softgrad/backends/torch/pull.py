@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..._kernels.dense import SURE
 from .blocks import host, kept_where, plain_cotangent
-from .shared import few_calls_pull, has_pull, pull
+from .shared import few_calls_pull, has_pull, pull, traced
 
 #: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
 NEAR = 1 / 16
@@ -65,9 +65,11 @@ def _pulled(
     axis: int,
 ) -> Tensor:
     """The fastest kernel's, where rows that have a value above ``bound`` are taken again in closed form."""
+    axis %= a.ndim
+    if traced(f"{name}_vjp", a, c, axis):
+        return torch.ops.softgrad.pull(a, c, axis, name == "log_softmax")
     if not plain_cotangent(c, a) or not a.numel():
         return closed(a, c, axis)
-    axis %= a.ndim
     if has_pull(a, c, axis):
         return pull(name, a, c, axis)
     if not host(a):

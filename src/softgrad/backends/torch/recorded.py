@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
 from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
 from .blocks import kept_where
 
@@ -20,7 +20,7 @@ def _tracked(a: Tensor | None) -> bool:
     return torch.autograd.forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def _class_weight(job: LossArgs, x: Tensor) -> Tensor | None:
+def label_weight(job: LossArgs, x: Tensor) -> Tensor | None:
     """The class weight of each sample's label, the class axis kept; 0 where it is no class."""
     if job.class_weight is None:
         return None
@@ -51,7 +51,7 @@ def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
         if valid is not None:
             each = kept_where(valid, each, torch.nan)
     else:
-        w = _class_weight(job, x)
+        w = label_weight(job, x)
         each = recorded(LOSSES, x, job.labels, where, axis, job.precision).unsqueeze(axis)
         if w is not None:
             # a class of weight 0 costs nothing, though its logit be -inf

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
 from ..._kernels.loss import ignored_index
+from ..._options import LossArgs
 from .blocks import View, blocks, host
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .. import numba, triton
 from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
@@ -43,12 +43,19 @@ _LOSSES = {
 }
 
 
-def _on_gpu(function: str, x: Tensor, *args: Any) -> Callable[..., Any] | None:
+def on_gpu(function: str, x: Tensor, *args: Any) -> Callable[..., Any] | None:
     """Triton's kernel of that name, where there is one for these tensors, which nothing records."""
     if triton.BACKEND is None or asked_for() == "torch" or triton.fits(function, x, *args) is not True:
         return None
     module, _, name = triton.BACKEND.functions[function].rpartition(":")
-    return getattr(_imported(module), name)
+    return getattr(imported(module), name)
+
+
+def traced(function: str, x: Tensor, *args: Any) -> bool:
+    """Whether a compiler traces the call and may have Triton's kernel of that name in its graph, as an operator."""
+    if not torch.compiler.is_compiling() or not triton.in_graphs() or asked_for() == "torch":
+        return False
+    return triton.fits(function, x, *args) is True
 
 
 def _may_lend(x: Tensor) -> bool:
@@ -79,17 +86,18 @@ def _loops(x: Tensor, axis: int) -> Any:
     k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     # a vector of columns
     fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
-    return _imported(".loops") if fits and numba.compiles() is True else None
+    return imported(".loops") if fits and numba.compiles() is True else None
 
 
 @cache
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
+    """A module of another back end, by its place beside this package."""
     return importlib.import_module(name, __package__)
 
 
 def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
     """The softmax, its logarithm or its normaliser; None where torch is to do it."""
-    kernel = _on_gpu(function, x, axis, None, precision)
+    kernel = on_gpu(function, x, axis, None, precision)
     if kernel is not None:
         return kernel(None, x, axis)
     if precision is not None or not _may_lend(x):
@@ -106,7 +114,7 @@ def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor 
 
 def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
     """Whether a kernel pulls a cotangent back through a softmax, or its logarithm, of values ``a``."""
-    return _on_gpu("softmax_vjp", a, cotangent, axis) is not None or (
+    return on_gpu("softmax_vjp", a, cotangent, axis) is not None or (
         a.shape[axis] <= numba.LONGEST
         and cotangent.dtype == a.dtype
         and not cotangent.is_neg()
@@ -117,10 +125,10 @@ def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
 
 def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """What it gives."""
-    kernel = _on_gpu(f"{function}_vjp", a, cotangent, axis)
+    kernel = on_gpu(f"{function}_vjp", a, cotangent, axis)
     if kernel is not None:
         return kernel(None, a, cotangent, axis)
-    pulled: Tensor = _imported(".loops").pull(function, a, cotangent, axis)
+    pulled: Tensor = imported(".loops").pull(function, a, cotangent, axis)
     return pulled
 
 
@@ -138,18 +146,14 @@ def _host(a: Any) -> Any:
 
 
 def _host_job(job: LossArgs) -> LossArgs:
-    labels, class_weight, sample_weight = _host(job.labels), _host(job.class_weight), _host(job.sample_weight)
-    return LossArgs(
-        job.axis, labels, job.dense, job.label_smoothing, class_weight, sample_weight, job.ignore_index, job.z_loss,
-        _host(job.where), job.reduction, job.precision,
-    )  # fmt: skip
+    return LossArgs._make(map(_host, job))
 
 
 def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
-    on_gpu = _on_gpu(_LOSSES[value, grad], x, job)
-    if on_gpu is not None:
-        given = on_gpu(None, x, job)
+    kernel = on_gpu(_LOSSES[value, grad], x, job)
+    if kernel is not None:
+        given = kernel(None, x, job)
         return given if value and grad else ((given, None) if value else (None, given))
     # what NumPy's blocks leave to the generic kernel is torch's as well
     if job.where is not None or job.precision is not None or not _may_lend(x):
@@ -158,14 +162,14 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
     loops = _loops(x, job.axis) if plain else None
     if loops is not None and loops.has_mass(job):
         return loops.cross_entropy(x, job, value, grad)
-    module = _module("loss", x, job.axis) if loops is None else _imported("..numba.rows")
+    module = _module("loss", x, job.axis) if loops is None else imported("..numba.rows")
     if module is None:
         return None
     host = _host_job(job)
-    kernel: Callable[..., Any] = getattr(module, _LOSSES[value, grad])
+    host_kernel: Callable[..., Any] = getattr(module, _LOSSES[value, grad])
     with threads.shared(), quiet():
         logits = x.detach().numpy()
-        result = kernel(library(logits, "logits").xp, logits, host)
+        result = host_kernel(library(logits, "logits").xp, logits, host)
     out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
     return (out[0] if value else None), (out[-1] if grad else None)
 
@@ -180,7 +184,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossAr
         or not X.is_contiguous()
         or (X.dtype is torch.float32 and autocast(X))
         or job.labels.dtype is torch.uint64
-        or not job.options <= set(numba.BACKEND.options)
+        or job.beyond(numba.BACKEND.options)
         or asked_for() == "torch"
     ):
         return None
@@ -188,7 +192,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossAr
     if numba.should_run(function, None, *arguments) is not True:
         return None
     with threads.shared(), quiet():
-        out = getattr(_imported("..numba.linear"), function)(None, *arguments)
+        out = getattr(imported("..numba.linear"), function)(None, *arguments)
     if isinstance(out, tuple):
         return torch.from_numpy(out[0]), tuple(torch.from_numpy(a) for a in out[1])
     return torch.from_numpy(out)

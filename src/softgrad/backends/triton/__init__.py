@@ -7,15 +7,15 @@ PyTorch's operations.
 from __future__ import annotations
 
 import importlib.util
-import os
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..._array.typing import LossArgs
+from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import asked_for
+from .graphs import INTERPRETED
 
 DENSE = ("softmax", "log_softmax", "logsumexp")
 PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
@@ -25,13 +25,11 @@ OPTIONS = ("label_smoothing", "class_weight", "sample_weight", "ignore_index", "
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 #: Of labels that a kernel reads as they are.
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-#: Triton then runs kernels by NumPy, on tensors of a CPU: for tests.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
     """What a loss asks for that has no kernel."""
-    others = sorted(job.options - {*OPTIONS})
+    others = job.beyond(OPTIONS)
     if others:
         return f"{', '.join(others)} has no kernel"
     if not job.dense and job.labels.dtype not in _LABELS:
@@ -39,6 +37,22 @@ def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
     if not -(1 << 63) <= (job.ignore_index or 0) < 1 << 63:
         return "ignore_index is not of int64's range"
     return None
+
+
+def in_graphs() -> bool:
+    """Whether a compiler that traces the call may have the kernels, as operators, in its graph.
+
+    Not inside a transform of ``torch.func``, nor in what is exported, which has to run without softgrad.
+    """
+    exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+    if BACKEND is None or torch._C._functorch.peek_interpreter_stack() is not None or exporting():
+        return False
+    importlib.import_module(".operators", __package__)
+    return True
+
+
+# torch.compile runs what is marked so while it traces
+vars(in_graphs)["_dynamo_marked_constant"] = True
 
 
 def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
@@ -49,7 +63,8 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
         return f"no kernel for {x.dtype}"
     if not x.numel():
         return "nothing to compute"
-    if any(each.is_neg() for each in (x, *rest) if isinstance(each, Tensor)):
+    # beside a compiler the negation comes before an operator
+    if not torch.compiler.is_compiling() and any(a.is_neg() for a in (x, *rest) if isinstance(a, Tensor)):
         return "a tensor is yet to be negated"
     if function in LOSSES:
         return _job_obstacle(x, rest[0]) or True
@@ -62,7 +77,11 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
 def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
     """Decline what a kernel cannot do, and what is recorded: PyTorch's operations call the kernels themselves."""
     if torch.compiler.is_compiling():
-        return "a compiler traces the call"
+        if not in_graphs():
+            return "a compiler traces a transformed or exported call"
+        if torch.is_grad_enabled() and any(a.requires_grad for a in (x, *rest) if isinstance(a, Tensor)):
+            return "a gradient is recorded"
+        return fits(function, x, *rest)
     verdict = fits(function, x, *rest)
     if verdict is not True:
         return verdict

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +15,10 @@ TILE, SHORT = 8192, 2048
 BLOCK = 4096
 #: The same where classes are not next to each other, and the rows whose elements of a class are.
 APART_TILE, APART_ELEMENTS, APART_BLOCK, APART_ROWS = 256, 4096, 128, 32
+
+
+#: What a kernel is handed through before it is launched.
+Wrap: TypeAlias = Callable[[Any], Any]
 
 
 class Launch(NamedTuple):
@@ -61,3 +66,14 @@ def on_device_of(x: Tensor) -> AbstractContextManager[None]:
     """Triton launches on the current device."""
     device: AbstractContextManager[None] = torch.cuda.device_of(x)
     return device
+
+
+def as_it_is(kernel: Any) -> Any:
+    """The kernel, launched at once."""
+    return kernel
+
+
+def seen_by_compilers(kernel: Any) -> Any:
+    """The kernel, which a compiler that traces its launch puts into its graph."""
+    wrap: Wrap = getattr(torch.library, "wrap_triton", as_it_is)
+    return wrap(kernel)

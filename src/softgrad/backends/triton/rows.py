@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ..torch.blocks import view
 from . import dense_kernels
-from .layout import launch, on_device_of, strides, together
+from .layout import Wrap, as_it_is, launch, on_device_of, strides, together
 
 _MODES = {"softmax": 0, "log_softmax": 1, "logsumexp": 2}
 
 
-def _dense(function: str, x: Tensor, axis: int) -> Tensor:
+def dense(function: str, x: Tensor, axis: int, wrap: Wrap = as_it_is) -> Tensor:
+    """The softmax, its logarithm or its normaliser."""
     v = view(x, axis)
     n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
     sums = function == "logsumexp"
@@ -22,11 +23,18 @@ def _dense(function: str, x: Tensor, axis: int) -> Tensor:
     shape = launch(n, k, together(v.x))
     kernel = dense_kernels.dense_tile if shape.tile else dense_kernels.dense_loop
     with on_device_of(x):
-        kernel[shape.grid](
+        wrap(kernel)[shape.grid](
             v.x, out, n, k, inner, *strides(v.x), *((0, 0, 0) if sums else strides(out)),
             MODE=_MODES[function], ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
         )  # fmt: skip
     return out if sums else v.back(out)
+
+
+def _dense(function: str, x: Tensor, axis: int) -> Tensor:
+    if torch.compiler.is_compiling():
+        out: Tensor = torch.ops.softgrad.dense(x, function, axis)
+        return out
+    return dense(function, x, axis)
 
 
 def softmax(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
@@ -44,7 +52,8 @@ def logsumexp(xp: Any, x: Tensor, axis: int, where: None = None, precision: None
     return _dense("logsumexp", x, axis)
 
 
-def _pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_is) -> Tensor:
+    """A cotangent pulled back through the softmax ``a``, or its logarithm."""
     v = view(a, axis)
     c = v.logits(cotangent)
     n, k, inner = a.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
@@ -52,11 +61,18 @@ def _pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
     shape = launch(n, k, together(v.x))
     kernel = dense_kernels.pull_tile if shape.tile else dense_kernels.pull_loop
     with on_device_of(a):
-        kernel[shape.grid](
+        wrap(kernel)[shape.grid](
             v.x, c, out, n, k, inner, *strides(v.x), *strides(c), *strides(out),
             LOG=log, ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
         )  # fmt: skip
     return v.back(out)
+
+
+def _pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+    if torch.compiler.is_compiling():
+        out: Tensor = torch.ops.softgrad.pull(a, cotangent, axis, log)
+        return out
+    return pull(a, cotangent, axis, log)
 
 
 def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:

@@ -1,0 +1,115 @@
+"""The cross-entropy that autograd records where Triton's kernels run: one for the losses, one for their gradient.
+
+The logits are kept as they came, half precision too, and nothing else of their size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..._kernels import loss as loss_kernels
+from ..._options import LossArgs
+from ..triton.graphs import loss_operator
+from . import shared
+from .autograd import XP
+from .blocks import obstacle, plain_cotangent
+from .recorded import label_weight
+
+
+def takes(x: Tensor, job: LossArgs) -> bool:
+    """Whether autograd records the logits alone, or also the samples' weights, and a kernel has this loss."""
+    if any(a is not None and a.requires_grad for a in (job.labels, job.class_weight)) or not x.requires_grad:
+        return False
+    if torch.compiler.is_compiling():
+        return torch.is_grad_enabled() and shared.traced("cross_entropy", x, job)
+    if not torch.is_grad_enabled() or not shared.on_gpu("cross_entropy", x, job):
+        return False
+    with torch.no_grad():
+        return obstacle(x, job.labels, job.class_weight, job.sample_weight) is None
+
+
+def _each(labels: Tensor, class_weight: Tensor | None, static: LossArgs, weight: Tensor | None = None) -> LossArgs:
+    return static._replace(labels=labels, class_weight=class_weight, sample_weight=weight, reduction="none")
+
+
+def _computed(x: Tensor, job: LossArgs, gradient: bool) -> Tensor:
+    """Each sample's loss in float32, or the gradient of their sum."""
+    if torch.compiler.is_compiling():
+        return loss_operator(x, job, not gradient, gradient)[0]
+    out: Tensor = shared.imported("..triton.loss").computed(x, job, not gradient, gradient)[gradient]
+    return out
+
+
+class _Losses(Function):  # type: ignore[misc]
+    """One loss a sample, in float32: (x, labels, class_weight, job without arrays)."""
+
+    @staticmethod
+    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, static: LossArgs) -> Tensor:
+        return _computed(x, _each(labels, class_weight, static), False)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.static = inputs[3]
+        ctx.save_for_backward(*inputs[:3])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, labels, class_weight = ctx.saved_tensors
+        return _Slopes.apply(x, labels, class_weight, grads[0], ctx.static), None, None, None
+
+
+class _Slopes(Function):  # type: ignore[misc]
+    """The gradient of each loss times a weight: (x, labels, class_weight, weight, job without arrays)."""
+
+    @staticmethod
+    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, weight: Tensor, static: LossArgs) -> Tensor:
+        job = _each(labels, class_weight, static, weight)
+        if torch.compiler.is_compiling() or plain_cotangent(weight, x):
+            return _computed(x, job, True)
+        return loss_kernels.cross_entropy_grad(XP, x, job)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.static = inputs[4]
+        ctx.save_for_backward(*inputs[:4])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, labels, class_weight, weight = ctx.saved_tensors
+        job = _each(labels, class_weight, ctx.static, weight)
+        through_x = through_weight = None
+        if ctx.needs_input_grad[0]:
+            through_x = loss_kernels.cross_entropy_hvp(XP, x, job, grads[0])
+        if ctx.needs_input_grad[3]:
+            slope = _Slopes.apply(x, labels, class_weight, torch.ones_like(weight), ctx.static)
+            through_weight = (slope * grads[0]).sum(job.axis, dtype=weight.dtype)
+        return through_x, None, None, through_weight, None
+
+
+def _target_weight(x: Tensor, job: LossArgs) -> Tensor | None:
+    """The class weight of each sample's target, the class axis kept; None for 1."""
+    if job.dense:
+        q = job.labels.to(torch.float32)
+        shape = (-1,) + (1,) * (q.ndim - 1 - job.axis)
+        q = q if job.class_weight is None else q * job.class_weight.view(shape)
+        return q.sum(job.axis, keepdim=True)
+    return label_weight(job, x)
+
+
+def cross_entropy(x: Tensor, job: LossArgs) -> Tensor:
+    """The loss, reduced, in float32."""
+    static = job._replace(labels=None, class_weight=None, sample_weight=None)
+    each = _Losses.apply(x, job.labels, job.class_weight, static).unsqueeze(job.axis)
+    like = each.expand(x.shape)
+    kept, weight = loss_kernels.keep(XP, job, like)
+    each = loss_kernels.scaled(XP, each, kept, weight)
+    if job.reduction == "none":
+        return each.squeeze(job.axis)
+    value = loss_kernels.sum_all(XP, each)
+    if job.reduction == "sum":
+        return value
+    return loss_kernels.divided(XP, value, loss_kernels.mass(XP, like, job, _target_weight(like, job)))

@@ -69,6 +69,8 @@ class Kind:
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
+_LOG_PROBS = ("log_probs", "log_probs_vjp")
+_ENTROPY = ("entropy", "entropy_vjp")
 _LOSS = (
     "cross_entropy",
     "cross_entropy_grad",
@@ -116,6 +118,8 @@ _IDENTITY = (
 FUNCTIONS = (
     *_DENSE,
     *_DERIVATIVES,
+    *_LOG_PROBS,
+    *_ENTROPY,
     *_LOSS,
     *_DIVERGENCE,
     *_LINEAR,
@@ -134,6 +138,8 @@ OPTIONS = (
     "softmax, bfloat16",
     "logsumexp, b",
     "logsumexp, complex",
+    "log_probs, several labels",
+    "entropy, where",
     "cross_entropy, where",
     "cross_entropy, weights by class",
     "cross_entropy, class_weight a list",
@@ -168,12 +174,14 @@ _NO_VALUES = {
     **_unsupported("it needs values on the host, and a traced array has none", *_COMPUTED),
 }
 _OF_INDICES = (
+    *_LOG_PROBS,
     *_LOSS,
     *_LINEAR,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
     *_CURVATURE,
     "SoftmaxRegression.fit",
+    "log_probs, several labels",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
 )
 

@@ -11,6 +11,7 @@ LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
 LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
 MASK = np.asarray([[True, False, True], [True, True, False], [False, True, True]])
 LABELS = np.asarray([2, 0, 1])
+SEVERAL = np.asarray([[2, 0], [0, 0], [1, 2]])
 TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
 FEATURES = np.asarray([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])
 WEIGHTS = np.asarray([[0.1, 0.2], [0.3, 0.4], [0.0, -0.5], [1.0, 1.0]])
@@ -87,6 +88,10 @@ CALLS = {
     "softmax_jvp": lambda a: sg.softmax_jvp(a(TARGETS), a(LOGITS)),
     "log_softmax_vjp": lambda a: sg.log_softmax_vjp(a(LOG_PROBS), a(TARGETS)),
     "log_softmax_jvp": lambda a: sg.log_softmax_jvp(a(LOG_PROBS), a(TARGETS)),
+    "log_probs": lambda a: sg.log_probs(a(LOGITS), a(LABELS)),
+    "log_probs_vjp": lambda a: sg.log_probs_vjp(a(LOGITS), a(LABELS), a(TARGETS[:, 0])),
+    "entropy": lambda a: sg.entropy(a(LOGITS)),
+    "entropy_vjp": lambda a: sg.entropy_vjp(a(LOGITS), a(TARGETS[:, 0])),
     "cross_entropy": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS)),
     "cross_entropy_grad": lambda a: sg.cross_entropy_grad(a(LOGITS), a(LABELS)),
     "cross_entropy_value_and_grad": lambda a: sg.cross_entropy_value_and_grad(a(LOGITS), a(LABELS)),
@@ -132,6 +137,8 @@ CALLS = {
     "softmax, bfloat16": lambda a: sg.softmax(a(LOGITS, "bfloat16")),
     "logsumexp, b": lambda a: sg.logsumexp(a(LOGITS), axis=-1, b=a(TARGETS), return_sign=True),
     "logsumexp, complex": lambda a: sg.logsumexp(a(LOGITS + 1j * TARGETS), axis=-1),
+    "log_probs, several labels": lambda a: sg.log_probs(a(LOGITS), a(SEVERAL), temperature=0.5, softcap=20.0),
+    "entropy, where": lambda a: sg.entropy(a(LOGITS), where=a(MASK), temperature=2.0),
     "cross_entropy, where": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), where=a(MASK)),
     "cross_entropy, weights by class": lambda a: sg.cross_entropy(a(LOGITS), a(TARGETS)),
     "cross_entropy, class_weight a list": lambda a: sg.cross_entropy(

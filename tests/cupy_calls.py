@@ -13,6 +13,7 @@ def data(dtype="float64", classes=5):
         "x": rng.standard_normal((n, classes)),
         "other": rng.standard_normal((n, classes)),
         "labels": rng.integers(0, classes, n),
+        "several": rng.integers(0, classes, (n, 2)),
         "soft": rng.dirichlet(np.ones(classes), n),
         "where": np.arange(n * classes).reshape(n, classes) % 4 > 0,
         "class_weight": rng.uniform(0.5, 2, classes),
@@ -50,6 +51,16 @@ def calls(d):
     yield "logsumexp with factors", lambda: sg.logsumexp(x, axis=1, b=other, return_sign=True)
     for name in ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"):
         yield name, lambda n=name: getattr(sg, n)(x, other)
+    for precision in (None, "high"):
+        for scaled, more in (("", {}), (" scaled", {"temperature": 0.5, "softcap": 9.0})):
+            given = {"precision": precision, **more}
+            words = f"{precision}{scaled}"
+            yield f"entropy {words}", lambda g=given: sg.entropy(x, **g)
+            yield f"entropy_vjp {words}", lambda g=given: sg.entropy_vjp(x, d["sample_weight"], **g)
+            yield f"log_probs {words}", lambda g=given: sg.log_probs(x, y, **g)
+            yield f"log_probs of several {words}", lambda g=given: sg.log_probs(x, d["several"], where=d["where"], **g)
+            yield f"log_probs_vjp {words}", lambda g=given: sg.log_probs_vjp(x, y, d["sample_weight"], **g)
+    yield "log_probs_vjp of several", lambda: sg.log_probs_vjp(x, d["several"], other[:, :2])
     for label, options in loss_options(d).items():
         at_call = {key: options[key] for key in options if key == "sample_weight"}
         loss = sg.CrossEntropy(**{key: options[key] for key in options if key not in at_call})

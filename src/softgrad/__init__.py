@@ -19,6 +19,7 @@ from ._divergence import (
     kl_divergence_grad,
     kl_divergence_value_and_grad,
 )
+from ._log_probs import entropy, entropy_vjp, log_probs, log_probs_vjp
 from ._logsumexp import logsumexp
 from ._version import __version__
 from .linear.functions import (
@@ -48,6 +49,8 @@ __all__ = [
     "cross_entropy_grad",
     "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "entropy",
+    "entropy_vjp",
     "identity",
     "js_divergence",
     "js_divergence_grad",
@@ -60,6 +63,8 @@ __all__ = [
     "linear_cross_entropy_hessian",
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_value_and_grad",
+    "log_probs",
+    "log_probs_vjp",
     "log_softmax",
     "log_softmax_jvp",
     "log_softmax_vjp",

@@ -23,6 +23,7 @@ from .dense import (
     shift,
     total,
     widen,
+    without_each,
 )
 
 
@@ -169,7 +170,7 @@ def settle(xp: Namespace, r: Rows, a: Array) -> Array:
 
 def others(xp: Namespace, r: Rows) -> Array:
     """The sum of a row's exponentials without each one, with no cancellation at the maximum."""
-    return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
+    return without_each(xp, r.row, r.s)
 
 
 def gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:

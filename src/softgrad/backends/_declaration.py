@@ -13,6 +13,7 @@ from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
 from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
+from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
 from .._options import OPTIONS, LossArgs, given
 
@@ -28,6 +29,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "signed_logsumexp complex_logsumexp"
                 ),
             ),
+            (log_prob_kernels, "log_probs log_probs_vjp entropy entropy_vjp"),
             (
                 loss_kernels,
                 (

@@ -165,6 +165,7 @@ BACKEND = Backend(
     functions={
         **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
         "divergence": f"{__name__}.divergence:divergence",
+        **{name: f"{__name__}.log_probs:{name}" for name in ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")},
     },
     options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
 )

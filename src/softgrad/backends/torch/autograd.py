@@ -90,7 +90,8 @@ def batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Te
     return out
 
 
-def _seen(a: Tensor, where: Tensor | None) -> Tensor:
+def seen(a: Tensor, where: Tensor | None) -> Tensor:
+    """``a`` with 0 at the classes that are hidden."""
     return a if where is None else kept_where(where, a)
 
 
@@ -108,7 +109,7 @@ class _Softmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         p, where = ctx.saved_tensors
-        return softmax_pull(p, _seen(grads[0], where), ctx.axis), None, None, None
+        return softmax_pull(p, seen(grads[0], where), ctx.axis), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
@@ -123,7 +124,7 @@ class Softmax(_Softmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The Jacobian is symmetric."""
         p, where = ctx.saved_tensors
-        return _seen(softmax_pull(p, _seen(tangents[0], where), ctx.axis), where)
+        return seen(softmax_pull(p, seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSoftmax(Function):  # type: ignore[misc]
@@ -140,7 +141,7 @@ class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         log_p, where = ctx.saved_tensors
-        return _seen(log_softmax_pull(log_p, _seen(grads[0], where), ctx.axis), where), None, None, None
+        return seen(log_softmax_pull(log_p, seen(grads[0], where), ctx.axis), where), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
@@ -155,7 +156,7 @@ class LogSoftmax(_LogSoftmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """T - sum(p t)."""
         log_p, where = ctx.saved_tensors
-        return _seen(log_softmax_push(log_p, _seen(tangents[0], where), ctx.axis), where)
+        return seen(log_softmax_push(log_p, seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]
@@ -189,7 +190,7 @@ class LogSumExp(_LogSumExp):
         """sum(p t)."""
         x, where = ctx.saved_tensors
         p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
-        return (p * _seen(tangents[0], where)).sum(ctx.axis)
+        return (p * seen(tangents[0], where)).sum(ctx.axis)
 
 
 def _job(
@@ -270,7 +271,7 @@ class Losses(_Losses):
         """The gradient times the tangent."""
         x, target, where = ctx.saved_tensors[:3]
         slope = _slope(x, target, where, ctx.axis, ctx.precision)
-        return (slope * _seen(tangents[0], where)).sum(ctx.axis)
+        return (slope * seen(tangents[0], where)).sum(ctx.axis)
 
 
 def _slope(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -301,7 +302,7 @@ class _Slopes(Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Any) -> Any:
         x, target, weight, where = ctx.saved_tensors
         job = _job(target, where, ctx.axis, ctx.precision, weight)
-        u = _seen(grads[0], where)
+        u = seen(grads[0], where)
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
             through_x = loss_kernels.cross_entropy_hvp(XP, x, job, u)
@@ -334,7 +335,7 @@ class Slopes(_Slopes):
         out = None
         if tangents[0] is not None:
             job = _job(target, where, ctx.axis, ctx.precision, weight)
-            out = loss_kernels.cross_entropy_hvp(XP, x, job, _seen(tangents[0], where))
+            out = loss_kernels.cross_entropy_hvp(XP, x, job, seen(tangents[0], where))
         if tangents[2] is not None:
             more = _slope(x, target, where, ctx.axis, ctx.precision) * tangents[2].unsqueeze(ctx.axis)
             out = more if out is None else out + more

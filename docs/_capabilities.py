@@ -79,6 +79,14 @@ _LOSS = (
     "CrossEntropy.hessian_diag",
     "CrossEntropy.total_weight",
 )
+_DIVERGENCE = (
+    "kl_divergence",
+    "kl_divergence_grad",
+    "kl_divergence_value_and_grad",
+    "js_divergence",
+    "js_divergence_grad",
+    "js_divergence_value_and_grad",
+)
 _LINEAR = (
     "linear_cross_entropy",
     "linear_cross_entropy_grad",
@@ -119,6 +127,7 @@ FUNCTIONS = (
     *_LOG_PROBS,
     *_ENTROPY,
     *_LOSS,
+    *_DIVERGENCE,
     *_LINEAR,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
@@ -143,6 +152,7 @@ OPTIONS = (
     "cross_entropy, class_weight a list",
     "cross_entropy, validate",
     "cross_entropy_value_and_grad, all options",
+    "kl_divergence, all options",
     "linear_cross_entropy, reduction none",
     "linear_cross_entropy_grad, l2",
     "linear_cross_entropy_grad, classes",

@@ -75,6 +75,12 @@ def all_options(a):
     return loss.value_and_grad(logits, labels, sample_weight=weight)
 
 
+def all_options_of_a_divergence(a):
+    weight = a(np.asarray([1.0, 0.5, 2.0]))
+    options = {"direction": "reverse", "where": a(MASK), "temperature": 2.0, "sample_weight": weight}
+    return sg.kl_divergence_value_and_grad(a(LOGITS), a(TARGETS), wrt=("logits", "target_logits"), **options)
+
+
 #: A call of each function; its argument makes an array, ``samples`` telling whether the first axis counts the samples.
 CALLS = {
     "softmax": lambda a: sg.softmax(a(LOGITS)),
@@ -96,6 +102,12 @@ CALLS = {
     "CrossEntropy.total_weight": lambda a: sg.CrossEntropy(class_weight=[1.0, 2.0, 3.0]).total_weight(
         a(LOGITS), a(LABELS)
     ),
+    "kl_divergence": lambda a: sg.kl_divergence(a(LOGITS), a(TARGETS)),
+    "kl_divergence_grad": lambda a: sg.kl_divergence_grad(a(LOGITS), a(TARGETS)),
+    "kl_divergence_value_and_grad": lambda a: sg.kl_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
+    "js_divergence": lambda a: sg.js_divergence(a(LOGITS), a(TARGETS)),
+    "js_divergence_grad": lambda a: sg.js_divergence_grad(a(LOGITS), a(TARGETS)),
+    "js_divergence_value_and_grad": lambda a: sg.js_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
     "linear_cross_entropy": linear(sg.linear_cross_entropy),
     "linear_cross_entropy_grad": linear(sg.linear_cross_entropy_grad),
     "linear_cross_entropy_value_and_grad": linear(sg.linear_cross_entropy_value_and_grad),
@@ -144,6 +156,7 @@ CALLS = {
     ),
     "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
     "cross_entropy_value_and_grad, all options": all_options,
+    "kl_divergence, all options": all_options_of_a_divergence,
     "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
     "linear_cross_entropy_grad, l2": linear(sg.linear_cross_entropy_grad, l2=0.3, precision="high"),
     "linear_cross_entropy_grad, classes": linear(sg.linear_cross_entropy_grad, classes=[2, 0]),

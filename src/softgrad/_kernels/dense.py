@@ -172,12 +172,6 @@ def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     return xp.where(xp.isfinite(lo), lo, nothing)
 
 
-def below(xp: Namespace, x: Array, m: Array, carry: bool) -> tuple[Array, Array]:
-    """(x - m, what its rounding lost or None) for a number ``m`` a row that no element exceeds."""
-    d = difference(xp, x, m) if fuses(xp) else x - m
-    return d, lost(xp, x, m, d) if carry else None
-
-
 def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
     """exp(d + lo); ``lo`` may be None."""
     e = xp.exp(d)
@@ -187,7 +181,8 @@ def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
-    return shifted(xp, x, m, *below(xp, x, m, carry), axis, carry)
+    d = difference(xp, x, m) if fuses(xp) else x - m
+    return shifted(xp, x, m, d, lost(xp, x, m, d) if carry else None, axis, carry)
 
 
 def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
@@ -196,8 +191,7 @@ def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, c
     top = d == 0
     zero = xp.zeros_like(m)
     others = total(xp, xp.where(top, zero, e), axis, carry)
-    ties = total(xp, xp.where(top, e, zero), axis)
-    return Shifted(m, d, lo, e, top, others + (ties - 1), x)
+    return Shifted(m, d, lo, e, top, others + (total(xp, xp.where(top, e, zero), axis) - 1), x)
 
 
 def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
@@ -319,10 +313,8 @@ def signed_logsumexp(
     sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
     r = xp.where(rows, r, blank - math.inf)
     sign = xp.where(rows, sign, blank)
-    return (
-        narrow(xp, xp.squeeze(r, axis=axis), x.dtype),
-        narrow(xp, xp.squeeze(sign, axis=axis), x.dtype),
-    )
+    r, sign = (narrow(xp, xp.squeeze(a, axis=axis), x.dtype) for a in (r, sign))
+    return r, sign
 
 
 def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:

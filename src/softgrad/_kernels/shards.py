@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import Shifted, along, below, exponential, lost, narrow, total, widen
+from .dense import Shifted, along, difference, exponential, fuses, lost, narrow, total, widen
 from .linear import Wide, add, counted
 from .loss import (
     Rows,
@@ -65,6 +65,12 @@ class Merged(NamedTuple):
     uniform: Array
     #: The loss of the sample, before its sample weight.
     loss: Array
+
+
+def below(xp: Namespace, x: Array, m: Array, carry: bool) -> tuple[Array, Array]:
+    """(x - m, what its rounding lost or None) for a number ``m`` a row that no element exceeds."""
+    d = difference(xp, x, m) if fuses(xp) else x - m
+    return d, lost(xp, x, m, d) if carry else None
 
 
 def gap(xp: Namespace, low: Array, high: Array) -> Array:

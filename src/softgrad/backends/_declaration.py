@@ -11,6 +11,7 @@ from .._array.errors import BackendError
 from .._array.libraries import MATRIX, OTHERS
 from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
+from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
@@ -37,6 +38,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "cross_entropy_hessian_diag total_weight"
                 ),
             ),
+            (divergence_kernels, "divergence"),
             (
                 linear_kernels,
                 (

@@ -163,6 +163,7 @@ BACKEND = Backend(
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
     functions={
         **{name: f"{__name__}:{name}" for name in _OWN if not name.startswith("sharded")},
+        "divergence": f"{__name__}.divergence:divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..memory import jax_memory
 from ..typing import Array
 from .declaration import ArrayLibrary, Host, read_array
 
@@ -74,6 +75,7 @@ LIBRARY = ArrayLibrary(
     is_abstract=lambda array: isinstance(array, _jax().core.Tracer),
     fuses=lambda: True,
     product=_product,
+    memory=jax_memory,
     compile=_compile,
     session=_session,
     flushes=lambda: _jax().default_backend() == "cpu",

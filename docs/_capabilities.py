@@ -79,6 +79,14 @@ _LOSS = (
     "CrossEntropy.hessian_diag",
     "CrossEntropy.total_weight",
 )
+_DIVERGENCE = (
+    "kl_divergence",
+    "kl_divergence_grad",
+    "kl_divergence_value_and_grad",
+    "js_divergence",
+    "js_divergence_grad",
+    "js_divergence_value_and_grad",
+)
 _LINEAR = (
     "linear_cross_entropy",
     "linear_cross_entropy_grad",
@@ -92,6 +100,12 @@ _PARTIAL_OF_CLASSES = (
     "partial.cross_entropy_shard_grad",
 )
 _PARTIAL_OF_SAMPLES = ("partial.linear_partial", "partial.merge", "partial.finish")
+_PARALLEL = (
+    "parallel.cross_entropy",
+    "parallel.cross_entropy_value_and_grad",
+    "parallel.linear_cross_entropy",
+    "parallel.linear_cross_entropy_value_and_grad",
+)
 _CURVATURE = (
     "statistics.hessian_diag",
     "statistics.linear_cross_entropy_hessian_diag",
@@ -113,9 +127,11 @@ FUNCTIONS = (
     *_LOG_PROBS,
     *_ENTROPY,
     *_LOSS,
+    *_DIVERGENCE,
     *_LINEAR,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
     *_IDENTITY,
     *_ESTIMATOR,
@@ -136,6 +152,7 @@ OPTIONS = (
     "cross_entropy, class_weight a list",
     "cross_entropy, validate",
     "cross_entropy_value_and_grad, all options",
+    "kl_divergence, all options",
     "linear_cross_entropy, reduction none",
     "linear_cross_entropy_grad, l2",
     "linear_cross_entropy_grad, classes",
@@ -169,6 +186,7 @@ _OF_INDICES = (
     *_LINEAR,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
     "SoftmaxRegression.fit",
     "log_probs, several labels",
@@ -192,7 +210,10 @@ KINDS = (
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
             **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
             **_unsupported(
-                "a share is made by sizes that have to be known", *_PARTIAL_OF_CLASSES[1:], *_PARTIAL_OF_SAMPLES
+                "a share is made by sizes that have to be known",
+                *_PARTIAL_OF_CLASSES[1:],
+                *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
             ),
         },
         variant=", number of samples unknown",
@@ -216,6 +237,7 @@ KINDS = (
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
                 *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
                 *_CURVATURE,
                 *(name for name in OPTIONS if name.startswith("linear")),
             ),

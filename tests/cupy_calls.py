@@ -80,4 +80,13 @@ def calls(d):
         yield f"linear product {label}", lambda f=linear.hvp: f(W, (d["V"], d["bias"]), d["bias"])
         yield f"linear classes {label}", lambda f=linear.grad: f(W, classes=[1, 3])
         yield f"linear hessian {label}", lambda f=linear.hessian: f(W)
+    for reduction in ("none", "sum", "mean"):
+        options = {"reduction": reduction, "where": d["where"], "sample_weight": d["sample_weight"], "temperature": 2.0}
+        for function in (sg.kl_divergence, sg.js_divergence):
+            yield f"{function.__name__} {reduction}", lambda f=function, o=options: f(x, other, **o)
+        for function in (sg.kl_divergence_grad, sg.js_divergence_value_and_grad):
+            yield (
+                f"{function.__name__} {reduction}",
+                lambda f=function, o=options: f(x, other, wrt="target_logits", **o),
+            )
     yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)

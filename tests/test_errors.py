@@ -148,6 +148,49 @@ def test_other_functions_refuse_a_mixture_of_libraries(data, foreign, backend):
             call()
 
 
+# --- divergences
+
+
+@pytest.mark.parametrize("function", [sg.kl_divergence, sg.js_divergence_value_and_grad])
+def test_divergences_name_what_is_wrong(function, data, asarray, foreign, backend):
+    make, name = foreign
+    x, y = data["logits"], asarray(LOGITS[:, ::-1].copy())
+    for error, words, call in (
+        (TypeError, ("logits", "list"), lambda: function(LOGITS.tolist(), y)),
+        (TypeError, ("target_logits", name, backend), lambda: function(x, make(LOGITS))),
+        (TypeError, ("target_logits", "bool"), lambda: function(x, asarray(LOGITS > 0, "bool"))),
+        (ValueError, ("target_logits", "(3, 3)", "(3, 4)"), lambda: function(x, y[:, :3])),
+        (ValueError, ("logits", "no dimensions"), lambda: function(asarray(1.0), asarray(1.0))),
+        (ValueError, ("logits", "(3, 0)", "classes"), lambda: function(x[:, :0], y[:, :0])),
+        (sg.AxisError, ("axis 2", "2 dimensions"), lambda: function(x, y, axis=2)),
+        (ValueError, ("temperature", "positive", "0"), lambda: function(x, y, temperature=0)),
+        (ValueError, ("temperature", "-1"), lambda: function(x, y, temperature=-1.0)),
+        (TypeError, ("temperature", "'2'"), lambda: function(x, y, temperature="2")),
+        (ValueError, ("reduction", "batchmean"), lambda: function(x, y, reduction="batchmean")),
+        (ValueError, ("where", "(2, 4)", "(3, 4)"), lambda: function(x, y, where=asarray(LOGITS[:2] > 0, "bool"))),
+        (ValueError, ("sample_weight", "(4,)", "(3,)"), lambda: function(x, y, sample_weight=asarray(np.ones(4)))),
+        (ValueError, ("precision", "full"), lambda: function(x, y, precision="full")),
+        (TypeError, ("label_smoothing",), lambda: function(x, y, label_smoothing=0.1)),
+    ):
+        with pytest.raises(error, match=says(*words)):
+            call()
+
+
+def test_divergences_name_a_wrong_option_of_their_own(data):
+    x = data["logits"]
+    with pytest.raises(ValueError, match=says("direction", "backward", "forward", "reverse")):
+        sg.kl_divergence(x, x, direction="backward")
+    with pytest.raises(ValueError, match=says("beta", "1.5")):
+        sg.js_divergence(x, x, beta=1.5)
+    with pytest.raises(ValueError, match=says("wrt", "targets", "target_logits")):
+        sg.kl_divergence_grad(x, x, wrt=("logits", "targets"))
+    for wrt in ((), ("logits", "logits")):
+        with pytest.raises(ValueError, match=says("wrt", "once", repr(wrt))):
+            sg.js_divergence_grad(x, x, wrt=wrt)
+    with pytest.raises(TypeError, match=says("js_divergence", "direction", "beta")):
+        sg.js_divergence_grad(x, x, direction="reverse")
+
+
 # --- axis
 
 

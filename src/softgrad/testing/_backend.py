@@ -16,7 +16,7 @@ from .. import backends
 from .._array.errors import BackendError
 from .._array.libraries.declaration import Host
 from .._array.typing import Array, Device
-from . import _contract_dense, _contract_linear, _contract_log_probs, _contract_loss
+from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
 from ._libraries import LIBRARIES, LibraryMissingError, open_library
@@ -24,7 +24,7 @@ from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
 OnFailure: TypeAlias = Literal["raise", "exit", "return"]
-_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_linear)
+_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_divergence, _contract_linear)
 _SECTIONS = ("values", "gradients", "edge cases", "dtypes", "layout", "devices", "transforms", "large", "kernels")
 
 

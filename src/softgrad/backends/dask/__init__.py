@@ -23,7 +23,13 @@ BACKEND = Backend(
     types=("dask.array.core:Array",),
     functions={
         name: f"{__package__}.{module}:{name}"
-        for module, names in (("dense", _DENSE), ("loss", _LOSS), ("log_probs", _LOG_PROBS), ("linear", _LINEAR))
+        for module, names in (
+            ("dense", _DENSE),
+            ("log_probs", _LOG_PROBS),
+            ("loss", _LOSS),
+            ("divergence", "divergence"),
+            ("linear", _LINEAR),
+        )
         for name in names.split()
     },
     options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),

@@ -42,6 +42,12 @@ class Arrays(NamedTuple):
     where: Array | None
 
 
+def split(job: LossArgs) -> tuple[LossArgs, Arrays]:
+    """(what is static of a job, its arrays)."""
+    arrays = Arrays(job.labels, job.class_weight, job.sample_weight, job.where)
+    return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
+
+
 def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     """Rows of an array that has ``n`` of them, or one for all."""
     if a is None or a.shape[0] != n:

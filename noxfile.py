@@ -131,7 +131,8 @@ def gpu_static(session: nox.Session) -> None:
     install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
     session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
-    suite = [f"tests/test_{name}.py" for name in ("triton_kernels", "triton_compiled", "softmax", "cross_entropy")]
+    suite = [*map(str, sorted(Path("tests").glob("test_triton_*.py")))]
+    suite += [f"tests/test_{name}.py" for name in ("softmax", "cross_entropy")]
     interpreted = ("--backend=torch", "--kernels=triton", *SPREAD, *suite)
     session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 

@@ -20,6 +20,8 @@ LEVEL = 64
 FUSES: dict[str, Callable[[], bool]] = {}
 #: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
 ADOPT: dict[str, Callable[[Array, Array], Array]] = {}
+#: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
+MEMORY: dict[str, Callable[[Array], int | None]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
 PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
 
@@ -67,14 +69,18 @@ def held_dtype(xp: Namespace, dtype: DType) -> DType:
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
-def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
-    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+def wide_dtype(xp: Namespace, x: Array, precision: str | None) -> DType:
+    """The dtype to compute in."""
     bits = xp.finfo(x.dtype).bits
     if precision == "high" and bits < 64 and has_float64(xp, x):
-        return xp.astype(x, xp.float64), False
-    if bits < 32:
-        return xp.astype(x, xp.float32), False
-    return x, precision == "high"
+        return xp.float64
+    return xp.float32 if bits < 32 else x.dtype
+
+
+def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
+    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+    dtype = wide_dtype(xp, x, precision)
+    return (x, precision == "high") if x.dtype == dtype else (xp.astype(x, dtype), False)
 
 
 def narrow(xp: Namespace, x: Array, dtype: DType) -> Array:
@@ -166,6 +172,12 @@ def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     return xp.where(xp.isfinite(lo), lo, nothing)
 
 
+def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
+    """exp(d + lo); ``lo`` may be None."""
+    e = xp.exp(d)
+    return e if lo is None else e + e * lo
+
+
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
@@ -175,14 +187,19 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
 
 def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
     """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
-    e = xp.exp(d)
-    if lo is not None:
-        e = e + e * lo
+    e = exponential(xp, d, lo)
     top = d == 0
     zero = xp.zeros_like(m)
     others = total(xp, xp.where(top, zero, e), axis, carry)
-    ties = total(xp, xp.where(top, e, zero), axis)
-    return Shifted(m, d, lo, e, top, others + (ties - 1), x)
+    return Shifted(m, d, lo, e, top, others + (total(xp, xp.where(top, e, zero), axis) - 1), x)
+
+
+def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
+    """The sum ``s`` of a row's exponentials without each one, with no cancellation at the maximum.
+
+    There 1 - e is 0, and its derivative is not where several classes are the largest.
+    """
+    return xp.where(row.top, row.rest + (1 - row.e), s - row.e)
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
@@ -296,10 +313,8 @@ def signed_logsumexp(
     sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
     r = xp.where(rows, r, blank - math.inf)
     sign = xp.where(rows, sign, blank)
-    return (
-        narrow(xp, xp.squeeze(r, axis=axis), x.dtype),
-        narrow(xp, xp.squeeze(sign, axis=axis), x.dtype),
-    )
+    r, sign = (narrow(xp, xp.squeeze(a, axis=axis), x.dtype) for a in (r, sign))
+    return r, sign
 
 
 def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:

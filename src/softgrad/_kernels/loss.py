@@ -6,7 +6,7 @@ its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subt
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._array.typing import Array, DType, Namespace
 from .._options import LossArgs
@@ -23,6 +23,7 @@ from .dense import (
     shift,
     total,
     widen,
+    without_each,
 )
 
 
@@ -44,6 +45,10 @@ class Rows(NamedTuple):
     w: Array
     #: Where the label is a class, or None.
     valid: Array
+    #: Of class indices without smoothing: the sum of the exponentials without the label's, for value and gradient.
+    o: Array = None
+    #: log(sum(exp(x))), where ``z_loss`` asks for it.
+    log_sum: Array = None
 
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
@@ -122,7 +127,15 @@ def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     if job.where is not None:
         x, shown, rows = hide(xp, x, job.axis, job.where)
     row = shift(xp, x, job.axis, carry)
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown))
+    log_sum = log_normalizer(xp, row, job.axis) if job.z_loss else None
+    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), log_sum=log_sum)
+
+
+def without_label(xp: Namespace, r: Rows, axis: int, carry: bool) -> Rows:
+    """``r`` with what the value and the gradient of class indices are made of."""
+    if r.v is not None:
+        return r
+    return r._replace(o=total(xp, xp.where(r.hot, xp.zeros_like(r.s), r.row.e), axis, carry))
 
 
 def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
@@ -135,14 +148,8 @@ def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
     row, axis = r.row, job.axis
     zero = xp.zeros_like(r.s)
     if r.v is None:
-        o = total(xp, xp.where(r.hot, zero, row.e), axis, carry)
-        # with the label at the maximum its exponential less one is 0, and the others are all that is left
-        loss = xp.log1p(o + (pick(xp, r, row.e, axis) - 1))
-        if row.lo is not None:
-            loss = loss - pick(xp, r, row.lo, axis)
-        loss = loss - pick(xp, r, row.d, axis)
-        if r.w is not None:
-            loss = xp.where(xp.logical_and(r.w == 0, xp.isinf(loss)), zero, loss) * r.w
+        lo = None if row.lo is None else pick(xp, r, row.lo, axis)
+        loss = index_loss(xp, r.o, pick(xp, r, row.e, axis), pick(xp, r, row.d, axis), lo, r.w)
     else:
         log_s = xp.log1p(row.rest)
         cost = (log_s if row.lo is None else log_s - row.lo) - row.d
@@ -150,16 +157,25 @@ def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
         loss = total(xp, r.v * cost, axis, carry)
     if job.z_loss:
-        loss = loss + _weighted(job.z_loss * log_normalizer(xp, row, axis) ** 2, r)
+        loss = loss + _weighted(job.z_loss * r.log_sum**2, r)
     return settle(xp, r, loss)
+
+
+def index_loss(xp: Namespace, o: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
+    """The loss of a label from the sum ``o`` of the others' exponentials, its own ``e`` and the logarithm of that."""
+    # with the label at the maximum its exponential less one is 0, and the others are all that is left
+    loss = xp.log1p(o + (e - 1))
+    loss = (loss if lo is None else loss - lo) - d
+    # a class of weight 0 costs nothing, though its logit be -inf
+    return loss if w is None else xp.where(xp.logical_and(w == 0, xp.isinf(loss)), xp.zeros_like(loss), loss) * w
 
 
 def _weighted(a: Array, r: Rows) -> Array:
     return a if r.w is None else a * r.w
 
 
-def settle(xp: Namespace, r: Rows, a: Array) -> Array:
-    """``a`` with nothing from a row that shows nothing, and NaN where the label is no class."""
+def settle(xp: Namespace, r: Any, a: Array) -> Array:
+    """``a`` with nothing from a row that shows nothing, and NaN where the label is no class; ``r`` tells of rows."""
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
     if r.valid is not None:
@@ -169,21 +185,20 @@ def settle(xp: Namespace, r: Rows, a: Array) -> Array:
 
 def others(xp: Namespace, r: Rows) -> Array:
     """The sum of a row's exponentials without each one, with no cancellation at the maximum."""
-    return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
+    return without_each(xp, r.row, r.s)
 
 
-def gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
+def gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     """D loss / d logits by row, before sample weights."""
-    row, axis = r.row, job.axis
+    row = r.row
     if r.v is None:
-        o = total(xp, xp.where(r.hot, xp.zeros_like(r.s), row.e), axis, carry)
-        g = xp.where(r.hot, -o, row.e) / r.s
+        g = xp.where(r.hot, -r.o, row.e) / r.s
         if r.w is not None:
             g = g * r.w
     else:
         g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
     if job.z_loss:
-        g = g + _weighted(2 * job.z_loss * log_normalizer(xp, row, axis), r) * (row.e / r.s)
+        g = g + _weighted(2 * job.z_loss * r.log_sum, r) * (row.e / r.s)
     return visible(xp, r, settle(xp, r, g))
 
 
@@ -208,8 +223,7 @@ def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
     spread = p * (apart - mean)
     h = spread if r.T is None else spread * r.T
     if job.z_loss:
-        lse = log_normalizer(xp, row, axis)
-        h = h + _weighted(2 * job.z_loss * (lse * spread + p * (mean + centre)), r)
+        h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
     return visible(xp, r, settle(xp, r, h))
 
 
@@ -219,7 +233,7 @@ def diagonal(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     spread = p * (others(xp, r) / r.s)
     h = spread if r.T is None else spread * r.T
     if job.z_loss:
-        h = h + _weighted(2 * job.z_loss * (log_normalizer(xp, r.row, job.axis) * spread + p * p), r)
+        h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * p), r)
     return visible(xp, r, settle(xp, r, h))
 
 
@@ -270,6 +284,14 @@ def divided(xp: Namespace, a: Array, by: Array) -> Array:
     return xp.where(none, xp.zeros_like(a), a / xp.where(none, xp.ones_like(by), by))
 
 
+def reduced(xp: Namespace, each: Array, job: LossArgs, divisor: Array) -> Array:
+    """The losses of all samples, the class axis kept, as the reduction has them."""
+    if job.reduction == "none":
+        return xp.squeeze(each, axis=job.axis)
+    value = sum_all(xp, each)
+    return value if divisor is None else divided(xp, value, divisor)
+
+
 def _run(
     xp: Namespace, logits: Array, job: LossArgs, value: bool, derivative: str | None, vector: Array = None
 ) -> tuple[Array, ...]:
@@ -279,20 +301,16 @@ def _run(
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = xp.where(kept, x, xp.zeros_like(x))
     r = prepare(xp, x, job, carry)
+    if value or derivative == "gradient":
+        r = without_label(xp, r, job.axis, carry)
     divisor = mass(xp, x, job, r.w) if job.reduction == "mean" else None
     out = []
     if value:
         each = scaled(xp, losses(xp, r, job, carry), kept, weight)
-        if job.reduction == "none":
-            reduced = xp.squeeze(each, axis=job.axis)
-        else:
-            reduced = sum_all(xp, each)
-            if divisor is not None:
-                reduced = divided(xp, reduced, divisor)
-        out.append(narrow(xp, reduced, logits.dtype))
+        out.append(narrow(xp, reduced(xp, each, job, divisor), logits.dtype))
     if derivative is not None:
         if derivative == "gradient":
-            g = gradient(xp, r, job, carry)
+            g = gradient(xp, r, job)
         elif derivative == "curvature":
             g = curvature(xp, r, job, narrow(xp, vector, x.dtype))
         else:

@@ -104,17 +104,21 @@ def _serves(backend: Backend, names: set[str]) -> bool:
 
 
 def _generic(function: str) -> Callable[..., Any]:
-    """The generic kernel; of the linear model, with the loss of each block of logits by the registry."""
+    """The generic kernel; what it calls of others, and of the linear model the loss of a block, by the registry."""
     kernel = GENERIC[function]
-    if "loss" not in inspect.signature(kernel).parameters:
+    parameters = inspect.signature(kernel).parameters
+    parts = {name: name for name, p in parameters.items() if name in GENERIC and p.default is GENERIC[name]}
+    if "loss" in parameters:
+        parts["loss"] = function.removeprefix("linear_")
+    if not parts:
         return kernel
-    loss = function.removeprefix("linear_")
+    given = {name: functools.partial(call, part) for name, part in parts.items()}
 
     @functools.wraps(kernel)
-    def with_loss(*args: Any) -> Any:
-        return kernel(*args, loss=functools.partial(call, loss))
+    def whole(*args: Any) -> Any:
+        return kernel(*args, **given)
 
-    return with_loss
+    return whole
 
 
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:

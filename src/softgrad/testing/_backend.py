@@ -16,7 +16,7 @@ from .. import backends
 from .._array.errors import BackendError
 from .._array.libraries.declaration import Host
 from .._array.typing import Array, Device
-from . import _contract_dense, _contract_linear, _contract_loss
+from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
 from ._libraries import LIBRARIES, LibraryMissingError, open_library
@@ -24,7 +24,7 @@ from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
 OnFailure: TypeAlias = Literal["raise", "exit", "return"]
-_PARTS = (_contract_dense, _contract_loss, _contract_linear)
+_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_divergence, _contract_linear)
 _SECTIONS = ("values", "gradients", "edge cases", "dtypes", "layout", "devices", "transforms", "large", "kernels")
 
 
@@ -188,6 +188,10 @@ def _arguments(function: str, x: Array, kit: Kit, rows: int, classes: int, dtype
     y = kit.labels(np.arange(rows) % classes)
     if function in ("softmax", "log_softmax", "logsumexp"):
         return (x,)
+    if function.startswith(("log_probs", "entropy")):
+        c, several = kit.put(np.ones((rows, 2)), dtype), kit.labels(np.stack([np.arange(rows) % classes] * 2, axis=1))
+        given = (x, several) if function.startswith("log_probs") else (x,)
+        return (*given, c if len(given) > 1 else c[:, 0]) if function.endswith("_vjp") else given
     if function.endswith(("_vjp", "_jvp")):
         return (x, x)
     if function.startswith("linear_cross_entropy"):

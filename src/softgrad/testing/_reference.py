@@ -122,6 +122,20 @@ def loss(x: Any, labels: Any, options: Options = Options(), reduction: str = "me
 
 
 @_precise
+def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> Decimal:
+    """The mean over rows of KL(softmax(y) || softmax(x)), with ``beta`` 1 the other way, between them of JS."""
+    x, y = (exact(a) / Decimal(temperature) for a in (x, y))
+    b, value = Decimal(beta), Decimal(0)
+    for row, other in zip(x, y, strict=True):
+        p, q = ([(a - _lse(list(each))).exp() for a in each] for each in (row, other))
+        m = [p, q][beta == 1] if beta in (0, 1) else [b * j + (1 - b) * i for i, j in zip(p, q, strict=True)]
+        to_q = sum(((j * (j / k).ln()) for j, k in zip(q, m, strict=True)), Decimal(0))
+        to_p = sum(((i * (i / k).ln()) for i, k in zip(p, m, strict=True)), Decimal(0))
+        value += to_q + to_p if beta in (0, 1) else b * to_q + (1 - b) * to_p
+    return value / len(x)
+
+
+@_precise
 def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
     """Central differences of a scalar ``function``, right to some 40 digits."""
     x = exact(x)

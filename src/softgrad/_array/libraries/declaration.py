@@ -125,6 +125,8 @@ class ArrayLibrary:
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
         ``product(a, b)``: the matrix product, where ``matmul`` may round its operands.
+    memory : callable, optional
+        ``memory(array)``: bytes of the accelerator that it is on, by which blocks are cut; None on a CPU.
     compile : callable, optional
         ``compile(function)``: the function as users of the library run it.
     session : callable, optional
@@ -168,6 +170,7 @@ class ArrayLibrary:
     adopt: Callable[[Array, Array], Array] | None = None
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
+    memory: Callable[[Array], int | None] | None = None
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     session: Callable[[], AbstractContextManager[Any]] = field(default_factory=lambda: contextlib.nullcontext)
     flushes: Callable[[], bool] = field(default_factory=lambda: _no)

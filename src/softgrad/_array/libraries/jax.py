@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from ..memory import jax_memory
 from ..typing import Array
 from .declaration import ArrayLibrary, Host, read_array
 
 
 def _jax() -> Any:
     return importlib.import_module("jax")
+
+
+def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+    host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
+    # without x64, to ask for 64 bits would warn
+    return xp.asarray(host, dtype=xp.bfloat16 if dtype == "bfloat16" else None, device=device)
 
 
 def _read(xp: Any, array: Array) -> Host:
@@ -61,12 +68,14 @@ LIBRARY = ArrayLibrary(
     "jax.numpy",
     "JAX",
     formats=("float16", "bfloat16"),
+    make=_make,
     read=_read,
     synchronize=lambda results: _jax().block_until_ready(results),
     device_label=lambda array: f"{array.device.platform}:{array.device.id}",
     is_abstract=lambda array: isinstance(array, _jax().core.Tracer),
     fuses=lambda: True,
     product=_product,
+    memory=jax_memory,
     compile=_compile,
     session=_session,
     flushes=lambda: _jax().default_backend() == "cpu",

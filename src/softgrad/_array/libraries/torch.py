@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..memory import torch_memory
 from ..typing import Array
 from .declaration import ArrayLibrary, Host
 
@@ -90,6 +91,7 @@ LIBRARY = ArrayLibrary(
     strangers=_strangers,
     adopt=_adopt,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
+    memory=torch_memory,
     autograd="torch autograd",
     gradient=_gradient,
 )

@@ -16,6 +16,8 @@ _MODULES = {
         "cross_entropy_hvp",
         "cross_entropy_hessian_diag",
     ),
+    "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
+    "divergence": ("divergence",),
     "linear": (
         "linear_cross_entropy",
         "linear_cross_entropy_value_and_grad",

@@ -19,6 +19,7 @@ from ..._array.namespace import library, quiet
 from ..._options import LossArgs
 from .. import numba, triton
 from .._registry import asked_for, call
+from ..numpy import log_probs as numpy_log_probs
 from . import threads
 from .blocks import autocast
 
@@ -83,6 +84,23 @@ def imported(name: str) -> Any:
     return importlib.import_module(name, __package__)
 
 
+def lend(function: str, x: Tensor, *args: Any) -> Tensor | None:
+    """NumPy's kernel of that name on a CPU's tensor that nothing records, in a dtype and an order that it reads."""
+    if not x.is_cpu or asked_for() == "torch":
+        return None
+
+    def seen(a: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        a = a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a.resolve_neg()
+        return a.contiguous().numpy(force=True)
+
+    host = [seen(a) for a in (x, *args)]
+    with threads.shared(), quiet():
+        result = torch.from_numpy(getattr(numpy_log_probs, function)(library(host[0], "x").xp, *host))
+    return result.to(x.dtype)
+
+
 def _host(a: Any) -> Any:
     if not isinstance(a, Tensor):
         return a
@@ -103,6 +121,14 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
         return None
     given = host(_LOSSES[value, grad], x, job)
     return given if value and grad else ((given, None) if value else (None, given))
+
+
+def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
+    """The loss, by Triton's kernel in place, of blocks of logits in ``dtype`` of the shape of ``like``, or None."""
+    like = like.new_zeros((), dtype=dtype).expand(like.shape)
+    if on_gpu("cross_entropy_value_and_grad", like, job) is None:
+        return None
+    return imported("..triton.loss").InPlace(like, job)
 
 
 def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:

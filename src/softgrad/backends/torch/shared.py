@@ -104,6 +104,8 @@ def lend(function: str, x: Tensor, *args: Any) -> Tensor | None:
 def _host(a: Any) -> Any:
     if not isinstance(a, Tensor):
         return a
+    if a.dtype is torch.bfloat16:
+        a = a.to(torch.float32)
     return a.detach().resolve_neg().numpy() if a.is_cpu else a.numpy(force=True)
 
 

@@ -40,7 +40,7 @@ class Library(NamedTuple):
     #: A result of no dimensions is given back as a scalar.
     scalars: bool
     #: Arrays of one call must share a device, and can tell theirs.
-    placed: bool
+    has_device: bool
     #: Arrays are made of chunks of another library, whose arrays may stand beside them.
     chunked: bool
     #: Says what is wrong with an array of this type, or None.
@@ -107,7 +107,7 @@ def _infer(x: Any, argument: str) -> Library:
         declared.name,
         declared.warns,
         declared.scalars,
-        declared.placed,
+        declared.has_device,
         declared.chunked,
         declared.complaint,
         declared.strangers,
@@ -283,7 +283,7 @@ def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str)
         raise MixedArraysError(
             f"{argument} is a {type(other).__name__}, {beside} is a {type(x).__name__}: convert one of them"
         )
-    if lib.placed and other.device != x.device:
+    if lib.has_device and other.device != x.device:
         raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
 
 

@@ -108,7 +108,7 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
             raise TypeError(f"{name} must be an array of {lib.name}, as X is, got {type(a).__name__}")
         same_place(lib, X, a, name, "X")
         return a
-    if is_array(a) and library(a, name).xp is lib.xp and not (lib.placed and a.device != X.device):
+    if is_array(a) and library(a, name).xp is lib.xp and not (lib.has_device and a.device != X.device):
         return a
     host = to_host(library(a, name), a)[0] if is_array(a) else np.asarray(a)
     return host if host.dtype.kind in "OUST" else lib.xp.asarray(host, device=device_of(X))

@@ -52,7 +52,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")
-        if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
+        if theirs.xp is not lib.xp or (lib.has_device and X.device != self.coef_.device):
             raise FittedElsewhereError(
                 f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
                 f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}; "

@@ -278,8 +278,8 @@ def check_backend(
         checks = [_held(c, kit) for c in asked]
         if plug is not None and (sections is None or "kernels" in sections):
             checks += _kernels(plug, kit)
-        placed = "default device" if device is None else f"device {device}"
-        report = BackendReport(name, f"arrays of {arrays.name}, {placed}, {', '.join(kit.floats)}", tuple(checks))
+        given_device = "default device" if device is None else f"device {device}"
+        report = BackendReport(name, f"arrays of {arrays.name}, {given_device}, {', '.join(kit.floats)}", tuple(checks))
     if show:
         report.show()
     if not report.ok and on_failure == "raise":

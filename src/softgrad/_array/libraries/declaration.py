@@ -92,7 +92,7 @@ class ArrayLibrary:
         Whether it warns through NumPy of an overflow or a NaN.
     scalars : bool, default False
         Whether a result of no dimensions is given back as a scalar.
-    placed : bool, default False
+    has_device : bool, default False
         Whether the arrays of one call must share a device, and can tell theirs.
     chunked : bool, default False
         Whether arrays are computed when asked for, and made of chunks of another library.
@@ -154,7 +154,7 @@ class ArrayLibrary:
     has_complex: bool = True
     warns: bool = False
     scalars: bool = False
-    placed: bool = False
+    has_device: bool = False
     chunked: bool = False
     waits: bool = False
     make: Callable[[Namespace, Host, str, Device], Array] = field(default_factory=lambda: make_array)

@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
-from .._array.libraries.declaration import Host
-from .._array.typing import Array, Device
+from .._array.typing import Array, Device, NDArray
 from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
@@ -207,7 +206,7 @@ def check_backend(
     namespace: Any = None,
     *,
     device: Device = None,
-    to_numpy: Callable[[Array], Host] | None = None,
+    to_numpy: Callable[[Array], NDArray] | None = None,
     sections: tuple[str, ...] | None = None,
     on_failure: OnFailure = "raise",
     show: bool = True,

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..memory import torch_memory
-from ..typing import Array
-from .declaration import ArrayLibrary, Host
+from ..typing import Array, NDArray
+from .declaration import ArrayLibrary
 
 
-def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
     torch: Any = importlib.import_module("torch")
     device = torch.get_default_device() if device is None else device
     return torch.asarray(np.array(host), dtype=getattr(torch, dtype), device=device)
 
 
-def _read(xp: Any, array: Array) -> Host:
+def _read(xp: Any, array: Array) -> NDArray:
     if hasattr(array, "device_mesh"):
         raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
     if _is_abstract(array):

@@ -81,12 +81,12 @@ def carries(x: Array, precision: str | None) -> bool:
     return dense_kernels.widen(jnp, x, precision)[1]
 
 
-def seen(a: Array, where: Array | None) -> Array:
+def zero_hidden(a: Array, where: Array | None) -> Array:
     """``a`` with 0 where classes are hidden."""
     return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
 
 
-def shown(x: Array, where: Array | None, axis: int) -> Array:
+def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
     """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
     return x if where is None else dense_kernels.hide(jnp, x, axis, where)[0]
 
@@ -104,9 +104,9 @@ def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> 
     """exp(x) / sum(exp(x))."""
     if carries(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
-    y = shown(wide(x, precision), where, axis)
+    y = hide_logits(wide(x, precision), where, axis)
     e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
-    return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+    return zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
 
 
 def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -114,7 +114,7 @@ def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) 
     p = softmax(x, where, axis, precision)
     q = wide(p)
     # what is hidden is masked on the way out too, where reverse mode comes in: 0 times a NaN is none
-    return p, seen(q * spread(q, wide(seen(tangents[0], where)), axis), where).astype(p.dtype)
+    return p, zero_hidden(q * spread(q, wide(zero_hidden(tangents[0], where)), axis), where).astype(p.dtype)
 
 
 softmax.defjvp(_softmax_jvp)
@@ -125,7 +125,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
     """X - logsumexp(x)."""
     if carries(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
-    y = shown(wide(x, precision), where, axis)
+    y = hide_logits(wide(x, precision), where, axis)
     d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
     r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
     return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
@@ -134,7 +134,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
 def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
     x, where = primals
     r = log_softmax(x, where, axis, precision)
-    return r, seen(spread(jnp.exp(wide(r)), wide(seen(tangents[0], where)), axis), where).astype(r.dtype)
+    return r, zero_hidden(spread(jnp.exp(wide(r)), wide(zero_hidden(tangents[0], where)), axis), where).astype(r.dtype)
 
 
 log_softmax.defjvp(_log_softmax_jvp)
@@ -161,7 +161,7 @@ def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any
     x, where = primals
     r = logsumexp(x, where, axis, precision)
     p = wide(softmax(x, where, axis, precision))
-    return r, total(p * wide(seen(tangents[0], where)), axis).astype(r.dtype)
+    return r, total(p * wide(zero_hidden(tangents[0], where)), axis).astype(r.dtype)
 
 
 logsumexp.defjvp(_logsumexp_jvp)

@@ -12,7 +12,7 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from ..._options import LossArgs
-from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
+from .dense import carries, hide_logits, log_softmax, logsumexp, softmax, spread, total, wide, zero_hidden
 
 
 def _is_dense(target: Array) -> bool:
@@ -35,7 +35,7 @@ def label_weight(job: LossArgs, classes: int, dtype: Any) -> Array:
 def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
     """(exp(x - max), where the label is; without ``axis`` the sum of the others, x - max at the label, both valid)."""
     inside, valid = _inside(labels, x.shape[axis])
-    x = shown(x, where, axis)
+    x = hide_logits(x, where, axis)
     inside = jnp.expand_dims(inside, axis)
     m = jnp.max(x, axis=axis, keepdims=True)
     e = jnp.exp(difference(jnp, x, m))
@@ -87,7 +87,7 @@ def _losses_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     x, target, where = primals
     value = losses(x, target, where, axis, precision)
     slope = slopes(x, target, jnp.ones_like(value), where, axis, precision)
-    tangent = total(slope * seen(tangents[0], where), axis)
+    tangent = total(slope * zero_hidden(tangents[0], where), axis)
     if _is_dense(target):
         cost = -log_softmax(x, where, axis, precision)
         tangent = tangent + total(jnp.where(jnp.isfinite(cost), cost, 0) * tangents[1], axis)
@@ -105,11 +105,11 @@ def slopes(x: Array, target: Array, weight: Array, where: Array | None, axis: in
     if _is_dense(target):
         p, log_p = softmax(x, where, axis, precision), log_softmax(x, where, axis, precision)
         g = p * (jnp.expand_dims(total(target, axis), axis) - target) + target * jnp.expm1(log_p)
-        return seen(g * jnp.expand_dims(weight, axis), where)
+        return zero_hidden(g * jnp.expand_dims(weight, axis), where)
     e, hot, others, d, valid = _pieces(x, target, where, axis)
     factor = _or_nan(weight, valid) / (others + jnp.exp(d))
     others, factor = (jnp.expand_dims(a, axis) for a in (others, factor))
-    return seen(jnp.where(hot, -others, e) * factor, where)
+    return zero_hidden(jnp.where(hot, -others, e) * factor, where)
 
 
 def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -117,14 +117,14 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     value = slopes(x, target, weight, where, axis, precision)
     p = softmax(x, where, axis, precision)
     factor = weight * total(target, axis) if _is_dense(target) else _or_nan(weight, _inside(target, x.shape[axis])[1])
-    tangent = jnp.expand_dims(factor, axis) * p * spread(p, seen(tangents[0], where), axis)
+    tangent = jnp.expand_dims(factor, axis) * p * spread(p, zero_hidden(tangents[0], where), axis)
     each = slopes(x, target, jnp.ones_like(weight), where, axis, precision)
     tangent = tangent + each * jnp.expand_dims(tangents[2], axis)
     if _is_dense(target):
         change = tangents[1]
         pull = p * jnp.expand_dims(total(change, axis), axis) - change
         tangent = tangent + pull * jnp.expand_dims(weight, axis)
-    return value, seen(tangent, where)
+    return value, zero_hidden(tangent, where)
 
 
 slopes.defjvp(_slopes_jvp)

@@ -91,7 +91,7 @@ def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
     return x if where is None else dense_kernels.hide(jnp, x, axis, where)[0]
 
 
-def spread(p: Array, t: Array, axis: int) -> Array:
+def centred(p: Array, t: Array, axis: int) -> Array:
     """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
     # one class at most can be so likely; where none is, nothing cancels
     high = p > DOMINANT
@@ -114,7 +114,7 @@ def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) 
     p = softmax(x, where, axis, precision)
     q = wide(p)
     # what is hidden is masked on the way out too, where reverse mode comes in: 0 times a NaN is none
-    return p, zero_hidden(q * spread(q, wide(zero_hidden(tangents[0], where)), axis), where).astype(p.dtype)
+    return p, zero_hidden(q * centred(q, wide(zero_hidden(tangents[0], where)), axis), where).astype(p.dtype)
 
 
 softmax.defjvp(_softmax_jvp)
@@ -134,7 +134,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
 def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
     x, where = primals
     r = log_softmax(x, where, axis, precision)
-    return r, zero_hidden(spread(jnp.exp(wide(r)), wide(zero_hidden(tangents[0], where)), axis), where).astype(r.dtype)
+    return r, zero_hidden(centred(jnp.exp(wide(r)), wide(zero_hidden(tangents[0], where)), axis), where).astype(r.dtype)
 
 
 log_softmax.defjvp(_log_softmax_jvp)

@@ -12,7 +12,7 @@ from ..._array.typing import Array
 from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
-from .dense import log_softmax, spread, total, wide, zero_hidden
+from .dense import centred, log_softmax, total, wide, zero_hidden
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
@@ -30,7 +30,7 @@ def _scaled_jvp(axis: int, precision: str | None, scaling: Scaling, primals: Any
     x, where = primals
     r = _scaled(x, where, axis, precision, scaling)
     t = _moved(x, tangents[0], where, precision, scaling)
-    return r, zero_hidden(spread(jnp.exp(wide(r, precision)), t, axis), where).astype(r.dtype)
+    return r, zero_hidden(centred(jnp.exp(wide(r, precision)), t, axis), where).astype(r.dtype)
 
 
 _scaled.defjvp(_scaled_jvp)

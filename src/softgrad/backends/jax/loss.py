@@ -12,7 +12,7 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from ..._options import LossArgs
-from .dense import carries, hide_logits, log_softmax, logsumexp, softmax, spread, total, wide, zero_hidden
+from .dense import carries, centred, hide_logits, log_softmax, logsumexp, softmax, total, wide, zero_hidden
 
 
 def _is_dense(target: Array) -> bool:
@@ -117,7 +117,7 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     value = slopes(x, target, weight, where, axis, precision)
     p = softmax(x, where, axis, precision)
     factor = weight * total(target, axis) if _is_dense(target) else _or_nan(weight, _inside(target, x.shape[axis])[1])
-    tangent = jnp.expand_dims(factor, axis) * p * spread(p, zero_hidden(tangents[0], where), axis)
+    tangent = jnp.expand_dims(factor, axis) * p * centred(p, zero_hidden(tangents[0], where), axis)
     each = slopes(x, target, jnp.ones_like(weight), where, axis, precision)
     tangent = tangent + each * jnp.expand_dims(tangents[2], axis)
     if _is_dense(target):

@@ -76,7 +76,7 @@ def wide(x: Array, precision: str | None = None) -> Array:
     return dense_kernels.widen(jnp, x, precision)[0]
 
 
-def carries(x: Array, precision: str | None) -> bool:
+def is_compensated(x: Array, precision: str | None) -> bool:
     """Whether the rounding of x - max is to be carried: the generic kernel does that."""
     return dense_kernels.widen(jnp, x, precision)[1]
 
@@ -102,7 +102,7 @@ def centred(p: Array, t: Array, axis: int) -> Array:
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """exp(x) / sum(exp(x))."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
     e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
@@ -123,7 +123,7 @@ softmax.defjvp(_softmax_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """X - logsumexp(x)."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
     d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
@@ -143,7 +143,7 @@ log_softmax.defjvp(_log_softmax_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """Max + log1p(the others), without ``axis``."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.logsumexp(jnp, x, axis, where, precision)
     y = wide(x, precision)
     rows = None

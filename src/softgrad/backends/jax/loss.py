@@ -12,7 +12,7 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from ..._options import LossArgs
-from .dense import carries, centred, hide_logits, log_softmax, logsumexp, softmax, total, wide, zero_hidden
+from .dense import centred, hide_logits, is_compensated, log_softmax, logsumexp, softmax, total, wide, zero_hidden
 
 
 def _is_dense(target: Array) -> bool:
@@ -39,10 +39,10 @@ def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Ar
     inside = jnp.expand_dims(inside, axis)
     m = jnp.max(x, axis=axis, keepdims=True)
     e = jnp.exp(difference(jnp, x, m))
-    hot = generic.iota(jnp, x, axis, inside.dtype) == inside
-    others = total(jnp.where(hot, 0, e), axis)
+    onehot = generic.iota(jnp, x, axis, inside.dtype) == inside
+    others = total(jnp.where(onehot, 0, e), axis)
     d = jnp.squeeze(difference(jnp, jnp.take_along_axis(x, inside, axis=axis, mode="clip"), m), axis=axis)
-    return e, hot, others, d, valid
+    return e, onehot, others, d, valid
 
 
 def _settled(a: Array, where: Array | None, axis: int) -> Array:
@@ -71,7 +71,7 @@ def _generic(
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def losses(x: Array, target: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """One loss a sample; ``target`` holds class indices, or weights by class."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return generic.cross_entropy(jnp, x, _generic(target, where, axis, precision))
     if _is_dense(target):
         cost = -log_softmax(x, where, axis, precision)
@@ -100,16 +100,16 @@ losses.defjvp(_losses_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def slopes(x: Array, target: Array, weight: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """The gradient of each sample's loss, times its weight."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return generic.cross_entropy_grad(jnp, x, _generic(target, where, axis, precision, weight))
     if _is_dense(target):
         p, log_p = softmax(x, where, axis, precision), log_softmax(x, where, axis, precision)
         g = p * (jnp.expand_dims(total(target, axis), axis) - target) + target * jnp.expm1(log_p)
         return zero_hidden(g * jnp.expand_dims(weight, axis), where)
-    e, hot, others, d, valid = _pieces(x, target, where, axis)
+    e, onehot, others, d, valid = _pieces(x, target, where, axis)
     factor = _or_nan(weight, valid) / (others + jnp.exp(d))
     others, factor = (jnp.expand_dims(a, axis) for a in (others, factor))
-    return zero_hidden(jnp.where(hot, -others, e) * factor, where)
+    return zero_hidden(jnp.where(onehot, -others, e) * factor, where)
 
 
 def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -138,7 +138,7 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = jnp.where(kept, x, 0)
-    precision = job.precision if carries(x, job.precision) else None
+    precision = job.precision if is_compensated(x, job.precision) else None
     target, w = job.labels, None
     if job.dense or job.label_smoothing:
         _, target, _, w, _ = generic.target(jnp, x, job, where)

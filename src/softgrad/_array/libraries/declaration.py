@@ -116,8 +116,8 @@ class ArrayLibrary:
         ``complaint(array)``: why this array is not taken, or None.
     strangers : callable, optional
         ``strangers(x, other)``: whether no operation takes both, of two types.
-    adopt : callable, optional
-        ``adopt(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
+    as_like : callable, optional
+        ``as_like(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
     fuses : callable, optional
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
@@ -164,7 +164,7 @@ class ArrayLibrary:
     refuses: Callable[[type], str | None] = field(default_factory=lambda: _none)
     complaint: Callable[[Array], str | None] | None = None
     strangers: Callable[[Array, Array], bool] | None = None
-    adopt: Callable[[Array, Array], Array] | None = None
+    as_like: Callable[[Array, Array], Array] | None = None
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
     memory: Callable[[Array], int | None] | None = None

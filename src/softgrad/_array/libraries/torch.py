@@ -49,7 +49,7 @@ def _complaint(x: Array) -> str | None:
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
 
 
-def _adopt(a: Array, x: Array) -> Array:
+def _as_like(a: Array, x: Array) -> Array:
     if hasattr(x, "device_mesh"):
         tensor = importlib.import_module("torch.distributed.tensor")
         # every device has all of it
@@ -89,7 +89,7 @@ LIBRARY = ArrayLibrary(
     refuses=_refuses,
     complaint=_complaint,
     strangers=_strangers,
-    adopt=_adopt,
+    as_like=_as_like,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
     memory=torch_memory,
     autograd="torch autograd",

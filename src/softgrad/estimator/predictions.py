@@ -55,7 +55,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         if not 0 < rows < n:
             return function(self._logits_of(X))
         cuts = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
-        if not (lib.scalars or lib.placed):  # such arrays cannot be written to
+        if not (lib.scalars or lib.has_device):  # such arrays cannot be written to
             return lib.xp.concat([function(self._logits_of(X[cut, ...])) for cut in cuts], axis=0)
         out = None
         for cut in cuts:

@@ -1,15 +1,18 @@
 """The mathematics of the cross-entropy on logits: pure array API functions, nothing checked, nothing converted.
 
-With e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is T log(s) - sum(v d),
-its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers that are close.
+With x the scaled logits, e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is
+T log(s) - sum(v d), its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers
+that are close. Derivatives by the logits that came follow by the chain rule, from ``slope`` and ``bend``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.typing import Array, DType, Namespace
 from .._options import LossArgs
+from . import focal
 from .dense import (
     Shifted,
     along,
@@ -20,10 +23,10 @@ from .dense import (
     log_normalizer,
     nan_unless,
     narrow,
-    shift,
     total,
     widen,
 )
+from .scaling import Scaling, bend, scaled_shift, slope
 
 
 class Rows(NamedTuple):
@@ -37,13 +40,16 @@ class Rows(NamedTuple):
     rows: Array
     #: Where the label is the class (class indices only).
     hot: Array
-    #: Target weights by class, and their sum by row; None and the class weight (or None) for plain indices.
+    #: Target weights by class, and their sum by row; None and the class weight (or None) for indices without smoothing
+    #: or a focal factor.
     v: Array
     T: Array
     #: Weight of a sample in the mean, before its sample weight; None for 1.
     w: Array
     #: Where the label is a class, or None.
     valid: Array
+    #: How the logits were scaled.
+    scaling: Scaling
 
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
@@ -99,7 +105,7 @@ def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array,
         valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
         if weight is not None:
             w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
-        if not job.label_smoothing:
+        if not (job.label_smoothing or job.focal):
             return hot, None, w, w, valid
         q = xp.astype(hot, x.dtype)
     if job.label_smoothing:
@@ -121,13 +127,21 @@ def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     shown = rows = None
     if job.where is not None:
         x, shown, rows = hide(xp, x, job.axis, job.where)
-    row = shift(xp, x, job.axis, carry)
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown))
+    added = None if job.logit_shift is None else _class_vector(xp, job.logit_shift, x, job.axis)
+    scaling = Scaling(job.temperature, job.softcap, added)
+    row = scaled_shift(xp, x, job.axis, carry, scaling, job.where)
+    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), scaling)
 
 
 def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
     """``a`` at the label, the class axis kept."""
     return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
+
+
+def costs(xp: Namespace, r: Rows) -> Array:
+    """``-log p`` of every class."""
+    log_s = xp.log1p(r.row.rest)
+    return (log_s if r.row.lo is None else log_s - r.row.lo) - r.row.d
 
 
 def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
@@ -144,10 +158,11 @@ def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
         if r.w is not None:
             loss = xp.where(xp.logical_and(r.w == 0, xp.isinf(loss)), zero, loss) * r.w
     else:
-        log_s = xp.log1p(row.rest)
-        cost = (log_s if row.lo is None else log_s - row.lo) - row.d
+        cost = costs(xp, r)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
+        if job.focal:
+            cost = cost * (others(xp, r) / r.s) ** job.focal
         loss = total(xp, r.v * cost, axis, carry)
     if job.z_loss:
         loss = loss + _weighted(job.z_loss * log_normalizer(xp, row, axis) ** 2, r)
@@ -172,8 +187,13 @@ def others(xp: Namespace, r: Rows) -> Array:
     return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
 
 
-def gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
-    """D loss / d logits by row, before sample weights."""
+def _focal_terms(xp: Namespace, r: Rows, job: LossArgs, function: Callable[..., Array]) -> Array:
+    """The target weights times a derivative of the focal factor."""
+    return r.v * function(xp, r.row.e / r.s, others(xp, r) / r.s, costs(xp, r), job.focal)
+
+
+def _scaled_gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
+    """``d loss / d (scaled logits)``, whatever stands in a row that does not count."""
     row, axis = r.row, job.axis
     if r.v is None:
         o = total(xp, xp.where(r.hot, xp.zeros_like(r.s), row.e), axis, carry)
@@ -181,9 +201,21 @@ def gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
         if r.w is not None:
             g = g * r.w
     else:
-        g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
+        v, T = r.v, r.T
+        if job.focal:
+            v = _focal_terms(xp, r, job, focal.first)
+            T = total(xp, v, axis)
+        g = (row.e * (T - v) - v * others(xp, r)) / r.s
     if job.z_loss:
         g = g + _weighted(2 * job.z_loss * log_normalizer(xp, row, axis), r) * (row.e / r.s)
+    return g
+
+
+def gradient(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
+    """D loss / d logits by row, before sample weights."""
+    g = _scaled_gradient(xp, r, job, carry)
+    if not r.scaling.identity:
+        g = g * slope(xp, r.row.x, r.scaling)
     return visible(xp, r, settle(xp, r, g))
 
 
@@ -200,26 +232,48 @@ def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
     row, axis = r.row, job.axis
     zero = xp.zeros_like(r.s)
     p = row.e / r.s
-    u = visible(xp, r, u)
+    came = u = visible(xp, r, u)
+    if not r.scaling.identity:
+        u = u * slope(xp, row.x, r.scaling)
     count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
     centre = xp.sum(xp.where(row.top, u, zero), axis=axis, keepdims=True, dtype=u.dtype) / count
     apart = u - centre
     mean = total(xp, p * apart, axis)
     spread = p * (apart - mean)
-    h = spread if r.T is None else spread * r.T
+    if job.focal:
+        change = _focal_terms(xp, r, job, focal.second) * (apart - mean)
+        h = spread * total(xp, _focal_terms(xp, r, job, focal.first), axis)
+        h = h + change * (others(xp, r) / r.s) - p * (total(xp, change, axis) - change)
+    else:
+        h = spread if r.T is None else spread * r.T
     if job.z_loss:
         lse = log_normalizer(xp, row, axis)
         h = h + _weighted(2 * job.z_loss * (lse * spread + p * (mean + centre)), r)
+    if not r.scaling.identity:
+        h = h * slope(xp, row.x, r.scaling)
+        second = bend(xp, row.x, r.scaling)
+        if second is not None:
+            h = h + _scaled_gradient(xp, r, job, False) * (second * came)
     return visible(xp, r, settle(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
-    p = r.row.e / r.s
-    spread = p * (others(xp, r) / r.s)
-    h = spread if r.T is None else spread * r.T
+    p, q = r.row.e / r.s, others(xp, r) / r.s
+    spread = p * q
+    if job.focal:
+        h = spread * total(xp, _focal_terms(xp, r, job, focal.first), job.axis)
+        change = _focal_terms(xp, r, job, focal.second)
+        h = h + change * q**2 + p**2 * (total(xp, change, job.axis) - change)
+    else:
+        h = spread if r.T is None else spread * r.T
     if job.z_loss:
         h = h + _weighted(2 * job.z_loss * (log_normalizer(xp, r.row, job.axis) * spread + p * p), r)
+    if not r.scaling.identity:
+        h = h * slope(xp, r.row.x, r.scaling) ** 2
+        second = bend(xp, r.row.x, r.scaling)
+        if second is not None:
+            h = h + _scaled_gradient(xp, r, job, False) * second
     return visible(xp, r, settle(xp, r, h))
 
 

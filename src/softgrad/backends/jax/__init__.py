@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._array.typing import Array
-from ..._options import LossArgs
+from ..._options import ARRAYS, LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear
 from . import loss as jax_loss
@@ -23,13 +23,12 @@ _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 def _split(job: LossArgs) -> tuple[LossArgs, linear.Arrays]:
     """(what is static of a job, its arrays)."""
-    arrays = linear.Arrays(job.labels, job.class_weight, job.sample_weight, job.where)
-    return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
+    return job._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, job.arrays, strict=True))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _with_job(function: Callable[..., Any], job: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
-    return function(logits, job._replace(**arrays._asdict()), *more)
+    return function(logits, job._replace(**arrays), *more)
 
 
 _softmax, _log_softmax, _logsumexp = (
@@ -159,9 +158,15 @@ def linear_cross_entropy_hvp(
     return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))
 
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
+
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
     functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

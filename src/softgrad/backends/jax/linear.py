@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +33,8 @@ class Model(NamedTuple):
     classes: tuple[int, ...] | None = None
 
 
-class Arrays(NamedTuple):
-    """What is not, beside X, W and bias."""
-
-    labels: Array
-    class_weight: Array | None
-    sample_weight: Array | None
-    where: Array | None
+#: What is not, beside X, W and bias: arrays or None, by name.
+Arrays: TypeAlias = dict[str, Any]
 
 
 def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
@@ -93,7 +88,7 @@ def _run(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and, if asked for, its gradients."""
     n, k = X.shape[0], W.shape[0]
-    job = model.job._replace(**arrays._asdict())
+    job = model.job._replace(**arrays)
     if job.sample_weight is not None:
         job = job._replace(sample_weight=jnp.broadcast_to(job.sample_weight, (n,)))
     wide, _ = widen(jnp, W, job.precision)

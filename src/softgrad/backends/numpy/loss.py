@@ -15,6 +15,8 @@ from .dense_blocks import ROWS, SOFTMAX_ROWS, working
 from .loss_blocks import Loss
 from .small import SMALL
 
+#: The options that the blocks take; others, and ``where``, go through the generic kernel, block by block.
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight")
 #: Labels that are looked at together.
 CHUNK = 1 << 20
 
@@ -80,7 +82,7 @@ class _Call:
             else:
                 self.divisor = mass(job, self.labels, self.weight, self.k)
         self.fast = (
-            job.where is None
+            not job.beyond(TAKEN)
             and not (x.dtype.char == "d" and job.precision == "high")
             and not (job.dense and inner > 1)
         )

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+from softgrad._array.libraries import known
+
 Status: TypeAlias = Literal["works", "lazy", "refuses", "unsupported"]
 
 
@@ -34,33 +36,41 @@ class Kind:
 
     Attributes
     ----------
-    name : str
-        What the table calls it.
     library : str
         The library that the tests take it from.
     usual : Capability
         What holds of all that ``but`` does not name.
     but : mapping of str to Capability
-        The exceptions, by function or option.
+        The exceptions, by function or option; dtypes that the library does not have are known.
+    variant : str, default ""
+        What the table adds to the library's name.
     """
 
-    name: str
     library: str
     usual: Capability
     but: Mapping[str, Capability] = field(default_factory=dict)
+    variant: str = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.but) - {*FUNCTIONS, *OPTIONS})
         if unknown:
             raise ValueError(f"{self.name}: no function or option is called {unknown[0]!r}")
 
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return known(self.library).title + self.variant
+
     def capability(self, name: str) -> Capability:
         """What is declared of a function or option."""
-        return self.but.get(name, self.usual)
+        missing = _missing(self.library) if self.usual.status != "refuses" else {}
+        return {**missing, **self.but}.get(name, self.usual)
 
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
+_LOG_PROBS = ("log_probs", "log_probs_vjp")
+_ENTROPY = ("entropy", "entropy_vjp")
 _LOSS = (
     "cross_entropy",
     "cross_entropy_grad",
@@ -68,6 +78,14 @@ _LOSS = (
     "cross_entropy_hvp",
     "CrossEntropy.hessian_diag",
     "CrossEntropy.total_weight",
+)
+_DIVERGENCE = (
+    "kl_divergence",
+    "kl_divergence_grad",
+    "kl_divergence_value_and_grad",
+    "js_divergence",
+    "js_divergence_grad",
+    "js_divergence_value_and_grad",
 )
 _LINEAR = (
     "linear_cross_entropy",
@@ -100,7 +118,10 @@ _IDENTITY = (
 FUNCTIONS = (
     *_DENSE,
     *_DERIVATIVES,
+    *_LOG_PROBS,
+    *_ENTROPY,
     *_LOSS,
+    *_DIVERGENCE,
     *_LINEAR,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
@@ -117,11 +138,14 @@ OPTIONS = (
     "softmax, bfloat16",
     "logsumexp, b",
     "logsumexp, complex",
+    "log_probs, several labels",
+    "entropy, where",
     "cross_entropy, where",
     "cross_entropy, weights by class",
     "cross_entropy, class_weight a list",
     "cross_entropy, validate",
     "cross_entropy_value_and_grad, all options",
+    "kl_divergence, all options",
     "linear_cross_entropy, reduction none",
     "linear_cross_entropy_grad, l2",
     "linear_cross_entropy_grad, classes",
@@ -135,38 +159,44 @@ def _unsupported(reason: str, *names: str) -> dict[str, Capability]:
     return dict.fromkeys(names, Capability("unsupported", reason))
 
 
-_NO_BFLOAT16 = _unsupported("the library has no bfloat16", "softmax, bfloat16")
-_NO_COMPLEX = _unsupported("the library has no complex numbers", "logsumexp, complex")
-_NO_SHORT_FLOATS = _unsupported("the standard has no such dtype", "softmax, float16", "softmax, bfloat16")
+def _missing(library: str) -> dict[str, Capability]:
+    """What a library has no dtype for."""
+    declared = known(library)
+    absent = [f"softmax, {name}" for name in ("float16", "bfloat16") if name not in declared.formats]
+    return _unsupported(
+        "the library has no such dtype", *absent, *(() if declared.has_complex else ("logsumexp, complex",))
+    )
+
+
 _COMPUTED = ("SoftmaxRegression.fit", "statistics.coefficient_statistics")
 _NO_VALUES = {
     **_unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate"),
     **_unsupported("it needs values on the host, and a traced array has none", *_COMPUTED),
 }
 _OF_INDICES = (
+    *_LOG_PROBS,
     *_LOSS,
     *_LINEAR,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
     *_CURVATURE,
     "SoftmaxRegression.fit",
+    "log_probs, several labels",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
 )
 
 KINDS = (
-    Kind("NumPy", "numpy", _WORKS, _NO_BFLOAT16),
-    Kind("PyTorch", "torch", _WORKS),
-    Kind("PyTorch, meta device", "torch", _WORKS, _NO_VALUES),
-    Kind("CuPy", "cupy", _WORKS, _NO_BFLOAT16),
-    Kind("JAX", "jax", _WORKS),
-    Kind("JAX, in jit", "jax", _WORKS, _NO_VALUES),
-    Kind("Dask", "dask", _LAZY, {**_NO_BFLOAT16, **dict.fromkeys((*_COMPUTED, "cross_entropy, validate"), _WORKS)}),
+    Kind("numpy", _WORKS),
+    Kind("torch", _WORKS),
+    Kind("torch", _WORKS, _NO_VALUES, variant=", meta device"),
+    Kind("cupy", _WORKS),
+    Kind("jax", _WORKS),
+    Kind("jax", _WORKS, _NO_VALUES, variant=", in jit"),
+    Kind("dask", _LAZY, {**dict.fromkeys((*_COMPUTED, "cross_entropy, validate"), _WORKS)}),
     Kind(
-        "Dask, number of samples unknown",
         "dask",
         _LAZY,
         {
-            **_NO_BFLOAT16,
             "cross_entropy, validate": _WORKS,
             **_unsupported("a fit asks how many samples there are", *_COMPUTED),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
@@ -175,21 +205,20 @@ KINDS = (
                 "a share is made by sizes that have to be known", *_PARTIAL_OF_CLASSES[1:], *_PARTIAL_OF_SAMPLES
             ),
         },
+        variant=", number of samples unknown",
     ),
-    Kind("array-api-strict, 2023.12 to 2025.12", "array_api_strict", _WORKS, _NO_SHORT_FLOATS),
+    Kind("array_api_strict", _WORKS, variant=", 2023.12 to 2025.12"),
     Kind(
-        "array-api-strict, 2022.12",
         "array_api_strict",
         _WORKS,
         {
             **_unsupported("class indices need the inspection functions of the standard of 2023.12", *_OF_INDICES),
-            **_NO_SHORT_FLOATS,
         },
+        variant=", 2022.12",
     ),
-    Kind("ndonnx", "ndonnx", _WORKS, {**_NO_BFLOAT16, **_NO_COMPLEX}),
-    Kind("ndonnx, as an ONNX graph", "ndonnx", _LAZY, {**_NO_BFLOAT16, **_NO_COMPLEX, **_NO_VALUES}),
+    Kind("ndonnx", _WORKS),
+    Kind("ndonnx", _LAZY, _NO_VALUES, variant=", as an ONNX graph"),
     Kind(
-        "ndonnx, as an ONNX graph, number of samples unknown",
         "ndonnx",
         _LAZY,
         {
@@ -208,12 +237,11 @@ KINDS = (
                 "logsumexp, b",
             ),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
-            **_NO_BFLOAT16,
-            **_NO_COMPLEX,
             **_NO_VALUES,
         },
+        variant=", as an ONNX graph, number of samples unknown",
     ),
-    Kind("sparse", "sparse", Capability("refuses", "exp(0) is 1, so that nothing stays sparse")),
+    Kind("sparse", Capability("refuses", "exp(0) is 1, so that nothing stays sparse")),
 )
 
 _SIGNS: Mapping[Status, str] = {"works": "yes", "lazy": "lazily", "refuses": "refused", "unsupported": "no"}

@@ -28,6 +28,13 @@ CASES = {
         ),
         Case("a class at −∞ is impossible", "sg.softmax(asarray([2.0, -inf]))", "[1.0, 0.0]"),
         Case("", "sg.log_softmax(asarray([2.0, -inf]))", "[0.0, -inf]"),
+        Case("", 'sg.log_probs(asarray([2.0, -inf]), asarray([0, 1], "int64"))', "[0.0, -inf]"),
+        Case(
+            "it adds nothing to the entropy",
+            "sg.entropy(asarray([[0.0, 0.0, -inf], [2.0, -inf, -inf]]))",
+            "[log(2), 0.0]",
+        ),
+        Case("", "sg.entropy_vjp(asarray([2.0, -inf]), asarray(1.0))", "[0.0, 0.0]"),
         Case("the label is impossible", 'sg.cross_entropy(asarray([[2.0, -inf]]), asarray([1], "int64"))', "inf"),
         Case(
             "weight 0 of an impossible class",
@@ -66,6 +73,7 @@ CASES = {
             'where=asarray([False, False], "bool"))',
             "[[0.0, 0.0]]",
         ),
+        Case("", 'sg.entropy(asarray([3.0, 4.0]), where=asarray([False, False], "bool"))', "0.0"),
         Case(
             "what is hidden may be anything",
             'sg.softmax(asarray([nan, 1.0, 1.0]), where=asarray([False, True, True], "bool"))',
@@ -81,6 +89,11 @@ CASES = {
             "the label is hidden",
             'sg.cross_entropy(asarray([[1.0, 1.0]]), asarray([0], "int64"), where=asarray([False, True], "bool"))',
             "inf",
+        ),
+        Case(
+            "",
+            'sg.log_probs(asarray([1.0, 1.0]), asarray([0, 1], "int64"), where=asarray([False, True], "bool"))',
+            "[-inf, 0.0]",
         ),
         Case(
             "a row hidden whole counts in no mean",
@@ -112,6 +125,7 @@ CASES = {
             'sg.cross_entropy_grad(asarray([[0.0, 0.0], [0.0, 0.0]]), asarray([0, 2], "int64"), reduction="none")',
             "[[-0.5, 0.5], [nan, nan]]",
         ),
+        Case("", 'sg.log_probs(asarray([0.0, 0.0]), asarray([0, 2], "int64"))', "[-log(2), nan]"),
         Case(
             "a negative one is not counted from the end",
             'sg.cross_entropy(asarray([[0.0, 9.0]]), asarray([-1], "int64"))',
@@ -181,6 +195,36 @@ CASES = {
             "0.0",
         ),
     ],
+    "Divergences": [
+        Case(
+            "a class of which the target knows nothing",
+            "sg.kl_divergence(asarray([[0.0, 0.0]]), asarray([[0.0, -inf]]))",
+            "log(2)",
+        ),
+        Case("", 'sg.kl_divergence(asarray([[0.0, 0.0]]), asarray([[0.0, -inf]]), direction="reverse")', "inf"),
+        Case(
+            "a class impossible in both",
+            "sg.kl_divergence_value_and_grad(asarray([[0.0, -inf, 0.0]]), asarray([[0.0, -inf, 0.0]]))[1]",
+            "[[0.0, 0.0, 0.0]]",
+        ),
+        Case(
+            "distributions without a class in common",
+            "sg.js_divergence(asarray([[0.0, -inf]]), asarray([[-inf, 0.0]]))",
+            "log(2)",
+        ),
+        Case(
+            "a row without a softmax is NaN alone",
+            "sg.kl_divergence(asarray([[-inf, -inf], [0.0, 0.0]]), asarray([[0.0, 0.0], [0.0, 0.0]]), "
+            'reduction="none")',
+            "[nan, 0.0]",
+        ),
+        Case(
+            "a row hidden whole counts in no mean",
+            "sg.kl_divergence(asarray([[0.0, 0.0], [3.0, 4.0]]), asarray([[0.0, -inf], [4.0, 3.0]]), "
+            'where=asarray([[True], [False]], "bool"))',
+            "log(2)",
+        ),
+    ],
     "Shapes": [
         Case("an empty class axis", "sg.softmax(asarray([[], [], []]))", "[[], [], []]"),
         Case("", "sg.logsumexp(asarray([[], [], []]), axis=-1)", "[-inf, -inf, -inf]"),
@@ -229,6 +273,13 @@ CASES = {
         ),
         Case(
             "the logarithm of a sure class", "sg.log_softmax(asarray([40.0, 0.0]))", "[-4.248354255291589e-18, -40.0]"
+        ),
+        Case("the entropy of a sure sample", "sg.entropy(asarray([40.0, 0.0]))", "1.7418252446695552e-16"),
+        Case(
+            "two distributions that nearly agree",
+            'sg.kl_divergence(asarray([[0.0, 0.0]], "float32"), asarray([[2.0**-14, 0.0]], "float32"))',
+            "2.0**-31",
+            "float32",
         ),
         Case(
             "the curvature at a tie",

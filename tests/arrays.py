@@ -1,8 +1,11 @@
-"""The array libraries that the suite runs on: how each makes an array and hands its values back."""
+"""The array libraries that the suite runs on, by what is declared of them, on devices and settings that tell most."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -14,6 +17,9 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from softgrad._array.libraries import MATRIX, OTHERS, known
+from softgrad._array.libraries.declaration import ArrayLibrary
+
 _PROBE_GPU = """
 import cupy
 cupy.cuda.runtime.getDeviceCount()
@@ -23,77 +29,51 @@ print(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
 
 @dataclass(frozen=True)
 class Library:
-    """One array library under test.
+    """One array library under test, on one device."""
 
-    ``put(host, dtype)`` takes a NumPy array and the name of a dtype, or None for the array's own.
-    """
-
+    declared: ArrayLibrary
     xp: Any
     description: str
-    put: Callable[[np.ndarray, str | None], Any]
-    get: Callable[[Any], Any] = np.asarray
-    dtypes: Any = None
+    device: Any = None
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
     def asarray(self, data: Any, dtype: str | None = "float64") -> Any:
-        return self.put(np.asarray(data), dtype)
-
-    def to_numpy(self, array: Any) -> np.ndarray:
-        if isinstance(array, bool | int | float | complex | np.ndarray | np.generic):
-            return np.asarray(array)
-        return np.asarray(self.get(array))
-
-    def has_dtype(self, name: str) -> bool:
-        return hasattr(self.dtypes or self.xp, name)
-
-
-def load_numpy() -> Library:
-    def put(host: np.ndarray, dtype: str | None) -> np.ndarray:
-        array = np.array(host, dtype=dtype)
-        array.flags.writeable = False
+        """An array of ``data``, in its own dtype where that is None; NumPy's are read-only."""
+        host = np.asarray(data)
+        array = self.declared.make(self.xp, host, dtype or host.dtype.name, self.device)
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
         return array
 
-    return Library(_namespace(np.zeros(1)), f"NumPy {np.__version__}, inputs read-only", put)
+    def to_numpy(self, array: Any) -> Any:
+        """A NumPy copy on the host; lazy arrays are computed, numbers pass."""
+        if isinstance(array, bool | int | float | complex | np.ndarray | np.generic):
+            return np.asarray(array)
+        return np.asarray(self.declared.read_all(self.xp, [array])[0])
+
+    def has_dtype(self, name: str) -> bool:
+        """Whether arrays of a dtype can be made."""
+        return name in self.declared.formats if name in ("float16", "bfloat16") else hasattr(self.xp, name)
 
 
-def load_torch() -> Library:
+def _torch() -> dict[str, Any]:
     import torch
 
     if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         # small tensors everywhere: more threads than cores would wait for each other
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(processes)))
-
-    def put(host: np.ndarray, dtype: str | None) -> Any:
-        tensor = torch.from_numpy(np.array(host))
-        return tensor if dtype is None else tensor.to(getattr(torch, dtype))
-
-    def get(tensor: Any) -> np.ndarray:
-        tensor = tensor.detach().cpu()
-        return tensor.float().numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()
-
-    return Library(_namespace(torch.zeros(1)), f"PyTorch {torch.__version__}, on cpu", put, get)
+    return {}
 
 
-def load_array_api_strict() -> Library:
+def _array_api_strict() -> dict[str, Any]:
     import array_api_strict as strict
 
-    home, away = strict.Device("CPU_DEVICE"), strict.Device("device1")
-
-    def put(host: np.ndarray, dtype: str | None) -> Any:
-        return strict.asarray(host, dtype=dtype and getattr(strict, dtype), device=away, copy=True)
-
-    return Library(
-        strict,
-        f"array-api-strict {strict.__version__}, on device1, no boolean indexing, no data-dependent shapes",
-        put,
-        lambda array: np.asarray(array.to_device(home)),
-        context=lambda: strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False),
-    )
+    flags = functools.partial(strict.ArrayAPIStrictFlags, boolean_indexing=False, data_dependent_shapes=False)
+    return {"note": "no boolean indexing, no data-dependent shapes", "context": flags}
 
 
-def load_jax() -> Library:
+def _jax() -> dict[str, Any]:
     import jax
-    import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
     if cache := os.environ.get("SOFTGRAD_JAX_CACHE"):
@@ -102,91 +82,56 @@ def load_jax() -> Library:
         jax.config.update("jax_compilation_cache_dir", f"{cache}/{worker}")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-    def put(host: np.ndarray, dtype: str | None) -> Any:
-        return jnp.asarray(host, dtype=dtype, copy=True)
-
-    def get(array: Any) -> np.ndarray:
-        return np.asarray(array.astype("float32") if array.dtype == jnp.bfloat16 else array)
-
-    return Library(_namespace(jnp.zeros(1)), f"JAX {jax.__version__}, on {jax.default_backend()}, x64", put, get)
+    return {"note": "x64"}
 
 
-def load_cupy() -> Library:
+def _cupy() -> dict[str, Any]:
     gpu = subprocess.run([sys.executable, "-c", _PROBE_GPU], capture_output=True, text=True, check=False)
     if gpu.returncode == 0:
-        import cupy
-
-        where = f"real GPU {gpu.stdout.strip()}"
-    elif "ModuleNotFoundError" in gpu.stderr:
+        return {"note": f"real GPU {gpu.stdout.strip()}"}
+    if "ModuleNotFoundError" in gpu.stderr:
         raise ImportError(gpu.stderr.strip().splitlines()[-1])
-    else:
-        import cupy_on_cpu
+    import cupy_on_cpu
 
-        cupy = cupy_on_cpu.install()
-        where = f"real CuPy {cupy.__version__} on the CPU, no GPU found"
-    return Library(
-        _namespace(cupy.zeros(1)),
-        where,
-        lambda host, dtype: cupy.array(host, dtype=dtype),
-        cupy.asnumpy,
-    )
+    cupy_on_cpu.install()
+    return {"note": "real CuPy on the CPU, no GPU found"}
 
 
-def load_dask() -> Library:
+def _dask() -> dict[str, Any]:
     import dask
-    import dask.array as da
 
-    def put(host: np.ndarray, dtype: str | None) -> Any:
-        array = np.array(host, dtype=dtype)
-        chunks = list(array.shape)
-        if array.ndim and chunks[0] > 1:
-            chunks[0] = (chunks[0] // 2, chunks[0] - chunks[0] // 2)
-        return da.from_array(array, chunks=tuple(chunks))
-
-    return Library(
-        _namespace(da.zeros(1)),
-        f"Dask {dask.__version__}, the first axis in two chunks, synchronous scheduler",
-        put,
-        lambda array: array.compute(),
-        dtypes=np,
-        context=lambda: dask.config.set(scheduler="synchronous"),
-    )
+    return {
+        "note": "the first axis in two chunks, synchronous scheduler",
+        "context": functools.partial(dask.config.set, scheduler="synchronous"),
+    }
 
 
-def load_ndonnx() -> Library:
-    import ndonnx
-
-    return Library(
-        ndonnx,
-        f"ndonnx {ndonnx.__version__}, with values",
-        lambda host, dtype: ndonnx.asarray(np.array(host, dtype=dtype)),
-        lambda array: array.unwrap_numpy(),
-    )
-
-
-def load_sparse() -> Library:
-    import sparse
-
-    return Library(
-        sparse,
-        f"sparse {sparse.__version__}",
-        lambda host, dtype: sparse.COO.from_numpy(np.array(host, dtype=dtype)),
-        lambda array: array.todense(),
-    )
-
-
-def _namespace(array: Any) -> Any:
-    return array_api_compat.array_namespace(array)
-
-
-LOADERS: dict[str, Callable[[], Library]] = {
-    "numpy": load_numpy,
-    "torch": load_torch,
-    "array_api_strict": load_array_api_strict,
-    "jax": load_jax,
-    "cupy": load_cupy,
-    "dask": load_dask,
-    "ndonnx": load_ndonnx,
-    "sparse": load_sparse,
+#: What is set up before a library's first array is made, with words on it and the context that tests run in.
+SETUPS: dict[str, Callable[[], dict[str, Any]]] = {
+    "torch": _torch,
+    "array_api_strict": _array_api_strict,
+    "jax": _jax,
+    "cupy": _cupy,
+    "dask": _dask,
 }
+
+
+def load(name: str) -> Library:
+    """A library, set up for tests, on another device than the default where it has one."""
+    declared = known(name)
+    setup = SETUPS[name]() if name in SETUPS else {}
+    module = declared.namespace()
+    xp = array_api_compat.array_namespace(module.zeros(1)) if declared.compat else module
+    device = declared.other_device()
+    array = declared.make(xp, np.zeros(1), "float64", device)
+    words = [f"{declared.title} {_version(declared.root)}", f"on {declared.device_label(array)}"]
+    words += [setup["note"]] if "note" in setup else []
+    context = setup.get("context", contextlib.nullcontext)
+    return Library(declared, xp, ", ".join(words), device, context)
+
+
+def _version(root: str) -> str:
+    return str(getattr(importlib.import_module(root), "__version__", ""))
+
+
+LOADERS: dict[str, Callable[[], Library]] = {name: functools.partial(load, name) for name in (*MATRIX, *OTHERS)}

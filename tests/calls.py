@@ -11,6 +11,7 @@ LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
 LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
 MASK = np.asarray([[True, False, True], [True, True, False], [False, True, True]])
 LABELS = np.asarray([2, 0, 1])
+SEVERAL = np.asarray([[2, 0], [0, 0], [1, 2]])
 TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
 FEATURES = np.asarray([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])
 WEIGHTS = np.asarray([[0.1, 0.2], [0.3, 0.4], [0.0, -0.5], [1.0, 1.0]])
@@ -72,6 +73,12 @@ def all_options(a):
     return loss.value_and_grad(logits, labels, sample_weight=weight)
 
 
+def all_options_of_a_divergence(a):
+    weight = a(np.asarray([1.0, 0.5, 2.0]))
+    options = {"direction": "reverse", "where": a(MASK), "temperature": 2.0, "sample_weight": weight}
+    return sg.kl_divergence_value_and_grad(a(LOGITS), a(TARGETS), wrt=("logits", "target_logits"), **options)
+
+
 #: A call of each function; its argument makes an array, ``samples`` telling whether the first axis counts the samples.
 CALLS = {
     "softmax": lambda a: sg.softmax(a(LOGITS)),
@@ -81,6 +88,10 @@ CALLS = {
     "softmax_jvp": lambda a: sg.softmax_jvp(a(TARGETS), a(LOGITS)),
     "log_softmax_vjp": lambda a: sg.log_softmax_vjp(a(LOG_PROBS), a(TARGETS)),
     "log_softmax_jvp": lambda a: sg.log_softmax_jvp(a(LOG_PROBS), a(TARGETS)),
+    "log_probs": lambda a: sg.log_probs(a(LOGITS), a(LABELS)),
+    "log_probs_vjp": lambda a: sg.log_probs_vjp(a(LOGITS), a(LABELS), a(TARGETS[:, 0])),
+    "entropy": lambda a: sg.entropy(a(LOGITS)),
+    "entropy_vjp": lambda a: sg.entropy_vjp(a(LOGITS), a(TARGETS[:, 0])),
     "cross_entropy": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS)),
     "cross_entropy_grad": lambda a: sg.cross_entropy_grad(a(LOGITS), a(LABELS)),
     "cross_entropy_value_and_grad": lambda a: sg.cross_entropy_value_and_grad(a(LOGITS), a(LABELS)),
@@ -89,6 +100,12 @@ CALLS = {
     "CrossEntropy.total_weight": lambda a: sg.CrossEntropy(class_weight=[1.0, 2.0, 3.0]).total_weight(
         a(LOGITS), a(LABELS)
     ),
+    "kl_divergence": lambda a: sg.kl_divergence(a(LOGITS), a(TARGETS)),
+    "kl_divergence_grad": lambda a: sg.kl_divergence_grad(a(LOGITS), a(TARGETS)),
+    "kl_divergence_value_and_grad": lambda a: sg.kl_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
+    "js_divergence": lambda a: sg.js_divergence(a(LOGITS), a(TARGETS)),
+    "js_divergence_grad": lambda a: sg.js_divergence_grad(a(LOGITS), a(TARGETS)),
+    "js_divergence_value_and_grad": lambda a: sg.js_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
     "linear_cross_entropy": linear(sg.linear_cross_entropy),
     "linear_cross_entropy_grad": linear(sg.linear_cross_entropy_grad),
     "linear_cross_entropy_value_and_grad": linear(sg.linear_cross_entropy_value_and_grad),
@@ -120,6 +137,8 @@ CALLS = {
     "softmax, bfloat16": lambda a: sg.softmax(a(LOGITS, "bfloat16")),
     "logsumexp, b": lambda a: sg.logsumexp(a(LOGITS), axis=-1, b=a(TARGETS), return_sign=True),
     "logsumexp, complex": lambda a: sg.logsumexp(a(LOGITS + 1j * TARGETS), axis=-1),
+    "log_probs, several labels": lambda a: sg.log_probs(a(LOGITS), a(SEVERAL), temperature=0.5, softcap=20.0),
+    "entropy, where": lambda a: sg.entropy(a(LOGITS), where=a(MASK), temperature=2.0),
     "cross_entropy, where": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), where=a(MASK)),
     "cross_entropy, weights by class": lambda a: sg.cross_entropy(a(LOGITS), a(TARGETS)),
     "cross_entropy, class_weight a list": lambda a: sg.cross_entropy(
@@ -127,6 +146,7 @@ CALLS = {
     ),
     "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
     "cross_entropy_value_and_grad, all options": all_options,
+    "kl_divergence, all options": all_options_of_a_divergence,
     "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
     "linear_cross_entropy_grad, l2": linear(sg.linear_cross_entropy_grad, l2=0.3, precision="high"),
     "linear_cross_entropy_grad, classes": linear(sg.linear_cross_entropy_grad, classes=[2, 0]),

@@ -29,7 +29,7 @@ settings.register_profile("search", parent=settings.get_profile("softgrad"), der
 settings.load_profile("softgrad")
 
 #: For a process in which Triton interprets its kernels.
-collect_ignore = [] if triton_on_cpu.interpreted() else ["test_triton_kernels.py", "test_triton_compiled.py"]
+collect_ignore_glob = [] if triton_on_cpu.interpreted() else ["test_triton_*.py"]
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"

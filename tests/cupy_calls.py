@@ -13,6 +13,7 @@ def data(dtype="float64", classes=5):
         "x": rng.standard_normal((n, classes)),
         "other": rng.standard_normal((n, classes)),
         "labels": rng.integers(0, classes, n),
+        "several": rng.integers(0, classes, (n, 2)),
         "soft": rng.dirichlet(np.ones(classes), n),
         "where": np.arange(n * classes).reshape(n, classes) % 4 > 0,
         "class_weight": rng.uniform(0.5, 2, classes),
@@ -50,6 +51,16 @@ def calls(d):
     yield "logsumexp with factors", lambda: sg.logsumexp(x, axis=1, b=other, return_sign=True)
     for name in ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"):
         yield name, lambda n=name: getattr(sg, n)(x, other)
+    for precision in (None, "high"):
+        for scaled, more in (("", {}), (" scaled", {"temperature": 0.5, "softcap": 9.0})):
+            given = {"precision": precision, **more}
+            words = f"{precision}{scaled}"
+            yield f"entropy {words}", lambda g=given: sg.entropy(x, **g)
+            yield f"entropy_vjp {words}", lambda g=given: sg.entropy_vjp(x, d["sample_weight"], **g)
+            yield f"log_probs {words}", lambda g=given: sg.log_probs(x, y, **g)
+            yield f"log_probs of several {words}", lambda g=given: sg.log_probs(x, d["several"], where=d["where"], **g)
+            yield f"log_probs_vjp {words}", lambda g=given: sg.log_probs_vjp(x, y, d["sample_weight"], **g)
+    yield "log_probs_vjp of several", lambda: sg.log_probs_vjp(x, d["several"], other[:, :2])
     for label, options in loss_options(d).items():
         at_call = {key: options[key] for key in options if key == "sample_weight"}
         loss = sg.CrossEntropy(**{key: options[key] for key in options if key not in at_call})
@@ -69,4 +80,13 @@ def calls(d):
         yield f"linear product {label}", lambda f=linear.hvp: f(W, (d["V"], d["bias"]), d["bias"])
         yield f"linear classes {label}", lambda f=linear.grad: f(W, classes=[1, 3])
         yield f"linear hessian {label}", lambda f=linear.hessian: f(W)
+    for reduction in ("none", "sum", "mean"):
+        options = {"reduction": reduction, "where": d["where"], "sample_weight": d["sample_weight"], "temperature": 2.0}
+        for function in (sg.kl_divergence, sg.js_divergence):
+            yield f"{function.__name__} {reduction}", lambda f=function, o=options: f(x, other, **o)
+        for function in (sg.kl_divergence_grad, sg.js_divergence_value_and_grad):
+            yield (
+                f"{function.__name__} {reduction}",
+                lambda f=function, o=options: f(x, other, wrt="target_logits", **o),
+            )
     yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)

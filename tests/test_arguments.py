@@ -208,7 +208,7 @@ def test_no_back_end_of_that_name_to_unregister():
 def test_what_is_declared_names_what_there_is():
     works = _capabilities.Capability("works")
     with pytest.raises(ValueError, match="no function or option is called 'sofmax'"):
-        _capabilities.Kind("numpy", "numpy", works, {"sofmax": works})
+        _capabilities.Kind("numpy", works, {"sofmax": works})
 
 
 def test_the_table_of_the_docs_is_printed():

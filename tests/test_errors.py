@@ -132,6 +132,9 @@ def test_other_functions_refuse_a_mixture_of_libraries(data, foreign, backend):
         "cotangent": lambda: sg.softmax_vjp(data["logits"], make(LOGITS)),
         "tangent": lambda: sg.log_softmax_jvp(data["logits"], make(LOGITS)),
         "where": lambda: sg.softmax(data["logits"], where=make(LOGITS > 0)),
+        "cotangent of log_probs": lambda: sg.log_probs_vjp(data["logits"], data["labels"], make(np.ones(3))),
+        "cotangent of entropy": lambda: sg.entropy_vjp(data["logits"], make(np.ones(3))),
+        "labels of log_probs": lambda: sg.log_probs(data["logits"], make(LABELS)),
         "b": lambda: sg.logsumexp(data["logits"], b=make(LOGITS)),
         "W": lambda: sg.linear_cross_entropy(data["X"], data["labels"], make(WEIGHTS)),
         "bias": lambda: sg.linear_cross_entropy(data["X"], data["labels"], data["W"], make(np.zeros(4))),
@@ -141,8 +144,51 @@ def test_other_functions_refuse_a_mixture_of_libraries(data, foreign, backend):
         # a solver holds its parameters whole, in the library of the chunks
         del calls["W"], calls["bias"]
     for argument, call in calls.items():
-        with pytest.raises(TypeError, match=says(argument, name, backend)):
+        with pytest.raises(TypeError, match=says(argument.partition(" ")[0], name, backend)):
             call()
+
+
+# --- divergences
+
+
+@pytest.mark.parametrize("function", [sg.kl_divergence, sg.js_divergence_value_and_grad])
+def test_divergences_name_what_is_wrong(function, data, asarray, foreign, backend):
+    make, name = foreign
+    x, y = data["logits"], asarray(LOGITS[:, ::-1].copy())
+    for error, words, call in (
+        (TypeError, ("logits", "list"), lambda: function(LOGITS.tolist(), y)),
+        (TypeError, ("target_logits", name, backend), lambda: function(x, make(LOGITS))),
+        (TypeError, ("target_logits", "bool"), lambda: function(x, asarray(LOGITS > 0, "bool"))),
+        (ValueError, ("target_logits", "(3, 3)", "(3, 4)"), lambda: function(x, y[:, :3])),
+        (ValueError, ("logits", "no dimensions"), lambda: function(asarray(1.0), asarray(1.0))),
+        (ValueError, ("logits", "(3, 0)", "classes"), lambda: function(x[:, :0], y[:, :0])),
+        (sg.AxisError, ("axis 2", "2 dimensions"), lambda: function(x, y, axis=2)),
+        (ValueError, ("temperature", "positive", "0"), lambda: function(x, y, temperature=0)),
+        (ValueError, ("temperature", "-1"), lambda: function(x, y, temperature=-1.0)),
+        (TypeError, ("temperature", "'2'"), lambda: function(x, y, temperature="2")),
+        (ValueError, ("reduction", "batchmean"), lambda: function(x, y, reduction="batchmean")),
+        (ValueError, ("where", "(2, 4)", "(3, 4)"), lambda: function(x, y, where=asarray(LOGITS[:2] > 0, "bool"))),
+        (ValueError, ("sample_weight", "(4,)", "(3,)"), lambda: function(x, y, sample_weight=asarray(np.ones(4)))),
+        (ValueError, ("precision", "full"), lambda: function(x, y, precision="full")),
+        (TypeError, ("label_smoothing",), lambda: function(x, y, label_smoothing=0.1)),
+    ):
+        with pytest.raises(error, match=says(*words)):
+            call()
+
+
+def test_divergences_name_a_wrong_option_of_their_own(data):
+    x = data["logits"]
+    with pytest.raises(ValueError, match=says("direction", "backward", "forward", "reverse")):
+        sg.kl_divergence(x, x, direction="backward")
+    with pytest.raises(ValueError, match=says("beta", "1.5")):
+        sg.js_divergence(x, x, beta=1.5)
+    with pytest.raises(ValueError, match=says("wrt", "targets", "target_logits")):
+        sg.kl_divergence_grad(x, x, wrt=("logits", "targets"))
+    for wrt in ((), ("logits", "logits")):
+        with pytest.raises(ValueError, match=says("wrt", "once", repr(wrt))):
+            sg.js_divergence_grad(x, x, wrt=wrt)
+    with pytest.raises(TypeError, match=says("js_divergence", "direction", "beta")):
+        sg.js_divergence_grad(x, x, direction="reverse")
 
 
 # --- axis
@@ -292,6 +338,54 @@ def test_direction_of_another_shape(function, argument, data, asarray):
         function(data["logits"], asarray(np.ones((3, 3))))
     with pytest.raises((ValueError, IndexError), match="axis"):
         function(data["logits"], data["logits"], axis=2)
+
+
+LOG_PROBS = {
+    "log_probs": lambda x, y, c, **options: sg.log_probs(x, y, **options),
+    "log_probs_vjp": lambda x, y, c, **options: sg.log_probs_vjp(x, y, c, **options),
+    "entropy": lambda x, y, c, **options: sg.entropy(x, **options),
+    "entropy_vjp": lambda x, y, c, **options: sg.entropy_vjp(x, c, **options),
+}
+
+
+@pytest.mark.parametrize("name", LOG_PROBS)
+def test_log_probs_and_entropy_name_what_is_wrong(name, data, asarray):
+    function, x, y, c = LOG_PROBS[name], data["logits"], data["labels"], asarray(np.ones(3))
+    for logits, words in (([[1.0]], ("logits", "list")), (asarray(LOGITS > 0, "bool"), ("logits", "bool"))):
+        with pytest.raises(TypeError, match=says(*words)):
+            function(logits, y, c)
+    for error, options, words in (
+        (ValueError, {"axis": 2}, ("axis", "2")),
+        (TypeError, {"axis": None}, ("axis", "None")),
+        (ValueError, {"where": asarray(np.ones(3), "bool")}, ("where", "(3,)", "logits")),
+        (ValueError, {"temperature": 0.0}, ("temperature", "0.0", "positive")),
+        (ValueError, {"temperature": -1}, ("temperature", "-1")),
+        (TypeError, {"temperature": None}, ("temperature", "None")),
+        (ValueError, {"softcap": 0}, ("softcap", "0", "positive")),
+        (TypeError, {"softcap": "30"}, ("softcap", "'30'")),
+        (ValueError, {"precision": "medium"}, ("precision", "medium")),
+    ):
+        with pytest.raises(error, match=says(*words)):
+            function(x, y, c, **options)
+    with pytest.raises(ValueError, match=says("logits", "no dimensions")):
+        function(asarray(1.5), 0, asarray(1.0))
+    with pytest.raises(ValueError, match=says("logits", "(3, 0)", "classes")):
+        function(asarray(np.zeros((3, 0))), y, c)
+
+
+def test_labels_and_cotangents_of_log_probs(data, asarray):
+    x, y = data["logits"], data["labels"]
+    for shape in ((4,), (2, 1), (3, 1, 1), ()):
+        with pytest.raises(ValueError, match=says("labels", str(shape), "(3, 4)")):
+            sg.log_probs(x, asarray(np.zeros(shape), "int64"))
+    for dtype in ("float64", "bool"):
+        with pytest.raises(TypeError, match=says("labels", dtype, "integer")):
+            sg.log_probs(x, asarray(LABELS, dtype))
+    for labels, shape in ((y, (3, 1)), (asarray(np.zeros((3, 2)), "int64"), (3,))):
+        with pytest.raises(ValueError, match=says("cotangent", str(shape))):
+            sg.log_probs_vjp(x, labels, asarray(np.ones(shape)))
+    with pytest.raises(ValueError, match=says("cotangent", "(3, 4)", "(3,)")):
+        sg.entropy_vjp(x, x)
 
 
 # --- options
@@ -461,6 +555,13 @@ def test_no_input_is_written_to(asarray, to_numpy):
             to_numpy(sg.logsumexp(x, axis=axis, b=given["b"], return_sign=True)[0])
     for function in (sg.softmax_vjp, sg.softmax_jvp, sg.log_softmax_vjp, sg.log_softmax_jvp):
         to_numpy(function(given["logits"], given["vector"]))
+    several = asarray(np.stack([LABELS, LABELS[::-1]], axis=1), "int64")
+    for options in ({}, {"where": given["where"], "temperature": 0.5}):
+        to_numpy(sg.entropy(given["logits"], **options))
+        to_numpy(sg.entropy_vjp(given["logits"], given["sample_weight"], **options))
+        to_numpy(sg.log_probs(given["logits"], several, **options))
+        to_numpy(sg.log_probs_vjp(given["logits"], several, given["vector"][:, :2], **options))
+        to_numpy(sg.log_probs_vjp(given["logits"], given["labels"], given["sample_weight"], **options))
     loss = sg.CrossEntropy(label_smoothing=0.1, z_loss=0.2, class_weight=given["class_weight"], ignore_index=2)
     for labels in (given["labels"], given["soft"]):
         for arguments in ({}, {"sample_weight": given["sample_weight"], "where": given["where"]}):

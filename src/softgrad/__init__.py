@@ -11,6 +11,15 @@ from ._array.precision import precision
 from ._cross_entropy import CrossEntropy
 from ._cross_entropy_functions import cross_entropy, cross_entropy_grad, cross_entropy_hvp, cross_entropy_value_and_grad
 from ._dense import log_softmax, log_softmax_jvp, log_softmax_vjp, softmax, softmax_jvp, softmax_vjp
+from ._divergence import (
+    js_divergence,
+    js_divergence_grad,
+    js_divergence_value_and_grad,
+    kl_divergence,
+    kl_divergence_grad,
+    kl_divergence_value_and_grad,
+)
+from ._log_probs import entropy, entropy_vjp, log_probs, log_probs_vjp
 from ._logsumexp import logsumexp
 from ._version import __version__
 from .linear.functions import (
@@ -40,12 +49,22 @@ __all__ = [
     "cross_entropy_grad",
     "cross_entropy_hvp",
     "cross_entropy_value_and_grad",
+    "entropy",
+    "entropy_vjp",
     "identity",
+    "js_divergence",
+    "js_divergence_grad",
+    "js_divergence_value_and_grad",
+    "kl_divergence",
+    "kl_divergence_grad",
+    "kl_divergence_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_grad",
     "linear_cross_entropy_hessian",
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_value_and_grad",
+    "log_probs",
+    "log_probs_vjp",
     "log_softmax",
     "log_softmax_jvp",
     "log_softmax_vjp",

@@ -176,13 +176,15 @@ if LossOptions.__doc__:  # python -OO drops them
 
 if TYPE_CHECKING:
 
-    @dataclass(frozen=True, kw_only=True)
+    @dataclass(frozen=True)
     class _Args(LossOptions):
         axis: int
         labels: Array
         dense: bool
         sample_weight: Array = None
         where: Array = None
+        reduction: Any = field(default="mean", kw_only=True)
+        precision: Any = field(default=None, kw_only=True)
 
         _fields: ClassVar[tuple[str, ...]]
         _field_defaults: ClassVar[dict[str, Any]]

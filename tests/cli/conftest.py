@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from softgrad import _cli, backends
+from softgrad.backends import ArrayLibrary
 from softgrad.testing import _libraries
 
 FRAMEWORKS = [name for name in _libraries.LIBRARIES if name != "numpy"]
@@ -64,9 +65,7 @@ def fake_library(tmp_path, monkeypatch):
         module = f"{name}_of_{tmp_path.name}"
         (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
         monkeypatch.syspath_prepend(str(tmp_path))
-        usual = _libraries.LIBRARIES["numpy"]
-        library = _libraries.Library(name, module, usual.put, usual.get, usual.device)
-        monkeypatch.setitem(_libraries.LIBRARIES, name, library)
+        monkeypatch.setitem(_libraries.LIBRARIES, name, ArrayLibrary(name, module))
 
     return add
 

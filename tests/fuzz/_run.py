@@ -12,13 +12,23 @@ import numpy as np
 
 from ._compare import measure_for
 from ._dense import dense_call, pull_call, signed_call
+from ._divergence import divergence_call
 from ._inputs import Call
 from ._linear import linear_call
+from ._log_probs import log_probs_call
 from ._loss import loss_call
 from ._scaled import scaled_call
 
 #: Kinds of calls and their shares.
-KINDS = ((dense_call, 0.3), (signed_call, 0.1), (pull_call, 0.1), (loss_call, 0.3), (linear_call, 0.2))
+KINDS = (
+    (dense_call, 0.2),
+    (signed_call, 0.1),
+    (pull_call, 0.1),
+    (log_probs_call, 0.1),
+    (loss_call, 0.2),
+    (divergence_call, 0.1),
+    (linear_call, 0.2),
+)
 #: The share of JAX's calls that are compiled with what comes before them.
 COMPILED = 0.3
 #: The share of calls on large arrays.

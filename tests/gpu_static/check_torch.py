@@ -51,6 +51,34 @@ def test_launches_and_bytes(name, dtype, monkeypatch):
     assert count.bytes <= (most_passes + 1e-3) * x.numel() * x.element_size()
 
 
+#: The linear model of (4096, 4096, 128256), gradients by X and W; by dtype and the device's GB: blocks, launches, GB.
+LINEAR = {
+    ("bfloat16", 141): (2, 15, 13.9),
+    ("bfloat16", 80): (4, 25, 22.3),
+    ("bfloat16", 42): (7, 40, 34.9),
+    ("float16", 141): (2, 24, 28.9),
+    ("float32", 141): (4, 24, 44.4),
+}
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+@pytest.mark.parametrize(("dtype", "memory"), LINEAR)
+def test_blocks_launches_and_bytes_of_the_linear_model(dtype, memory, ignores, monkeypatch):
+    blocks, most_launches, most_bytes = LINEAR[dtype, memory]
+    n, m = 4096, 4096
+    monkeypatch.setattr("softgrad._array.memory._cuda_memory", lambda index: memory * 10**9)
+    with counting.counted(monkeypatch) as count:
+        X, W = (torch.empty((rows, m), dtype=getattr(torch, dtype), device="cuda") for rows in (n, CLASSES))
+        y = torch.empty(n, dtype=torch.int64, device="cuda")
+        options = {"ignore_index": -100} if ignores else {}
+        sg.linear_cross_entropy_value_and_grad(X, y, W, wrt=("W", "X"), **options)
+    assert count.launches["loss_loop"] == blocks
+    assert count.launches.total() <= most_launches + 14 * ignores, count.launches
+    # samples that do not count are masked in X and its gradient, a mean of nothing in both gradients
+    masks = ignores * (2 * W.numel() + 6 * X.numel()) * max(W.element_size(), 4 if dtype == "float16" else 0)
+    assert count.bytes <= 1e9 * most_bytes + masks
+
+
 class _Driver:
     """What a compiler asks of a GPU that is not there."""
 

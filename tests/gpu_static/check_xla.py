@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -92,3 +93,17 @@ def test_products_of_float32_are_in_float32_unless_the_user_says_otherwise(place
     assert _rounded(place) == 0
     with jax.default_matmul_precision("default"):
         assert _rounded(place) == 2
+
+
+@pytest.mark.parametrize(("dtype", "most_held"), [("bfloat16", 0.9), ("float32", 0.6)])
+def test_the_linear_model_walks_in_few_blocks_and_copies_no_weights(dtype, most_held, place, monkeypatch):
+    monkeypatch.setattr("softgrad._array.memory._jax_memory", lambda: 141 << 30)
+    n, m = 4096, 4096
+
+    def linear(X, y, W):
+        return sg.linear_cross_entropy_value_and_grad(X, y, W, wrt=("W", "X"))
+
+    program = compiled(place, linear, ((n, m), dtype), ((n,), "int32"), ((CLASSES, m), dtype))
+    assert re.findall(r"known_trip_count\W+n\W+(\d+)", program.as_text()) == ["4"]
+    # a block of logits in float32 is 0.53 GB; W is 1.05 GB in bfloat16
+    assert program.memory_analysis().temp_size_in_bytes <= 1e9 * most_held

@@ -8,19 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+from softgrad._array.libraries import MATRIX
+
 from . import _linear, _report
 from ._formats import FORMATS
 from ._jobs import Job, measured
 from ._linear import Fit
 from ._measure import Result
 from ._separable import End
-from ._subjects import LIBRARIES, subjects
+from ._subjects import subjects
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write where asked to."""
     parser = argparse.ArgumentParser(prog="python -m accuracy", description=__doc__)
-    parser.add_argument("--libraries", default="numpy", help=f"comma separated, of {', '.join(LIBRARIES)}")
+    parser.add_argument("--libraries", default="numpy", help=f"comma separated, of {', '.join(MATRIX)}")
     parser.add_argument("--dtypes", default=",".join(FORMATS), help="comma separated")
     parser.add_argument("--no-peers", action="store_true", help="measure softgrad alone")
     parser.add_argument("--no-long", action="store_true", help="leave out the axes of a million")
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="libraries that are measured at a time")
     options = parser.parse_args(arguments)
     libraries, dtypes = options.libraries.split(","), options.dtypes.split(",")
-    for given, known, what in ((libraries, LIBRARIES, "--libraries"), (dtypes, FORMATS, "--dtypes")):
+    for given, known, what in ((libraries, MATRIX, "--libraries"), (dtypes, FORMATS, "--dtypes")):
         if unknown := [name for name in given if name not in known]:
             parser.error(f"{what}: {unknown[0]!r} is none of {', '.join(known)}")
     started = time.perf_counter()
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         ends += found.ends
         if options.details:
             print("\n".join(map(_report.line, found.results)), flush=True)
-    fits += _linear.run({}, not options.no_peers)
+    fits += _linear.run([], not options.no_peers)
     command = sys.argv[1:] if arguments is None else arguments
     head = _report.heading(libraries, command, time.perf_counter() - started, list(dict.fromkeys(notes)))
     print(_report.tables(results, fits, ends, head))

@@ -14,7 +14,7 @@ from ._formats import FORMATS
 from ._linear import Fit
 from ._measure import Result, run
 from ._reference import cached
-from ._subjects import LIBRARIES, subjects
+from ._subjects import subjects
 
 
 class Job(NamedTuple):
@@ -41,7 +41,7 @@ def measure(job: Job) -> Found:
     everyone = list(subjects([job.library], job.peers))
     inputs = (case for name in job.dtypes for case in cases(FORMATS[name], job.long))
     results = list(run(everyone, inputs, cached(job.cache)))
-    fits = list(_linear.run({job.library: LIBRARIES[job.library]}, False))
+    fits = list(_linear.run([job.library], False))
     ends = list(_separable.run(job.peers)) if job.library == "numpy" else []
     return Found(results, fits, [subject.arrays.note for subject in everyone if subject.arrays.note], ends)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from softgrad import backends, linear_cross_entropy_grad
 
 from ._formats import FORMATS, Doubles
 from ._reference import BITS
-from ._subjects import Arrays
+from ._subjects import Arrays, open_arrays
 
 #: The error of the gradient, relative in norm, given the matrix product.
 BOUNDS = {"float32": 1e-4, "float64": 1e-13}
@@ -130,13 +130,13 @@ PEERS: dict[str, tuple[str, Callable[[Problem, str], Doubles]]] = {
 }
 
 
-def run(libraries: dict[str, Callable[[], Arrays]], peers: bool = True) -> Iterator[Fit]:
+def run(libraries: Sequence[str], peers: bool = True) -> Iterator[Fit]:
     """Every library, and the peers that are installed, on every fit."""
     for dtype, bound in BOUNDS.items():
         for fit in GAPS:
             p = problem(dtype, fit)
-            for name, make in libraries.items():
-                arrays = make()
+            for name in libraries:
+                arrays = open_arrays(name)
                 yield Fit(f"softgrad {name}", dtype, fit, ours(arrays, p, dtype), bound)
                 if name in backends.available():
                     yield Fit(f"softgrad {name} generic", dtype, fit, ours(arrays, p, dtype, True), bound)

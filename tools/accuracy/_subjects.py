@@ -6,15 +6,14 @@ import contextlib
 import functools
 import importlib
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
+import arrays as suite
 from softgrad import backends, cross_entropy, cross_entropy_grad, log_softmax, logsumexp, softmax
 
 from ._families import Case
@@ -32,8 +31,7 @@ class Arrays:
     get: Callable[[Any], Doubles]
     dtypes: tuple[str, ...]
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
-    compile: Callable[[Call], Call] = lambda call: call
-    compiles: bool = False
+    compile: Callable[[Call], Call] | None = None
     flushes: bool = False
     note: str = ""
 
@@ -81,125 +79,51 @@ class Subject:
 
 
 @functools.cache
-def _compiled(compile_: Callable[[Call], Call], make: Callable[[int], Call], axis: int, name: str) -> Call:
-    return compile_(make(axis))
+def _compiled(compile_: Callable[[Call], Call] | None, make: Callable[[int], Call], axis: int, name: str) -> Call:
+    return compile_(make(axis)) if compile_ else make(axis)
 
 
 # --------------------------------------------------------------------------- array libraries
 
 
-def _numpy() -> Arrays:
-    return Arrays(
-        lambda host, dtype: np.asarray(host, dtype=dtype),
-        lambda a: np.asarray(a, dtype=np.float64),
-        ("float16", "float32", "float64"),
-    )
-
-
-def _torch() -> Arrays:
-    import torch
-
-    def put(host: Any, dtype: str | None) -> Any:
-        tensor = torch.from_numpy(np.array(host))
-        return tensor if dtype is None else tensor.to(getattr(torch, dtype))
-
-    return Arrays(
-        put,
-        lambda a: np.asarray(a.detach().double().numpy()),
-        ("float16", "bfloat16", "float32", "float64"),
-    )
-
-
-def _jax(wide: bool = True) -> Arrays:
+def _x64(wide: bool) -> AbstractContextManager[Any]:
     jax: Any = importlib.import_module("jax")
-    jnp: Any = importlib.import_module("jax.numpy")
     # older ones have it among the experiments alone
     home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    context: AbstractContextManager[Any] = home.enable_x64(wide)
+    return context
+
+
+def open_arrays(name: str, wide: bool = True) -> Arrays:
+    """The arrays of a library as the test suite makes them, all axes of Dask's in two chunks; or without float64."""
+    library = suite.load(name)
+    declared = library.declared
+    context = library.context
+    if name == "jax":
+        context = functools.partial(_x64, wide)
+    elif not wide:
+        device = library.xp.Device("no_float64")
+        library = replace(library, device=device)
 
     def put(host: Any, dtype: str | None) -> Any:
-        if dtype == "bfloat16":
-            host = np.asarray(host, dtype=np.float32)
-        return jnp.asarray(host, dtype=dtype)
-
-    halves = ("float16", "bfloat16", "float32")
-    return Arrays(
-        put,
-        lambda a: np.asarray(a.astype("float32") if a.dtype == jnp.bfloat16 else a).astype(np.float64),
-        (*halves, "float64") if wide else halves,
-        lambda: home.enable_x64(wide),
-        jax.jit,
-        True,
-        flushes=jax.default_backend() == "cpu",
-    )
-
-
-def _strict(wide: bool = True) -> Arrays:
-    strict: Any = importlib.import_module("array_api_strict")
-    home, away = strict.Device("CPU_DEVICE"), strict.Device("device1" if wide else "no_float64")
-
-    def put(host: Any, dtype: str | None) -> Any:
-        # what the device has no room for is made narrow on the host
-        host = np.asarray(host, dtype=dtype)
-        return strict.asarray(host, device=away)
-
-    return Arrays(
-        put,
-        lambda a: np.asarray(a.to_device(home)).astype(np.float64),
-        ("float32", "float64") if wide else ("float32",),
-    )
-
-
-#: Asked in a process of its own: the emulation has to come before anything imports CuPy.
-_PROBE = "import cupy; assert cupy.cuda.runtime.getDeviceCount()"
-
-
-def _cupy() -> Arrays:
-    note = ""
-    probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False)
-    if probe.returncode and importlib.util.find_spec("cupy_on_cpu") is not None:
-        cupy: Any = importlib.import_module("cupy_on_cpu").install()
-        note = "CuPy on the CPU, where no GPU was found"
-    else:
-        cupy = importlib.import_module("cupy")
-    return Arrays(
-        lambda host, dtype: cupy.asarray(np.asarray(host, dtype=dtype)),
-        lambda a: np.asarray(cupy.asnumpy(a)).astype(np.float64),
-        ("float16", "float32", "float64"),
-        note=note,
-    )
-
-
-def _dask() -> Arrays:
-    dask: Any = importlib.import_module("dask")
-    da: Any = importlib.import_module("dask.array")
-
-    def put(host: Any, dtype: str | None) -> Any:
-        host = np.asarray(host, dtype=dtype)
-        # more chunks than one along every axis
-        return da.from_array(host, chunks=tuple(-(-n // 2) for n in host.shape))
+        array = library.asarray(host, dtype)
+        return array.rechunk(tuple(-(-n // 2) for n in array.shape)) if declared.chunked else array
 
     @contextlib.contextmanager
-    def context() -> Iterator[None]:
+    def quiet() -> Iterator[None]:
         # the generic kernels leave each step to Dask: of a result beyond float16 NumPy warns where it is computed
-        with dask.config.set(scheduler="synchronous"), np.errstate(over="ignore"):
+        with context(), np.errstate(over="ignore") if declared.chunked else contextlib.nullcontext():
             yield
 
     return Arrays(
         put,
-        lambda a: np.asarray(a.compute(), dtype=np.float64),
-        ("float16", "float32", "float64"),
-        context,
+        lambda a: np.asarray(library.to_numpy(a), dtype=np.float64),
+        (*declared.formats, "float32", *(("float64",) if wide else ())),
+        quiet,
+        declared.compile,
+        declared.flushes(),
+        library.description if name == "cupy" else "",
     )
-
-
-LIBRARIES: dict[str, Callable[[], Arrays]] = {
-    "numpy": _numpy,
-    "torch": _torch,
-    "jax": _jax,
-    "array_api_strict": _strict,
-    "cupy": _cupy,
-    "dask": _dask,
-}
 
 
 def _ours(precision: str | None) -> dict[str, Callable[[int], Call]]:
@@ -231,14 +155,13 @@ def ours(library: str, arrays: Arrays) -> Iterator[Subject]:
         high = " high" if precision else ""
         replaced = library in backends.available()
         # what is compiled for each shape anew takes minutes, and knows no shape that is special
-        choosy = replaced and not arrays.compiles
+        choosy = replaced and not arrays.compile
         yield Subject(f"softgrad {library}{high}", arrays, _ours(precision), precision, choosy=choosy)
         if replaced:
             yield Subject(f"softgrad {library} generic{high}", arrays, _ours(precision), precision, generic=True)
-    narrow: dict[str, Callable[[bool], Arrays]] = {"jax": _jax, "array_api_strict": _strict}
-    if library in narrow:
+    if library in ("jax", "array_api_strict"):
         yield Subject(
-            f"softgrad {library} without float64, high", narrow[library](False), _ours("high"), "high", wide=False
+            f"softgrad {library} without float64, high", open_arrays(library, False), _ours("high"), "high", wide=False
         )
 
 
@@ -363,7 +286,7 @@ def subjects(libraries: list[str], peers: bool = True) -> Iterator[Subject]:
         A library that was asked for cannot be used.
     """
     for library in libraries:
-        arrays = LIBRARIES[library]()
+        arrays = open_arrays(library)
         yield from ours(library, arrays)
         for package, make in PEERS.get(library, ()) if peers else ():
             if importlib.util.find_spec(package) is not None:

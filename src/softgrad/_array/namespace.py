@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import ADOPT, FUSES, PRODUCTS, beside, device_of
+from .._kernels.dense import ADOPT, FUSES, MEMORY, PRODUCTS, beside, device_of
+from . import libraries
 from .errors import AxisError, MixedArraysError
+from .libraries.declaration import ArrayLibrary
 from .scalars import integer
-from .subclasses import adopt_tensor, are_strangers
 from .typing import Array, DType, Namespace
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Library(NamedTuple):
     chunked: bool
     #: Says what is wrong with an array of this type, or None.
     complaint: Callable[[Array], str | None] | None
+    #: Says whether no operation takes arrays of two types.
+    strangers: Callable[[Array, Array], bool] | None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy a namespace that is a module by its name."""
@@ -60,93 +63,55 @@ _LIBRARIES: dict[type, Library] = {}
 _FRESH: dict[type, Library] = {}
 _KINDS: dict[tuple[type, DType], str] = {}
 _COMPAT = compat.array_namespace.__module__.rpartition(".")[0]
-#: (top-level module, name) of array types that array-api-compat wraps: its module for them.
-_WRAPPED = {
-    ("numpy", "ndarray"): "..numpy",
-    ("numpy", "generic"): "..numpy",
-    ("torch", "Tensor"): "..torch",
-    ("cupy", "ndarray"): "..cupy",
-    ("dask", "Array"): "..dask.array",
-}
-_REFUSED = {
-    "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
-    "MaskedArray": "a masked array's mask would be lost: pass x.filled() and where=~x.mask",
-}
 
 
-def _torch_complaint(x: Array) -> str | None:
-    if x.is_nested:
-        return "is a nested tensor: pad it and pass where="
-    return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
-
-
-#: Libraries whose operations a compiler may fuse, and whether it is doing so.
-_COMPILERS: dict[str, Callable[[], bool]] = {
-    "jax": lambda: True,
-    "torch": lambda: sys.modules["torch"].compiler.is_compiling(),
-}
-
-
-def _jax_product(a: Array, b: Array) -> Array:
-    """The product; of float32 in float32 on every device, unless the user has set another precision."""
-    jax = sys.modules["jax"]
-    single = jax.numpy.result_type(a, b) == "float32" and jax.config.jax_default_matmul_precision is None
-    return jax.numpy.matmul(a, b, precision="highest" if single else None)
-
-
-def _wrapper(cls: type) -> str | None:
-    """The module of array-api-compat for a type that it wraps, from the type alone.
+def _namespace(x: Any, declared: ArrayLibrary | None) -> Namespace | None:
+    """The namespace of an array; None for what is no array.
 
     array-api-compat itself asks each library in ``sys.modules`` for its arrays, and fails where one is half imported.
     """
-    for base in cls.__mro__:
-        found = _WRAPPED.get((base.__module__.partition(".")[0], base.__name__))
-        if found is not None:
-            return found
-    return None
+    if declared is not None and not libraries.names_of(type(x)).isdisjoint(declared.types):
+        return importlib.import_module(f"..{declared.compat}", _COMPAT) if declared.compat else declared.namespace()
+    return x.__array_namespace__() if hasattr(x, "__array_namespace__") else None
 
 
 def _infer(x: Any, argument: str) -> Library:
     cls = type(x)
-    for base in cls.__mro__:
-        if base.__name__ in _REFUSED and base.__module__.split(".")[0] == "numpy":
-            raise TypeError(f"{argument}: {_REFUSED[base.__name__]}")
-    if cls.__module__.startswith("torch.masked"):
-        raise TypeError(f"{argument}: a masked tensor's mask would be lost: pass its data and where=")
-    if cls.__module__.split(".")[0] == "sparse":
-        raise TypeError(f"{argument} is a sparse array: exp(0) is 1, so that nothing stays sparse; pass its .todense()")
+    declared = libraries.of_type(cls)
+    refusal = None if declared is None else declared.refuses(cls)
+    if refusal is not None:
+        raise TypeError(f"{argument}: {refusal}")
     if "sparse" in cls.__module__.split(".") and cls.__module__.startswith(("scipy.", "cupyx.")):
         raise TypeError(
             f"{argument} is a sparse matrix ({cls.__module__.split('.')[0]}): exp(0) is 1, so that nothing stays "
             "sparse; pass its .toarray(). Only the linear model takes samples in a scipy.sparse matrix"
         )
-    wrapper = _wrapper(cls)
-    if wrapper is not None:
-        xp = importlib.import_module(wrapper, _COMPAT)
-    elif is_array(x):
-        xp = x.__array_namespace__()
-    else:
+    xp = _namespace(x, declared)
+    if xp is None:
         raise TypeError(
             f"{argument} must be an array of a library of the array API standard (NumPy, PyTorch, CuPy, JAX, "
             f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
         )
-    name = xp.__name__.rpartition("array_api_compat.")[2].split(".")[0]
-    if name in _COMPILERS:
-        FUSES.setdefault(xp.__name__, _COMPILERS[name])
-    if name == "torch":
-        ADOPT.setdefault(xp.__name__, adopt_tensor)
-    if name == "jax":
-        PRODUCTS[xp.__name__] = _jax_product
-    library = Library(
+    if declared is None:
+        declared = libraries.known(xp.__name__.rpartition("array_api_compat.")[2].split(".")[0])
+    if declared.fuses is not None:
+        FUSES.setdefault(xp.__name__, declared.fuses)
+    if declared.adopt is not None:
+        ADOPT.setdefault(xp.__name__, declared.adopt)
+    if declared.product is not None:
+        PRODUCTS.setdefault(xp.__name__, declared.product)
+    if declared.memory is not None:
+        MEMORY.setdefault(xp.__name__, declared.memory)
+    return Library(
         xp,
-        name,
-        warns=name in ("numpy", "array_api_strict", "dask"),
-        scalars=name == "numpy",
-        placed=name in ("torch", "cupy", "array_api_strict"),
-        chunked=name == "dask",
-        complaint=_torch_complaint if name == "torch" else None,
+        declared.name,
+        declared.warns,
+        declared.scalars,
+        declared.placed,
+        declared.chunked,
+        declared.complaint,
+        declared.strangers,
     )
-    return library
 
 
 def tracing() -> bool:
@@ -193,9 +158,8 @@ def library(x: Any, argument: str) -> Library:
 
 def named(name: str) -> Library:
     """The library called ``name``, imported."""
-    module = {"jax": "jax.numpy", "dask": "dask.array"}.get(name, name)
     try:
-        example = importlib.import_module(module).zeros((1,))
+        example = libraries.known(name).namespace().zeros((1,))
         return library(example, name)
     except (AttributeError, ImportError, TypeError) as error:
         raise ValueError(
@@ -204,11 +168,20 @@ def named(name: str) -> Library:
         ) from error
 
 
+def _is_array_type(cls: type) -> bool:
+    """Whether a type is one of arrays, though it may not say so by ``__array_namespace__``."""
+    declared = libraries.of_type(cls)
+    return declared is not None and not libraries.names_of(cls).isdisjoint(declared.types)
+
+
+vars(_is_array_type)["_dynamo_marked_constant"] = True
+
+
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of any library of the standard."""
     return type(x) in _LIBRARIES or (
         not isinstance(x, (int, float, complex, list, tuple, str, type))
-        and (_wrapper(type(x)) is not None or hasattr(x, "__array_namespace__"))
+        and (hasattr(x, "__array_namespace__") or _is_array_type(type(x)))
     )
 
 
@@ -306,7 +279,7 @@ def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str)
         raise MixedArraysError(
             f"{argument} is an array of {theirs.name}, {beside} is one of {lib.name}: convert one of them"
         )
-    if type(other) is not type(x) and lib.name == "torch" and are_strangers(x, other):
+    if type(other) is not type(x) and lib.strangers is not None and lib.strangers(x, other):
         raise MixedArraysError(
             f"{argument} is a {type(other).__name__}, {beside} is a {type(x).__name__}: convert one of them"
         )

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from .._kernels.dense import device_of
+from .libraries import known
+from .libraries.declaration import Host
 from .namespace import Library, quiet
 from .typing import Array
 
-Host = np.ndarray[Any, Any]
 
-
-def _joined(lib: Library, arrays: Sequence[Array], read: Callable[[Array], Host]) -> list[Host]:
-    """Host copies by one transfer: each has to wait for the device."""
-    xp = lib.xp
-    if len(arrays) == 1:
-        return [read(arrays[0])]
-    flat = read(xp.concat([xp.reshape(a, (-1,)) for a in arrays], axis=0))
+def to_host(lib: Library, *arrays: Array) -> list[Host]:
+    """NumPy copies of arrays of ``lib`` that share a dtype; NumPy arrays and scalars as they are."""
+    if isinstance(arrays[0], (np.ndarray, np.generic)):
+        return [np.asarray(a) for a in arrays]
+    declared, xp = known(lib.name), lib.xp
+    if not declared.waits or len(arrays) == 1:
+        with quiet():
+            return declared.read_all(xp, arrays)
+    # one transfer: each has to wait for the device
+    flat = declared.read(xp, xp.concat([xp.reshape(a, (-1,)) for a in arrays], axis=0))
     out, start = [], 0
     for a in arrays:
         out.append(flat[start : start + int(np.prod(a.shape))].reshape(a.shape))
@@ -28,70 +30,14 @@ def _joined(lib: Library, arrays: Sequence[Array], read: Callable[[Array], Host]
     return out
 
 
-def _torch(lib: Library, arrays: Sequence[Array]) -> list[Host]:
-    if hasattr(arrays[0], "device_mesh"):
-        raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
-    if is_abstract(lib, arrays[0]):
-        raise TypeError("a tensor without values (meta, fake) was given where values are wanted")
-    return _joined(lib, arrays, lambda a: np.asarray(a.detach().cpu().numpy()))
-
-
-def _cupy(lib: Library, arrays: Sequence[Array]) -> list[Host]:
-    return _joined(lib, arrays, lambda a: np.asarray(a.get()))
-
-
-def _dask(lib: Library, arrays: Sequence[Array]) -> list[Host]:
-    with quiet():
-        computed = importlib.import_module("dask").compute(*arrays)
-    return [np.asarray(a.get() if hasattr(a, "get") else a) for a in computed]
-
-
-def _strict(lib: Library, arrays: Sequence[Array]) -> list[Host]:
-    home = lib.xp.Device("CPU_DEVICE")
-    return [np.asarray(a.to_device(home)) for a in arrays]
-
-
-def _ndonnx(lib: Library, arrays: Sequence[Array]) -> list[Host]:
-    return [np.asarray(a.unwrap_numpy()) for a in arrays]
-
-
-_READERS: dict[str, Callable[[Library, Sequence[Array]], list[Host]]] = {
-    "torch": _torch,
-    "cupy": _cupy,
-    "dask": _dask,
-    "array_api_strict": _strict,
-    "ndonnx": _ndonnx,
-}
-
-
-def to_host(lib: Library, *arrays: Array) -> list[Host]:
-    """NumPy copies of arrays of ``lib`` that share a dtype; NumPy arrays and scalars as they are."""
-    reader = _READERS.get(lib.name)
-    if reader is None or isinstance(arrays[0], (np.ndarray, np.generic)):
-        return [np.asarray(a) for a in arrays]
-    return reader(lib, arrays)
-
-
 def is_lazy(lib: Library) -> bool:
     """Whether arrays of ``lib`` are computed only when asked for."""
-    return lib.name == "dask"
+    return lib.chunked
 
 
 def is_abstract(lib: Library, x: Array) -> bool:
     """Whether ``x`` stands for values that are not there: in a trace of JAX, on the meta device, in an ONNX graph."""
-    if lib.name == "jax":
-        return isinstance(x, importlib.import_module("jax").core.Tracer)
-    if lib.name == "ndonnx":
-        return _in_graph(x)
-    return lib.name == "torch" and (bool(x.is_meta) or hasattr(x, "fake_mode"))
-
-
-def _in_graph(x: Any) -> bool:
-    try:
-        x.unwrap_numpy()
-    except ValueError:
-        return True
-    return False
+    return known(lib.name).is_abstract(x)
 
 
 def _sorted_classes(lib: Library, y: Array) -> Array:

@@ -20,6 +20,8 @@ LEVEL = 64
 FUSES: dict[str, Callable[[], bool]] = {}
 #: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
 ADOPT: dict[str, Callable[[Array, Array], Array]] = {}
+#: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
+MEMORY: dict[str, Callable[[Array], int | None]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
 PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
 
@@ -67,14 +69,18 @@ def held_dtype(xp: Namespace, dtype: DType) -> DType:
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
-def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
-    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+def wide_dtype(xp: Namespace, x: Array, precision: str | None) -> DType:
+    """The dtype to compute in."""
     bits = xp.finfo(x.dtype).bits
     if precision == "high" and bits < 64 and has_float64(xp, x):
-        return xp.astype(x, xp.float64), False
-    if bits < 32:
-        return xp.astype(x, xp.float32), False
-    return x, precision == "high"
+        return xp.float64
+    return xp.float32 if bits < 32 else x.dtype
+
+
+def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
+    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+    dtype = wide_dtype(xp, x, precision)
+    return (x, precision == "high") if x.dtype == dtype else (xp.astype(x, dtype), False)
 
 
 def narrow(xp: Namespace, x: Array, dtype: DType) -> Array:
@@ -183,6 +189,14 @@ def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, c
     others = total(xp, xp.where(top, zero, e), axis, carry)
     ties = total(xp, xp.where(top, e, zero), axis)
     return Shifted(m, d, lo, e, top, others + (ties - 1), x)
+
+
+def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
+    """The sum ``s`` of a row's exponentials without each one, with no cancellation at the maximum.
+
+    There 1 - e is 0, and its derivative is not where several classes are the largest.
+    """
+    return xp.where(row.top, row.rest + (1 - row.e), s - row.e)
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:

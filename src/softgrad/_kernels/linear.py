@@ -5,24 +5,37 @@ Arrays stand as X (n, m), W (k, m), bias (k,); nothing is checked, nothing is co
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import loss as loss_kernels
-from .dense import along, beside, device_of, narrow, product, total, widen
+from .dense import MEMORY, along, beside, device_of, narrow, product, total, wide_dtype, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
 BLOCK_ROWS = 128
+#: On an accelerator: the part of its memory that a block may hold, and rows of long ones at least and at most.
+DEVICE_PART = 256
+DEVICE_ROWS = (512, 2048)
 
 
-def block_rows(n: int, k: int, itemsize: int, block_size: int | None) -> int:
-    """Rows of a block, all blocks of about the same size."""
+def memory_of(xp: Namespace, x: Array) -> int | None:
+    """Bytes of the accelerator that ``x`` is on, or None."""
+    return MEMORY[xp.__name__](x) if xp.__name__ in MEMORY else None
+
+
+def block_rows(n: int, k: int, itemsize: int, block_size: int | None, memory: int | None = None) -> int:
+    """Rows of a block, all blocks of about the same size; W is read, and its gradient written, once a block."""
     if block_size is not None:
         return block_size
-    most = max(BLOCK_ROWS, BLOCK_BYTES // max(1, k * itemsize))
+    row = max(1, k * itemsize)
+    most = max(BLOCK_ROWS, BLOCK_BYTES // row)
+    if memory is not None:
+        least, limit = DEVICE_ROWS
+        most = max(BLOCK_BYTES // row, min(limit, max(least, memory // DEVICE_PART // row)))
     count = max(1, -(-n // most))
     return max(1, -(-n // count))
 
@@ -54,11 +67,31 @@ class Wide:
 
     def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, block_size: int | None) -> None:
         self.xp, self.X, self.job = xp, X, job
-        self.W = widen(xp, W, job.precision)[0]
+        memory = memory_of(xp, X)
+        #: Whether products have operands in half precision, and sums in single: an accelerator's units are made for it.
+        self.half = memory is not None and job.precision is None and xp.finfo(W.dtype).bits < 32
+        self.given = W
         self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
         self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype
-        itemsize = xp.finfo(self.W.dtype).bits // 8
-        self.rows = block_rows(self.n, self.k, itemsize, block_size)
+        self.wide = wide_dtype(xp, W, job.precision)
+        self.rows = block_rows(self.n, self.k, xp.finfo(self.wide).bits // 8, block_size, memory)
+
+    @functools.cached_property
+    def W(self) -> Array:  # noqa: N802
+        """The weights in the dtype to compute in."""
+        return narrow(self.xp, self.given, self.wide)
+
+    @property
+    def operand(self) -> Array:
+        """The weights as products take them."""
+        return self.given if self.half else self.W
+
+    def product(self, a: Array, b: Array) -> Array:
+        """``a @ b`` in the dtype to compute in."""
+        if not self.half:
+            return product(self.xp, a, b)
+        a, b = (narrow(self.xp, each, self.dtype) for each in (a, b))
+        return narrow(self.xp, product(self.xp, a, b), self.wide)
 
     def blocks(self) -> Iterator[tuple[int, int, Array, Array, LossArgs]]:
         """(start, stop, rows of X, their logits, their job)."""
@@ -66,9 +99,9 @@ class Wide:
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(self.job, start, stop, self.n)
-            x = narrow(xp, self.cut(self.X, start, stop), self.W.dtype)
+            x = narrow(xp, self.cut(self.X, start, stop), self.dtype if self.half else self.wide)
             x = counted(xp, x, piece)
-            z = product(xp, x, self.W.T)
+            z = self.product(x, self.operand.T)
             yield start, stop, x, z if self.bias is None else z + along(xp, self.bias, z, 1), piece
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
@@ -88,8 +121,8 @@ class Wide:
 
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
-        zero = self.xp.zeros((1, 1), dtype=self.W.dtype, device=device_of(self.W))
-        return self.xp.broadcast_to(beside(self.xp, zero, self.W), (self.n, self.k))
+        zero = self.xp.zeros((1, 1), dtype=self.wide, device=device_of(self.given))
+        return self.xp.broadcast_to(beside(self.xp, zero, self.given), (self.n, self.k))
 
     def weights(self, like: Array) -> Array:
         """Each sample's class weight, or None."""
@@ -157,17 +190,17 @@ def linear_cross_entropy_value_and_grad(
     value = None
     grads: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    beside = model.visible(model.W) if "X" in grads else None
+    beside = model.visible(model.operand) if "X" in grads else None
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
         value = add(value, block)
         some = columns(xp, g, classes)
         if "W" in grads:
-            grads["W"] = add(grads["W"], product(xp, some.T, x))
+            grads["W"] = add(grads["W"], model.product(some.T, x))
         if "bias" in grads:
             grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in grads:
-            rows.append(counted(xp, product(xp, g, beside), piece))
+            rows.append(counted(xp, model.product(g, beside), piece))
     if rows:
         grads["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
     divisor = model.divisor()
@@ -186,31 +219,31 @@ def linear_cross_entropy_hvp(
 ) -> tuple[Array, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors`` (one for each name)."""
     model = Wide(xp, X, W, bias, job, block_size)
-    given = {name: narrow(xp, v, model.W.dtype) for name, v in zip(wrt, vectors, strict=True)}
+    given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    beside = {"W": model.visible(model.W), "change": model.visible(given["W"]) if "W" in given else None}
+    beside = {"W": model.visible(model.operand), "change": model.visible(given["W"]) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
         dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
         dz = None
         if "W" in given:
-            dz = product(xp, x, given["W"].T)
+            dz = model.product(x, given["W"].T)
         if "bias" in given:
-            dz = (xp.zeros_like(z) if dz is None else dz) + given["bias"]
+            dz = (xp.zeros_like(z) if dz is None else dz) + narrow(xp, given["bias"], model.wide)
         if dx is not None:
-            dz = add(dz, product(xp, dx, model.W.T))
+            dz = add(dz, model.product(dx, model.operand.T))
         h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
         g: Array = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
         if "W" in given:
-            step = product(xp, h.T, x)
+            step = model.product(h.T, x)
             if dx is not None:
-                step = step + product(xp, g.T, dx)
+                step = step + model.product(g.T, dx)
             out["W"] = add(out["W"], step)
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = product(xp, h, beside["W"])
-            step = step + product(xp, g, beside["change"]) if "W" in given else step
+            step = model.product(h, beside["W"])
+            step = step + model.product(g, beside["change"]) if "W" in given else step
             rows.append(counted(xp, step, piece))
     if rows:
         out["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
@@ -225,6 +258,7 @@ def linear_cross_entropy_hessian(
     model = Wide(xp, X, W, bias, job, block_size)
     entries: list[list[Any]] = [[None] * model.k for _ in range(model.k)]
     for _, _, x, z, piece in model.blocks():
+        x = narrow(xp, x, model.wide)
         if intercept:
             x = xp.concat([x, xp.ones_like(x[:, :1]) if x.shape[1] else xp.ones_like(z[:, :1])], axis=1)
         for j in range(model.k):

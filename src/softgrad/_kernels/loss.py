@@ -25,6 +25,7 @@ from .dense import (
     narrow,
     total,
     widen,
+    without_each,
 )
 from .scaling import Scaling, bend, scaled_shift, slope
 
@@ -184,7 +185,7 @@ def settle(xp: Namespace, r: Rows, a: Array) -> Array:
 
 def others(xp: Namespace, r: Rows) -> Array:
     """The sum of a row's exponentials without each one, with no cancellation at the maximum."""
-    return xp.where(r.row.top, r.row.rest, r.s - r.row.e)
+    return without_each(xp, r.row, r.s)
 
 
 def _focal_terms(xp: Namespace, r: Rows, job: LossArgs, function: Callable[..., Array]) -> Array:

@@ -7,6 +7,7 @@ loaded when an array of their library first comes; others are found through the 
 
 from __future__ import annotations
 
+from .._array.libraries.declaration import ArrayLibrary
 from ._declaration import Backend, Explanation
 from ._discovery import GROUP
 from ._registry import available, explain, register, unregister, use
@@ -14,6 +15,7 @@ from ._threads import workers
 
 __all__ = [
     "GROUP",
+    "ArrayLibrary",
     "Backend",
     "Explanation",
     "available",

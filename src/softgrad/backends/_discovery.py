@@ -15,6 +15,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+from .._array import libraries
 from .._array.errors import BackendError, BackendWarning
 from ._declaration import Backend
 
@@ -114,12 +115,18 @@ def discover() -> bool:
                     whole = False
                 elif registered.setdefault(backend.name, backend) != backend:
                     raise BackendError("its name is taken")
+                elif backend.library is not None:
+                    libraries.add(backend.library)
             except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and none is the caller's
                 warn(entry.name, error)
     finally:
         _here.discovering = False
     _discovered = whole
     return whole
+
+
+# a type of no library that is known may be of one that another package brings
+libraries.DISCOVER.append(discover)
 
 
 def load_all() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from .._array import libraries
 from .._array.context import Override
 from .._array.errors import BackendError
 from .._array.namespace import Library, quiet, tracing
@@ -61,6 +62,8 @@ def register(backend: Backend) -> None:
     """
     if not isinstance(backend, Backend):
         raise TypeError(f"backend must be a Backend, got {type(backend).__qualname__}")
+    if backend.library is not None:
+        libraries.add(backend.library)
     _discovery.registered[backend.name] = backend
     _forget_plans()
 
@@ -100,27 +103,22 @@ def _serves(backend: Backend, names: set[str]) -> bool:
     return not names.isdisjoint(backend.types)
 
 
-def _names(cls: type) -> set[str]:
-    """``module:QualifiedName`` of a type and its bases, by each of the module's parents too."""
-    out: set[str] = set()
-    for base in cls.__mro__:
-        parts = base.__module__.split(".")
-        out.update(f"{'.'.join(parts[: i + 1])}:{base.__qualname__}" for i in range(len(parts)))
-    return out
-
-
 def _generic(function: str) -> Callable[..., Any]:
-    """The generic kernel; of the linear model, with the loss of each block of logits by the registry."""
+    """The generic kernel; what it calls of others, and of the linear model the loss of a block, by the registry."""
     kernel = GENERIC[function]
-    if "loss" not in inspect.signature(kernel).parameters:
+    parameters = inspect.signature(kernel).parameters
+    parts = {name: name for name, p in parameters.items() if name in GENERIC and p.default is GENERIC[name]}
+    if "loss" in parameters:
+        parts["loss"] = function.removeprefix("linear_")
+    if not parts:
         return kernel
-    loss = function.removeprefix("linear_")
+    given = {name: functools.partial(call, part) for name, part in parts.items()}
 
     @functools.wraps(kernel)
-    def call(*args: Any) -> Any:
-        return kernel(*args, loss=functools.partial(_call, loss))
+    def whole(*args: Any) -> Any:
+        return kernel(*args, **given)
 
-    return call
+    return whole
 
 
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:
@@ -130,7 +128,7 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Impl
     whole = _discovery.discover() and whole
     if chosen == "generic":
         return (generic,), whole
-    names = _names(cls)
+    names = libraries.names_of(cls)
     usual = [b for b in _discovery.registered.values() if _serves(b, names) and (not b.opt_in or b.name == chosen)]
     usual.sort(key=lambda b: (b.name != chosen, -b.priority, b.name))
     plan = []
@@ -200,7 +198,7 @@ def asked_for() -> str | None:
     return _choice() if _chosen.users else None
 
 
-def _call(function: str, *args: Any) -> Any:
+def call(function: str, *args: Any) -> Any:
     """``run`` where warnings are seen to."""
     for step in _plan(function, type(args[1])):
         if step.verdict(function, args) is True:

@@ -13,7 +13,7 @@ from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
-from .._kernels.dense import device_of, product
+from .._kernels.dense import device_of, narrow, product
 from .._kernels.linear import Wide
 from .._options import LossArgs
 from ..backends._registry import run
@@ -52,7 +52,8 @@ def _sums(
         model = Wide(xp, X, W, bias, job, block_size)
         sums: tuple[Array, ...] = ()
         for _, _, x, z, piece in model.blocks():
-            parts = product(xp, x, run("cross_entropy_hessian_diag", lib, lib.xp, z, piece), bias is not None)
+            curvature = run("cross_entropy_hessian_diag", lib, lib.xp, z, piece)
+            parts = product(xp, narrow(xp, x, model.wide), curvature, bias is not None)
             sums = tuple(a + b for a, b in zip(sums, parts, strict=True)) if sums else parts
         divisor = model.divisor()
         return tuple(model.scaled(a, divisor) for a in sums)

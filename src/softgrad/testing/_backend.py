@@ -14,16 +14,17 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
+from .._array.libraries.declaration import Host
 from .._array.typing import Array, Device
-from . import _contract_dense, _contract_linear, _contract_loss
+from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
-from ._host import Arrays, Host
+from ._host import Arrays
 from ._libraries import LIBRARIES, LibraryMissingError, open_library
 from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
 OnFailure: TypeAlias = Literal["raise", "exit", "return"]
-_PARTS = (_contract_dense, _contract_loss, _contract_linear)
+_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_divergence, _contract_linear)
 _SECTIONS = ("values", "gradients", "edge cases", "dtypes", "layout", "devices", "transforms", "large", "kernels")
 
 
@@ -148,11 +149,13 @@ def _registered(backend: backends.Backend) -> Iterator[None]:
 
 
 def _namespace_of(backend: backends.Backend) -> Any:
+    if backend.library is not None:
+        return backend.library.namespace()
     for path in backend.types:
         root = path.partition(":")[0].split(".")[0]
         for library in LIBRARIES.values():
             if library.root == root:
-                return importlib.import_module(library.module)
+                return library.namespace()
         with contextlib.suppress(ImportError):
             module = importlib.import_module(root)
             if hasattr(module, "asarray"):
@@ -185,6 +188,10 @@ def _arguments(function: str, x: Array, kit: Kit, rows: int, classes: int, dtype
     y = kit.labels(np.arange(rows) % classes)
     if function in ("softmax", "log_softmax", "logsumexp"):
         return (x,)
+    if function.startswith(("log_probs", "entropy")):
+        c, several = kit.put(np.ones((rows, 2)), dtype), kit.labels(np.stack([np.arange(rows) % classes] * 2, axis=1))
+        given = (x, several) if function.startswith("log_probs") else (x,)
+        return (*given, c if len(given) > 1 else c[:, 0]) if function.endswith("_vjp") else given
     if function.endswith(("_vjp", "_jvp")):
         return (x, x)
     if function.startswith("linear_cross_entropy"):
@@ -264,7 +271,7 @@ def check_backend(
         if plug is not None or name == "generic":
             stack.enter_context(backends.use(name))
         arrays = Arrays.of(chosen, device, to_numpy)
-        stack.enter_context(arrays.session())
+        stack.enter_context(arrays.declared.session())
         kit = Kit(arrays)
         asked = [c for c in CLAUSES if sections is None or c.section in sections]
         asked.sort(key=lambda c: _SECTIONS.index(c.section))
@@ -294,7 +301,7 @@ def _chosen(backend: Any, namespace: Any) -> tuple[Any, str, backends.Backend | 
                 open_library(backend)
             except LibraryMissingError as error:
                 raise ImportError(f"{backend} cannot be used: {error}") from error
-            return importlib.import_module(LIBRARIES[backend].module), backend, None
+            return LIBRARIES[backend].namespace(), backend, None
         plug = backends.available().get(backend)
         if plug is None:
             known = sorted({*LIBRARIES, *backends.available(), "generic"})

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .._array.libraries.declaration import Host, dtype_name
 from .._array.typing import Array
-from ._host import Arrays, Host, dtype_name
+from ._host import Arrays
 from ._ulp import FORMATS, assert_close
 
 #: Digits that a result may lose, in units in its last place.

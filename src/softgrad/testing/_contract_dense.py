@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from .._array.errors import AxisError
+from .._array.libraries.declaration import dtype_name
 from .._dense import log_softmax, log_softmax_jvp, log_softmax_vjp, softmax, softmax_jvp, softmax_vjp
 from .._logsumexp import logsumexp
 from . import _reference as reference
 from ._contract import DERIVATIVE_ULP, LOGITS, SHOWN, SOFTMAX_ULP, SUM_ULP, VECTOR, Kit, Skip, clause
 from ._gradient import check_gradient
-from ._host import dtype_name
 
 INF, NAN = np.inf, np.nan
 

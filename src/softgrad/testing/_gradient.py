@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from .._array.libraries.declaration import Host, dtype_name
 from .._array.namespace import Library, kind, library
 from .._array.typing import Array
 from .._docstrings import passes_on_to
 from ._autodiff import NotDifferentiableError, derivative
-from ._host import Host, dtype_name, from_host, to_host
+from ._host import Arrays, to_host
 from ._steps import Estimate, central, complex_step, exact_differences, rounding_of
 from ._ulp import FORMATS
 
@@ -64,7 +65,7 @@ class _Asked:
         self.random = np.random.default_rng(seed)
 
     def array(self, host: Host, dtype: str) -> Array:
-        return from_host(self.lib.xp, host, dtype, getattr(self.x, "device", None))
+        return Arrays(self.lib.xp, self.lib.name, getattr(self.x, "device", None)).put(host, dtype)
 
     def directions(self) -> list[Host]:
         shape, size = self.point.shape, self.point.size

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ._host import Host
+from .._array.libraries.declaration import Host
 
 STEP = Decimal("1e-20")
 _CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6, traps=[decimal.InvalidOperation])
@@ -119,6 +119,20 @@ def loss(x: Any, labels: Any, options: Options = Options(), reduction: str = "me
     each, total = losses(x, labels, options)
     value = sum(each, Decimal(0))
     return value if reduction == "sum" or total == 0 else value / total
+
+
+@_precise
+def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> Decimal:
+    """The mean over rows of KL(softmax(y) || softmax(x)), with ``beta`` 1 the other way, between them of JS."""
+    x, y = (exact(a) / Decimal(temperature) for a in (x, y))
+    b, value = Decimal(beta), Decimal(0)
+    for row, other in zip(x, y, strict=True):
+        p, q = ([(a - _lse(list(each))).exp() for a in each] for each in (row, other))
+        m = [p, q][beta == 1] if beta in (0, 1) else [b * j + (1 - b) * i for i, j in zip(p, q, strict=True)]
+        to_q = sum(((j * (j / k).ln()) for j, k in zip(q, m, strict=True)), Decimal(0))
+        to_p = sum(((i * (i / k).ln()) for i, k in zip(p, m, strict=True)), Decimal(0))
+        value += to_q + to_p if beta in (0, 1) else b * to_q + (1 - b) * to_p
+    return value / len(x)
 
 
 @_precise

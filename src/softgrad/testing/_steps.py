@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._array.libraries.declaration import Host
 from ._autodiff import NotDifferentiableError
-from ._host import Host
 from ._ulp import epsilon
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._host import Host, dtype_name, to_host
+from .._array.libraries.declaration import Host, dtype_name
+from ._host import to_host
 
 
 class Format(NamedTuple):

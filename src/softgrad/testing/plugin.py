@@ -65,8 +65,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def softgrad_arrays(softgrad_backend: str) -> Iterator[Any]:
     """How arrays of the library under test are made (``put``) and read (``get``); in JAX's case in 64 bits."""
-    arrays = Arrays.named(softgrad_backend)
-    with arrays.session():
+    arrays = Arrays.of(LIBRARIES[softgrad_backend].namespace())
+    with arrays.declared.session():
         yield arrays
 
 

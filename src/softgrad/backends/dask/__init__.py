@@ -13,6 +13,7 @@ _LOSS = (
     "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp cross_entropy_hessian_diag "
     "total_weight"
 )
+_LOG_PROBS = "log_probs log_probs_vjp entropy entropy_vjp"
 _LINEAR = (
     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp linear_cross_entropy_hessian"
 )
@@ -28,7 +29,13 @@ BACKEND = Backend(
     types=("dask.array.core:Array",),
     functions={
         name: f"{__package__}.{module}:{name}"
-        for module, names in (("dense", _DENSE), ("loss", _LOSS), ("linear", _LINEAR))
+        for module, names in (
+            ("dense", _DENSE),
+            ("log_probs", _LOG_PROBS),
+            ("loss", _LOSS),
+            ("divergence", "divergence"),
+            ("linear", _LINEAR),
+        )
         for name in names.split()
     },
     options=tuple(_OPTIONS.split()),

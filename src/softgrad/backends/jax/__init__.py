@@ -167,6 +167,10 @@ _OPTIONS = (
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
-    functions={name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+    functions={
+        **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
+        "divergence": f"{__name__}.divergence:divergence",
+        **{name: f"{__name__}.log_probs:{name}" for name in ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")},
+    },
     options=tuple(_OPTIONS.split()),
 )

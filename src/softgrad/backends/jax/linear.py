@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array
 from ..._kernels import loss as generic
-from ..._kernels.dense import product, widen
-from ..._kernels.linear import block_rows, counted
+from ..._kernels.dense import product, wide_dtype
+from ..._kernels.linear import block_rows, counted, memory_of
 from ..._options import LossArgs
 from . import loss as jax_loss
 from .dense import total
@@ -44,11 +44,28 @@ def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     return a if size == n else jax.lax.dynamic_slice_in_dim(a, start, size)
 
 
-def _logits(X: Array, W: Array, bias: Array | None, job: LossArgs) -> tuple[Array, Array]:
-    """(rows of X, those that do not count cleared; their logits)."""
-    x = counted(jnp, X, job)
-    z = product(jnp, x, W.T)
-    return x, z if bias is None else z + bias[None, :]
+class Products(NamedTuple):
+    """The products of a call; on an accelerator those of half precision have operands in it, and sum in float32."""
+
+    #: The dtype to compute in, that of the operands, and that of sums by W.
+    wide: Any
+    operand: Any
+    sums: Any
+
+    def __call__(self, a: Array, b: Array, dtype: Any = None) -> Array:
+        """``a @ b``."""
+        if self.operand == self.wide:
+            return product(jnp, a, b)
+        a, b = a.astype(self.operand), b.astype(self.operand)
+        return jnp.matmul(a, b, preferred_element_type=self.wide if dtype is None else dtype)
+
+
+def _products(W: Array, precision: str | None, memory: int | None) -> Products:
+    wide = jnp.dtype(wide_dtype(jnp, W, precision))
+    if memory is None or precision is not None or jnp.finfo(W.dtype).bits >= 32:
+        return Products(wide, wide, wide)
+    # float16 has not the range that a sum over the samples needs
+    return Products(wide, W.dtype, wide if W.dtype == jnp.float16 else W.dtype)
 
 
 def _over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -91,11 +108,13 @@ def _run(
     job = model.job._replace(**arrays)
     if job.sample_weight is not None:
         job = job._replace(sample_weight=jnp.broadcast_to(job.sample_weight, (n,)))
-    wide, _ = widen(jnp, W, job.precision)
-    offset = None if bias is None else bias.astype(wide.dtype)
+    memory = memory_of(jnp, X)
+    multiply = _products(W, job.precision, memory)
+    dtype = multiply.wide
+    operand = W.astype(multiply.operand)
     each = job.reduction == "none"
     # beside the slope 0 of a hidden class a parameter may be anything
-    beside = wide if job.where is None else jnp.where(jnp.isfinite(wide), wide, 0)
+    beside = operand if job.where is None else jnp.where(jnp.isfinite(operand), operand, 0)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
@@ -103,7 +122,10 @@ def _run(
         piece = job._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
         rows = _taken(X, start, size, n)
         assert rows is not None
-        x, z = _logits(rows.astype(wide.dtype), wide, offset, piece)
+        x = counted(jnp, rows.astype(operand.dtype), piece)
+        z = multiply(x, operand.T)
+        if bias is not None:
+            z = z + bias.astype(dtype)[None, :]
         if not grads:
             value = jax_loss.cross_entropy(z, piece)
             return ({}, {"value": value}) if each else ({"value": value}, {})
@@ -111,18 +133,18 @@ def _run(
         sums, out = {"value": value}, {}
         some = g if columns is None else g[:, columns]
         if "W" in model.wrt:
-            sums["W"] = product(jnp, some.T, x)
+            sums["W"] = multiply(some.T, x, multiply.sums)
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, product(jnp, g, beside), piece)
+            out["X"] = counted(jnp, multiply(g, beside), piece)
         return sums, out
 
-    rows = block_rows(n, k, wide.dtype.itemsize, model.block_size)
+    rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)
     sums, parts = _over_blocks(n, rows, body)
     results = {**sums, **parts}
     if job.reduction == "mean":
-        mass = _mass(n, k, job, wide.dtype)
+        mass = _mass(n, k, job, dtype)
         results = {name: generic.divided(jnp, a, mass) for name, a in results.items()}
     value = results["value"].astype(W.dtype)
     return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()

@@ -68,7 +68,7 @@ def _generic(
         sample_weight=weight,
         where=where,
         reduction="none",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 

@@ -25,6 +25,7 @@ from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -34,7 +35,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in _DENSE:
+    if function in (*_DENSE, *_LOG_PROBS, "divergence"):
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -179,7 +180,11 @@ _OPTIONS = (
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
-    functions={name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+    functions={
+        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+        "divergence": f"{__name__}.divergence:divergence",
+        **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+    },
     should_run=f"{__name__}:should_run",
     options=tuple(_OPTIONS.split()),
 )

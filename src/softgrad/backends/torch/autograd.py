@@ -79,7 +79,7 @@ def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None)
     return torch_dense.logsumexp(x, axis, precision)
 
 
-def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
+def batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
     """Arrays with the batch as their first axis."""
     out: list[Tensor | None] = []
     for a, dim in zip(arrays, dims, strict=False):
@@ -90,7 +90,8 @@ def _batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[T
     return out
 
 
-def _seen(a: Tensor, where: Tensor | None) -> Tensor:
+def seen(a: Tensor, where: Tensor | None) -> Tensor:
+    """``a`` with 0 at the classes that are hidden."""
     return a if where is None else kept_where(where, a)
 
 
@@ -108,11 +109,11 @@ class _Softmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         p, where = ctx.saved_tensors
-        return softmax_pull(p, _seen(grads[0], where), ctx.axis), None, None, None
+        return softmax_pull(p, seen(grads[0], where), ctx.axis), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return Softmax.apply(x_, where, axis + 1, precision), 0
 
 
@@ -123,7 +124,7 @@ class Softmax(_Softmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The Jacobian is symmetric."""
         p, where = ctx.saved_tensors
-        return _seen(softmax_pull(p, _seen(tangents[0], where), ctx.axis), where)
+        return seen(softmax_pull(p, seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSoftmax(Function):  # type: ignore[misc]
@@ -140,11 +141,11 @@ class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         log_p, where = ctx.saved_tensors
-        return _seen(log_softmax_pull(log_p, _seen(grads[0], where), ctx.axis), where), None, None, None
+        return seen(log_softmax_pull(log_p, seen(grads[0], where), ctx.axis), where), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return LogSoftmax.apply(x_, where, axis + 1, precision), 0
 
 
@@ -155,7 +156,7 @@ class LogSoftmax(_LogSoftmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """T - sum(p t)."""
         log_p, where = ctx.saved_tensors
-        return _seen(log_softmax_push(log_p, _seen(tangents[0], where), ctx.axis), where)
+        return seen(log_softmax_push(log_p, seen(tangents[0], where), ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]
@@ -177,7 +178,7 @@ class _LogSumExp(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
-        x_, where = _batched(info, in_dims, x, where)
+        x_, where = batched(info, in_dims, x, where)
         return LogSumExp.apply(x_, where, axis + 1, precision), 0
 
 
@@ -189,7 +190,7 @@ class LogSumExp(_LogSumExp):
         """sum(p t)."""
         x, where = ctx.saved_tensors
         p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
-        return (p * _seen(tangents[0], where)).sum(ctx.axis)
+        return (p * seen(tangents[0], where)).sum(ctx.axis)
 
 
 def _job(
@@ -202,7 +203,7 @@ def _job(
         sample_weight=weight,
         where=where,
         reduction="none",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 
@@ -241,7 +242,7 @@ class _Losses(Function):  # type: ignore[misc]
     def vmap(
         info: Any, in_dims: Any, x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Any:
-        arrays = _batched(info, in_dims, x, target, where)
+        arrays = batched(info, in_dims, x, target, where)
         return Losses.apply(*arrays, axis + 1, precision), 0
 
 
@@ -270,7 +271,7 @@ class Losses(_Losses):
         """The gradient times the tangent."""
         x, target, where = ctx.saved_tensors[:3]
         slope = _slope(x, target, where, ctx.axis, ctx.precision)
-        return (slope * _seen(tangents[0], where)).sum(ctx.axis)
+        return (slope * seen(tangents[0], where)).sum(ctx.axis)
 
 
 def _slope(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -301,7 +302,7 @@ class _Slopes(Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Any) -> Any:
         x, target, weight, where = ctx.saved_tensors
         job = _job(target, where, ctx.axis, ctx.precision, weight)
-        u = _seen(grads[0], where)
+        u = seen(grads[0], where)
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
             through_x = loss_kernels.cross_entropy_hvp(XP, x, job, u)
@@ -320,7 +321,7 @@ class _Slopes(Function):  # type: ignore[misc]
         axis: int,
         precision: str | None,
     ) -> Any:
-        arrays = _batched(info, in_dims, x, target, weight, where)
+        arrays = batched(info, in_dims, x, target, weight, where)
         return Slopes.apply(*arrays, axis + 1, precision), 0
 
 
@@ -334,7 +335,7 @@ class Slopes(_Slopes):
         out = None
         if tangents[0] is not None:
             job = _job(target, where, ctx.axis, ctx.precision, weight)
-            out = loss_kernels.cross_entropy_hvp(XP, x, job, _seen(tangents[0], where))
+            out = loss_kernels.cross_entropy_hvp(XP, x, job, seen(tangents[0], where))
         if tangents[2] is not None:
             more = _slope(x, target, where, ctx.axis, ctx.precision) * tangents[2].unsqueeze(ctx.axis)
             out = more if out is None else out + more

@@ -38,27 +38,40 @@ class Linear:
     ) -> None:
         self.X, self.wrt = X, wrt
         self.wide = working(X.dtype, job.precision)
-        #: What the products are taken in: autocast's dtype where that is on.
+        #: What the operands of products are in: autocast's dtype where that is on, half precision as it came on a GPU.
         self.narrow = self.wide
-        if self.wide is torch.float32 and autocast(X):
-            self.narrow = torch.get_autocast_dtype(X.device.type)
+        self.value_dtype = W.dtype
+        if self.wide is torch.float32:
+            if autocast(X):
+                self.narrow = torch.get_autocast_dtype(X.device.type)
+                self.value_dtype = self.wide
+            elif not host(X) and job.precision is None:
+                self.narrow = X.dtype
+        #: What logits, their slopes and sums by W are held in.
+        self.held = self.wide if host(X) else self.narrow
         self.W = W.to(self.narrow)
-        self.bias = None if bias is None else bias.to(self.wide)
+        self.bias = None if bias is None else bias.to(self.held)
         self.n, self.m = X.shape
         self.k = W.shape[0]
         self.first = self.k < ROWS and host(X)
-        self.rows = linear_kernels.block_rows(self.n, self.k, self.wide.itemsize, block_size)
+        memory = linear_kernels.memory_of(xp, X)
+        self.rows = linear_kernels.block_rows(self.n, self.k, self.held.itemsize, block_size, memory)
         if self.first and block_size is None:
             most = BLOCK_BYTES // (max(1, self.m, self.k) * self.wide.itemsize)
             self.rows = min(self.rows, max(FEWEST_ROWS, most))
-        self.scratch = Scratch(X, self.wide)
+        self.scratch, self.logits = Scratch(X, self.wide), Scratch(X, self.held)
         # the logits' shape, with none of them held
         like = torch.zeros((), dtype=self.wide, device=X.device).expand(self.n, self.k)
-        self.loss = Loss(xp, View(like, like.shape, 1, False), job, self.wide, self.scratch)
-        self.ignored = None if self.loss.samples is None else self.loss.samples.ignored
-        if self.loss.samples is None:
+        in_place = None if host(X) else shared.losses_in_place(like, self.held, job)
+        self.loss = in_place or Loss(xp, View(like, like.shape, 1, False), job, self.wide, self.scratch)
+        samples = self.loss.samples if isinstance(self.loss, Loss) else None
+        self.ignored = None if samples is None else samples.ignored
+        if samples is None:
             kept, _ = loss_kernels.keep(xp, job, like)
-            self.ignored = None if kept is None else ~kept
+            self.ignored = None if kept is None else kept.logical_not()
+        if self.ignored is not None and not host(X):
+            # for all blocks at once, which is one launch
+            self.X = X.masked_fill(self.ignored, 0)
         self.classes = None if classes is None else torch.tensor(classes, device=X.device)
         self.grads: dict[str, Tensor] = {}
         #: What slopes are multiplied by: beside the slope 0 of a hidden class a parameter may be anything.
@@ -67,27 +80,34 @@ class Linear:
             if job.where is not None:
                 self.beside = self.W.masked_fill(~self.W.isfinite(), 0)
             self.grads["X"] = torch.empty_like(X, dtype=self.wide if X.dtype is torch.float16 else X.dtype)
+        #: What the first block writes and the others add to; half precision with float16's range is too small.
+        self.sums = self.wide if self.held is torch.float16 else self.held
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
         """``a @ b`` in ``out``."""
-        if self.narrow is self.wide and out.dtype is self.wide:
+        if out.dtype is self.narrow and a.dtype is b.dtype is self.narrow:
             return torch.mm(a, b, out=out)
         return put(torch.mm(a.to(self.narrow), b.to(self.narrow)), out)
 
     def block(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """(rows of X, their logits: class first with few classes)."""
         x = self.X.narrow(0, start, stop - start).to(self.narrow)
-        if self.ignored is not None:
+        if self.ignored is not None and host(x):
             # what stands in a sample that does not count must not reach a product as 0 * NaN
             x = x.masked_fill(self.ignored.narrow(0, start, stop - start), 0)
         if self.first:
-            z = self.product(self.W, x.t(), self.scratch((self.k, stop - start), 3))
+            z = self.product(self.W, x.t(), self.logits((self.k, stop - start)))
             return x, z if self.bias is None else z.add_(self.bias.unsqueeze(1))
-        z = self.product(x, self.W.t(), self.scratch((stop - start, self.k), 3))
+        if self.bias is not None and not host(x):
+            return x, torch.addmm(self.bias, x, self.W.t())
+        z = self.product(x, self.W.t(), self.logits((stop - start, self.k)))
         return x, z if self.bias is None else z.add_(self.bias)
 
     def losses(self, start: int, z: Tensor, value: bool, grad: bool) -> list[Tensor]:
         """Losses of the rows from ``start`` on, in pieces of each 1-D; leaves the gradient in their logits."""
+        if not isinstance(self.loss, Loss):
+            each: list[Tensor] = self.loss.block(start, z, value, grad)
+            return each
         out = []
         dim = 0 if self.first else 1
         count = z.shape[1 - dim]
@@ -96,7 +116,10 @@ class Linear:
             j = min(i + size, count)
             piece = z.narrow(1 - dim, i, j - i)
             cut = rows_cut(start + i, start + j, self.first)
-            loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), piece, piece, value, grad)
+            wide = piece if self.held is self.wide else put(piece, self.scratch(tuple(piece.shape), 4))
+            loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), wide, wide, value, grad)
+            if grad and wide is not piece:
+                put(wide, piece)
             if loss is not None:
                 out.append(loss.reshape(-1))
         return out
@@ -105,21 +128,21 @@ class Linear:
         """Add what a block's slopes ``g`` give to the gradients."""
         if "X" in self.wrt:
             rows = self.product(g.t() if self.first else g, self.beside, self.grads["X"].narrow(0, start, stop - start))
-            if self.ignored is not None:
+            if self.ignored is not None and host(rows):
                 # 0 times what is NaN in a parameter
                 rows.masked_fill_(self.ignored.narrow(0, start, stop - start), 0)
         slopes = g if self.first else g.t()
         if self.classes is not None and ("W" in self.wrt or "bias" in self.wrt):
             slopes = slopes.index_select(0, self.classes)
         if "bias" in self.wrt:
-            step = slopes.sum(1)
+            step = slopes.sum(1, dtype=self.wide)
             self.grads["bias"] = self.grads["bias"].add_(step) if "bias" in self.grads else step
         if "W" in self.wrt:
             held = self.grads.get("W")
             if held is None:
-                out = torch.empty((slopes.shape[0], self.m), dtype=self.wide, device=x.device)
+                out = torch.empty((slopes.shape[0], self.m), dtype=self.sums, device=x.device)
                 self.grads["W"] = self.product(slopes, x, out)
-            elif self.narrow is self.wide:
+            elif self.narrow is self.sums:
                 held.addmm_(slopes, x)
             else:
                 held.add_(torch.mm(slopes.to(self.narrow), x))
@@ -133,6 +156,9 @@ class Linear:
             out += self.losses(start, z, value, grad)
             if grad:
                 self.spread(start, stop, x, z)
+            del x, z  # before the next of their size is made
+        if "X" in self.grads and self.ignored is not None and not host(self.X):
+            self.grads["X"].masked_fill_(self.ignored, 0)
         return out
 
 
@@ -147,7 +173,7 @@ def linear_cross_entropy(
         return lent
     model = Linear(xp, X, W, bias, job, block_size=block_size)
     pieces = model.run(True, False)
-    dtype = model.wide if model.narrow is not model.wide else W.dtype
+    dtype = model.value_dtype
     if job.reduction == "none":
         return torch.cat(pieces).to(dtype) if pieces else X.new_zeros(0, dtype=dtype)
     return model.loss.total([piece.sum() for piece in pieces], dtype)
@@ -175,8 +201,10 @@ def value_and_grad(
         return lent
     model = Linear(xp, X, W, bias, job, wrt, classes, block_size)
     pieces = model.run(True, True)
-    dtype = model.wide if model.narrow is not model.wide else W.dtype
-    value = model.loss.total([piece.sum() for piece in pieces], dtype)
+    value = model.loss.total([piece.sum() for piece in pieces], model.value_dtype)
+    if model.loss.late is not None:
+        for grad in model.grads.values():
+            grad.mul_(model.loss.late)
     nothing = no_weight(model.loss.scale)
     if nothing is not None:
         # 0 times what is NaN in a parameter

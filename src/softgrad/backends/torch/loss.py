@@ -70,6 +70,9 @@ class Masked:
 class Loss:
     """A loss on data that is seen as ``v``, for one block after the other."""
 
+    #: What gradients are still to be multiplied by.
+    late: Tensor | float | None = None
+
     def __init__(self, xp: Any, v: View, job: LossArgs, wide: torch.dtype, scratch: Scratch) -> None:
         self.xp, self.v, self.job, self.wide, self.scratch = xp, v, job, wide, scratch
         self.soft = job.dense or bool(job.label_smoothing)

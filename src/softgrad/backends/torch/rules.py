@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from ..._kernels import loss as loss_kernels
 from ..._options import ARRAYS, LossArgs
-from .autograd import XP, Operation, _batched, recorded
+from .autograd import XP, Operation, batched, recorded
 from .blocks import kept_where
 
 #: The arrays of a loss that all have the samples' axes come first.
@@ -59,7 +59,7 @@ class _Losses(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Any:
-        x_, labels, where = _batched(info, (in_dims[0], *in_dims[2:4]), x, *arrays[:2])
+        x_, labels, where = batched(info, (in_dims[0], *in_dims[2:4]), x, *arrays[:2])
         return Losses.apply(x_, static._replace(axis=static.axis + 1), labels, where, *arrays[2:]), 0
 
 
@@ -100,7 +100,7 @@ class _Slopes(Function):  # type: ignore[misc]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Any:
-        x_, weight_, labels, where = _batched(info, (*in_dims[:2], *in_dims[3:5]), x, weight, *arrays[:2])
+        x_, weight_, labels, where = batched(info, (*in_dims[:2], *in_dims[3:5]), x, weight, *arrays[:2])
         return Slopes.apply(x_, weight_, static._replace(axis=static.axis + 1), labels, where, *arrays[2:]), 0
 
 

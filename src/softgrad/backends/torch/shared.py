@@ -23,6 +23,7 @@ from .._registry import asked_for
 from ..numba._width import VECTOR_BYTES
 from ..numpy import dense as numpy_dense
 from ..numpy import derivatives as numpy_derivatives
+from ..numpy import log_probs as numpy_log_probs
 from ..numpy import loss as numpy_loss
 from ..numpy import small as numpy_small
 from . import threads
@@ -141,6 +142,23 @@ def few_calls_pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Te
         return torch.from_numpy(getattr(numpy_derivatives, f"{function}_vjp")(library(values, "x").xp, values, c, axis))
 
 
+def lend(function: str, x: Tensor, *args: Any) -> Tensor | None:
+    """NumPy's kernel of that name on a CPU's tensor that nothing records, in a dtype and an order that it reads."""
+    if not x.is_cpu or asked_for() == "torch":
+        return None
+
+    def seen(a: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        a = a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a.resolve_neg()
+        return a.contiguous().numpy(force=True)
+
+    host = [seen(a) for a in (x, *args)]
+    with threads.shared(), quiet():
+        result = torch.from_numpy(getattr(numpy_log_probs, function)(library(host[0], "x").xp, *host))
+    return result.to(x.dtype)
+
+
 def _host(a: Any) -> Any:
     return a.numpy(force=True) if isinstance(a, Tensor) else a
 
@@ -172,6 +190,14 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
         result = host_kernel(library(logits, "logits").xp, logits, host)
     out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
     return (out[0] if value else None), (out[-1] if grad else None)
+
+
+def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
+    """The loss, by Triton's kernel in place, of blocks of logits in ``dtype`` of the shape of ``like``, or None."""
+    like = like.new_zeros((), dtype=dtype).expand(like.shape)
+    if on_gpu("cross_entropy_value_and_grad", like, job) is None:
+        return None
+    return imported("..triton.loss").InPlace(like, job)
 
 
 def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:

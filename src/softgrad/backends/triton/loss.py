@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..._options import LossArgs
 from ..torch.blocks import View, view
+from ..torch.samples import inverse
 from . import loss_kernels
 from .graphs import loss_operator
 from .layout import Wrap, as_it_is, launch, on_device_of, strides, together
@@ -41,34 +42,65 @@ def _divisor(
     return out.sum()
 
 
+class Samples(NamedTuple):
+    """What a job says of its samples, as the kernels read it."""
+
+    #: One index a sample, or weights of the logits' shape.
+    labels: Tensor
+    weight: Tensor | None
+    balance: Tensor | None
+    #: What losses are divided by, 0-d, or None; and a factor.
+    divisor: Tensor | None
+    scale: float
+
+    def part(self, start: int, stop: int) -> Samples:
+        """Some of the samples."""
+        weight = None if self.weight is None else self.weight.narrow(0, start, stop - start)
+        return self._replace(labels=self.labels.narrow(0, start, stop - start), weight=weight)
+
+
+def prepared(v: View, job: LossArgs, wrap: Wrap = as_it_is) -> Samples:
+    """The samples of a job on logits that are seen as ``v``."""
+    labels = v.logits(job.labels) if job.dense else job.labels.reshape(-1).contiguous()
+    weight, balance = _weights(job.sample_weight, v.sample_shape), _weights(job.class_weight, (v.classes,))
+    divisor, scale = None, 1.0
+    if job.reduction == "mean":
+        if weight is None and balance is None and job.ignore_index is None and not job.dense:
+            scale = v.classes / v.x.numel()
+        else:
+            divisor = _divisor(v, job, labels, weight, balance, wrap)
+    return Samples(labels, weight, balance, divisor, scale)
+
+
+def launched(
+    x: Tensor, at: Samples, job: LossArgs, values: Tensor | None, grad: Tensor | None, wrap: Wrap = as_it_is
+) -> None:
+    """Write losses and gradient of logits (rows, classes) or (outer, classes, inner); ``grad`` may be ``x``."""
+    k = x.shape[1]
+    n, inner = x.numel() // k, 1 if x.ndim == 2 else x.shape[2]
+    shape = launch(n, k, together(x))
+    kernel = loss_kernels.loss_tile if shape.tile else loss_kernels.loss_loop
+    wrap(kernel)[shape.grid](
+        x, at.labels, at.balance, at.weight, at.divisor, values, grad, n, k, inner, *strides(x),
+        *(strides(at.labels) if job.dense else (0, 0, 0)), *((0, 0, 0) if grad is None else strides(grad)),
+        at.scale, job.ignore_index or 0, job.label_smoothing, job.z_loss,
+        VALUE=values is not None, GRAD=grad is not None, SOFT=job.dense or job.label_smoothing != 0, DENSE=job.dense,
+        WEIGHTED=at.weight is not None, BALANCED=at.balance is not None, DIVIDED=at.divisor is not None,
+        IGNORES=job.ignore_index is not None and not job.dense, Z=job.z_loss != 0, ROWS=shape.rows, BLOCK=shape.block,
+        num_warps=shape.warps,
+    )  # fmt: skip
+
+
 def computed(
     x: Tensor, job: LossArgs, value: bool, gradient: bool, wrap: Wrap = as_it_is
 ) -> tuple[Tensor | None, Tensor | None]:
     """(loss in float32, gradient), each None where it is not asked for."""
     v = view(x, job.axis)
-    n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
-    labels = v.logits(job.labels) if job.dense else job.labels.reshape(-1).contiguous()
-    weight, balance = _weights(job.sample_weight, v.sample_shape), _weights(job.class_weight, (k,))
-    ignores = job.ignore_index is not None and not job.dense
-    divisor, scale = None, 1.0
-    shape = launch(n, k, together(v.x))
-    kernel = loss_kernels.loss_tile if shape.tile else loss_kernels.loss_loop
     with on_device_of(x):
-        if job.reduction == "mean":
-            if weight is None and balance is None and not ignores and not job.dense:
-                scale = 1 / n
-            else:
-                divisor = _divisor(v, job, labels, weight, balance, wrap)
-        values = torch.empty(n, dtype=torch.float32, device=x.device) if value else None
+        at = prepared(v, job, wrap)
+        values = torch.empty(x.numel() // v.classes, dtype=torch.float32, device=x.device) if value else None
         grad = torch.empty_like(v.x) if gradient else None
-        wrap(kernel)[shape.grid](
-            v.x, labels, balance, weight, divisor, values, grad, n, k, inner, *strides(v.x),
-            *(strides(labels) if job.dense else (0, 0, 0)), *((0, 0, 0) if grad is None else strides(grad)),
-            scale, job.ignore_index or 0, job.label_smoothing, job.z_loss,
-            VALUE=value, GRAD=gradient, SOFT=job.dense or job.label_smoothing != 0, DENSE=job.dense,
-            WEIGHTED=weight is not None, BALANCED=balance is not None, DIVIDED=divisor is not None, IGNORES=ignores,
-            Z=job.z_loss != 0, ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
-        )  # fmt: skip
+        launched(v.x, at, job, values, grad, wrap)
     if values is not None:
         values = v.back_samples(values) if job.reduction == "none" else values.sum()
     return values, None if grad is None else v.back(grad)
@@ -102,3 +134,35 @@ def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: LossArgs) -> tupl
     assert value is not None
     assert grad is not None
     return value, grad
+
+
+class InPlace:
+    """The loss of rows of logits that come in blocks, each of which leaves its gradient in their place."""
+
+    def __init__(self, like: Tensor, job: LossArgs) -> None:
+        """``like`` has the shape and the dtype of all the logits."""
+        self.job = job
+        with on_device_of(like):
+            self.samples = prepared(View(like, like.shape, 1, False), job)
+        divisor, factor = self.samples.divisor, self.samples.scale
+        #: 1 over what the mean divides by, where that is a tensor.
+        self.scale = None if divisor is None else inverse(divisor)
+        #: What gradients are still to be multiplied by: float16 has no range for slopes over the number of samples.
+        self.late: Tensor | float | None = None
+        if like.dtype is torch.float16 and job.reduction == "mean":
+            self.late = factor if self.scale is None else self.scale
+            self.samples = self.samples._replace(divisor=None, scale=1.0)
+
+    def block(self, start: int, z: Tensor, value: bool, grad: bool) -> list[Tensor]:
+        """Losses of the rows from ``start`` on, if asked for."""
+        n = z.shape[0]
+        values = torch.empty(n, dtype=torch.float32, device=z.device) if value else None
+        if n:
+            with on_device_of(z):
+                launched(z, self.samples.part(start, start + n), self.job, values, z if grad else None)
+        return [] if values is None else [values]
+
+    def total(self, sums: list[Tensor], dtype: torch.dtype) -> Tensor:
+        """The reduced loss from the sums of the blocks."""
+        value = torch.stack(sums).sum()
+        return (value if self.late is None else value * self.late).to(dtype)

@@ -201,6 +201,9 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
     lse = m + log_s
     loss = tl.zeros((ROWS,), tl.float32)
     to = starts(rows, inner, g_outer, g_inner)[:, None]
+    if GRAD:
+        # the gradient may be written where the logits are: every warp has read the label's by then
+        tl.debug_barrier()
     if GRAD or SOFT:
         for first in range(0, k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)

@@ -1,0 +1,40 @@
+"""NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array
+from .declaration import ArrayLibrary, Host
+
+_REFUSED = {
+    "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
+    "MaskedArray": "a masked array's mask would be lost: pass x.filled() and where=~x.mask",
+}
+
+
+def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+    return np.array(host, dtype=getattr(np, dtype))
+
+
+def _refuses(cls: type) -> str | None:
+    names = (base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "numpy")
+    return next((_REFUSED[name] for name in names if name in _REFUSED), None)
+
+
+LIBRARY = ArrayLibrary(
+    "numpy",
+    "numpy",
+    "NumPy",
+    types=("numpy:ndarray", "numpy:generic"),
+    compat="numpy",
+    formats=("float16",),
+    warns=True,
+    scalars=True,
+    make=_make,
+    read=lambda xp, array: np.asarray(array),
+    device_label=lambda array: "cpu",
+    refuses=_refuses,
+)

@@ -1,0 +1,23 @@
+"""The library sparse: known so that its arrays are refused with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..typing import Array
+from .declaration import ArrayLibrary, Host
+
+
+def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+    return xp.COO.from_numpy(np.array(host, dtype=getattr(np, dtype)))
+
+
+LIBRARY = ArrayLibrary(
+    "sparse",
+    "sparse",
+    make=_make,
+    read=lambda xp, array: array.todense(),
+    refuses=lambda cls: "exp(0) is 1, so that nothing stays sparse; pass its .todense()",
+)

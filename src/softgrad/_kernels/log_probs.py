@@ -1,0 +1,213 @@
+"""Log-probabilities of given labels, the entropy, and what pulls their cotangents back to the logits.
+
+With d = x - max and rest = sum(exp(d)) - 1 the logarithm of a probability is d - log1p(rest), and the entropy
+log1p(rest) - sum(p d), whose terms are all of one sign. Labels have the class axis, with one entry a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
+from . import dense
+from .dense import Shifted, cut, hide, nan_unless, narrow, total, widen, without_each
+from .loss import index_labels, iota
+from .scaling import Scaling, scaled_shift, slope
+
+#: Logits as they come.
+PLAIN = Scaling()
+
+
+def valid_labels(xp: Namespace, labels: Array, x: Array, axis: int) -> tuple[Array, Array]:
+    """(labels with 0 for those that are no class, where they are one)."""
+    index = index_labels(xp, labels, x)
+    valid = xp.logical_and(index >= 0, index < x.shape[axis])
+    return xp.where(valid, index, xp.zeros_like(index)), valid
+
+
+def hot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
+    """For each label of a sample, where among the classes of ``x`` it is."""
+    classes = iota(xp, x, axis, index.dtype)
+    return [classes == cut(index, axis, i, i + 1) for i in range(index.shape[axis])]
+
+
+def _gathers(xp: Namespace) -> bool:
+    return getattr(xp, "__array_api_version__", "") >= "2024.12" and hasattr(xp, "take_along_axis")
+
+
+def picked(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
+    """The entries of ``a`` at the labels, NaN (with every derivative) for a label that is no class."""
+    index, valid = valid_labels(xp, labels, a, axis)
+    if _gathers(xp):
+        out = xp.take_along_axis(a, index, axis=axis)
+    else:
+        zero = xp.zeros_like(a)
+        each = [
+            xp.sum(xp.where(hot, a, zero), axis=axis, keepdims=True, dtype=a.dtype)
+            for hot in hot_labels(xp, index, a, axis)
+        ]
+        out = each[0] if len(each) == 1 else xp.concat(each, axis=axis)
+    # a factor: what is chosen by a condition has the derivative 0
+    return out * xp.where(valid, xp.ones_like(out), nan_unless(xp, valid, out))
+
+
+def shifted_rows(
+    xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling
+) -> tuple[Array, Shifted, Array, Array]:
+    """(logits, their scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
+    if where is None:
+        return x, scaled_shift(xp, x, axis, carry, scaling), None, None
+    x, shown, rows = hide(xp, x, axis, where)
+    return x, scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
+
+
+def scaled_log_softmax(
+    xp: Namespace, x: Array, axis: int, where: Array, precision: str | None, scaling: Scaling
+) -> Array:
+    """The log-softmax of scaled logits."""
+    y, carry = widen(xp, x, precision)
+    _, row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    normalizer = xp.log1p(row.rest)
+    r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
+    if shown is not None:
+        r = xp.where(shown, r, xp.zeros_like(r) - math.inf)
+    return narrow(xp, r, x.dtype)
+
+
+def log_probs(
+    xp: Namespace,
+    x: Array,
+    labels: Array,
+    axis: int,
+    where: Array = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+    log_softmax: Callable[..., Any] = dense.log_softmax,
+) -> Array:
+    """log(softmax(x)) at the labels, of the labels' shape."""
+    if scaling.identity:
+        log_p = log_softmax(xp, x, axis, where, precision)
+    else:
+        log_p = scaled_log_softmax(xp, x, axis, where, precision, scaling)
+    return picked(xp, log_p, labels, axis)
+
+
+def log_probs_vjp(
+    xp: Namespace,
+    x: Array,
+    labels: Array,
+    cotangent: Array,
+    axis: int,
+    where: Array = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Array:
+    """The sum of c (onehot - p) over a sample's labels, -c p but for these.
+
+    At a label it is c (s - e) / s for its own c, with the sum of the others for s - e at the maximum, less p times the
+    c of the other labels, which are added up without its own.
+    """
+    y, carry = widen(xp, x, precision)
+    y, row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    s = 1 + row.rest
+    index, valid = valid_labels(xp, labels, y, axis)
+    c = narrow(xp, cotangent, y.dtype)
+    if shown is not None:
+        # the logarithm of a hidden class is -inf, whatever the logits
+        c = xp.where(picked(xp, xp.astype(shown, y.dtype), index, axis) > 0, c, xp.zeros_like(c))
+    own, beside = parted(xp, c, index, axis)
+    others = without_each(xp, row, s)
+    there = (own * picked(xp, others, index, axis) - beside * picked(xp, row.e, index, axis)) / s
+    g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
+    for i, hot in enumerate(hot_labels(xp, index, y, axis)):
+        g = xp.where(hot, cut(there, axis, i, i + 1), g)
+    g = sloped(xp, g, y, scaling)
+    defined = xp.all(valid, axis=axis, keepdims=True)
+    g = xp.where(defined, g, nan_unless(xp, defined, s))
+    if shown is not None:
+        g = xp.where(shown, g, xp.zeros_like(g))
+    return narrow(xp, g, x.dtype)
+
+
+def sloped(xp: Namespace, g: Array, x: Array, scaling: Scaling) -> Array:
+    """A derivative by scaled logits as one by the logits."""
+    return g if scaling.identity else g * slope(xp, x, scaling)
+
+
+def parted(xp: Namespace, c: Array, index: Array, axis: int) -> tuple[Array, Array]:
+    """At each label of a sample the sum of the c of those that are the same class, and of the others."""
+    own = beside = zero = xp.zeros_like(c)
+    for i in range(index.shape[axis]):
+        same, each = index == cut(index, axis, i, i + 1), cut(c, axis, i, i + 1)
+        own, beside = own + xp.where(same, each, zero), beside + xp.where(same, zero, each)
+    return own, beside
+
+
+def one_label_vjp(
+    xp: Namespace, x: Array, labels: Array, c: Array, axis: int, precision: str | None, grad: Callable[..., Array]
+) -> Array:
+    """``log_probs_vjp`` of one label a sample by the gradient of its loss, for what is not differentiated again."""
+    index, weight = xp.squeeze(labels, axis=axis), -xp.squeeze(c, axis=axis)
+    return grad(xp, x, LossArgs(axis, index, False, sample_weight=weight, reduction="none", precision=precision))
+
+
+class Spread(NamedTuple):
+    """Rows of logits, and the mean of x - max over their probabilities."""
+
+    x: Array
+    #: Where a class can be seen, or None; which rows show anything, or None.
+    shown: Array
+    rows: Array
+    #: x - max, 0 where the probability is.
+    d: Array
+    p: Array
+    #: log(sum(exp(x - max))) and the mean, the class axis kept.
+    normalizer: Array
+    mean: Array
+
+
+def spread_of(xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling) -> Spread:
+    """What entropy and its derivatives are made of."""
+    x, row, shown, rows = shifted_rows(xp, x, axis, where, carry, scaling)
+    d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
+    s = 1 + row.rest
+    return Spread(x, shown, rows, d, row.e / s, xp.log1p(row.rest), total(xp, row.e * d, axis, carry) / s)
+
+
+def entropy(
+    xp: Namespace,
+    x: Array,
+    axis: int,
+    where: Array = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Array:
+    """-sum(p log(p)), without ``axis``; 0 where nothing is shown."""
+    y, carry = widen(xp, x, precision)
+    r = spread_of(xp, y, axis, where, carry, scaling)
+    h = r.normalizer - r.mean
+    if r.rows is not None:
+        h = xp.where(r.rows, h, xp.zeros_like(h))
+    return narrow(xp, xp.squeeze(h, axis=axis), x.dtype)
+
+
+def entropy_vjp(
+    xp: Namespace,
+    x: Array,
+    cotangent: Array,
+    axis: int,
+    where: Array = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Array:
+    """-c p (log(p) + entropy), whose normalizers cancel: c p (mean(d) - d)."""
+    y, carry = widen(xp, x, precision)
+    r = spread_of(xp, y, axis, where, carry, scaling)
+    c = xp.expand_dims(narrow(xp, cotangent, y.dtype), axis=axis)
+    g = sloped(xp, c * (r.p * (r.mean - r.d)), r.x, scaling)
+    if r.shown is not None:
+        g = xp.where(r.shown, g, xp.zeros_like(g))
+    return narrow(xp, g, x.dtype)

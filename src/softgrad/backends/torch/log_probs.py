@@ -1,0 +1,186 @@
+"""Log-probabilities of labels and the entropy of PyTorch tensors, and what pulls their cotangents back.
+
+On a CPU NumPy's blocks are ahead of torch's passes, on the same memory. What autograd records has the closed form for
+its derivative, in operations that can be differentiated again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..._kernels import log_probs as generic
+from ..._kernels.log_probs import PLAIN
+from ..._kernels.scaling import Scaling
+from .._registry import call
+from . import shared
+from .autograd import XP, Operation, batched, nested_forward, recorded, seen
+from .blocks import plain, plain_cotangent
+from .pull import log_softmax_closed, log_softmax_push
+
+
+def _entropy(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+    if plain(x, where):
+        lent = shared.lend("entropy", x, axis, where, precision, scaling)
+        if lent is not None:
+            return lent
+    return generic.entropy(XP, x, axis, where, precision, scaling)
+
+
+def _log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+    return generic.scaled_log_softmax(XP, x, axis, where, precision, scaling)
+
+
+class _Rows(Function):  # type: ignore[misc]
+    """An operation of (x, where of x's shape or None, axis, precision, scaling)."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.options = inputs[2:]
+        ctx.save_for_backward(*inputs[:2], output)
+        ctx.save_for_forward(*inputs[:2], output)
+
+
+class _Entropy(_Rows):
+    @staticmethod
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+        return _entropy(x, where, axis, precision, scaling)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, where, _ = ctx.saved_tensors
+        axis, *rest = ctx.options
+        return entropy_vjp(XP, x, grads[0], axis, where, *rest), None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, *rest: Any) -> Any:
+        x_, where = batched(info, in_dims, x, where)
+        return Entropy.apply(x_, where, axis + 1, *rest), 0
+
+
+class Entropy(_Entropy):
+    """-sum(p log(p)), without ``axis``."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Its gradient times the tangent."""
+        x, where, _ = ctx.saved_tensors
+        axis, *rest = ctx.options
+        slope = generic.entropy_vjp(XP, x, torch.ones_like(x.select(axis, 0)), axis, where, *rest)
+        return (slope * seen(tangents[0], where)).sum(axis)
+
+
+class _ScaledLogSoftmax(_Rows):
+    @staticmethod
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+        return _log_softmax(x, where, axis, precision, scaling)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, where, log_p = ctx.saved_tensors
+        axis, _, scaling = ctx.options
+        g = log_softmax_closed(log_p, seen(grads[0], where), axis)
+        return seen(generic.sloped(XP, g, seen(x, where), scaling).to(x.dtype), where), None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, *rest: Any) -> Any:
+        x_, where = batched(info, in_dims, x, where)
+        return ScaledLogSoftmax.apply(x_, where, axis + 1, *rest), 0
+
+
+class ScaledLogSoftmax(_ScaledLogSoftmax):
+    """The log-softmax of scaled logits."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """By the tangent of the scaled logits."""
+        x, where, log_p = ctx.saved_tensors
+        axis, _, scaling = ctx.options
+        moved = generic.sloped(XP, seen(tangents[0], where), seen(x, where), scaling)
+        return seen(log_softmax_push(log_p, moved.to(x.dtype), axis), where)
+
+
+ENTROPY = Operation(Entropy, _Entropy, _entropy)
+LOG_SOFTMAX = Operation(ScaledLogSoftmax, _ScaledLogSoftmax, _log_softmax)
+
+
+def entropy(
+    xp: Any,
+    x: Tensor,
+    axis: int,
+    where: Tensor | None = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Tensor:
+    """-sum(p log(p)), without ``axis``."""
+    if where is not None:
+        where = where.expand(x.shape)
+    if plain(x, where):
+        return _entropy(x, where, axis, precision, scaling)
+    if nested_forward():
+        return generic.entropy(XP, x, axis, where, precision, scaling)
+    value: Tensor = recorded(ENTROPY, x, where, axis, precision, scaling)
+    return value
+
+
+def entropy_vjp(
+    xp: Any,
+    x: Tensor,
+    cotangent: Tensor,
+    axis: int,
+    where: Tensor | None = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Tensor:
+    """C p (mean(d) - d)."""
+    if plain_cotangent(cotangent, x, where):
+        lent = shared.lend("entropy_vjp", x, cotangent, axis, where, precision, scaling)
+        if lent is not None:
+            return lent
+    return generic.entropy_vjp(xp, x, cotangent, axis, where, precision, scaling)
+
+
+def log_probs(
+    xp: Any,
+    x: Tensor,
+    labels: Tensor,
+    axis: int,
+    where: Tensor | None = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Tensor:
+    """log(softmax(x)) at the labels."""
+    if plain(x, where):
+        lent = shared.lend("log_probs", x, labels, axis, where, precision, scaling)
+        if lent is not None:
+            return lent
+    if scaling.identity:
+        return generic.log_probs(xp, x, labels, axis, where, precision, scaling, partial(call, "log_softmax"))
+    if nested_forward():
+        return generic.log_probs(xp, x, labels, axis, where, precision, scaling)
+    shown = None if where is None else where.expand(x.shape)
+    return generic.picked(xp, recorded(LOG_SOFTMAX, x, shown, axis, precision, scaling), labels, axis)
+
+
+def log_probs_vjp(
+    xp: Any,
+    x: Tensor,
+    labels: Tensor,
+    cotangent: Tensor,
+    axis: int,
+    where: Tensor | None = None,
+    precision: str | None = None,
+    scaling: Scaling = PLAIN,
+) -> Tensor:
+    """The sum of c (onehot - p) over a sample's labels."""
+    if plain_cotangent(cotangent, x, where):
+        if where is None and scaling.identity and labels.shape[axis] == 1:
+            return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
+        lent = shared.lend("log_probs_vjp", x, labels, cotangent, axis, where, precision, scaling)
+        if lent is not None:
+            return lent
+    return generic.log_probs_vjp(xp, x, labels, cotangent, axis, where, precision, scaling)

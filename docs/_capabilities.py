@@ -100,6 +100,12 @@ _PARTIAL_OF_CLASSES = (
     "partial.cross_entropy_shard_grad",
 )
 _PARTIAL_OF_SAMPLES = ("partial.linear_partial", "partial.merge", "partial.finish")
+_PARALLEL = (
+    "parallel.cross_entropy",
+    "parallel.cross_entropy_value_and_grad",
+    "parallel.linear_cross_entropy",
+    "parallel.linear_cross_entropy_value_and_grad",
+)
 _CURVATURE = (
     "statistics.hessian_diag",
     "statistics.linear_cross_entropy_hessian_diag",
@@ -125,6 +131,7 @@ FUNCTIONS = (
     *_LINEAR,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
     *_IDENTITY,
     *_ESTIMATOR,
@@ -179,6 +186,7 @@ _OF_INDICES = (
     *_LINEAR,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
     "SoftmaxRegression.fit",
     "log_probs, several labels",
@@ -202,7 +210,10 @@ KINDS = (
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
             **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
             **_unsupported(
-                "a share is made by sizes that have to be known", *_PARTIAL_OF_CLASSES[1:], *_PARTIAL_OF_SAMPLES
+                "a share is made by sizes that have to be known",
+                *_PARTIAL_OF_CLASSES[1:],
+                *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
             ),
         },
         variant=", number of samples unknown",
@@ -226,6 +237,7 @@ KINDS = (
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
                 *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
                 *_CURVATURE,
                 *(name for name in OPTIONS if name.startswith("linear")),
             ),

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import softgrad as sg
-from softgrad import backends, identity, partial, statistics
+from softgrad import backends, identity, parallel, partial, statistics
 
 LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
 LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
@@ -15,6 +15,8 @@ SEVERAL = np.asarray([[2, 0], [0, 0], [1, 2]])
 TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
 FEATURES = np.asarray([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])
 WEIGHTS = np.asarray([[0.1, 0.2], [0.3, 0.4], [0.0, -0.5], [1.0, 1.0]])
+#: The only process holds all classes.
+ALONE = {"first_class": 0, "reduce": lambda array, op: array}
 BIAS = np.asarray([0.0, 0.1, 0.2, 0.3])
 
 
@@ -119,6 +121,14 @@ CALLS = {
     "partial.linear_partial": linear(partial.linear_partial),
     "partial.merge": lambda a: partial.merge(*shares(a)),
     "partial.finish": lambda a: partial.finish(partial.merge(*shares(a)), W=directions(a)[0], l2=0.1),
+    "parallel.cross_entropy": lambda a: parallel.cross_entropy(a(LOGITS), a(LABELS), **ALONE),
+    "parallel.cross_entropy_value_and_grad": lambda a: parallel.cross_entropy_value_and_grad(
+        a(LOGITS), a(LABELS), where=a(MASK), **ALONE
+    ),
+    "parallel.linear_cross_entropy": linear(parallel.linear_cross_entropy, **ALONE),
+    "parallel.linear_cross_entropy_value_and_grad": linear(
+        parallel.linear_cross_entropy_value_and_grad, label_smoothing=0.1, **ALONE
+    ),
     "statistics.hessian_diag": lambda a: statistics.hessian_diag(bound(a), *directions(a)),
     "statistics.linear_cross_entropy_hessian_diag": linear(statistics.linear_cross_entropy_hessian_diag),
     "statistics.coefficient_statistics": coefficients,

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+import tiny_arrays
 from softgrad import backends
+from softgrad._array import libraries
 from softgrad._options import OPTIONS
-from softgrad.backends import Backend, _discovery, _registry
+from softgrad.backends import ArrayLibrary, Backend, _discovery, _registry
 
 
 @pytest.fixture
@@ -238,6 +240,14 @@ def test_a_broken_plugin_is_named_and_left_out(load, entry_points):
         result = sg.softmax(np.asarray([0.0, 0.0]))
     np.testing.assert_array_equal(result, [0.5, 0.5])
     assert "faulty" not in backends.available()
+
+
+def test_a_plugin_brings_the_library_of_arrays_that_nobody_knows(entry_points, monkeypatch):
+    monkeypatch.setattr(libraries, "_of_types", {})
+    library = ArrayLibrary("tiny", "tiny_arrays", types=("tiny_arrays:Tiny",))
+    entry_points(Entry("tiny", lambda: Backend("tiny", library.types, {}, library=library)))
+    logits = type("Fresh", (tiny_arrays.Tiny,), {})(np.zeros((1, 2)))
+    np.testing.assert_array_equal(sg.softmax(logits).host, [[0.5, 0.5]])
 
 
 def test_a_plugin_cannot_take_a_name_that_is_there(entry_points, module):

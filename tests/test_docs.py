@@ -29,6 +29,7 @@ MODULES = [
     "softgrad",
     "softgrad.backends",
     "softgrad.identity",
+    "softgrad.parallel",
     "softgrad.partial",
     "softgrad.statistics",
     "softgrad.testing",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
-from . import backends, identity, partial, statistics
+from . import backends, identity, parallel, partial, statistics
 from ._array.errors import AxisError, BackendError, BackendWarning, LabelError, MixedArraysError
 from ._array.precision import precision
 from ._cross_entropy import CrossEntropy
@@ -69,6 +69,7 @@ __all__ = [
     "log_softmax_jvp",
     "log_softmax_vjp",
     "logsumexp",
+    "parallel",
     "partial",
     "precision",
     "softmax",

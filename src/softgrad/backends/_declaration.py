@@ -15,6 +15,7 @@ from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
+from .._kernels import shards as shard_kernels
 from .._options import OPTIONS, LossArgs, given
 
 #: The kernels written against the standard, by name.
@@ -43,6 +44,13 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                 (
                     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
                     "linear_cross_entropy_hessian"
+                ),
+            ),
+            (
+                shard_kernels,
+                (
+                    "sharded_cross_entropy sharded_cross_entropy_value_and_grad sharded_linear_cross_entropy "
+                    "sharded_linear_cross_entropy_value_and_grad"
                 ),
             ),
         )

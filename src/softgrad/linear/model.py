@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Unpack
 
-from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights
+from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
 from .._array.namespace import adopt, finish, floating, mask, same_place
 from .._array.scalars import integer, number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
@@ -120,6 +120,11 @@ class LinearCrossEntropy:
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """(W, bias, job) in the layout and dtype of the kernels."""
+        W, bias, job = self._share(W, bias)
+        return W, bias, shown_weights(self._lib, self._like, job)
+
+    def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
+        """The same of some of the classes: a sample of which they are hidden may show others."""
         lib, x = self._lib, self._X
         W = self._beside(W, "W")
         if W.ndim != 2:

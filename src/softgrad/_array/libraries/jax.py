@@ -19,6 +19,12 @@ def _jax() -> Any:
     return importlib.import_module("jax")
 
 
+def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+    host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
+    # without x64, to ask for 64 bits would warn
+    return xp.asarray(host, dtype=xp.bfloat16 if dtype == "bfloat16" else None, device=device)
+
+
 def _read(xp: Any, array: Array) -> Host:
     return np.asarray(array) if array.dtype != "bfloat16" else read_array(xp, array)
 
@@ -62,6 +68,7 @@ LIBRARY = ArrayLibrary(
     "jax.numpy",
     "JAX",
     formats=("float16", "bfloat16"),
+    make=_make,
     read=_read,
     synchronize=lambda results: _jax().block_until_ready(results),
     device_label=lambda array: f"{array.device.platform}:{array.device.id}",

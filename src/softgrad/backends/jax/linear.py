@@ -17,7 +17,7 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.linear import block_rows, counted, memory_of
-from ..._options import LossArgs
+from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
 
@@ -35,6 +35,11 @@ class Model(NamedTuple):
 
 #: What is not, beside X, W and bias: arrays or None, by name.
 Arrays: TypeAlias = dict[str, Any]
+
+
+def split(job: LossArgs) -> tuple[LossArgs, Arrays]:
+    """(what is static of a job, its arrays)."""
+    return job._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, job.arrays, strict=True))
 
 
 def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:

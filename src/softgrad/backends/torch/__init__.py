@@ -17,7 +17,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded, recorded_kernels
+from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -25,6 +25,12 @@ from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_SHARDED = (
+    "sharded_cross_entropy",
+    "sharded_cross_entropy_value_and_grad",
+    "sharded_linear_cross_entropy",
+    "sharded_linear_cross_entropy_value_and_grad",
+)
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
@@ -35,7 +41,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in (*_DENSE, *_LOG_PROBS, "divergence"):
+    if function in (*_DENSE, *_LOG_PROBS, *_SHARDED, "divergence"):
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -182,6 +188,7 @@ BACKEND = Backend(
     types=("torch:Tensor",),
     functions={
         **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+        **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
         "divergence": f"{__name__}.divergence:divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
     },

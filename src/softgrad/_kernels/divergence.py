@@ -20,6 +20,8 @@ from .loss import divided, keep, mass, scaled, sum_all
 NAMES = ("logits", "target_logits")
 #: |log(q / p)| from which a term is exact enough without the series.
 NEAR = 0.5
+#: KL, and mass beside the largest class, from which the rounding of float64 is below that of a result in float32.
+PLAIN = 1e-5
 
 
 class DivergenceArgs(NamedTuple):
@@ -179,6 +181,30 @@ def rows(
         g = found[name] if args.temperature == 1.0 else found[name] / args.temperature
         grads.append(g if shown is None else xp.where(shown, g, xp.zeros_like(g)))
     return total(xp, terms, axis), tuple(grads)
+
+
+def wide_rows(
+    xp: Namespace, x: Array, y: Array, temperature: float, reverse: bool, wrt: tuple[str, ...]
+) -> tuple[Array, tuple[Array, ...], Array]:
+    """``rows`` of matrices of float32, in float64, and of which rows that leaves digits enough."""
+    x, y = (xp.astype(a, xp.float64) for a in ((y, x) if reverse else (x, y)))
+    if temperature != 1.0:
+        x, y = x / temperature, y / temperature
+    m, n = (xp.max(a, axis=-1, keepdims=True) for a in (x, y))
+    p, q = xp.exp(x - m), xp.exp(y - n)
+    s, t = (xp.sum(a, axis=-1, keepdims=True) for a in (p, q))
+    u = y - x
+    mean = xp.sum(q * u, axis=-1, keepdims=True) / t
+    value = mean - ((n - m) + xp.log(t / s))
+    good = xp.logical_and(value >= PLAIN, value < math.inf)
+    grads = []
+    for name in wrt:
+        if (name == "logits") == reverse:
+            good = xp.logical_and(good, t > 1 + PLAIN)
+            grads.append(q * ((u - mean) / (t * temperature)))
+        else:
+            grads.append(p / (s * temperature) - q / (t * temperature))
+    return value, tuple(grads), xp.squeeze(good, axis=-1)
 
 
 def divergence(

@@ -11,6 +11,7 @@ _MODULES = {
     "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
     "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
     "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
+    "divergence": ("divergence",),
     "linear": (
         "linear_cross_entropy",
         "linear_cross_entropy_value_and_grad",

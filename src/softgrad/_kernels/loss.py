@@ -48,12 +48,12 @@ class Rows(NamedTuple):
     w: Array
     #: Where the label is a class, or None.
     valid: Array
-    #: How the logits were scaled.
-    scaling: Scaling
     #: Of class indices without smoothing: the sum of the exponentials without the label's, for value and gradient.
     o: Array = None
     #: log(sum(exp(x))), where ``z_loss`` asks for it.
     log_sum: Array = None
+    #: How the logits were scaled.
+    scaling: Scaling = Scaling()
 
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
@@ -131,7 +131,7 @@ def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     scaling = Scaling(job.temperature, job.softcap, shift)
     row = scaled_shift(xp, x, job.axis, carry, scaling, job.where)
     log_sum = log_normalizer(xp, row, job.axis) if job.z_loss else None
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), scaling, log_sum=log_sum)
+    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), None, log_sum, scaling)
 
 
 def without_label(xp: Namespace, r: Rows, axis: int, carry: bool) -> Rows:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..._array.memory import jax_memory
 from ..._array.typing import Array
 from ..._kernels import dense as dense_kernels
 
@@ -57,13 +58,34 @@ def _held(e: Array, axis: int) -> Array:
     return held
 
 
+def _pair(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _both(a: Array, b: Array, axis: int) -> tuple[Array, Array]:
+    """Two sums over ``axis``, which goes, in levels, each level in one pass over both.
+
+    Of two reductions XLA on a GPU would keep what both read, the exponentials, in memory.
+    """
+    zero, level = jnp.zeros((), a.dtype), dense_kernels.LEVEL
+    while a.shape[axis] > 2 * level:
+        pad = [(0, 0, 0)] * a.ndim
+        pad[axis] = (0, -a.shape[axis] % level, 0)
+        shape = (*a.shape[:axis], -1, level, *a.shape[axis + 1 :])
+        a, b = (jax.lax.pad(each, zero, pad).reshape(shape) for each in (a, b))
+        a, b = jax.lax.reduce((a, b), (zero, zero), _pair, (axis + 1,))
+    first, second = jax.lax.reduce((a, b), (zero, zero), _pair, (axis,))
+    return first, second
+
+
 def sums(e: Array, axis: int) -> tuple[Array, Array]:
     """(sum(e) - 1 without the cancellation, sum(e)) for exponentials whose largest is 1; without ``axis``."""
     # XLA vectorises what follows a reduction only where no axis of length 1 is left
     if _one_pass(e, axis):
         zero = jnp.zeros((), e.dtype)
-        fraction = e - jnp.floor(e)
-        others, s = jax.lax.reduce((fraction, e), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis,))
+        others, s = jax.lax.reduce((e - jnp.floor(e), e), (zero, zero), _pair, (axis,))
+    elif jax_memory(e) is not None:
+        others, s = _both(e - jnp.floor(e), e, axis)
     else:
         e = _held(e, axis)
         others, s = total(e - jnp.floor(e), axis), total(e, axis)

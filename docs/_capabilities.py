@@ -94,6 +94,7 @@ _LINEAR = (
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_hessian",
 )
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
 _PARTIAL_OF_CLASSES = (
     "partial.logsumexp_partial",
     "partial.cross_entropy_partial",
@@ -130,6 +131,7 @@ FUNCTIONS = (
     *_LOSS,
     *_DIVERGENCE,
     *_LINEAR,
+    *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,
@@ -155,6 +157,7 @@ OPTIONS = (
     "cross_entropy, validate",
     "cross_entropy_value_and_grad, all options",
     "kl_divergence, all options",
+    "linear_log_probs, entropy and top_k",
     "linear_cross_entropy, reduction none",
     "linear_cross_entropy_grad, l2",
     "linear_cross_entropy_grad, classes",
@@ -186,6 +189,7 @@ _OF_INDICES = (
     *_LOG_PROBS,
     *_LOSS,
     *_LINEAR,
+    *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,
@@ -240,6 +244,7 @@ KINDS = (
             **_unsupported(
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
+                *_LINEAR_LOG_PROBS,
                 *_PARTIAL_OF_SAMPLES,
                 *_PARALLEL,
                 *_CURVATURE,

@@ -24,6 +24,11 @@ def linear(function, **options):
     return lambda a: function(a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), a(BIAS, samples=False), **options)
 
 
+def wanted(found):
+    """What a call gives, without what it was not asked for."""
+    return tuple(a for a in found if a is not None)
+
+
 def directions(a):
     return a(WEIGHTS, samples=False), a(BIAS, samples=False)
 
@@ -115,6 +120,10 @@ CALLS = {
         a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), directions(a), a(BIAS, samples=False)
     ),
     "linear_cross_entropy_hessian": linear(sg.linear_cross_entropy_hessian),
+    "linear_log_probs": lambda a: wanted(linear(sg.linear_log_probs)(a)),
+    "linear_log_probs_vjp": lambda a: sg.linear_log_probs_vjp(
+        a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), None, (a(TARGETS[:, 0]), a(TARGETS[:, 1])), wrt=("W", "X")
+    ),
     "partial.logsumexp_partial": lambda a: partial.logsumexp_partial(a(LOGITS)),
     "partial.cross_entropy_partial": lambda a: partial.cross_entropy_partial(a(LOGITS), a(LABELS)),
     "partial.cross_entropy_shard_grad": lambda a: partial.cross_entropy_shard_grad(*classes_in_shares(a)),
@@ -158,6 +167,7 @@ CALLS = {
     "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
     "cross_entropy_value_and_grad, all options": all_options,
     "kl_divergence, all options": all_options_of_a_divergence,
+    "linear_log_probs, entropy and top_k": linear(sg.linear_log_probs, entropy=True, top_k=2, temperature=0.5),
     "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
     "linear_cross_entropy_grad, l2": linear(sg.linear_cross_entropy_grad, l2=0.3, precision="high"),
     "linear_cross_entropy_grad, classes": linear(sg.linear_cross_entropy_grad, classes=[2, 0]),

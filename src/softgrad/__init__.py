@@ -29,6 +29,7 @@ from .linear.functions import (
     linear_cross_entropy_hvp,
     linear_cross_entropy_value_and_grad,
 )
+from .linear.log_probs import LinearLogProbs, linear_log_probs, linear_log_probs_vjp
 from .linear.model import LinearCrossEntropy
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "CrossEntropy",
     "LabelError",
     "LinearCrossEntropy",
+    "LinearLogProbs",
     "MixedArraysError",
     "SoftmaxRegression",
     "__version__",
@@ -64,6 +66,8 @@ __all__ = [
     "linear_cross_entropy_hessian",
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_value_and_grad",
+    "linear_log_probs",
+    "linear_log_probs_vjp",
     "log_probs",
     "log_probs_vjp",
     "log_softmax",

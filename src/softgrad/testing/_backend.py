@@ -187,6 +187,9 @@ def _arguments(function: str, x: Array, kit: Kit, rows: int, classes: int, dtype
     y = kit.labels(np.arange(rows) % classes)
     if function in ("softmax", "log_softmax", "logsumexp"):
         return (x,)
+    if function.startswith("linear_log_probs"):
+        X, W = kit.put(np.ones((rows, 3)), dtype), kit.put(np.ones((classes, 3)), dtype)
+        return (X, y, W, None, (None, X[:, 0])) if function.endswith("_vjp") else (X, y, W)
     if function.startswith(("log_probs", "entropy")):
         c, several = kit.put(np.ones((rows, 2)), dtype), kit.labels(np.stack([np.arange(rows) % classes] * 2, axis=1))
         given = (x, several) if function.startswith("log_probs") else (x,)

@@ -161,7 +161,8 @@ _OPTIONS = (
 )
 _SHARDED = ("sharded_cross_entropy", "sharded_linear_cross_entropy")
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
-_OWN = [name for name in GENERIC if name not in (*_LOG_PROBS, "linear_cross_entropy_hessian")]
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
+_OWN = [name for name in GENERIC if name not in (*_LOG_PROBS, *_LINEAR_LOG_PROBS, "linear_cross_entropy_hessian")]
 
 BACKEND = Backend(
     name="jax",
@@ -170,6 +171,7 @@ BACKEND = Backend(
         **{name: f"{__name__}:{name}" for name in _OWN if not name.startswith("sharded")},
         "divergence": f"{__name__}.divergence:divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+        **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },
     options=tuple(_OPTIONS.split()),

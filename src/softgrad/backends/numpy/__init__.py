@@ -18,6 +18,7 @@ _MODULES = {
     ),
     "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
     "divergence": ("divergence",),
+    "linear_log_probs": ("linear_log_probs", "linear_log_probs_vjp"),
     "linear": (
         "linear_cross_entropy",
         "linear_cross_entropy_value_and_grad",

@@ -23,7 +23,7 @@ PART_BYTES = 16 << 20
 SURE = 0.5
 
 
-def _spread(src: Floats, memory: Memory, temperature: float) -> tuple[Floats, ...]:
+def spread(src: Floats, memory: Memory, temperature: float) -> tuple[Floats, ...]:
     """(x - max over the temperature, its exponential, their sum less one, the mean of the first, the maximum).
 
     Of a block (outer, class, inner): the first two are of its shape, in scratch memory, the others one a sample.
@@ -103,7 +103,7 @@ def entropy(
     out, out3 = view(x, axis).empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
-        _, _, rest, mean, _ = _spread(src, memory, scaling.temperature)
+        _, _, rest, mean, _ = spread(src, memory, scaling.temperature)
         narrow(np.log1p(rest) - mean, out3[at[0] : at[1], at[2] : at[3]])
 
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
@@ -131,7 +131,7 @@ def entropy_vjp(
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
         o0, o1, i0, i1 = at
-        d, e, rest, mean, _ = _spread(src, memory, scaling.temperature)
+        d, e, rest, mean, _ = spread(src, memory, scaling.temperature)
         factor = c2[o0:o1, i0:i1].astype(d.dtype, copy=False) / (1 + rest) / scaling.temperature
         np.subtract(mean[:, None], d, out=d)
         np.multiply(d, e, out=d)
@@ -179,7 +179,7 @@ def log_probs(
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
         o0, o1, i0, i1 = at
-        _, _, rest, mean, m = _spread(src, memory, scaling.temperature)
+        _, _, rest, mean, m = spread(src, memory, scaling.temperature)
         own = generic.picked(xp, src, index[o0:o1, :, i0:i1], 1)
         # the mean is NaN where the row has no sum
         narrow((own - m[:, None]) / scaling.temperature - (np.log1p(rest) + 0 * mean)[:, None], out3[o0:o1, :, i0:i1])

@@ -33,6 +33,7 @@ _SHARDED = (
     "sharded_linear_cross_entropy_value_and_grad",
 )
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -42,7 +43,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in (*_DENSE, *_LOG_PROBS, *_SHARDED, "divergence"):
+    if function in (*_DENSE, *_LOG_PROBS, *_LINEAR_LOG_PROBS, *_SHARDED, "divergence"):
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -206,6 +207,7 @@ BACKEND = Backend(
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
         "divergence": f"{__name__}.divergence:divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+        **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
     },
     should_run=f"{__name__}:should_run",
     options=tuple(_OPTIONS.split()),

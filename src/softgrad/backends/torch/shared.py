@@ -89,16 +89,37 @@ def lend(function: str, x: Tensor, *args: Any) -> Tensor | None:
     if not x.is_cpu or asked_for() == "torch":
         return None
 
-    def seen(a: Any) -> Any:
-        if not isinstance(a, Tensor):
-            return a
-        a = a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a.resolve_neg()
-        return a.contiguous().numpy(force=True)
-
-    host = [seen(a) for a in (x, *args)]
+    kernel = getattr(numpy_log_probs, function)
     with threads.shared(), quiet():
-        result = torch.from_numpy(getattr(numpy_log_probs, function)(library(host[0], "x").xp, *host))
+        host = [_readable_host(a) for a in (x, *args)]
+        result = torch.from_numpy(kernel(library(host[0], "x").xp, *host))
     return result.to(x.dtype)
+
+
+def lend_rows(kernel: Callable[..., Any], X: Tensor, *args: Any) -> Any:
+    """What a kernel of NumPy's linear model gives, as tensors; None where torch is to do it."""
+    if not X.is_cpu or asked_for() == "torch" or autocast(X):
+        return None
+    with threads.shared(), quiet():
+        host = [_readable_host(a) for a in (X, *args)]
+        result = kernel(library(host[0], "X").xp, *host)
+    return tuple(None if a is None else _as_given(a, X) for a in result)
+
+
+def _as_given(a: Any, X: Tensor) -> Tensor:
+    tensor = torch.from_numpy(a)
+    return tensor.to(X.dtype) if tensor.is_floating_point() else tensor
+
+
+def _readable_host(a: Any) -> Any:
+    """A tensor as NumPy reads it, half precision as single; so too those of a tuple of arrays."""
+    make = getattr(a, "_make", None)
+    if make is not None:
+        return make(_readable_host(each) for each in a)
+    if not isinstance(a, Tensor):
+        return a
+    a = a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a.resolve_neg()
+    return a.contiguous().numpy(force=True)
 
 
 def _host(a: Any) -> Any:

@@ -14,6 +14,7 @@ from ._gradient import check_gradient, check_hvp
 
 INF, NAN = np.inf, np.nan
 _CLASS_WEIGHT = [1.0, 0.5, 2.0, 0.25]
+_SHIFT = [0.5, -1.0, 0.25, 0.0]
 _SAMPLE_WEIGHT = np.array([0.5, 2.0, 1.5])
 
 #: Options, with the labels and what else a call is given.
@@ -25,9 +26,20 @@ CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
     "sample weights": ({}, SHARES, {"sample_weight": _SAMPLE_WEIGHT}),
     "an ignored index": ({"ignore_index": 0}, LABELS, {}),
     "z-loss": ({"z_loss": 0.0625}, LABELS, {}),
+    "scaled logits": ({"softcap": 4.0, "temperature": 0.5, "logit_shift": _SHIFT}, LABELS, {}),
+    "a focal factor": ({"focal": 1.5}, LABELS, {}),
     "a mask": ({"label_smoothing": 0.125}, LABELS, {"where": SHOWN}),
     "everything at once": (
-        {"class_weight": _CLASS_WEIGHT, "label_smoothing": 0.25, "z_loss": 0.0625, "ignore_index": 0},
+        {
+            "softcap": 4.0,
+            "temperature": 0.5,
+            "logit_shift": _SHIFT,
+            "label_smoothing": 0.25,
+            "class_weight": _CLASS_WEIGHT,
+            "focal": 2.0,
+            "ignore_index": 0,
+            "z_loss": 0.0625,
+        },
         LABELS,
         {"sample_weight": _SAMPLE_WEIGHT, "where": SHOWN},
     ),
@@ -81,10 +93,13 @@ def _loss_derivatives(kit: Kit) -> None:
 
 @clause("gradients", "they agree with finite differences and with the library's automatic differentiation")
 def _loss_differences(kit: Kit) -> None:
-    loss, y = CrossEntropy(label_smoothing=0.125, z_loss=0.0625), kit.labels()
-    x = kit.put(LOGITS / 4)
-    check_gradient(lambda z: loss(z, y), lambda z: loss.grad(z, y), x)
-    check_hvp(lambda z: loss.grad(z, y), lambda z, v: loss.hvp(z, y, v), x)
+    y, x = kit.labels(), kit.put(LOGITS / 4)
+    for loss in (
+        CrossEntropy(label_smoothing=0.125, z_loss=0.0625),
+        CrossEntropy(softcap=4.0, temperature=0.5, logit_shift=_SHIFT, focal=1.5),
+    ):
+        check_gradient(lambda z, f=loss: f(z, y), lambda z, f=loss: f.grad(z, y), x)  # type: ignore[misc]
+        check_hvp(lambda z, f=loss: f.grad(z, y), lambda z, v, f=loss: f.hvp(z, y, v), x)  # type: ignore[misc]
 
 
 @clause("gradients", "loss and gradient keep their digits where the sample is sure")

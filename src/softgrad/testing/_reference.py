@@ -85,14 +85,28 @@ class Options(NamedTuple):
     ignore_index: int | None = None
     z_loss: float = 0.0
     where: Any = None
+    softcap: float | None = None
+    temperature: float = 1.0
+    logit_shift: Any = None
+    focal: float = 0.0
+
+
+def _scaled(x: Any, options: Options) -> Any:
+    """The logits after softcap, temperature and shift."""
+    if options.softcap is not None:
+        cap = Decimal(options.softcap)
+        powers = [(2 * a / cap).exp() for a in x.ravel()]
+        x = np.array([cap * (a - 1) / (a + 1) for a in powers], dtype=object).reshape(x.shape)
+    x = x / Decimal(options.temperature)
+    return x if options.logit_shift is None else x + exact(options.logit_shift)
 
 
 @_precise
 def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, Decimal]:  # noqa: B008 - immutable
     """(the loss of each sample, what the mean divides by) of logits ``(n, k)`` and their labels."""
-    x, labels = exact(x), np.asarray(labels)
+    x, labels = _scaled(exact(x), options), np.asarray(labels)
     n, k = x.shape
-    smoothing, z = Decimal(options.label_smoothing), Decimal(options.z_loss)
+    smoothing, z, focal = (Decimal(a) for a in (options.label_smoothing, options.z_loss, options.focal))
     by_class = exact(np.ones(k) if options.class_weight is None else options.class_weight)
     by_sample = exact(np.ones(n) if options.sample_weight is None else options.sample_weight)
     shown = np.broadcast_to(np.asarray(True if options.where is None else options.where), (n, k))
@@ -108,7 +122,10 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, 
         mass = sum(target, Decimal(0))
         smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * mass / len(allowed)) for c in allowed}
         lse = _lse([x[i, c] for c in allowed])
-        out[i] = by_sample[i] * (sum(v * (lse - x[i, c]) for c, v in smooth.items()) + z * weight * lse * lse)
+        costs = {c: lse - x[i, c] for c in smooth}
+        if focal:
+            costs = {c: cost * (1 - (-cost).exp()) ** focal for c, cost in costs.items()}
+        out[i] = by_sample[i] * (sum(v * costs[c] for c, v in smooth.items()) + z * weight * lse * lse)
         total += by_sample[i] * weight
     return out, total
 

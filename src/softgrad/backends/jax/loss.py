@@ -12,7 +12,11 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from ..._options import LossArgs
+from . import rules
 from .dense import centred, hide_logits, is_compensated, log_softmax, logsumexp, softmax, total, wide, zero_hidden
+
+#: The options that the closed forms below take; a loss with others goes through the generic kernels under a rule.
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
 
 
 def _is_dense(target: Array) -> bool:
@@ -64,7 +68,7 @@ def _generic(
         sample_weight=weight,
         where=where,
         reduction="none",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 
@@ -140,7 +144,11 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
         x = jnp.where(kept, x, 0)
     precision = job.precision if is_compensated(x, job.precision) else None
     target, w = job.labels, None
-    if job.dense or job.label_smoothing:
+    special = bool(job.beyond(TAKEN))
+    if special:
+        w = generic.target(jnp, x, job._replace(label_smoothing=0.0), where)[3]
+        w = None if w is None else jnp.squeeze(w, axis=axis)
+    elif job.dense or job.label_smoothing:
         _, target, _, w, _ = generic.target(jnp, x, job, where)
         w = None if w is None else jnp.squeeze(w, axis=axis)
     elif job.class_weight is not None:
@@ -150,6 +158,20 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
         mass = generic.mass(jnp, x, job, None if w is None else jnp.expand_dims(w, axis))
         # where nothing counts, no NaN must come back as 0 * NaN either
         x = jnp.where(mass == 0, 0, x)
+    if special:
+        each = rules.losses(x, *rules.split(job._replace(precision=precision)))
+    else:
+        each = _each(x, target, w, where, job, precision)
+    each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
+    if job.reduction == "none":
+        return jnp.squeeze(each, axis=axis).astype(logits.dtype)
+    value = generic.sum_all(jnp, each)
+    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
+
+
+def _each(x: Array, target: Array, w: Array | None, where: Array | None, job: LossArgs, precision: str | None) -> Array:
+    """One loss a sample, before sample weights, by the closed forms."""
+    axis = job.axis
     each = losses(x, target, where, axis, precision)
     if not _is_dense(target) and w is not None:
         # a class of weight 0 costs nothing, though its logit be -inf
@@ -160,11 +182,7 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
     if _is_dense(target) and not job.dense:
         # a factor, so that derivatives are NaN too
         each = each * _or_nan(jnp.ones_like(each), _inside(job.labels, x.shape[axis])[1])
-    each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
-    if job.reduction == "none":
-        return jnp.squeeze(each, axis=axis).astype(logits.dtype)
-    value = generic.sum_all(jnp, each)
-    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
+    return each
 
 
 def value_and_grad(logits: Array, job: LossArgs) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ MOST_BYTES = 64 << 20
 
 def _declined(W: Floats, job: LossArgs) -> bool:
     """Whether a job is for the generic kernel, whose blocks of logits then come here."""
-    return job.where is not None or (job.precision == "high" and W.dtype.char == "d")
+    return bool(job.beyond(numpy_loss.TAKEN)) or (job.precision == "high" and W.dtype.char == "d")
 
 
 def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:

@@ -13,6 +13,8 @@ from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
 from .dense_blocks import FEW, rows_into, rows_of, working
 from .loss_blocks import Loss
 
+#: The options that the blocks take; others, and ``where``, go through the generic kernel, block by block.
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight")
 #: Labels that are looked at together.
 CHUNK = 1 << 20
 
@@ -77,7 +79,7 @@ class _Call:
                 self.divisor = dense_mass(job, self.labels, self.weight)
             else:
                 self.divisor = mass(job, self.labels, self.weight, self.k)
-        self.fast = job.where is None and not (x.dtype.char == "d" and job.precision == "high")
+        self.fast = not job.beyond(TAKEN) and not (x.dtype.char == "d" and job.precision == "high")
 
     def run(self) -> tuple[Any, Any]:
         if self.divisor == 0.0:

@@ -210,7 +210,7 @@ def _job(
         sample_weight=weight,
         where=where,
         reduction="none",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 

@@ -26,7 +26,7 @@ if "PIP_FIND_LINKS" in os.environ:
     os.environ.setdefault("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
 
 #: What is run beside the default matrix before a release.
-BEFORE_RELEASE = "coverage minimums python vendor downstream typing peers others mutants accuracy fuzz".split()
+BEFORE_RELEASE = "coverage minimums python vendor downstream typing peers others mutants accuracy same_bits fuzz".split()
 #: In the environment of nox: the tests sessions measure coverage, which takes a third more time.
 MEASURED = "SOFTGRAD_COVERAGE"
 STARTED = time.time()
@@ -142,7 +142,7 @@ def gpu_static(session: nox.Session) -> None:
     """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
     install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
-    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
+    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadgroup", *static, *session.posargs)
     suite = [*map(str, sorted(Path("tests").glob("test_triton_*.py")))]
     suite += [f"tests/test_{name}.py" for name in ("softmax", "cross_entropy")]
     interpreted = ("--backend=torch", "--kernels=triton", *SPREAD, *suite)
@@ -310,6 +310,16 @@ def bench(session: nox.Session) -> None:
     options += ["--memory", "--json=build/performance.json", "--plot=build/performance.png"]
     Path("build").mkdir(exist_ok=True)
     session.run("python", "-m", "softgrad", "bench", *(session.posargs or options))
+
+
+@nox.session
+def same_bits(session: nox.Session) -> None:
+    """Compare the bits of rows in every company, with numba and without; fails where one differs."""
+    install(session, "test", *BACKENDS, package="-e .")
+    session.env["PYTHONPATH"] = "tests"
+    for numba, libraries in (("1", "numpy,torch,dask"), ("0", ",".join(BACKENDS))):
+        options = ("--libraries", libraries, *session.posargs)
+        session.run("python", "tests/same_bits.py", *options, env={"SOFTGRAD_NUMBA": numba})
 
 
 @nox.session

@@ -79,6 +79,14 @@ _LOSS = (
     "CrossEntropy.hessian_diag",
     "CrossEntropy.total_weight",
 )
+_DIVERGENCE = (
+    "kl_divergence",
+    "kl_divergence_grad",
+    "kl_divergence_value_and_grad",
+    "js_divergence",
+    "js_divergence_grad",
+    "js_divergence_value_and_grad",
+)
 _LINEAR = (
     "linear_cross_entropy",
     "linear_cross_entropy_grad",
@@ -86,17 +94,25 @@ _LINEAR = (
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_hessian",
 )
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
 _PARTIAL_OF_CLASSES = (
     "partial.logsumexp_partial",
     "partial.cross_entropy_partial",
     "partial.cross_entropy_shard_grad",
 )
 _PARTIAL_OF_SAMPLES = ("partial.linear_partial", "partial.merge", "partial.finish")
+_PARALLEL = (
+    "parallel.cross_entropy",
+    "parallel.cross_entropy_value_and_grad",
+    "parallel.linear_cross_entropy",
+    "parallel.linear_cross_entropy_value_and_grad",
+)
 _CURVATURE = (
     "statistics.hessian_diag",
     "statistics.linear_cross_entropy_hessian_diag",
     "statistics.coefficient_statistics",
 )
+_CALIBRATION = ("calibration.temperature",)
 _ESTIMATOR = ("SoftmaxRegression.fit", "SoftmaxRegression.predict", "SoftmaxRegression.predict_proba")
 _IDENTITY = (
     "identity.loss_from_probabilities",
@@ -113,10 +129,14 @@ FUNCTIONS = (
     *_LOG_PROBS,
     *_ENTROPY,
     *_LOSS,
+    *_DIVERGENCE,
     *_LINEAR,
+    *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
+    *_CALIBRATION,
     *_IDENTITY,
     *_ESTIMATOR,
 )
@@ -136,6 +156,8 @@ OPTIONS = (
     "cross_entropy, class_weight a list",
     "cross_entropy, validate",
     "cross_entropy_value_and_grad, all options",
+    "kl_divergence, all options",
+    "linear_log_probs, entropy and top_k",
     "linear_cross_entropy, reduction none",
     "linear_cross_entropy_grad, l2",
     "linear_cross_entropy_grad, classes",
@@ -158,7 +180,7 @@ def _missing(library: str) -> dict[str, Capability]:
     )
 
 
-_COMPUTED = ("SoftmaxRegression.fit", "statistics.coefficient_statistics")
+_COMPUTED = ("calibration.temperature", "SoftmaxRegression.fit", "statistics.coefficient_statistics")
 _NO_VALUES = {
     **_unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate"),
     **_unsupported("it needs values on the host, and a traced array has none", *_COMPUTED),
@@ -167,9 +189,12 @@ _OF_INDICES = (
     *_LOG_PROBS,
     *_LOSS,
     *_LINEAR,
+    *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
+    *_PARALLEL,
     *_CURVATURE,
+    *_CALIBRATION,
     "SoftmaxRegression.fit",
     "log_probs, several labels",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
@@ -188,11 +213,15 @@ KINDS = (
         _LAZY,
         {
             "cross_entropy, validate": _WORKS,
-            **_unsupported("a fit asks how many samples there are", *_COMPUTED),
+            "calibration.temperature": _WORKS,
+            **_unsupported("a fit asks how many samples there are", *_COMPUTED[1:]),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
             **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
             **_unsupported(
-                "a share is made by sizes that have to be known", *_PARTIAL_OF_CLASSES[1:], *_PARTIAL_OF_SAMPLES
+                "a share is made by sizes that have to be known",
+                *_PARTIAL_OF_CLASSES[1:],
+                *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
             ),
         },
         variant=", number of samples unknown",
@@ -215,7 +244,9 @@ KINDS = (
             **_unsupported(
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
+                *_LINEAR_LOG_PROBS,
                 *_PARTIAL_OF_SAMPLES,
+                *_PARALLEL,
                 *_CURVATURE,
                 *(name for name in OPTIONS if name.startswith("linear")),
             ),

@@ -195,6 +195,36 @@ CASES = {
             "0.0",
         ),
     ],
+    "Divergences": [
+        Case(
+            "a class of which the target knows nothing",
+            "sg.kl_divergence(asarray([[0.0, 0.0]]), asarray([[0.0, -inf]]))",
+            "log(2)",
+        ),
+        Case("", 'sg.kl_divergence(asarray([[0.0, 0.0]]), asarray([[0.0, -inf]]), direction="reverse")', "inf"),
+        Case(
+            "a class impossible in both",
+            "sg.kl_divergence_value_and_grad(asarray([[0.0, -inf, 0.0]]), asarray([[0.0, -inf, 0.0]]))[1]",
+            "[[0.0, 0.0, 0.0]]",
+        ),
+        Case(
+            "distributions without a class in common",
+            "sg.js_divergence(asarray([[0.0, -inf]]), asarray([[-inf, 0.0]]))",
+            "log(2)",
+        ),
+        Case(
+            "a row without a softmax is NaN alone",
+            "sg.kl_divergence(asarray([[-inf, -inf], [0.0, 0.0]]), asarray([[0.0, 0.0], [0.0, 0.0]]), "
+            'reduction="none")',
+            "[nan, 0.0]",
+        ),
+        Case(
+            "a row hidden whole counts in no mean",
+            "sg.kl_divergence(asarray([[0.0, 0.0], [3.0, 4.0]]), asarray([[0.0, -inf], [4.0, 3.0]]), "
+            'where=asarray([[True], [False]], "bool"))',
+            "log(2)",
+        ),
+    ],
     "Shapes": [
         Case("an empty class axis", "sg.softmax(asarray([[], [], []]))", "[[], [], []]"),
         Case("", "sg.logsumexp(asarray([[], [], []]), axis=-1)", "[-inf, -inf, -inf]"),
@@ -245,6 +275,12 @@ CASES = {
             "the logarithm of a sure class", "sg.log_softmax(asarray([40.0, 0.0]))", "[-4.248354255291589e-18, -40.0]"
         ),
         Case("the entropy of a sure sample", "sg.entropy(asarray([40.0, 0.0]))", "1.7418252446695552e-16"),
+        Case(
+            "two distributions that nearly agree",
+            'sg.kl_divergence(asarray([[0.0, 0.0]], "float32"), asarray([[2.0**-14, 0.0]], "float32"))',
+            "2.0**-31",
+            "float32",
+        ),
         Case(
             "the curvature at a tie",
             'sg.cross_entropy_hvp(asarray([[0.0, 0.0]]), asarray([0], "int64"), asarray([[1.0, 0.0]]))',

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import softgrad as sg
-from softgrad import backends, identity, partial, statistics
+from softgrad import backends, calibration, identity, parallel, partial, statistics
 
 LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
 LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
@@ -15,11 +15,18 @@ SEVERAL = np.asarray([[2, 0], [0, 0], [1, 2]])
 TARGETS = np.asarray([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
 FEATURES = np.asarray([[1.0, 2.0], [0.0, -1.0], [0.5, 0.5]])
 WEIGHTS = np.asarray([[0.1, 0.2], [0.3, 0.4], [0.0, -0.5], [1.0, 1.0]])
+#: The only process holds all classes.
+ALONE = {"first_class": 0, "reduce": lambda array, op: array}
 BIAS = np.asarray([0.0, 0.1, 0.2, 0.3])
 
 
 def linear(function, **options):
     return lambda a: function(a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), a(BIAS, samples=False), **options)
+
+
+def wanted(found):
+    """What a call gives, without what it was not asked for."""
+    return tuple(a for a in found if a is not None)
 
 
 def directions(a):
@@ -73,6 +80,12 @@ def all_options(a):
     return loss.value_and_grad(logits, labels, sample_weight=weight)
 
 
+def all_options_of_a_divergence(a):
+    weight = a(np.asarray([1.0, 0.5, 2.0]))
+    options = {"direction": "reverse", "where": a(MASK), "temperature": 2.0, "sample_weight": weight}
+    return sg.kl_divergence_value_and_grad(a(LOGITS), a(TARGETS), wrt=("logits", "target_logits"), **options)
+
+
 #: A call of each function; its argument makes an array, ``samples`` telling whether the first axis counts the samples.
 CALLS = {
     "softmax": lambda a: sg.softmax(a(LOGITS)),
@@ -94,6 +107,12 @@ CALLS = {
     "CrossEntropy.total_weight": lambda a: sg.CrossEntropy(class_weight=[1.0, 2.0, 3.0]).total_weight(
         a(LOGITS), a(LABELS)
     ),
+    "kl_divergence": lambda a: sg.kl_divergence(a(LOGITS), a(TARGETS)),
+    "kl_divergence_grad": lambda a: sg.kl_divergence_grad(a(LOGITS), a(TARGETS)),
+    "kl_divergence_value_and_grad": lambda a: sg.kl_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
+    "js_divergence": lambda a: sg.js_divergence(a(LOGITS), a(TARGETS)),
+    "js_divergence_grad": lambda a: sg.js_divergence_grad(a(LOGITS), a(TARGETS)),
+    "js_divergence_value_and_grad": lambda a: sg.js_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
     "linear_cross_entropy": linear(sg.linear_cross_entropy),
     "linear_cross_entropy_grad": linear(sg.linear_cross_entropy_grad),
     "linear_cross_entropy_value_and_grad": linear(sg.linear_cross_entropy_value_and_grad),
@@ -101,15 +120,28 @@ CALLS = {
         a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), directions(a), a(BIAS, samples=False)
     ),
     "linear_cross_entropy_hessian": linear(sg.linear_cross_entropy_hessian),
+    "linear_log_probs": lambda a: wanted(linear(sg.linear_log_probs)(a)),
+    "linear_log_probs_vjp": lambda a: sg.linear_log_probs_vjp(
+        a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), None, (a(TARGETS[:, 0]), a(TARGETS[:, 1])), wrt=("W", "X")
+    ),
     "partial.logsumexp_partial": lambda a: partial.logsumexp_partial(a(LOGITS)),
     "partial.cross_entropy_partial": lambda a: partial.cross_entropy_partial(a(LOGITS), a(LABELS)),
     "partial.cross_entropy_shard_grad": lambda a: partial.cross_entropy_shard_grad(*classes_in_shares(a)),
     "partial.linear_partial": linear(partial.linear_partial),
     "partial.merge": lambda a: partial.merge(*shares(a)),
     "partial.finish": lambda a: partial.finish(partial.merge(*shares(a)), W=directions(a)[0], l2=0.1),
+    "parallel.cross_entropy": lambda a: parallel.cross_entropy(a(LOGITS), a(LABELS), **ALONE),
+    "parallel.cross_entropy_value_and_grad": lambda a: parallel.cross_entropy_value_and_grad(
+        a(LOGITS), a(LABELS), where=a(MASK), **ALONE
+    ),
+    "parallel.linear_cross_entropy": linear(parallel.linear_cross_entropy, **ALONE),
+    "parallel.linear_cross_entropy_value_and_grad": linear(
+        parallel.linear_cross_entropy_value_and_grad, label_smoothing=0.1, **ALONE
+    ),
     "statistics.hessian_diag": lambda a: statistics.hessian_diag(bound(a), *directions(a)),
     "statistics.linear_cross_entropy_hessian_diag": linear(statistics.linear_cross_entropy_hessian_diag),
     "statistics.coefficient_statistics": coefficients,
+    "calibration.temperature": lambda a: calibration.temperature(a(LOGITS), a(LABELS)).temperature,
     "identity.loss_from_probabilities": lambda a: identity.loss_from_probabilities(*columns(a)),
     "identity.loss_from_normalizer": lambda a: identity.loss_from_normalizer(*columns(a)),
     "identity.gradient_column": lambda a: identity.gradient_column(*columns(a), 1),
@@ -134,6 +166,8 @@ CALLS = {
     ),
     "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
     "cross_entropy_value_and_grad, all options": all_options,
+    "kl_divergence, all options": all_options_of_a_divergence,
+    "linear_log_probs, entropy and top_k": linear(sg.linear_log_probs, entropy=True, top_k=2, temperature=0.5),
     "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
     "linear_cross_entropy_grad, l2": linear(sg.linear_cross_entropy_grad, l2=0.3, precision="high"),
     "linear_cross_entropy_grad, classes": linear(sg.linear_cross_entropy_grad, classes=[2, 0]),

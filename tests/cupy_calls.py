@@ -60,6 +60,17 @@ def calls(d):
             yield f"log_probs {words}", lambda g=given: sg.log_probs(x, y, **g)
             yield f"log_probs of several {words}", lambda g=given: sg.log_probs(x, d["several"], where=d["where"], **g)
             yield f"log_probs_vjp {words}", lambda g=given: sg.log_probs_vjp(x, y, d["sample_weight"], **g)
+    for words, more in (("", {}), (" high", {"precision": "high"}), (" scaled", {"temperature": 0.5, "softcap": 9.0})):
+        yield (
+            f"linear_log_probs{words}",
+            lambda m=more: sg.linear_log_probs(X, y, W, d["bias"], entropy=True, top_k=2, block_size=4, **m),
+        )
+        yield (
+            f"linear_log_probs_vjp{words}",
+            lambda m=more: sg.linear_log_probs_vjp(
+                X, d["several"], W, None, (other[:, :2], d["sample_weight"]), wrt=("W", "X"), block_size=4, **m
+            ),
+        )
     yield "log_probs_vjp of several", lambda: sg.log_probs_vjp(x, d["several"], other[:, :2])
     for label, options in loss_options(d).items():
         at_call = {key: options[key] for key in options if key == "sample_weight"}
@@ -72,12 +83,27 @@ def calls(d):
                 name = getattr(method, "__name__", "value")
                 yield f"loss {name} {label} {labels}", lambda f=method, t=t, m=more, a=at_call: f(x, t, *m, **a)
             yield f"loss diagonal {label} {labels}", lambda f=loss.hessian_diag, t=t, a=at_call: f(x, t, **a)
+        alone = {"first_class": 0, "reduce": lambda array, op: array, **options}
+        yield f"share of logits {label}", lambda o=alone: sg.parallel.cross_entropy_value_and_grad(x, y, **o)
         if options.get("reduction") == "none":
             continue
+        yield (
+            f"share of a linear model {label}",
+            lambda o=alone: sg.parallel.linear_cross_entropy_value_and_grad(X, y, W, d["bias"], block_size=4, **o),
+        )
         linear = sg.LinearCrossEntropy(X, y, **options, block_size=4)
         yield f"linear value {label}", lambda f=linear.value: f(W, d["bias"])
         yield f"linear gradient {label}", lambda f=linear.value_and_grad: f(W, d["bias"], wrt=("W", "bias", "X"))
         yield f"linear product {label}", lambda f=linear.hvp: f(W, (d["V"], d["bias"]), d["bias"])
         yield f"linear classes {label}", lambda f=linear.grad: f(W, classes=[1, 3])
         yield f"linear hessian {label}", lambda f=linear.hessian: f(W)
+    for reduction in ("none", "sum", "mean"):
+        options = {"reduction": reduction, "where": d["where"], "sample_weight": d["sample_weight"], "temperature": 2.0}
+        for function in (sg.kl_divergence, sg.js_divergence):
+            yield f"{function.__name__} {reduction}", lambda f=function, o=options: f(x, other, **o)
+        for function in (sg.kl_divergence_grad, sg.js_divergence_value_and_grad):
+            yield (
+                f"{function.__name__} {reduction}",
+                lambda f=function, o=options: f(x, other, wrt="target_logits", **o),
+            )
     yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)

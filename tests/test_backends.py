@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+import tiny_arrays
 from softgrad import backends
+from softgrad._array import libraries
 from softgrad._options import OPTIONS
-from softgrad.backends import Backend, _discovery, _registry
+from softgrad.backends import ArrayLibrary, Backend, _discovery, _registry
 
 
 @pytest.fixture
@@ -240,6 +242,14 @@ def test_a_broken_plugin_is_named_and_left_out(load, entry_points):
     assert "faulty" not in backends.available()
 
 
+def test_a_plugin_brings_the_library_of_arrays_that_nobody_knows(entry_points, monkeypatch):
+    monkeypatch.setattr(libraries, "_of_types", {})
+    library = ArrayLibrary("tiny", "tiny_arrays", types=("tiny_arrays:Tiny",))
+    entry_points(Entry("tiny", lambda: Backend("tiny", library.types, {}, library=library)))
+    logits = type("Fresh", (tiny_arrays.Tiny,), {})(np.zeros((1, 2)))
+    np.testing.assert_array_equal(sg.softmax(logits).host, [[0.5, 0.5]])
+
+
 def test_a_plugin_cannot_take_a_name_that_is_there(entry_points, module):
     available = backends.available()
     if not available:
@@ -292,7 +302,11 @@ def option_case(option, asarray):
     rng = np.random.default_rng(8)
     n, k = 400, 24
     values = {
+        "softcap": 2.5,
+        "temperature": 0.7,
+        "logit_shift": asarray(rng.normal(size=k)),
         "label_smoothing": 0.1,
+        "focal": 1.5,
         "z_loss": 0.2,
         "ignore_index": 3,
         "precision": "high",
@@ -334,6 +348,24 @@ def test_each_back_end_takes_the_options_that_it_names(option, asarray, to_numpy
             assert option in backends.available()[name].options
         np.testing.assert_allclose(found[0], value, rtol=1e-13)
         np.testing.assert_allclose(found[1], grad, rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_back_end_takes_the_options_of_the_linear_model_that_it_names(option, asarray, to_numpy):
+    _, labels, given = option_case(option, asarray)
+    rng = np.random.default_rng(9)
+    X, W = asarray(rng.normal(size=(400, 6))), asarray(rng.normal(size=(24, 6)))
+    function = "linear_cross_entropy_value_and_grad"
+    with backends.use("generic"):
+        value, grad = (to_numpy(a) for a in sg.linear_cross_entropy_value_and_grad(X, labels, W, **given))
+    for name in backends.available():
+        with backends.use(name):
+            explained = backends.explain(function, X, labels, W, **given)
+            found = [to_numpy(a) for a in sg.linear_cross_entropy_value_and_grad(X, labels, W, **given)]
+        if explained.backend == name:
+            assert option in backends.available()[name].options
+        np.testing.assert_allclose(found[0], value, rtol=1e-13)
+        np.testing.assert_allclose(found[1], grad, rtol=1e-9, atol=1e-14)
 
 
 def test_an_option_that_there_is_not():

@@ -28,7 +28,9 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 MODULES = [
     "softgrad",
     "softgrad.backends",
+    "softgrad.calibration",
     "softgrad.identity",
+    "softgrad.parallel",
     "softgrad.partial",
     "softgrad.statistics",
     "softgrad.testing",

@@ -18,7 +18,7 @@ REPO = Path(__file__).resolve().parent.parent
 HOST, NAME = "madeup", "gradients"
 VENDORED = f"{HOST}.external.{NAME}"
 # what a copy may do without, as docs/howto/embedding.md says
-SPARE = ("_cli", "__main__.py", "_data", "_estimator*.py", "testing")
+SPARE = ("_cli", "__main__.py", "_data", "testing")
 SUITE = ("test_softmax.py", "test_cross_entropy.py", "test_linear.py", "test_edge_cases.py", "test_errors.py")
 
 # what stands beside both copies, and is all that an embedder writes
@@ -90,7 +90,7 @@ def build(folder: Path) -> None:
     shutil.copyfile(REPO / "pyproject.toml", folder / "pyproject.toml")
     tests = folder / "tests"
     tests.mkdir()
-    for name in (*SUITE, "conftest.py", "arrays.py", "oracle.py"):
+    for name in (*SUITE, "conftest.py", "arrays.py", "oracle.py", "triton_on_cpu.py"):
         text = (REPO / "tests" / name).read_text(encoding="utf-8")
         text = re.sub(r"^(\s*)import softgrad as", rf"\1import {VENDORED} as", text, flags=re.M)
         text = re.sub(r"^(\s*)import softgrad$", rf"\1import {VENDORED} as softgrad", text, flags=re.M)
@@ -114,7 +114,7 @@ def main() -> None:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "guard", "-p", "no:cacheprovider"]
         subprocess.run([*command, f"--backend={backend}"], cwd=folder, check=True)
     copied = folder / HOST / "external" / NAME
-    for path in (path for name in SPARE for path in sorted(copied.glob(name))):
+    for path in (copied / name for name in SPARE):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
-from . import backends, identity, partial, statistics
+from . import backends, calibration, identity, parallel, partial, statistics
 from ._array.errors import AxisError, BackendError, BackendWarning, LabelError, MixedArraysError
 from ._array.precision import precision
 from ._cross_entropy import CrossEntropy
 from ._cross_entropy_functions import cross_entropy, cross_entropy_grad, cross_entropy_hvp, cross_entropy_value_and_grad
 from ._dense import log_softmax, log_softmax_jvp, log_softmax_vjp, softmax, softmax_jvp, softmax_vjp
+from ._divergence import (
+    js_divergence,
+    js_divergence_grad,
+    js_divergence_value_and_grad,
+    kl_divergence,
+    kl_divergence_grad,
+    kl_divergence_value_and_grad,
+)
 from ._log_probs import entropy, entropy_vjp, log_probs, log_probs_vjp
 from ._logsumexp import logsumexp
 from ._version import __version__
@@ -21,6 +29,7 @@ from .linear.functions import (
     linear_cross_entropy_hvp,
     linear_cross_entropy_value_and_grad,
 )
+from .linear.log_probs import LinearLogProbs, linear_log_probs, linear_log_probs_vjp
 from .linear.model import LinearCrossEntropy
 
 if TYPE_CHECKING:
@@ -33,10 +42,12 @@ __all__ = [
     "CrossEntropy",
     "LabelError",
     "LinearCrossEntropy",
+    "LinearLogProbs",
     "MixedArraysError",
     "SoftmaxRegression",
     "__version__",
     "backends",
+    "calibration",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_hvp",
@@ -44,17 +55,26 @@ __all__ = [
     "entropy",
     "entropy_vjp",
     "identity",
+    "js_divergence",
+    "js_divergence_grad",
+    "js_divergence_value_and_grad",
+    "kl_divergence",
+    "kl_divergence_grad",
+    "kl_divergence_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_grad",
     "linear_cross_entropy_hessian",
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_value_and_grad",
+    "linear_log_probs",
+    "linear_log_probs_vjp",
     "log_probs",
     "log_probs_vjp",
     "log_softmax",
     "log_softmax_jvp",
     "log_softmax_vjp",
     "logsumexp",
+    "parallel",
     "partial",
     "precision",
     "softmax",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights
+from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
 from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
@@ -59,6 +59,13 @@ class CrossEntropy(LossOptions):
     def _job(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
+        lib, x, job = self._share(logits, labels, sample_weight, where, validate)
+        return lib, x, shown_weights(lib, x, job)
+
+    def _share(
+        self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
+    ) -> tuple[Library, Array, LossArgs]:
+        """(library, logits, job) of some of the classes: a sample of which they are hidden may show others."""
         lib = library(logits, "logits")
         x = floating(lib, logits, "logits")
         if x.ndim == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import numpy as np
 import nvrtc
@@ -13,12 +14,15 @@ import cupy_calls
 import cupy_on_cpu
 import softgrad as sg
 from cupy_on_cpu._log import Source
+from softgrad.backends.cupy.source import BLOCK, STAGED, THREAD
 
+#: By one worker: what is made for all of its tests takes long.
+pytestmark = pytest.mark.xdist_group("cupy")
 DTYPES = ("float16", "float32", "float64")
-#: Few classes, a thread a row, and many, a block a row.
-CLASSES = (5, 70)
-#: Of any kernel of a whole row; 65,536 registers of a multiprocessor then hold 1,024 threads.
-MOST_REGISTERS = 64
+#: Few classes, a thread a row, and many, a block a row: aligned to 16 bytes or not.
+CLASSES = (5, 70, 72)
+#: Of any kernel of a whole row; 65,536 registers of a multiprocessor then hold 896 threads.
+MOST_REGISTERS = 72
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +30,16 @@ def sources():
     """Every source that the calls of all public functions hand to CuPy."""
     cupy = cupy_on_cpu.install()
     for dtype in DTYPES:
-        few, many = (
+        few, many, aligned = (
             {name: cupy.asarray(each) for name, each in cupy_calls.data(dtype, classes).items()} for classes in CLASSES
         )
         for kernels in ("cupy", "generic"):
             with sg.backends.use(kernels):
                 for _, call in cupy_calls.calls(few):
                     call()
-        sg.softmax(many["x"])
-        sg.cross_entropy(many["x"], many["labels"])
+        for each in (many, aligned):
+            sg.softmax(each["x"])
+            sg.cross_entropy(each["x"], each["labels"])
 
         def asarray(host, asked=None, samples=True, dtype=dtype):
             return cupy.asarray(host, asked or (dtype if np.asarray(host).dtype == "float64" else None))
@@ -51,10 +56,20 @@ def rows(sources):
     return [source for source in sources if "void dense(" in source.text]
 
 
+def what(source):
+    """(kind, whether it reads by 128 bits, the dtype) of a kernel of a whole row."""
+    return (
+        int(re.search(r"#define KIND (\d)", source.text)[1]),
+        "#define WIDE 1" in source.text,
+        re.search(r"typedef (\w+) T;", source.text)[1],
+    )
+
+
 def test_every_kernel_of_a_whole_row_is_among_the_sources(sources, rows):
-    wanted = {(f"typedef {T} T;", f"#define SHARED {n}") for T in ("__half", "float", "double") for n in (0, 1)}
-    found = {kind for kind in wanted if any(all(part in source.text for part in kind) for source in rows)}
-    assert found == wanted
+    kinds = ((BLOCK, False), (BLOCK, True), (STAGED, True), (THREAD, False))
+    wanted = {(*kind, T) for T in ("__half", "float", "double") for kind in kinds}
+    # every row of 70 doubles is aligned
+    assert {what(source) for source in rows} >= wanted - {(BLOCK, False, "double")}
     assert len(sources) > 150
 
 
@@ -64,16 +79,27 @@ def test_nvrtc_compiles_what_public_calls_hand_to_it(arch, cuda, sources):
     assert not complaints, "\n\n".join([f"{len(complaints)} of {len(sources)} sources", *complaints])
 
 
-@pytest.mark.parametrize("cuda", [12, 13])
 @pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
-def test_kernels_of_whole_rows_compile_and_stay_in_registers(arch, cuda, rows, tmp_path):
-    for source in rows:
-        log, code = nvrtc.compile_source(source, arch, cuda)
-        assert code, f"{log}\n{source.text}"
-        used = nvrtc.usage(code, tmp_path)
-        assert set(used) == {"dense", "loss", "weights"}
-        assert max(each["registers"] for each in used.values()) <= MOST_REGISTERS, used
-        assert not any(each["stack"] or each["local"] for each in used.values()), used
+def test_kernels_of_whole_rows_compile_and_stay_in_registers(arch, rows, tmp_path):
+    # each architecture by one of the compilers, every other by the older
+    cuda = 12 + nvrtc.ARCHITECTURES.index(arch) % 2
+    log, code = nvrtc.compile_source(nvrtc.joined(rows), arch, cuda)
+    assert code, log
+    used = nvrtc.usage(code, tmp_path)
+    assert len(used) == 3 * len(rows)
+    assert max(each["registers"] for each in used.values()) <= MOST_REGISTERS, used
+    assert not any(each["stack"] or each["local"] for each in used.values()), used
+
+
+def test_aligned_rows_are_read_and_written_by_128_bits(rows, tmp_path):
+    _, code = nvrtc.compile_source(nvrtc.joined(rows), "sm_90", 12)
+    found = nvrtc.wide_accesses(code, tmp_path)
+    for i, source in enumerate(rows):
+        for kernel in ("dense", "loss"):
+            mangled = f"_ZN{len(f'n{i}')}n{i}{len(kernel)}{kernel}E"
+            (name,) = (each for each in found if each.startswith(mangled))
+            loads, stores = found[name]
+            assert (min(loads, stores) > 0) == what(source)[1], (source.text[:400], kernel, loads, stores)
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cupy_on_cpu._log import Source
 
@@ -63,6 +64,13 @@ def compile_source(source: Source, arch: str, cuda: int = 12) -> tuple[str, byte
     return (log.value.decode() or ("" if code else f"NVRTC answers {result}")), code
 
 
+def joined(group: list[Source]) -> Source:
+    """Sources with the same headers as one, each in a namespace, ``n0`` and so on."""
+    headers = [each.strip() for each in _INCLUDE.findall(group[0].text)]
+    bodies = (f"namespace n{i} {{\n{_body(source.text)}\n}}" for i, source in enumerate(group))
+    return Source("\n".join([*headers, *bodies]), group[0].options, ())
+
+
 def refused(sources: Iterable[Source], arch: str, cuda: int) -> list[str]:
     """The compiler's words on each source that it refuses.
 
@@ -73,11 +81,8 @@ def refused(sources: Iterable[Source], arch: str, cuda: int) -> list[str]:
     for source in sources:
         together[tuple(each.strip() for each in _INCLUDE.findall(source.text)), source.options].append(source)
     complaints = []
-    for (headers, options), group in together.items():
-        bodies = (f"namespace n{i} {{\n{_body(source.text)}\n}}" for i, source in enumerate(group))
-        names = () if len(group) > 1 else group[0].name_expressions
-        text = "\n".join([*headers, *bodies]) if len(group) > 1 else group[0].text
-        if compile_source(Source(text, options, names), arch, cuda)[1]:
+    for group in together.values():
+        if compile_source(joined(group) if len(group) > 1 else group[0], arch, cuda)[1]:
             continue
         for source in group:
             log, code = compile_source(source, arch, cuda)
@@ -92,15 +97,31 @@ def _body(text: str) -> str:
     return bare + "".join(f"\n#undef {name}" for name in dict.fromkeys(_DEFINE.findall(bare)))
 
 
-def usage(code: bytes, folder: Path) -> dict[str, dict[str, int]]:
-    """Registers, stack (what is spilled goes there), shared and local memory of every kernel of a compiled source."""
-    (folder / "kernel.cubin").write_bytes(code)
+def _told(tool: str, *args: Any) -> str:
+    """What a tool of CUDA's says, as the wheel of Triton has it."""
     spec = find_spec("triton")
     assert spec is not None
     assert spec.origin is not None
-    tool = Path(spec.origin).parent / "backends/nvidia/bin/cuobjdump"
-    told = subprocess.run([tool, "-res-usage", folder / "kernel.cubin"], capture_output=True, text=True, check=True)
-    lines = re.findall(r"Function (\w+):\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", told.stdout + told.stderr)
+    program = Path(spec.origin).parent / "backends/nvidia/bin" / tool
+    run = subprocess.run([program, *args], capture_output=True, text=True, check=True)
+    return run.stdout + run.stderr
+
+
+def wide_accesses(code: bytes, folder: Path) -> dict[str, tuple[int, int]]:
+    """The 128-bit loads from global memory and stores to it of every kernel of a compiled source."""
+    (folder / "kernel.cubin").write_bytes(code)
+    parts = re.split(r"^\.text\.(\w+):", _told("nvdisasm", "-c", folder / "kernel.cubin"), flags=re.MULTILINE)
+    return {
+        name: (len(re.findall(r"\bLDG\.\S*128", text)), len(re.findall(r"\bSTG\.\S*128", text)))
+        for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def usage(code: bytes, folder: Path) -> dict[str, dict[str, int]]:
+    """Registers, stack (what is spilled goes there), shared and local memory of every kernel of a compiled source."""
+    (folder / "kernel.cubin").write_bytes(code)
+    told = _told("cuobjdump", "-res-usage", folder / "kernel.cubin")
+    lines = re.findall(r"Function (\w+):\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", told)
     return {
         name: dict(zip(("registers", "stack", "shared", "local"), map(int, each), strict=True)) for name, *each in lines
     }

@@ -19,7 +19,7 @@ LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
 #: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
-ADOPT: dict[str, Callable[[Array, Array], Array]] = {}
+AS_LIKE: dict[str, Callable[[Array, Array], Array]] = {}
 #: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
 MEMORY: dict[str, Callable[[Array], int | None]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
@@ -50,7 +50,7 @@ def device_of(x: Array) -> Device:
 def beside(xp: Namespace, a: Array, x: Array) -> Array:
     """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
     name = xp.__name__
-    return ADOPT[name](a, x) if type(x) is not type(a) and name in ADOPT else a
+    return AS_LIKE[name](a, x) if type(x) is not type(a) and name in AS_LIKE else a
 
 
 def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:
@@ -172,6 +172,12 @@ def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     return xp.where(xp.isfinite(lo), lo, nothing)
 
 
+def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
+    """exp(d + lo); ``lo`` may be None."""
+    e = xp.exp(d)
+    return e if lo is None else e + e * lo
+
+
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
@@ -181,14 +187,11 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
 
 def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
     """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
-    e = xp.exp(d)
-    if lo is not None:
-        e = e + e * lo
+    e = exponential(xp, d, lo)
     top = d == 0
     zero = xp.zeros_like(m)
     others = total(xp, xp.where(top, zero, e), axis, carry)
-    ties = total(xp, xp.where(top, e, zero), axis)
-    return Shifted(m, d, lo, e, top, others + (ties - 1), x)
+    return Shifted(m, d, lo, e, top, others + (total(xp, xp.where(top, e, zero), axis) - 1), x)
 
 
 def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
@@ -310,10 +313,8 @@ def signed_logsumexp(
     sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
     r = xp.where(rows, r, blank - math.inf)
     sign = xp.where(rows, sign, blank)
-    return (
-        narrow(xp, xp.squeeze(r, axis=axis), x.dtype),
-        narrow(xp, xp.squeeze(sign, axis=axis), x.dtype),
-    )
+    r, sign = (narrow(xp, xp.squeeze(a, axis=axis), x.dtype) for a in (r, sign))
+    return r, sign
 
 
 def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:

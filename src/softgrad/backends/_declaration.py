@@ -11,9 +11,12 @@ from .._array.errors import BackendError
 from .._array.libraries import MATRIX, OTHERS
 from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
+from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
+from .._kernels import linear_log_probs as linear_log_prob_kernels
 from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
+from .._kernels import shards as shard_kernels
 from .._options import OPTIONS, LossArgs, given
 
 #: The kernels written against the standard, by name.
@@ -28,6 +31,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "signed_logsumexp complex_logsumexp"
                 ),
             ),
+            (linear_log_prob_kernels, "linear_log_probs linear_log_probs_vjp"),
             (log_prob_kernels, "log_probs log_probs_vjp entropy entropy_vjp"),
             (
                 loss_kernels,
@@ -36,11 +40,19 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "cross_entropy_hessian_diag total_weight"
                 ),
             ),
+            (divergence_kernels, "divergence"),
             (
                 linear_kernels,
                 (
                     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp "
                     "linear_cross_entropy_hessian"
+                ),
+            ),
+            (
+                shard_kernels,
+                (
+                    "sharded_cross_entropy sharded_cross_entropy_value_and_grad sharded_linear_cross_entropy "
+                    "sharded_linear_cross_entropy_value_and_grad"
                 ),
             ),
         )

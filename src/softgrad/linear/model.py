@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Unpack
 
-from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights
-from .._array.namespace import adopt, finish, floating, mask, same_place
+from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
+from .._array.namespace import as_one_chunk, finish, floating, mask, same_place
 from .._array.scalars import integer, number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
@@ -120,6 +120,11 @@ class LinearCrossEntropy:
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """(W, bias, job) in the layout and dtype of the kernels."""
+        W, bias, job = self._share(W, bias)
+        return W, bias, shown_weights(self._lib, self._like, job)
+
+    def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
+        """The same of some of the classes: a sample of which they are hidden may show others."""
         lib, x = self._lib, self._X
         W = self._beside(W, "W")
         if W.ndim != 2:
@@ -163,7 +168,7 @@ class LinearCrossEntropy:
 
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
-        a = adopt(self._lib, a, name)
+        a = as_one_chunk(self._lib, a, name)
         same_place(self._lib, self._like, a, name, "X")
         a = floating(self._lib, a, name)
         return a if a.dtype == self._like.dtype else self._lib.xp.astype(a, self._like.dtype)

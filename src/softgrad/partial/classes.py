@@ -13,6 +13,7 @@ from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, nan_unless, nan_where, narrow, total, widen
 from .._kernels.loss import index_labels, iota
+from .._kernels.shards import gap
 from .samples import silence
 
 
@@ -133,14 +134,6 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
     rest = total(xp, xp.where(top, zero, xp.exp(d)), axis) + (ties - 1)
     rest = xp.where(m == -math.inf, xp.zeros_like(rest) - 1, rest)
     return xp.squeeze(m, axis=axis), xp.squeeze(rest, axis=axis)
-
-
-def gap(xp: Any, low: Array, high: Array) -> Array:
-    """``low - high`` for ``low <= high``, where two infinities are level and one is infinitely far."""
-    zero = xp.zeros_like(high)
-    near = xp.where(xp.isinf(low), zero, low) - xp.where(xp.isinf(high), zero, high)
-    far = xp.logical_or(low == -math.inf, high == math.inf)
-    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), near)
 
 
 def cross_entropy_partial(

@@ -14,9 +14,8 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
-from .._array.libraries.declaration import Host
-from .._array.typing import Array, Device
-from . import _contract_dense, _contract_linear, _contract_log_probs, _contract_loss
+from .._array.typing import Array, Device, NDArray
+from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
 from ._libraries import LIBRARIES, LibraryMissingError, open_library
@@ -24,7 +23,7 @@ from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
 OnFailure: TypeAlias = Literal["raise", "exit", "return"]
-_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_linear)
+_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_divergence, _contract_linear)
 _SECTIONS = ("values", "gradients", "edge cases", "dtypes", "layout", "devices", "transforms", "large", "kernels")
 
 
@@ -188,6 +187,9 @@ def _arguments(function: str, x: Array, kit: Kit, rows: int, classes: int, dtype
     y = kit.labels(np.arange(rows) % classes)
     if function in ("softmax", "log_softmax", "logsumexp"):
         return (x,)
+    if function.startswith("linear_log_probs"):
+        X, W = kit.put(np.ones((rows, 3)), dtype), kit.put(np.ones((classes, 3)), dtype)
+        return (X, y, W, None, (None, X[:, 0])) if function.endswith("_vjp") else (X, y, W)
     if function.startswith(("log_probs", "entropy")):
         c, several = kit.put(np.ones((rows, 2)), dtype), kit.labels(np.stack([np.arange(rows) % classes] * 2, axis=1))
         given = (x, several) if function.startswith("log_probs") else (x,)
@@ -207,7 +209,7 @@ def check_backend(
     namespace: Any = None,
     *,
     device: Device = None,
-    to_numpy: Callable[[Array], Host] | None = None,
+    to_numpy: Callable[[Array], NDArray] | None = None,
     sections: tuple[str, ...] | None = None,
     on_failure: OnFailure = "raise",
     show: bool = True,
@@ -278,8 +280,8 @@ def check_backend(
         checks = [_held(c, kit) for c in asked]
         if plug is not None and (sections is None or "kernels" in sections):
             checks += _kernels(plug, kit)
-        placed = "default device" if device is None else f"device {device}"
-        report = BackendReport(name, f"arrays of {arrays.name}, {placed}, {', '.join(kit.floats)}", tuple(checks))
+        given_device = "default device" if device is None else f"device {device}"
+        report = BackendReport(name, f"arrays of {arrays.name}, {given_device}, {', '.join(kit.floats)}", tuple(checks))
     if show:
         report.show()
     if not report.ok and on_failure == "raise":

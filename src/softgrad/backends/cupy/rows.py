@@ -1,4 +1,4 @@
-"""Softmax and the loss on CuPy arrays, a row by a kernel of its own."""
+"""Softmax and the loss of CuPy arrays, one kernel for a whole row."""
 
 from __future__ import annotations
 
@@ -11,33 +11,45 @@ import cupy
 from ..._array.typing import Array, Namespace
 from ..._kernels.loss import ignored_index, index_labels
 from ..._options import LossArgs
-from .source import SOURCE, THREADS
+from .source import BLOCK, SOURCE, STAGED, THREAD
 
 #: Classes up to which one thread takes a whole row.
 THREAD_ROWS = 64
-#: Threads of a block in which each takes a row.
-BLOCK = 128
+#: Threads of a block that shares a row, a power of two; and of one in which each takes a row, whose tile of doubles is
+#: twice as large.
+THREADS, ROWS_THREADS, ROWS_THREADS64 = 256, 128, 64
+#: Bytes that a thread reads at once.
+WIDTH = 16
 _MODES = {"softmax": 0, "log_softmax": 1, "logsumexp": 2}
 _NULL = 0
 
 
 @functools.cache
-def _kernel(name: str, char: str, shared: bool) -> Any:
+def _kernel(name: str, char: str, kind: int, wide: bool, threads: int, pitch: int) -> Any:
     """A kernel for one dtype: compiled when first called."""
     T, A = {"e": ("__half", "float"), "f": ("float", "float"), "d": ("double", "double")}[char]
     suffix = "f" if A == "float" else ""
     head = (
         f"#include <cuda_fp16.h>\ntypedef {T} T;\ntypedef {A} A;\n"
-        f"#define SHARED {int(shared)}\n#define THREADS {THREADS}\n"
+        f"#define BLOCK {BLOCK}\n#define STAGED {STAGED}\n#define THREAD {THREAD}\n"
+        f"#define KIND {kind}\n#define WIDE {int(wide)}\n#define THREADS {threads}\n#define PITCH {pitch}\n"
         f"#define EXP exp{suffix}\n#define LOG1P log1p{suffix}\n"
     )
     return cupy.RawKernel(head + SOURCE, name)
 
 
-def _launch(name: str, x: Array, rows: int, classes: int, *args: Any) -> None:
-    shared = classes > THREAD_ROWS and name != "weights"
-    grid, block = (rows, THREADS) if shared else (-(-rows // BLOCK), BLOCK)
-    _kernel(name, x.dtype.char, shared)((grid,), (block,), args)
+def _launch(name: str, x: Array, rows: int, classes: int, step: int, out: Any, *args: Any) -> None:
+    """Launch a kernel on rows of ``x``; ``out`` is what is written of its shape, if anything."""
+    threads = ROWS_THREADS64 if x.dtype.char == "d" else ROWS_THREADS
+    kind, pitch, grid = THREAD, 1, -(-rows // threads)
+    aligned = step == 1 and all(each.data.ptr % WIDTH == 0 for each in (x, out) if each is not None)
+    if name != "weights" and classes > THREAD_ROWS:
+        kind, threads, grid = BLOCK, THREADS, rows
+        aligned = aligned and classes * x.itemsize % WIDTH == 0
+    elif name != "weights" and step == 1:
+        kind, pitch = STAGED, (8 << max(0, (classes - 1).bit_length() - 3)) + 1
+    wide = aligned and kind != THREAD
+    _kernel(name, x.dtype.char, kind, wide, threads, pitch)((grid,), (threads,), args)
 
 
 def _layout(x: Array, axis: int) -> tuple[Array, int, int, int]:
@@ -54,22 +66,23 @@ def _dense(function: str, x: Array, axis: int) -> Array:
     x, rows, classes, step = _layout(x, axis)
     if rows:
         # without the class axis the rows lie as their starts do
-        _launch("dense", x, rows, classes, x, out, rows, classes, step, cupy.int32(_MODES[function]))
+        written = None if function == "logsumexp" else out
+        _launch("dense", x, rows, classes, step, written, x, out, rows, classes, step, cupy.int32(_MODES[function]))
     return out
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
-    """exp(x) / sum(exp(x)), in one kernel."""
+    """``exp(x) / sum(exp(x))``, in one kernel."""
     return _dense("softmax", x, axis)
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
-    """X - logsumexp(x), in one kernel."""
+    """``x - logsumexp(x)``, in one kernel."""
     return _dense("log_softmax", x, axis)
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
-    """Max + log1p(the others), in one kernel."""
+    """``max(x) + log1p(sum of the other exponentials)``, in one kernel."""
     return _dense("logsumexp", x, axis)
 
 
@@ -94,15 +107,17 @@ def _run(xp: Namespace, logits: Array, job: LossArgs, value: bool, gradient: boo
         else:
             each = cupy.empty(shape, wide)
             if rows:
-                _launch("weights", x, rows, classes, labels, class_weight, sample_weight, each, rows, classes,
-                        ignores, ignore)  # fmt: skip
+                _launch(
+                    "weights", x, rows, classes, step, None, labels, class_weight, sample_weight, each, rows, classes,
+                    ignores, ignore,
+                )  # fmt: skip
             divisor = cupy.sum(each)
     # of half precision a mean's terms may be too small, and a sum's too large
     values = cupy.empty(shape, wide) if value else None
     grad = cupy.empty(x.shape, x.dtype) if gradient else None
     if rows:
         _launch(
-            "loss", x, rows, classes, x, labels, class_weight, sample_weight, divisor,
+            "loss", x, rows, classes, step, grad, x, labels, class_weight, sample_weight, divisor,
             _NULL if values is None else values, _NULL if grad is None else grad,
             rows, classes, step, wide(scale), ignores, ignore,
         )  # fmt: skip
@@ -118,10 +133,10 @@ def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
-    """D loss / d logits."""
+    """Gradient by the logits."""
     return _run(xp, logits, job, False, True)[1]
 
 
 def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
-    """Loss and gradient in one kernel, and the sum."""
+    """Loss and gradient in one kernel, plus the reduction."""
     return _run(xp, logits, job, True, True)

@@ -14,8 +14,15 @@ _LOSS = (
     "total_weight"
 )
 _LOG_PROBS = "log_probs log_probs_vjp entropy entropy_vjp"
+_LINEAR_LOG_PROBS = "linear_log_probs linear_log_probs_vjp"
 _LINEAR = (
     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp linear_cross_entropy_hessian"
+)
+
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
 )
 
 BACKEND = Backend(
@@ -23,8 +30,15 @@ BACKEND = Backend(
     types=("dask.array.core:Array",),
     functions={
         name: f"{__package__}.{module}:{name}"
-        for module, names in (("dense", _DENSE), ("loss", _LOSS), ("log_probs", _LOG_PROBS), ("linear", _LINEAR))
+        for module, names in (
+            ("dense", _DENSE),
+            ("log_probs", _LOG_PROBS),
+            ("linear_log_probs", _LINEAR_LOG_PROBS),
+            ("loss", _LOSS),
+            ("divergence", "divergence"),
+            ("linear", _LINEAR),
+        )
         for name in names.split()
     },
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

@@ -22,7 +22,7 @@ from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
-from ..._options import LossArgs
+from ..._options import ARRAYS, BY_CLASS, LossArgs
 from .chunks import meta_of, on_chunk, quotient, whole_rows
 
 #: Partial results merged by one task.
@@ -33,7 +33,7 @@ Key: TypeAlias = Any
 
 @quietly
 def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Partial sums added up; None stands for what has none."""
+    """Add partial sums; None is skipped."""
     total = parts[0]
     for part in parts[1:]:
         total = tuple(None if a is None else a + b for a, b in zip(total, part, strict=True))
@@ -64,7 +64,7 @@ def _part(
     where: Array,
     W: Array,
     bias: Array,
-    class_weight: Array,
+    by_class: list[Array],
     extra: Array,
     vectors: list[Any],
     *,
@@ -73,7 +73,8 @@ def _part(
     options: tuple[Any, ...],
 ) -> tuple[Any, ...]:
     """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
-    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight)
+    vectors_by_class = {name: a for (_, name), a in zip(BY_CLASS, by_class, strict=True)}
+    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, **vectors_by_class)
     if vectors:
         given = tuple(extra if v is None else v for v in vectors)
         options = (*options[:-1], given, options[-1])
@@ -129,16 +130,10 @@ class Graph:
                 (job.where, "where"),
             )
         ]
-        small = [self._one(a) for a in (W, bias, job.class_weight)]
+        small = [self._one(W), self._one(bias), [self._one(getattr(job, name)) for _, name in BY_CLASS]]
         last = self._rows(extra, "vector for X")
         given = [self._one(v) for v in vectors]
-        bare = job._replace(
-            labels=None,
-            sample_weight=None,
-            where=None,
-            class_weight=None,
-            reduction="none" if job.reduction == "none" else "sum",
-        )
+        bare = job._replace(**dict.fromkeys(ARRAYS), reduction="none" if job.reduction == "none" else "sum")
         call = functools.partial(_part, job=bare, function=function, options=options)
         self.token = tokenize(function, options, job.reduction, bare, columns[1:], last, small, given, self.X.name)
         label = function if isinstance(function, str) else function.__name__
@@ -208,7 +203,7 @@ class Graph:
         return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), dtype))
 
     def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """A lazy array of one chunk, of ``dtype`` or that of the results."""
+        """A lazy array of one chunk, in ``dtype`` or the dtype of the results."""
         return self.array(name, [key], index, tuple((size,) for size in shape), self.dtype if dtype is None else dtype)
 
     def stacked(self, name: str, index: int, width: tuple[int, ...]) -> Array:
@@ -232,7 +227,7 @@ def linear_cross_entropy(
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 
-def _results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
+def results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
     """The lazy results by name; rows of X stay with their chunk."""
     at = names.index("X") + 1 if "X" in names else None
     total = graph.sums(at)
@@ -259,10 +254,10 @@ def linear_cross_entropy_value_and_grad(
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The loss and its gradients, each chunk read once."""
+    """The loss and its gradients in one pass over the chunks."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
     count = W.shape[0] if classes is None else len(classes)
-    value, *grads = _results(
+    value, *grads = results(
         graph, ["loss", *wrt], {"loss": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
     )
     return value, tuple(grads)
@@ -282,7 +277,7 @@ def linear_cross_entropy_hvp(
     given = dict(zip(wrt, vectors, strict=True))
     small = [None if name == "X" else v for name, v in given.items()]
     graph = Graph(X, W, bias, job, "linear_cross_entropy_hvp", (wrt, block_size), small, given.get("X"))
-    return tuple(_results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
+    return tuple(results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
 
 
 def linear_cross_entropy_hessian(

@@ -15,21 +15,16 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._options import LossArgs
 from .._declaration import GENERIC, Backend
-from . import dense, linear
+from . import dense, linear, shards
 from . import loss as jax_loss
+from .linear import split as _split
 
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
-def _split(job: LossArgs) -> tuple[LossArgs, linear.Arrays]:
-    """(what is static of a job, its arrays)."""
-    arrays = linear.Arrays(job.labels, job.class_weight, job.sample_weight, job.where)
-    return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _with_job(function: Callable[..., Any], job: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
-    return function(logits, job._replace(**arrays._asdict()), *more)
+    return function(logits, job._replace(**arrays), *more)
 
 
 _softmax, _log_softmax, _logsumexp = (
@@ -159,12 +154,25 @@ def linear_cross_entropy_hvp(
     return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))
 
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
+_SHARDED = ("sharded_cross_entropy", "sharded_linear_cross_entropy")
+_LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
+_OWN = [name for name in GENERIC if name not in (*_LOG_PROBS, *_LINEAR_LOG_PROBS, "linear_cross_entropy_hessian")]
+
 BACKEND = Backend(
     name="jax",
     types=("jaxlib:ArrayImpl", "jax:Tracer"),
     functions={
-        **{name: f"{__name__}:{name}" for name in GENERIC if name != "linear_cross_entropy_hessian"},
-        **{name: f"{__name__}.log_probs:{name}" for name in ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")},
+        **{name: f"{__name__}:{name}" for name in _OWN if not name.startswith("sharded")},
+        "divergence": f"{__name__}.divergence:divergence",
+        **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+        **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
+        **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.linear import block_rows, counted, memory_of
-from ..._options import LossArgs
+from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
 
@@ -33,16 +33,16 @@ class Model(NamedTuple):
     classes: tuple[int, ...] | None = None
 
 
-class Arrays(NamedTuple):
-    """What is not, beside X, W and bias."""
-
-    labels: Array
-    class_weight: Array | None
-    sample_weight: Array | None
-    where: Array | None
+#: What is not, beside X, W and bias: arrays or None, by name.
+Arrays: TypeAlias = dict[str, Any]
 
 
-def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
+def split(job: LossArgs) -> tuple[LossArgs, Arrays]:
+    """(what is static of a job, its arrays)."""
+    return job._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, job.arrays, strict=True))
+
+
+def taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     """Rows of an array that has ``n`` of them, or one for all."""
     if a is None or a.shape[0] != n:
         return a
@@ -73,7 +73,7 @@ def _products(W: Array, precision: str | None, memory: int | None) -> Products:
     return Products(wide, W.dtype, wide if W.dtype == jnp.float16 else W.dtype)
 
 
-def _over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
+def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
     """Sums and rows of ``body(start, size)`` over all blocks."""
     if n <= rows:
         return body(0, n)
@@ -110,7 +110,7 @@ def _run(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and, if asked for, its gradients."""
     n, k = X.shape[0], W.shape[0]
-    job = model.job._replace(**arrays._asdict())
+    job = model.job._replace(**arrays)
     if job.sample_weight is not None:
         job = job._replace(sample_weight=jnp.broadcast_to(job.sample_weight, (n,)))
     memory = memory_of(jnp, X)
@@ -123,9 +123,9 @@ def _run(
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
-        labels, weight, where = (_taken(a, start, size, n) for a in (job.labels, job.sample_weight, job.where))
+        labels, weight, where = (taken(a, start, size, n) for a in (job.labels, job.sample_weight, job.where))
         piece = job._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
-        rows = _taken(X, start, size, n)
+        rows = taken(X, start, size, n)
         assert rows is not None
         x = counted(jnp, rows.astype(operand.dtype), piece)
         z = multiply(x, operand.T)
@@ -146,7 +146,7 @@ def _run(
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)
-    sums, parts = _over_blocks(n, rows, body)
+    sums, parts = over_blocks(n, rows, body)
     results = {**sums, **parts}
     if job.reduction == "mean":
         mass = _mass(n, k, job, dtype)

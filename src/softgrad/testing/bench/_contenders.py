@@ -19,6 +19,8 @@ from ... import (
     precision,
     softmax,
 )
+from ..._array.libraries import known
+from ..._array.namespace import named
 from ._cases import Case, Data
 
 Call: TypeAlias = Callable[[], Any]
@@ -36,6 +38,25 @@ def hold_threads(count: int) -> None:
         import torch
 
         torch.set_num_threads(count)
+
+
+def _arrays(library: str, data: Data, device: Any = None) -> list[Any]:
+    """The arrays of a case in a library, on its default device."""
+    make, xp = known(library).make, named(library).xp
+    return [make(xp, host, host.dtype.name, device) for host in (data.x, data.labels, data.W)]
+
+
+def _waited(library: str, call: Call) -> Call:
+    """The call, and the wait until its device is done."""
+    synchronize = known(library).synchronize
+
+    def run() -> Any:
+        result = call()
+        if synchronize is not None:
+            synchronize(result)
+        return result
+
+    return run
 
 
 def _softgrad(case: Case, x: Any, labels: Any, W: Any) -> Call:
@@ -132,26 +153,13 @@ def _torch_calls(case: Case, x: Any, labels: Any, W: Any) -> tuple[Callable[...,
 def _torch(case: Case, data: Data, *, compiled: bool) -> Iterator[Contender]:
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    x, labels, W = (torch.as_tensor(np.ascontiguousarray(a), device=device) for a in (data.x, data.labels, data.W))
-
-    def waited(call: Call) -> Call:
-        if device == "cpu":
-            return call
-
-        def run() -> Any:
-            result = call()
-            torch.cuda.synchronize()
-            return result
-
-        return run
-
+    x, labels, W = _arrays("torch", data, "cuda" if torch.cuda.is_available() else None)
     function, args = _torch_calls(case, x, labels, W)
-    yield "torch", waited(lambda: function(*args))
+    yield "torch", _waited("torch", lambda: function(*args))
     if compiled and case.operation in ("softmax", "log_softmax", "logsumexp", "loss"):
         fast = torch.compile(function)
-        yield "torch.compile", waited(lambda: fast(*args))
-    yield "softgrad on torch", waited(_softgrad(case, x, labels, W))
+        yield "torch.compile", _waited("torch", lambda: fast(*args))
+    yield "softgrad on torch", _waited("torch", _softgrad(case, x, labels, W))
 
 
 def _jax(case: Case, data: Data) -> Iterator[Contender]:
@@ -160,7 +168,7 @@ def _jax(case: Case, data: Data) -> Iterator[Contender]:
 
     if data.x.dtype == np.float64:
         jax.config.update("jax_enable_x64", True)
-    x, labels, W = (jnp.asarray(a) for a in (data.x, data.labels, data.W))
+    x, labels, W = _arrays("jax", data)
     axis = case.axis
 
     def loss(z: Any) -> Any:
@@ -177,10 +185,10 @@ def _jax(case: Case, data: Data) -> Iterator[Contender]:
     }
     function, args = calls[case.operation]
     fast = jax.jit(function)
-    yield "jax.jit", lambda: jax.block_until_ready(fast(*args))
+    yield "jax.jit", _waited("jax", lambda: fast(*args))
     # ours compiled alike, of the arrays that the peer is given
     ours = jax.jit(lambda *arrays: _softgrad(case, *arrays)())
-    yield "softgrad on jax", lambda: jax.block_until_ready(ours(x, labels, W))
+    yield "softgrad on jax", _waited("jax", lambda: ours(x, labels, W))
 
 
 def _sklearn(case: Case, data: Data) -> Iterator[Contender]:
@@ -202,37 +210,27 @@ def _optax(case: Case, data: Data) -> Iterator[Contender]:
     import jax.numpy as jnp
     import optax
 
-    x, labels = jnp.asarray(data.x), jnp.asarray(data.labels)
+    x, labels, _ = _arrays("jax", data)
 
     def loss(z: Any) -> Any:
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(z, labels))
 
     fast = jax.jit(loss if case.operation == "loss" else jax.value_and_grad(loss))
-    yield "optax", lambda: jax.block_until_ready(fast(x))
+    yield "optax", _waited("jax", lambda: fast(x))
 
 
 def _cupy(case: Case, data: Data) -> Iterator[Contender]:
-    import cupy
     from cupyx.scipy import special
 
-    x, labels, W = (cupy.asarray(a) for a in (data.x, data.labels, data.W))
-
-    def waited(call: Call) -> Call:
-        def run() -> Any:
-            result = call()
-            cupy.cuda.get_current_stream().synchronize()
-            return result
-
-        return run
-
-    yield "softgrad on cupy", waited(_softgrad(case, x, labels, W))
+    x, labels, W = _arrays("cupy", data)
+    yield "softgrad on cupy", _waited("cupy", _softgrad(case, x, labels, W))
     calls: dict[str, Call] = {
         "softmax": lambda: special.softmax(x, axis=case.axis),
         "log_softmax": lambda: special.log_softmax(x, axis=case.axis),
         "logsumexp": lambda: special.logsumexp(x, axis=case.axis),
     }
     if case.operation in calls:
-        yield "cupyx", waited(calls[case.operation])
+        yield "cupyx", _waited("cupy", calls[case.operation])
 
 
 def _floors(case: Case, data: Data) -> Iterator[Contender]:

@@ -1,0 +1,63 @@
+"""Rows of divergences on a CPU, a block that stays in cache at a time, for libraries whose arrays can be written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._array.typing import Array, Namespace
+from .._kernels import divergence as generic
+from .._kernels.divergence import DivergenceArgs
+
+#: Elements of a block.
+BLOCK = 1 << 15
+
+
+def _in_rows(xp: Namespace, a: Array, axis: int) -> Array:
+    """``a`` as a matrix with the classes last."""
+    return xp.reshape(xp.moveaxis(a, axis, -1), (-1, a.shape[axis]))
+
+
+def rows(
+    xp: Namespace,
+    x: Array,
+    y: Array,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...],
+    run: Callable[[Callable[[int, int], Any], int], Any],
+) -> tuple[Array, tuple[Array, ...]]:
+    """What the generic ``rows`` gives; ``run(task, n)`` calls ``task(start, stop)`` for pieces of the rows."""
+    axis, shape = args.axis, tuple(x.shape)
+    a, b = _in_rows(xp, x, axis), _in_rows(xp, y, axis)
+    where = None if args.where is None else _in_rows(xp, xp.broadcast_to(args.where, x.shape), axis)
+    n, k = a.shape
+    value, grads = xp.empty_like(a[:, :1]), tuple(xp.empty_like(a) for _ in wrt)
+    plain = x.dtype == xp.float32 and where is None and args.beta in (0.0, 1.0)
+    step = max(1, BLOCK // k)
+
+    def exact(index: Any) -> tuple[Array, tuple[Array, ...]]:
+        some = args._replace(axis=1, where=None if where is None else where[index])
+        return generic.rows(xp, a[index], b[index], some, wrt)
+
+    def task(start: int, stop: int) -> None:
+        for i in range(start, stop, step):
+            block = slice(i, min(i + step, stop))
+            if not plain:
+                found = exact(block)
+            else:
+                *found, good = generic.wide_rows(xp, a[block], b[block], args.temperature, args.beta == 1.0, wrt)
+                if not good.all():
+                    again = xp.nonzero(xp.logical_not(good))[0]
+                    for out, part in zip((found[0], *found[1]), _flat(exact(again)), strict=True):
+                        out[again] = xp.astype(part, out.dtype)
+            for out, part in zip((value, *grads), _flat(found), strict=True):
+                out[block] = part
+
+    run(task, n)
+    kept = (*shape[:axis], *shape[axis + 1 :])
+    back = tuple(xp.moveaxis(xp.reshape(g, (*kept, k)), -1, axis) for g in grads)
+    return xp.reshape(value, (*shape[:axis], 1, *shape[axis + 1 :])), back
+
+
+def _flat(found: tuple[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
+    return found[0], *found[1]

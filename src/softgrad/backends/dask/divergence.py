@@ -1,0 +1,64 @@
+"""The divergence of two softmaxes on Dask arrays: rows by chunk, sums by Dask's tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ..._array.namespace import library, quietly
+from ..._array.typing import Array, Namespace
+from ..._kernels.dense import held_dtype, widen
+from ..._kernels.divergence import DivergenceArgs
+from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
+
+
+def _chunk(x: Array, target: Array, weight: Array, where: Array, *, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
+    args = args._replace(target=target, sample_weight=weight, where=where)
+    # in float32 at least, as what is weighted may outgrow half
+    x, _ = widen(library(x, "a chunk").xp, x, None)
+    value, grads = on_chunk("divergence", x, args, wrt)
+    return (value, *grads)
+
+
+def _entry(parts: Any, *, index: int) -> Array:
+    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
+    while isinstance(parts, list):
+        (parts,) = parts
+    return parts[index]
+
+
+@quietly
+def _ones(x: Array, *, axis: int, held: Any) -> Array:
+    xp = library(x, "a chunk").xp
+    return xp.ones_like(x[(*(slice(None),) * axis, 0, ...)], dtype=held)
+
+
+def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
+    """The divergence, reduced, and its gradients by ``wrt``; each chunk is read once."""
+    axis, held = args.axis, held_dtype(np, logits.dtype)
+    bare = args._replace(target=None, where=None, sample_weight=None, reduction="none")
+    arrays = [(logits, True), (args.target, True), (args.sample_weight, False), (args.where, True)]
+    both = rowwise(_chunk, axis, arrays, held, keeps_axis=True, options={"args": bare, "wrt": wrt})
+    letters = tuple(range(both.ndim))
+
+    def entry(index: int, letters_out: tuple[int, ...]) -> Array:
+        meta = meta_of(logits, len(letters_out), held)
+        return da.blockwise(_entry, letters_out, both, letters, dtype=held, meta=meta, concatenate=False, index=index)
+
+    value = entry(0, letters[:axis] + letters[axis + 1 :])
+    divisor = None
+    if args.reduction != "none":
+        value = sum_all(value, held)
+    if args.reduction == "mean":
+        weight = args.sample_weight
+        if weight is None:
+            options = {"axis": axis, "held": held}
+            weight = rowwise(_ones, axis, [(logits, True)], held, keeps_axis=False, options=options)
+        divisor = sum_all(weight, held)
+    grads = []
+    for i, name in enumerate(wrt):
+        dtype = logits.dtype if name == "logits" else args.target.dtype
+        grads.append(quotient(entry(i + 1, letters), divisor, dtype))
+    return quotient(value, divisor, logits.dtype), tuple(grads)

@@ -1,0 +1,125 @@
+"""The cross-entropy with its classes split over devices as a JAX function, with a closed form for reverse mode.
+
+Nothing is compiled here: the axis that the devices meet on is known to who maps over it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._array.typing import Array
+from ..._kernels import shards as generic
+from ..._kernels.shards import Merged, Reduce
+from ..._options import LossArgs
+from .linear import Arrays, split
+
+NAMES = ("X", "W", "bias")
+
+
+def _axes(a: Any) -> frozenset[Any]:
+    """The mesh axes along which an array is known to vary; none where that is not followed."""
+    kind = jax.typeof(a) if hasattr(jax, "typeof") else None  # since 0.6
+    varying = getattr(getattr(kind, "manual_axis_type", None), "varying", None)  # since 0.10, vma before
+    return getattr(kind, "vma", frozenset()) if varying is None else varying
+
+
+def _as_varying(grad: Array, x: Array) -> Array:
+    """A cotangent of ``x``, which devices that share ``x`` add up."""
+    more = tuple(sorted(_axes(grad) - _axes(x)))
+    return jax.lax.psum(grad, more) if more else grad
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _merged(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
+    return tuple(generic.merged(jnp, logits, job._replace(**arrays), first, reduce))
+
+
+def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
+    out = _merged(logits, first, arrays, job, reduce)
+    return out, (logits, first, arrays, out)
+
+
+def _merged_backward(job: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
+    logits, first, arrays, out = kept
+    job = job._replace(**arrays)
+    grad = generic.pulled(jnp, logits, Merged(*out), job, first, Merged(*cotangents).loss)
+    return _as_varying(grad, logits), None, None
+
+
+_merged.defvjp(_merged_forward, _merged_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _linear_merged(
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    first: Any,
+    arrays: Arrays,
+    job: LossArgs,
+    reduce: Reduce,
+    block_size: int | None,
+) -> Any:
+    job = job._replace(**arrays)
+    return tuple(generic.linear_merged(jnp, X, W, bias, job, first, reduce, block_size))
+
+
+def _linear_forward(
+    X: Array, W: Array, bias: Array | None, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce, block: Any
+) -> Any:
+    out = _linear_merged(X, W, bias, first, arrays, job, reduce, block)
+    return out, (X, W, bias, first, arrays, out)
+
+
+def _linear_backward(job: LossArgs, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
+    X, W, bias, first, arrays, out = kept
+    names = NAMES if bias is not None else NAMES[:2]
+    model = generic.LinearShard(jnp, X, W, bias, job._replace(**arrays), first, block)
+
+    def meet(grad: Array, op: str) -> Array:
+        # where JAX follows what varies, the cotangent of a shared X is summed below
+        return grad if _axes(grad) else reduce(grad, op)
+
+    grads = model.grads(Merged(*out), Merged(*cotangents).loss, names, meet)
+    by_x, by_w, *by_bias = (
+        _as_varying(g.astype(a.dtype), a) for g, a in zip(grads, (X, W, bias), strict=False) if a is not None
+    )
+    return by_x, by_w, by_bias[0] if by_bias else None, None, None
+
+
+_linear_merged.defvjp(_linear_forward, _linear_backward)
+
+
+def _recorded(_: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Any:
+    static, arrays = split(job)
+    return _merged(logits, first, arrays, static, reduce)
+
+
+def _linear_recorded(
+    _: Any, X: Array, W: Array, bias: Array | None, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
+) -> Any:
+    static, arrays = split(job)
+    return _linear_merged(X, W, bias, first, arrays, static, reduce, block_size)
+
+
+def sharded_cross_entropy(xp: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Array:
+    """The loss, reduced."""
+    return generic.sharded_cross_entropy(jnp, logits, job, first, reduce, _recorded)
+
+
+def sharded_linear_cross_entropy(
+    xp: Any,
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    job: LossArgs,
+    first: Any,
+    reduce: Reduce,
+    block_size: int | None = None,
+) -> Array:
+    """The loss, reduced."""
+    return generic.sharded_linear_cross_entropy(jnp, X, W, bias, job, first, reduce, block_size, _linear_recorded)

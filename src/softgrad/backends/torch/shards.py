@@ -1,0 +1,148 @@
+"""The cross-entropy with its classes split over processes, as operations that autograd records.
+
+What all processes know of a sample is kept, and the gradient is made of it when the cotangent comes.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..._kernels import shards as generic
+from ..._kernels.shards import Merged, Reduce
+from ..._options import LossArgs
+from . import autograd
+from .blocks import autocast
+
+LOSS = Merged._fields.index("loss")
+NAMES = ("X", "W", "bias")
+
+
+def _as_given(x: Tensor) -> AbstractContextManager[Any]:
+    """A block in which autocast rounds no operand of a product."""
+    return torch.autocast(x.device.type, enabled=False) if autocast(x) else nullcontext()
+
+
+def _constant(job: LossArgs) -> None:
+    for name in ("labels", "class_weight"):
+        given = getattr(job, name)
+        if given is not None and given.requires_grad:
+            raise TypeError(f"{name} requires a gradient: with classes split over processes it is a constant")
+
+
+def _all_but_loss(ctx: Any, output: Any) -> None:
+    ctx.mark_non_differentiable(*(a for i, a in enumerate(output) if a is not None and i != LOSS))
+
+
+class _Once(Function):  # type: ignore[misc]
+    """A gradient that cannot be differentiated again: (gradient, what it depends on)."""
+
+    @staticmethod
+    def forward(grad: Tensor, *given: Any) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        raise RuntimeError("with classes split over processes a loss can be differentiated once, not twice")
+
+
+class _Merge(Function):  # type: ignore[misc]
+    """The fields of ``Merged``, of which the loss has a derivative: (logits, job, first, reduce)."""
+
+    @staticmethod
+    def forward(logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
+        return tuple(generic.merged(autograd.XP, logits, job, first, reduce))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        logits, ctx.job, ctx.first, _ = inputs
+        _all_but_loss(ctx, output)
+        ctx.save_for_backward(logits, *output)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        logits, *fields = ctx.saved_tensors
+        with torch.no_grad():
+            grad = generic.pulled(autograd.XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
+        return _Once.apply(grad, logits, cotangents[LOSS]), None, None, None
+
+
+class _LinearMerge(Function):  # type: ignore[misc]
+    """The same of the linear model: (X, W, bias, job, first, reduce, block_size)."""
+
+    @staticmethod
+    def forward(X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
+        with _as_given(X):
+            return tuple(generic.linear_merged(autograd.XP, X, W, bias, *rest))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        X, W, bias, ctx.job, ctx.first, ctx.reduce, ctx.block_size = inputs
+        _all_but_loss(ctx, output)
+        ctx.save_for_backward(X, W, bias, *output)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        X, W, bias, *fields = ctx.saved_tensors
+        needed = zip(NAMES, ctx.needs_input_grad, strict=False)
+        names = tuple(name for name, need in needed if need)
+        with torch.no_grad(), _as_given(X):
+            model = generic.LinearShard(autograd.XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
+            grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
+            grads = tuple(g.to(W.dtype) for g in grads)
+        given = (X, W, bias, cotangents[LOSS])
+        found = {name: _Once.apply(g, *given) for name, g in zip(names, grads, strict=True)}
+        return *(found.get(name) for name in NAMES), None, None, None, None
+
+
+def _recorded(_: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
+    return _Merge.apply(logits, job, first, reduce)
+
+
+def _linear_recorded(_: Any, X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
+    return _LinearMerge.apply(X, W, bias, *rest)
+
+
+def sharded_cross_entropy(xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Tensor:
+    """The loss, reduced."""
+    _constant(job)
+    return generic.sharded_cross_entropy(xp, logits, job, first, reduce, _recorded)
+
+
+def sharded_cross_entropy_value_and_grad(
+    xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce
+) -> tuple[Tensor, Tensor]:
+    """The loss, and the gradient by a share of the logits; neither is recorded."""
+    with torch.no_grad():
+        return generic.sharded_cross_entropy_value_and_grad(xp, logits, job, first, reduce)
+
+
+def sharded_linear_cross_entropy(
+    xp: Any,
+    X: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    job: LossArgs,
+    first: Any,
+    reduce: Reduce,
+    block_size: int | None = None,
+) -> Tensor:
+    """The loss, reduced."""
+    _constant(job)
+    return generic.sharded_linear_cross_entropy(xp, X, W, bias, job, first, reduce, block_size, _linear_recorded)
+
+
+def sharded_linear_cross_entropy_value_and_grad(
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss, and its gradients; none is recorded."""
+    with torch.no_grad(), _as_given(X):
+        return generic.sharded_linear_cross_entropy_value_and_grad(xp, X, W, bias, job, *rest)

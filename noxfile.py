@@ -26,7 +26,8 @@ if "PIP_FIND_LINKS" in os.environ:
     os.environ.setdefault("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
 
 #: What is run beside the default matrix before a release.
-BEFORE_RELEASE = "coverage minimums python vendor downstream typing peers others mutants accuracy same_bits fuzz".split()
+BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typing", "peers", "others", "mutants")
+BEFORE_RELEASE += ("accuracy", "same_bits", "fuzz")
 #: In the environment of nox: the tests sessions measure coverage, which takes a third more time.
 MEASURED = "SOFTGRAD_COVERAGE"
 STARTED = time.time()

@@ -24,6 +24,13 @@ def linear(function, **options):
     return lambda a: function(a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), a(BIAS, samples=False), **options)
 
 
+def linear_divergence(function):
+    """Of two models of different features, with the classes of the first one's."""
+    return lambda a: function(
+        a(FEATURES), a(WEIGHTS, samples=False), a(LOGITS), a(np.outer(BIAS, [1.0, 2.0, -3.0]), samples=False)
+    )
+
+
 def directions(a):
     return a(WEIGHTS, samples=False), a(BIAS, samples=False)
 
@@ -115,6 +122,10 @@ CALLS = {
         a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), directions(a), a(BIAS, samples=False)
     ),
     "linear_cross_entropy_hessian": linear(sg.linear_cross_entropy_hessian),
+    "linear_kl_divergence": linear_divergence(sg.linear_kl_divergence),
+    "linear_kl_divergence_value_and_grad": linear_divergence(sg.linear_kl_divergence_value_and_grad),
+    "linear_js_divergence": linear_divergence(sg.linear_js_divergence),
+    "linear_js_divergence_value_and_grad": linear_divergence(sg.linear_js_divergence_value_and_grad),
     "partial.logsumexp_partial": lambda a: partial.logsumexp_partial(a(LOGITS)),
     "partial.cross_entropy_partial": lambda a: partial.cross_entropy_partial(a(LOGITS), a(LABELS)),
     "partial.cross_entropy_shard_grad": lambda a: partial.cross_entropy_shard_grad(*classes_in_shares(a)),

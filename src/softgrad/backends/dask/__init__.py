@@ -28,6 +28,7 @@ BACKEND = Backend(
             ("log_probs", _LOG_PROBS),
             ("loss", _LOSS),
             ("divergence", "divergence"),
+            ("linear_divergence", "linear_divergence"),
             ("linear", _LINEAR),
         )
         for name in names.split()

@@ -117,6 +117,7 @@ _CURVATURE = (
     "statistics.linear_cross_entropy_hessian_diag",
     "statistics.coefficient_statistics",
 )
+_CALIBRATION = ("calibration.temperature",)
 _ESTIMATOR = ("SoftmaxRegression.fit", "SoftmaxRegression.predict", "SoftmaxRegression.predict_proba")
 _IDENTITY = (
     "identity.loss_from_probabilities",
@@ -140,6 +141,7 @@ FUNCTIONS = (
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,
     *_CURVATURE,
+    *_CALIBRATION,
     *_IDENTITY,
     *_ESTIMATOR,
 )
@@ -182,7 +184,7 @@ def _missing(library: str) -> dict[str, Capability]:
     )
 
 
-_COMPUTED = ("SoftmaxRegression.fit", "statistics.coefficient_statistics")
+_COMPUTED = ("calibration.temperature", "SoftmaxRegression.fit", "statistics.coefficient_statistics")
 _NO_VALUES = {
     **_unsupported("`validate` reads the labels, which have no values yet", "cross_entropy, validate"),
     **_unsupported("it needs values on the host, and a traced array has none", *_COMPUTED),
@@ -195,6 +197,7 @@ _OF_INDICES = (
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,
     *_CURVATURE,
+    *_CALIBRATION,
     "SoftmaxRegression.fit",
     "log_probs, several labels",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
@@ -213,7 +216,8 @@ KINDS = (
         _LAZY,
         {
             "cross_entropy, validate": _WORKS,
-            **_unsupported("a fit asks how many samples there are", *_COMPUTED),
+            "calibration.temperature": _WORKS,
+            **_unsupported("a fit asks how many samples there are", *_COMPUTED[1:]),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
             **_unsupported("shapes not known are not broadcast together", "logsumexp, b", "kl_divergence, all options"),
             **_unsupported(

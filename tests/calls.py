@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import softgrad as sg
-from softgrad import backends, identity, parallel, partial, statistics
+from softgrad import backends, calibration, identity, parallel, partial, statistics
 
 LOGITS = np.asarray([[0.5, -1.0, 2.0], [0.0, 3.0, 1.0], [2.0, 2.0, -4.0]])
 LOG_PROBS = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
@@ -143,6 +143,7 @@ CALLS = {
     "statistics.hessian_diag": lambda a: statistics.hessian_diag(bound(a), *directions(a)),
     "statistics.linear_cross_entropy_hessian_diag": linear(statistics.linear_cross_entropy_hessian_diag),
     "statistics.coefficient_statistics": coefficients,
+    "calibration.temperature": lambda a: calibration.temperature(a(LOGITS), a(LABELS)).temperature,
     "identity.loss_from_probabilities": lambda a: identity.loss_from_probabilities(*columns(a)),
     "identity.loss_from_normalizer": lambda a: identity.loss_from_normalizer(*columns(a)),
     "identity.gradient_column": lambda a: identity.gradient_column(*columns(a), 1),

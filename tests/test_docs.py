@@ -28,6 +28,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 MODULES = [
     "softgrad",
     "softgrad.backends",
+    "softgrad.calibration",
     "softgrad.identity",
     "softgrad.parallel",
     "softgrad.partial",

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from softgrad import SoftmaxRegression
 from softgrad._array.errors import MixedArraysError
 from softgrad.estimator import data as estimator_data
+from softgrad.estimator import predictions as estimator_predictions
 from softgrad.estimator import scaling as estimator_scaling
 from softgrad.estimator.solvers import SOLVERS
 from softgrad.linear.model import LinearCrossEntropy
@@ -620,3 +622,29 @@ def test_a_weight_of_a_class_that_a_fold_lacks_is_passed_over():
         X[rows], LABELS[rows]
     )
     np.testing.assert_allclose(model.predict_proba(X[rows]), other.predict_proba(X[rows]), atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 7, N])
+def test_predictions_do_not_depend_on_the_blocks(rows, asarray, to_numpy, monkeypatch):
+    model = SoftmaxRegression().fit(asarray(X), asarray(LABELS, "int64"))
+    calls = ("predict", "predict_proba", "predict_log_proba")
+    whole = [to_numpy(getattr(model, name)(asarray(X))) for name in calls]
+    monkeypatch.setattr(estimator_predictions, "block_rows", lambda *_: rows)
+    for name, expected in zip(calls, whole, strict=True):
+        np.testing.assert_allclose(to_numpy(getattr(model, name)(asarray(X))), expected, rtol=1e-13, atol=1e-15)
+    assert model.score(asarray(X), asarray(LABELS, "int64")) == np.mean(whole[0] == LABELS)
+
+
+def test_predictions_keep_one_block_of_logits_in_memory():
+    rng = np.random.default_rng(0)
+    model = SoftmaxRegression().fit(X[:, :2], LABELS)
+    model.coef_, model.intercept_, model.classes_ = rng.normal(size=(1000, 2)), np.zeros(1000), np.arange(1000)
+    samples = rng.normal(size=(12_000, 2))
+    peaks = {}
+    for name in ("predict_proba", "predict"):
+        tracemalloc.start()
+        result = getattr(model, name)(samples)
+        peaks[name] = tracemalloc.get_traced_memory()[1] - result.nbytes
+        tracemalloc.stop()
+    # all logits would be 96 MB; a block has at most 32 MiB of them, beside their softmax
+    assert max(peaks.values()) < 2.5 * 2**25

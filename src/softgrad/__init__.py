@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
-from . import backends, identity, parallel, partial, statistics
+from . import backends, calibration, identity, parallel, partial, statistics
 from ._array.errors import AxisError, BackendError, BackendWarning, LabelError, MixedArraysError
 from ._array.precision import precision
 from ._cross_entropy import CrossEntropy
@@ -51,6 +51,7 @@ __all__ = [
     "SoftmaxRegression",
     "__version__",
     "backends",
+    "calibration",
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_hvp",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from .._array.typing import Device
 from ..linear.model import LinearCrossEntropy
 from .data import Data, checked, class_weights, home, names_of, put, spacing, total_weight
 from .fitted import moved
+from .path import PATH, choose, is_path
 from .predictions import Predictions
 from .scaling import scaling, second_moments
 from .solvers import SOLVERS, Fit, Objective, Point, minimize
@@ -40,8 +43,10 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    C : float, default 1.0
-        Inverse strength of the penalty; ``math.inf`` for none.
+    C : float or sequence of float, default 1.0
+        Inverse strength of the penalty; ``math.inf`` for none. Of several the one with the best mean score over the
+        folds of ``cv`` is taken, as :class:`sklearn.linear_model.LogisticRegressionCV` does, and all samples are fitted
+        with it.
     fit_intercept : bool, default True
         Whether to fit an intercept for each class.
     solver : {"lbfgs", "newton-cg", "trust-ncg"}, default "lbfgs"
@@ -57,6 +62,12 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         Whether ``fit`` starts from the coefficients of the fit before.
     verbose : int, default 0
         1 prints a line a step.
+    cv : int, splitter or iterable, optional
+        The folds in which a sequence ``C`` is validated, as scikit-learn's functions take it; None is 5 folds that are
+        stratified by class.
+    scoring : str or callable, optional
+        How a sequence ``C`` is validated: a scorer of scikit-learn, such as ``"neg_log_loss"``; None is ``score``, the
+        share of samples whose class is predicted.
 
     Attributes
     ----------
@@ -66,6 +77,15 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         One row for each class, also where there are two; in X's library, on its device.
     intercept_ : array of shape (n_classes,)
         Zeros without an intercept.
+    C_ : float
+        The ``C`` of the fit.
+    Cs_ : ndarray of shape (n_cs,)
+        A sequence ``C``, as given.
+    scores_ : ndarray of shape (n_folds, n_cs)
+        For a sequence ``C``, the score of each in each fold.
+    coefs_paths_ : ndarray of shape (n_folds, n_cs, n_classes, n_features + 1)
+        For a sequence ``C``, the coefficients of each in each fold; the last column, which is there with an intercept,
+        holds that.
     n_iter_ : int
         Steps of the solver.
     loss_curve_ : list of float, one more than there were steps
@@ -113,7 +133,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        C: float = 1.0,
+        C: float | Sequence[float] = 1.0,
         *,
         fit_intercept: bool = True,
         solver: str = "lbfgs",
@@ -122,6 +142,8 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         class_weight: Any = None,
         warm_start: bool = False,
         verbose: int = 0,
+        cv: Any = None,
+        scoring: Any = None,
     ) -> None:
         self.C = C
         self.fit_intercept = fit_intercept
@@ -131,6 +153,8 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.verbose = verbose
+        self.cv = cv
+        self.scoring = scoring
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn may hand to this estimator."""
@@ -183,10 +207,24 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         if count < 2:
             raise ValueError(f"y holds only one class, {names_of(data.classes)[0]!r}: a fit needs at least two")
         by_class = class_weights(self.class_weight, data, count)
+        start = self._start(data, count)
+        for name in PATH:
+            self.__dict__.pop(name, None)
+        if not is_path(self.C):
+            return self._fitted(by_class, data, float(self.C), start)[1]  # type: ignore[arg-type]
+        C, start, found = choose(self, data, start, lambda *given: copy.copy(self)._fitted(by_class, *given))
+        for name, value in zip(PATH, found, strict=True):
+            setattr(self, name, value)
+        return self._fitted(by_class, data, C, start)[1]
+
+    def _fitted(
+        self, by_class: np.ndarray[Any, Any] | None, data: Data, C: float, start: np.ndarray[Any, Any]
+    ) -> tuple[SoftmaxRegression, Fit]:
+        """Itself, with the coefficients of one C, and how the fit went."""
+        count = len(start)
         total = total_weight(data, by_class, count)
         # both columns of two classes share what the one column of a binary model carries
-        l2 = (2.0 if count == 2 else 1.0) / (self.C * total) if total > 0 else 0.0
-        start = self._start(data, count)
+        l2 = (2.0 if count == 2 else 1.0) / (C * total) if total > 0 else 0.0
         objective = self._objective(data, by_class, l2, count)
         fit = minimize(
             objective,
@@ -198,7 +236,8 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             report=_print_step if self.verbose else None,
         )
         self._keep(objective, data, fit)
-        return fit
+        self.C_ = C
+        return self, fit
 
     def to(self, library: Any, *, device: Device = None) -> SoftmaxRegression:
         """A copy of the fitted model that predicts on the arrays of another library or device.
@@ -236,8 +275,12 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         return moved(self, library, device)
 
     def _check_parameters(self) -> None:
-        if isinstance(self.C, bool) or not isinstance(self.C, numbers.Real) or not float(self.C) > 0:
-            raise ValueError(f"C must be a number above 0, got {self.C!r}")
+        given: Any = self.C if is_path(self.C) else (self.C,)
+        if len(given) == 0:
+            raise ValueError("C must hold at least one number, got none")
+        for C in given:
+            if isinstance(C, bool) or not isinstance(C, numbers.Real) or not float(C) > 0:
+                raise ValueError(f"C must be a number above 0, or a sequence of such, got {self.C!r}")
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {sorted(SOLVERS)}, got {self.solver!r}")
         if isinstance(self.tol, bool) or not isinstance(self.tol, numbers.Real) or not 0 <= float(self.tol) < math.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array.errors import MixedArraysError
 from .._array.namespace import Library, library, quietly
-from .._array.transfer import to_host
+from .._array.transfer import is_abstract, is_lazy, to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
-from .._kernels.dense import product
+from .._kernels.dense import device_of, product
+from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
 from .data import beside, checked_samples, in_native_order, on_device, where_is
 
@@ -42,9 +44,33 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         return validate_data(self, in_native_order(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _logits(self, X: Any, method: str) -> Array:
-        X = self._samples(X, method)
+        return self._logits_of(self._samples(X, method))
+
+    def _by_blocks(self, X: Any, method: str, function: Callable[[Array], Array]) -> Array:
+        """``function`` of the logits, made and dropped in blocks of samples."""
+        X, lib = self._samples(X, method), library(self.coef_, "coef_")
+        n, rows = X.shape[0], 0
+        if not (is_lazy(lib) or is_abstract(lib, X)):
+            rows = block_rows(n, self.coef_.shape[0], lib.xp.finfo(self.coef_.dtype).bits // 8, None)
+        if not 0 < rows < n:
+            return function(self._logits_of(X))
+        cuts = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
+        if not (lib.scalars or lib.has_device):  # such arrays cannot be written to
+            return lib.xp.concat([function(self._logits_of(X[cut, ...])) for cut in cuts], axis=0)
+        out = None
+        for cut in cuts:
+            some = function(self._logits_of(X[cut, ...]))
+            if out is None:
+                out = lib.xp.empty((n, *some.shape[1:]), dtype=some.dtype, device=device_of(some))
+            out[cut, ...] = some
+            del some  # before the next block is made
+        return out
+
+    def _logits_of(self, X: Array) -> Array:
         if isinstance(self.coef_, np.ndarray):
-            return X @ self.coef_.T + self.intercept_
+            z = X @ self.coef_.T
+            z += self.intercept_
+            return z
         xp = library(self.coef_, "coef_").xp
         coef = xp.matrix_transpose(self.coef_)
         z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
@@ -52,7 +78,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")
-        if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
+        if theirs.xp is not lib.xp or (lib.has_device and X.device != self.coef_.device):
             raise FittedElsewhereError(
                 f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
                 f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}; "
@@ -88,11 +114,10 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         array of shape (n_samples,)
             Labels, of the type that ``fit`` was given.
         """
-        z = self._logits(X, "predict")
-        if isinstance(z, np.ndarray):
-            return self.classes_[np.argmax(z, axis=1)]
-        lib = library(z, "X")
-        best = lib.xp.argmax(z, axis=1)
+        best = self._by_blocks(X, "predict", lambda z: library(z, "X").xp.argmax(z, axis=1))
+        if isinstance(best, np.ndarray):
+            return self.classes_[best]
+        lib = library(best, "X")
         if isinstance(self.classes_, np.ndarray):
             return self.classes_[to_host(lib, best)[0]]
         return lib.xp.take(self.classes_, best, axis=0)
@@ -110,7 +135,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         array of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return softmax(self._logits(X, "predict_proba"))
+        return self._by_blocks(X, "predict_proba", softmax)
 
     @quietly
     def predict_log_proba(self, X: Any) -> Array:
@@ -125,7 +150,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         array of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return log_softmax(self._logits(X, "predict_log_proba"))
+        return self._by_blocks(X, "predict_log_proba", log_softmax)
 
     @quietly
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._array.libraries.declaration import Host
+from .._array.typing import NDArray
 
 STEP = Decimal("1e-20")
 _CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6, traps=[decimal.InvalidOperation])
@@ -26,7 +26,7 @@ def _precise(function: _F) -> _F:
     return wrapper  # type: ignore[return-value]
 
 
-def exact(host: Any) -> Host:
+def exact(host: Any) -> NDArray:
     """Every entry as the Decimal that it stands for."""
     host = np.asarray(host)
     out = np.empty(host.shape, dtype=object)
@@ -42,7 +42,7 @@ def _lse(row: list[Decimal]) -> Decimal:
 
 
 @_precise
-def logsumexp(x: Any, b: Any = None) -> Host:
+def logsumexp(x: Any, b: Any = None) -> NDArray:
     """Logarithm of the sum of exponentials over the last axis, of the magnitude with factors ``b``."""
     x = exact(x)
     if b is None:
@@ -56,20 +56,20 @@ def logsumexp(x: Any, b: Any = None) -> Host:
 
 
 @_precise
-def log_softmax(x: Any) -> Host:
+def log_softmax(x: Any) -> NDArray:
     """Logarithm of the softmax over the last axis."""
     x = exact(x)
     return x - _by_row(_lse, x)[..., None]
 
 
 @_precise
-def softmax(x: Any) -> Host:
+def softmax(x: Any) -> NDArray:
     """Softmax over the last axis."""
     logs = log_softmax(x)
     return np.asarray([value.exp() for value in logs.flat], dtype=object).reshape(logs.shape)
 
 
-def _by_row(function: Callable[[list[Decimal]], Decimal], x: Host) -> Host:
+def _by_row(function: Callable[[list[Decimal]], Decimal], x: NDArray) -> NDArray:
     out = np.empty(x.shape[:-1], dtype=object)
     for place in np.ndindex(out.shape):
         out[place] = function(list(x[place]))
@@ -88,7 +88,7 @@ class Options(NamedTuple):
 
 
 @_precise
-def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[Host, Decimal]:  # noqa: B008 - immutable
+def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, Decimal]:  # noqa: B008 - immutable
     """(the loss of each sample, what the mean divides by) of logits ``(n, k)`` and their labels."""
     x, labels = exact(x), np.asarray(labels)
     n, k = x.shape
@@ -136,7 +136,7 @@ def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> D
 
 
 @_precise
-def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
+def gradient(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
     """Central differences of a scalar ``function``, right to some 40 digits."""
     x = exact(x)
     out = np.empty(x.shape, dtype=object)
@@ -149,7 +149,7 @@ def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
 
 
 @_precise
-def hvp(function: Callable[[Host], Decimal], x: Any, vector: Any) -> Host:
+def hvp(function: Callable[[NDArray], Decimal], x: Any, vector: Any) -> NDArray:
     """Mixed second differences of a scalar ``function`` along ``vector`` and each axis."""
     x, along = exact(x), exact(vector) * STEP
     out = np.empty(x.shape, dtype=object)
@@ -163,7 +163,7 @@ def hvp(function: Callable[[Host], Decimal], x: Any, vector: Any) -> Host:
 
 
 @_precise
-def hessian_diag(function: Callable[[Host], Decimal], x: Any) -> Host:
+def hessian_diag(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
     """Second differences of a scalar ``function`` along each axis."""
     x = exact(x)
     out, middle = np.empty(x.shape, dtype=object), function(x)

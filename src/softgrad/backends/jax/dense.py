@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..._array.memory import jax_memory
 from ..._array.typing import Array
 from ..._kernels import dense as dense_kernels
 
@@ -57,13 +58,34 @@ def _held(e: Array, axis: int) -> Array:
     return held
 
 
+def _pair(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _both(a: Array, b: Array, axis: int) -> tuple[Array, Array]:
+    """Two sums over ``axis``, which goes, in levels, each level in one pass over both.
+
+    Of two reductions XLA on a GPU would keep what both read, the exponentials, in memory.
+    """
+    zero, level = jnp.zeros((), a.dtype), dense_kernels.LEVEL
+    while a.shape[axis] > 2 * level:
+        pad = [(0, 0, 0)] * a.ndim
+        pad[axis] = (0, -a.shape[axis] % level, 0)
+        shape = (*a.shape[:axis], -1, level, *a.shape[axis + 1 :])
+        a, b = (jax.lax.pad(each, zero, pad).reshape(shape) for each in (a, b))
+        a, b = jax.lax.reduce((a, b), (zero, zero), _pair, (axis + 1,))
+    first, second = jax.lax.reduce((a, b), (zero, zero), _pair, (axis,))
+    return first, second
+
+
 def sums(e: Array, axis: int) -> tuple[Array, Array]:
     """(sum(e) - 1 without the cancellation, sum(e)) for exponentials whose largest is 1; without ``axis``."""
     # XLA vectorises what follows a reduction only where no axis of length 1 is left
     if _one_pass(e, axis):
         zero = jnp.zeros((), e.dtype)
-        fraction = e - jnp.floor(e)
-        others, s = jax.lax.reduce((fraction, e), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis,))
+        others, s = jax.lax.reduce((e - jnp.floor(e), e), (zero, zero), _pair, (axis,))
+    elif jax_memory(e) is not None:
+        others, s = _both(e - jnp.floor(e), e, axis)
     else:
         e = _held(e, axis)
         others, s = total(e - jnp.floor(e), axis), total(e, axis)
@@ -76,22 +98,22 @@ def wide(x: Array, precision: str | None = None) -> Array:
     return dense_kernels.widen(jnp, x, precision)[0]
 
 
-def carries(x: Array, precision: str | None) -> bool:
+def is_compensated(x: Array, precision: str | None) -> bool:
     """Whether the rounding of x - max is to be carried: the generic kernel does that."""
     return dense_kernels.widen(jnp, x, precision)[1]
 
 
-def seen(a: Array, where: Array | None) -> Array:
+def zero_hidden(a: Array, where: Array | None) -> Array:
     """``a`` with 0 where classes are hidden."""
     return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
 
 
-def shown(x: Array, where: Array | None, axis: int) -> Array:
+def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
     """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
     return x if where is None else dense_kernels.hide(jnp, x, axis, where)[0]
 
 
-def spread(p: Array, t: Array, axis: int) -> Array:
+def centred(p: Array, t: Array, axis: int) -> Array:
     """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
     # one class at most can be so likely; where none is, nothing cancels
     high = p > DOMINANT
@@ -102,11 +124,11 @@ def spread(p: Array, t: Array, axis: int) -> Array:
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """exp(x) / sum(exp(x))."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
-    y = shown(wide(x, precision), where, axis)
+    y = hide_logits(wide(x, precision), where, axis)
     e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
-    return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+    return zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
 
 
 def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -114,7 +136,7 @@ def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) 
     p = softmax(x, where, axis, precision)
     q = wide(p)
     # what is hidden is masked on the way out too, where reverse mode comes in: 0 times a NaN is none
-    return p, seen(q * spread(q, wide(seen(tangents[0], where)), axis), where).astype(p.dtype)
+    return p, zero_hidden(q * centred(q, wide(zero_hidden(tangents[0], where)), axis), where).astype(p.dtype)
 
 
 softmax.defjvp(_softmax_jvp)
@@ -123,9 +145,9 @@ softmax.defjvp(_softmax_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """X - logsumexp(x)."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
-    y = shown(wide(x, precision), where, axis)
+    y = hide_logits(wide(x, precision), where, axis)
     d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
     r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
     return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
@@ -134,7 +156,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
 def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
     x, where = primals
     r = log_softmax(x, where, axis, precision)
-    return r, seen(spread(jnp.exp(wide(r)), wide(seen(tangents[0], where)), axis), where).astype(r.dtype)
+    return r, zero_hidden(centred(jnp.exp(wide(r)), wide(zero_hidden(tangents[0], where)), axis), where).astype(r.dtype)
 
 
 log_softmax.defjvp(_log_softmax_jvp)
@@ -143,7 +165,7 @@ log_softmax.defjvp(_log_softmax_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """Max + log1p(the others), without ``axis``."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.logsumexp(jnp, x, axis, where, precision)
     y = wide(x, precision)
     rows = None
@@ -161,7 +183,7 @@ def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any
     x, where = primals
     r = logsumexp(x, where, axis, precision)
     p = wide(softmax(x, where, axis, precision))
-    return r, total(p * wide(seen(tangents[0], where)), axis).astype(r.dtype)
+    return r, total(p * wide(zero_hidden(tangents[0], where)), axis).astype(r.dtype)
 
 
 logsumexp.defjvp(_logsumexp_jvp)

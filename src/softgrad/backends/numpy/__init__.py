@@ -9,7 +9,13 @@ from .._declaration import Backend
 _MODULES = {
     "dense": ("softmax", "log_softmax", "logsumexp"),
     "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
-    "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
+    "loss": (
+        "cross_entropy",
+        "cross_entropy_grad",
+        "cross_entropy_value_and_grad",
+        "cross_entropy_hvp",
+        "cross_entropy_hessian_diag",
+    ),
     "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
     "divergence": ("divergence",),
     "linear": (

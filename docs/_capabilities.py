@@ -100,6 +100,7 @@ _LINEAR = (
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_hessian",
 )
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
 _PARTIAL_OF_CLASSES = (
     "partial.logsumexp_partial",
     "partial.cross_entropy_partial",
@@ -137,6 +138,7 @@ FUNCTIONS = (
     *_DIVERGENCE,
     *_LINEAR,
     *_LINEAR_DIVERGENCE,
+    *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,
@@ -162,6 +164,7 @@ OPTIONS = (
     "cross_entropy, validate",
     "cross_entropy_value_and_grad, all options",
     "kl_divergence, all options",
+    "linear_log_probs, entropy and top_k",
     "linear_cross_entropy, reduction none",
     "linear_cross_entropy_grad, l2",
     "linear_cross_entropy_grad, classes",
@@ -193,6 +196,7 @@ _OF_INDICES = (
     *_LOG_PROBS,
     *_LOSS,
     *_LINEAR,
+    *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,
@@ -248,6 +252,7 @@ KINDS = (
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
                 *_LINEAR_DIVERGENCE,
+                *_LINEAR_LOG_PROBS,
                 *_PARTIAL_OF_SAMPLES,
                 *_PARALLEL,
                 *_CURVATURE,

@@ -31,6 +31,11 @@ def linear_divergence(function):
     )
 
 
+def wanted(found):
+    """What a call gives, without what it was not asked for."""
+    return tuple(a for a in found if a is not None)
+
+
 def directions(a):
     return a(WEIGHTS, samples=False), a(BIAS, samples=False)
 
@@ -126,6 +131,10 @@ CALLS = {
     "linear_kl_divergence_value_and_grad": linear_divergence(sg.linear_kl_divergence_value_and_grad),
     "linear_js_divergence": linear_divergence(sg.linear_js_divergence),
     "linear_js_divergence_value_and_grad": linear_divergence(sg.linear_js_divergence_value_and_grad),
+    "linear_log_probs": lambda a: wanted(linear(sg.linear_log_probs)(a)),
+    "linear_log_probs_vjp": lambda a: sg.linear_log_probs_vjp(
+        a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), None, (a(TARGETS[:, 0]), a(TARGETS[:, 1])), wrt=("W", "X")
+    ),
     "partial.logsumexp_partial": lambda a: partial.logsumexp_partial(a(LOGITS)),
     "partial.cross_entropy_partial": lambda a: partial.cross_entropy_partial(a(LOGITS), a(LABELS)),
     "partial.cross_entropy_shard_grad": lambda a: partial.cross_entropy_shard_grad(*classes_in_shares(a)),
@@ -169,6 +178,7 @@ CALLS = {
     "cross_entropy, validate": lambda a: sg.cross_entropy(a(LOGITS), a(LABELS), validate=True),
     "cross_entropy_value_and_grad, all options": all_options,
     "kl_divergence, all options": all_options_of_a_divergence,
+    "linear_log_probs, entropy and top_k": linear(sg.linear_log_probs, entropy=True, top_k=2, temperature=0.5),
     "linear_cross_entropy, reduction none": linear(sg.linear_cross_entropy, reduction="none"),
     "linear_cross_entropy_grad, l2": linear(sg.linear_cross_entropy_grad, l2=0.3, precision="high"),
     "linear_cross_entropy_grad, classes": linear(sg.linear_cross_entropy_grad, classes=[2, 0]),

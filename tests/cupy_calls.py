@@ -60,6 +60,17 @@ def calls(d):
             yield f"log_probs {words}", lambda g=given: sg.log_probs(x, y, **g)
             yield f"log_probs of several {words}", lambda g=given: sg.log_probs(x, d["several"], where=d["where"], **g)
             yield f"log_probs_vjp {words}", lambda g=given: sg.log_probs_vjp(x, y, d["sample_weight"], **g)
+    for words, more in (("", {}), (" high", {"precision": "high"}), (" scaled", {"temperature": 0.5, "softcap": 9.0})):
+        yield (
+            f"linear_log_probs{words}",
+            lambda m=more: sg.linear_log_probs(X, y, W, d["bias"], entropy=True, top_k=2, block_size=4, **m),
+        )
+        yield (
+            f"linear_log_probs_vjp{words}",
+            lambda m=more: sg.linear_log_probs_vjp(
+                X, d["several"], W, None, (other[:, :2], d["sample_weight"]), wrt=("W", "X"), block_size=4, **m
+            ),
+        )
     yield "log_probs_vjp of several", lambda: sg.log_probs_vjp(x, d["several"], other[:, :2])
     for label, options in loss_options(d).items():
         at_call = {key: options[key] for key in options if key == "sample_weight"}

@@ -526,6 +526,55 @@ def test_float_labels_of_the_linear_model(data, asarray):
             sg.linear_cross_entropy(data["X"], asarray(LABELS, dtype), data["W"])
 
 
+LINEAR_LOG_PROBS = {
+    "linear_log_probs": lambda X, y, W, bias=None, **options: sg.linear_log_probs(X, y, W, bias, **options),
+    "linear_log_probs_vjp": lambda X, y, W, bias=None, **options: sg.linear_log_probs_vjp(
+        X, y, W, bias, (None, sg.entropy(W[:3, :])), **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR_LOG_PROBS)
+def test_linear_log_probs_name_what_is_wrong(name, data, asarray):
+    function, X, y, W = LINEAR_LOG_PROBS[name], data["X"], data["labels"], data["W"]
+    for error, call, words in (
+        (ValueError, lambda: function(X, asarray(np.zeros(4), "int64"), W), ("labels", "(4,)")),
+        (ValueError, lambda: function(X, asarray(np.zeros((3, 1, 1)), "int64"), W), ("labels", "(3, 1, 1)")),
+        (TypeError, lambda: function(X, asarray(LABELS, "float64"), W), ("labels", "float64", "integer")),
+        (ValueError, lambda: function(X, y, asarray(np.ones((4, 3)))), ("W", "(4, 3)", "2")),
+        (ValueError, lambda: function(X, y, W, asarray(np.ones(3))), ("bias", "(3,)")),
+        (ValueError, lambda: function(asarray(np.ones(2)), y, W), ("X", "(2,)")),
+        (ValueError, lambda: function(X, y, W, sample_axis=2), ("sample_axis", "2")),
+        (ValueError, lambda: function(X, y, W, block_size=0), ("block_size", "0")),
+        (ValueError, lambda: function(X, y, W, temperature=0), ("temperature", "0")),
+        (ValueError, lambda: function(X, y, W, softcap=-1.0), ("softcap", "-1.0")),
+        (ValueError, lambda: function(X, y, W, precision="medium"), ("precision", "medium")),
+    ):
+        with pytest.raises(error, match=says(*words)):
+            call()
+
+
+def test_top_k_and_cotangents_of_linear_log_probs(data, asarray):
+    given = data["X"], data["labels"], data["W"]
+    for count in (-1, 5):
+        with pytest.raises(ValueError, match=says("top_k", str(count), "4")):
+            sg.linear_log_probs(*given, top_k=count)
+    with pytest.raises(TypeError, match=says("top_k", "1.5")):
+        sg.linear_log_probs(*given, top_k=1.5)
+    ones = asarray(np.ones(3))
+    for cotangents, words in (
+        (ones, ("cotangents", "pair")),
+        ((ones,), ("cotangents", "pair")),
+        ((None, None), ("cotangents", "None")),
+        ((asarray(np.ones((3, 1))), None), ("cotangents", "log-probabilities", "(3, 1)", "(3,)")),
+        ((None, asarray(np.ones(4))), ("cotangents", "entropies", "(4,)", "(3,)")),
+    ):
+        with pytest.raises(ValueError, match=says(*words)):
+            sg.linear_log_probs_vjp(*given, None, cotangents)
+    with pytest.raises(ValueError, match=says("wrt", "bias")):
+        sg.linear_log_probs_vjp(*given, None, (ones, None), wrt="bias")
+
+
 # --- input is never written to
 
 
@@ -568,6 +617,12 @@ def test_no_input_is_written_to(asarray, to_numpy):
             for array, _ in oracle.every_order(loss, given["logits"], labels, given["vector"], **arguments).values():
                 to_numpy(array)
     X, labels, W, bias = (given[name] for name in ("X", "labels", "W", "bias"))
+    pair = (given["sample_weight"], given["sample_weight"])
+    for array in (
+        *sg.linear_log_probs(X, labels, W, bias, entropy=True, top_k=2),
+        *sg.linear_log_probs_vjp(X, labels, W, bias, pair, wrt=("W", "bias", "X")),
+    ):
+        to_numpy(array)
     for block_size in (None, 2):
         options = {"l2": 0.5, "block_size": block_size, "class_weight": given["class_weight"]}
         value, gradients = sg.linear_cross_entropy_value_and_grad(X, labels, W, bias, wrt=("W", "bias", "X"), **options)

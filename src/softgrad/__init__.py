@@ -35,6 +35,7 @@ from .linear.functions import (
     linear_cross_entropy_hvp,
     linear_cross_entropy_value_and_grad,
 )
+from .linear.log_probs import LinearLogProbs, linear_log_probs, linear_log_probs_vjp
 from .linear.model import LinearCrossEntropy
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "CrossEntropy",
     "LabelError",
     "LinearCrossEntropy",
+    "LinearLogProbs",
     "MixedArraysError",
     "SoftmaxRegression",
     "__version__",
@@ -74,6 +76,8 @@ __all__ = [
     "linear_js_divergence_value_and_grad",
     "linear_kl_divergence",
     "linear_kl_divergence_value_and_grad",
+    "linear_log_probs",
+    "linear_log_probs_vjp",
     "log_probs",
     "log_probs_vjp",
     "log_softmax",

@@ -153,7 +153,8 @@ def log_probs(
     labels, several = class_indices(lib, x, labels, at, validate)
     level, xp, scaling = resolve_precision(precision), lib.xp, scaling_of(temperature, softcap)
     if where is None and scaling.identity and labels.shape[at] == 1:
-        job = LossArgs(at, without_axis(labels, at), False, reduction="none", precision=level)
+        held: Any = level
+        job = LossArgs(axis=at, labels=without_axis(labels, at), dense=False, reduction="none", precision=held)
         value = -run("cross_entropy", lib, xp, x, job)
         return finish(lib, with_axis(value, at) if several else value)
     value = run("log_probs", lib, xp, x, labels, at, where, level, scaling)

@@ -5,7 +5,6 @@ Arrays stand as X (n, m), W (k, m), bias (k,); nothing is checked, nothing is co
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,16 +69,19 @@ class Wide:
         memory = memory_of(xp, X)
         #: Whether products have operands in half precision, and sums in single: an accelerator's units are made for it.
         self.half = memory is not None and job.precision is None and xp.finfo(W.dtype).bits < 32
-        self.given = W
+        self.given, self._W = W, None
         self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
         self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype
         self.wide = wide_dtype(xp, W, job.precision)
         self.rows = block_rows(self.n, self.k, xp.finfo(self.wide).bits // 8, block_size, memory)
 
-    @functools.cached_property
+    @property
     def W(self) -> Array:  # noqa: N802
-        """The weights in the dtype to compute in."""
-        return narrow(self.xp, self.given, self.wide)
+        """The weights in the dtype to compute in, made when first asked for."""
+        # by hand: functools.cached_property takes a lock, which torch.compile does not trace
+        if self._W is None:
+            self._W = narrow(self.xp, self.given, self.wide)
+        return self._W
 
     @property
     def operand(self) -> Array:
@@ -101,8 +103,12 @@ class Wide:
             piece = part(self.job, start, stop, self.n)
             x = narrow(xp, self.cut(self.X, start, stop), self.dtype if self.half else self.wide)
             x = counted(xp, x, piece)
-            z = self.product(x, self.operand.T)
-            yield start, stop, x, z if self.bias is None else z + along(xp, self.bias, z, 1), piece
+            yield start, stop, x, self.logits(x), piece
+
+    def logits(self, x: Array) -> Array:
+        """The logits of some rows of X."""
+        z = self.product(x, self.operand.T)
+        return z if self.bias is None else z + along(self.xp, self.bias, z, 1)
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""

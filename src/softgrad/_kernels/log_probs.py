@@ -147,11 +147,12 @@ def parted(xp: Namespace, c: Array, index: Array, axis: int) -> tuple[Array, Arr
 
 
 def one_label_vjp(
-    xp: Namespace, x: Array, labels: Array, c: Array, axis: int, precision: str | None, grad: Callable[..., Array]
+    xp: Namespace, x: Array, labels: Array, c: Array, axis: int, precision: Any, grad: Callable[..., Array]
 ) -> Array:
     """``log_probs_vjp`` of one label a sample by the gradient of its loss, for what is not differentiated again."""
     index, weight = xp.squeeze(labels, axis=axis), -xp.squeeze(c, axis=axis)
-    return grad(xp, x, LossArgs(axis, index, False, sample_weight=weight, reduction="none", precision=precision))
+    job = LossArgs(axis=axis, labels=index, dense=False, sample_weight=weight, reduction="none", precision=precision)
+    return grad(xp, x, job)
 
 
 class Spread(NamedTuple):

@@ -14,6 +14,7 @@ from .._kernels import dense as dense_kernels
 from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import linear_divergence as linear_divergence_kernels
+from .._kernels import linear_log_probs as linear_log_prob_kernels
 from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
 from .._kernels import shards as shard_kernels
@@ -31,6 +32,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "signed_logsumexp complex_logsumexp"
                 ),
             ),
+            (linear_log_prob_kernels, "linear_log_probs linear_log_probs_vjp"),
             (log_prob_kernels, "log_probs log_probs_vjp entropy entropy_vjp"),
             (
                 loss_kernels,

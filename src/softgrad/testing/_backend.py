@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
-from .._array.typing import Array, Device, NDArray
+from .._array.libraries.declaration import Host
+from .._array.typing import Array, Device
 from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
@@ -187,6 +188,9 @@ def _arguments(function: str, x: Array, kit: Kit, rows: int, classes: int, dtype
     y = kit.labels(np.arange(rows) % classes)
     if function in ("softmax", "log_softmax", "logsumexp"):
         return (x,)
+    if function.startswith("linear_log_probs"):
+        X, W = kit.put(np.ones((rows, 3)), dtype), kit.put(np.ones((classes, 3)), dtype)
+        return (X, y, W, None, (None, X[:, 0])) if function.endswith("_vjp") else (X, y, W)
     if function.startswith(("log_probs", "entropy")):
         c, several = kit.put(np.ones((rows, 2)), dtype), kit.labels(np.stack([np.arange(rows) % classes] * 2, axis=1))
         given = (x, several) if function.startswith("log_probs") else (x,)
@@ -206,7 +210,7 @@ def check_backend(
     namespace: Any = None,
     *,
     device: Device = None,
-    to_numpy: Callable[[Array], NDArray] | None = None,
+    to_numpy: Callable[[Array], Host] | None = None,
     sections: tuple[str, ...] | None = None,
     on_failure: OnFailure = "raise",
     show: bool = True,
@@ -277,8 +281,8 @@ def check_backend(
         checks = [_held(c, kit) for c in asked]
         if plug is not None and (sections is None or "kernels" in sections):
             checks += _kernels(plug, kit)
-        given_device = "default device" if device is None else f"device {device}"
-        report = BackendReport(name, f"arrays of {arrays.name}, {given_device}, {', '.join(kit.floats)}", tuple(checks))
+        placed = "default device" if device is None else f"device {device}"
+        report = BackendReport(name, f"arrays of {arrays.name}, {placed}, {', '.join(kit.floats)}", tuple(checks))
     if show:
         report.show()
     if not report.ok and on_failure == "raise":

@@ -36,8 +36,8 @@ CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
 
 def place(kit: Kit, labels: Any, arguments: dict[str, Any], dtype: str) -> tuple[Any, dict[str, Any]]:
     """Labels and arguments as arrays of the library."""
-    arrays = {name: kit.put(value, "bool" if name == "where" else dtype) for name, value in arguments.items()}
-    return (kit.labels(labels) if labels.ndim == 1 else kit.put(labels, dtype)), arrays
+    placed = {name: kit.put(value, "bool" if name == "where" else dtype) for name, value in arguments.items()}
+    return (kit.labels(labels) if labels.ndim == 1 else kit.put(labels, dtype)), placed
 
 
 @clause("values", "the loss of each sample, its sum and its mean are right, under every option and in every dtype")
@@ -48,12 +48,12 @@ def _loss_values(kit: Kit) -> None:
         names = CASES if dtype == kit.wide else ("weights by class", "everything at once")
         for name in names:
             options, labels, arguments = CASES[name]
-            given, arrays = place(kit, labels, arguments, dtype)
+            given, placed = place(kit, labels, arguments, dtype)
             each, total = reference.losses(known, labels, reference.Options(**options, **arguments))
             expected = {"none": each, "sum": sum(each), "mean": sum(each) / total}
             for reduction, want in expected.items():
                 loss = CrossEntropy(**options, reduction=reduction)  # type: ignore[arg-type]
-                value = loss(kit.put(LOGITS, dtype), given, **arrays)
+                value = loss(kit.put(LOGITS, dtype), given, **placed)
                 kit.same_dtype(value, dtype)
                 kit.close(value, want, SOFTMAX_ULP, what=f"{name}, {reduction}, {dtype}")
 
@@ -61,20 +61,20 @@ def _loss_values(kit: Kit) -> None:
 @clause("gradients", "gradient, second derivative and its diagonal are those of the loss, under every option")
 def _loss_derivatives(kit: Kit) -> None:
     for name, (options, labels, arguments) in CASES.items():
-        given, arrays = place(kit, labels, arguments, kit.wide)
+        given, placed = place(kit, labels, arguments, kit.wide)
         settings = reference.Options(**options, **arguments)
         x, v, loss = kit.put(LOGITS), kit.put(VECTOR), CrossEntropy(**options)
 
         def exact(z: Any, labels: Any = labels, settings: reference.Options = settings) -> Any:
             return reference.loss(z, labels, settings)
 
-        value, grad = loss.value_and_grad(x, given, **arrays)
+        value, grad = loss.value_and_grad(x, given, **placed)
         for what, got, want in (
             ("value of value_and_grad", value, exact(LOGITS)),
             ("gradient of value_and_grad", grad, reference.gradient(exact, LOGITS)),
-            ("gradient", loss.grad(x, given, **arrays), reference.gradient(exact, LOGITS)),
-            ("hvp", loss.hvp(x, given, v, **arrays), reference.hvp(exact, LOGITS, VECTOR)),
-            ("hessian_diag", loss.hessian_diag(x, given, **arrays), reference.hessian_diag(exact, LOGITS)),
+            ("gradient", loss.grad(x, given, **placed), reference.gradient(exact, LOGITS)),
+            ("hvp", loss.hvp(x, given, v, **placed), reference.hvp(exact, LOGITS, VECTOR)),
+            ("hessian_diag", loss.hessian_diag(x, given, **placed), reference.hessian_diag(exact, LOGITS)),
         ):
             kit.close(got, want, DERIVATIVE_ULP, normwise=True, what=f"{what}, {name}")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._array.typing import NDArray
+from .._array.libraries.declaration import Host
 
 STEP = Decimal("1e-20")
 _CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6, traps=[decimal.InvalidOperation])
@@ -26,7 +26,7 @@ def _precise(function: _F) -> _F:
     return wrapper  # type: ignore[return-value]
 
 
-def exact(host: Any) -> NDArray:
+def exact(host: Any) -> Host:
     """Every entry as the Decimal that it stands for."""
     host = np.asarray(host)
     out = np.empty(host.shape, dtype=object)
@@ -42,7 +42,7 @@ def _lse(row: list[Decimal]) -> Decimal:
 
 
 @_precise
-def logsumexp(x: Any, b: Any = None) -> NDArray:
+def logsumexp(x: Any, b: Any = None) -> Host:
     """Logarithm of the sum of exponentials over the last axis, of the magnitude with factors ``b``."""
     x = exact(x)
     if b is None:
@@ -56,20 +56,20 @@ def logsumexp(x: Any, b: Any = None) -> NDArray:
 
 
 @_precise
-def log_softmax(x: Any) -> NDArray:
+def log_softmax(x: Any) -> Host:
     """Logarithm of the softmax over the last axis."""
     x = exact(x)
     return x - _by_row(_lse, x)[..., None]
 
 
 @_precise
-def softmax(x: Any) -> NDArray:
+def softmax(x: Any) -> Host:
     """Softmax over the last axis."""
     logs = log_softmax(x)
     return np.asarray([value.exp() for value in logs.flat], dtype=object).reshape(logs.shape)
 
 
-def _by_row(function: Callable[[list[Decimal]], Decimal], x: NDArray) -> NDArray:
+def _by_row(function: Callable[[list[Decimal]], Decimal], x: Host) -> Host:
     out = np.empty(x.shape[:-1], dtype=object)
     for place in np.ndindex(out.shape):
         out[place] = function(list(x[place]))
@@ -88,7 +88,7 @@ class Options(NamedTuple):
 
 
 @_precise
-def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, Decimal]:  # noqa: B008 - immutable
+def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[Host, Decimal]:  # noqa: B008 - immutable
     """(the loss of each sample, what the mean divides by) of logits ``(n, k)`` and their labels."""
     x, labels = exact(x), np.asarray(labels)
     n, k = x.shape
@@ -136,7 +136,7 @@ def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> D
 
 
 @_precise
-def gradient(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
+def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
     """Central differences of a scalar ``function``, right to some 40 digits."""
     x = exact(x)
     out = np.empty(x.shape, dtype=object)
@@ -149,7 +149,7 @@ def gradient(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
 
 
 @_precise
-def hvp(function: Callable[[NDArray], Decimal], x: Any, vector: Any) -> NDArray:
+def hvp(function: Callable[[Host], Decimal], x: Any, vector: Any) -> Host:
     """Mixed second differences of a scalar ``function`` along ``vector`` and each axis."""
     x, along = exact(x), exact(vector) * STEP
     out = np.empty(x.shape, dtype=object)
@@ -163,7 +163,7 @@ def hvp(function: Callable[[NDArray], Decimal], x: Any, vector: Any) -> NDArray:
 
 
 @_precise
-def hessian_diag(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
+def hessian_diag(function: Callable[[Host], Decimal], x: Any) -> Host:
     """Second differences of a scalar ``function`` along each axis."""
     x = exact(x)
     out, middle = np.empty(x.shape, dtype=object), function(x)

@@ -14,6 +14,7 @@ _LOSS = (
     "total_weight"
 )
 _LOG_PROBS = "log_probs log_probs_vjp entropy entropy_vjp"
+_LINEAR_LOG_PROBS = "linear_log_probs linear_log_probs_vjp"
 _LINEAR = (
     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp linear_cross_entropy_hessian"
 )
@@ -26,6 +27,7 @@ BACKEND = Backend(
         for module, names in (
             ("dense", _DENSE),
             ("log_probs", _LOG_PROBS),
+            ("linear_log_probs", _LINEAR_LOG_PROBS),
             ("loss", _LOSS),
             ("divergence", "divergence"),
             ("linear_divergence", "linear_divergence"),

@@ -232,7 +232,7 @@ def linear_cross_entropy(
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 
-def _results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
+def results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
     """The lazy results by name; rows of X stay with their chunk."""
     at = names.index("X") + 1 if "X" in names else None
     total = graph.sums(at)
@@ -262,7 +262,7 @@ def linear_cross_entropy_value_and_grad(
     """The loss and its gradients, each chunk read once."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
     count = W.shape[0] if classes is None else len(classes)
-    value, *grads = _results(
+    value, *grads = results(
         graph, ["loss", *wrt], {"loss": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
     )
     return value, tuple(grads)
@@ -282,7 +282,7 @@ def linear_cross_entropy_hvp(
     given = dict(zip(wrt, vectors, strict=True))
     small = [None if name == "X" else v for name, v in given.items()]
     graph = Graph(X, W, bias, job, "linear_cross_entropy_hvp", (wrt, block_size), small, given.get("X"))
-    return tuple(_results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
+    return tuple(results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
 
 
 def linear_cross_entropy_hessian(

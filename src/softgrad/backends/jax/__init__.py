@@ -156,7 +156,8 @@ def linear_cross_entropy_hvp(
 
 _SHARDED = ("sharded_cross_entropy", "sharded_linear_cross_entropy")
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
-_OWN = [name for name in GENERIC if name not in (*_LOG_PROBS, "linear_cross_entropy_hessian")]
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
+_OWN = [name for name in GENERIC if name not in (*_LOG_PROBS, *_LINEAR_LOG_PROBS, "linear_cross_entropy_hessian")]
 
 BACKEND = Backend(
     name="jax",
@@ -166,6 +167,7 @@ BACKEND = Backend(
         "divergence": f"{__name__}.divergence:divergence",
         "linear_divergence": f"{__name__}.linear_divergence:linear_divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+        **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },
     options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),

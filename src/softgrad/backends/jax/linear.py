@@ -48,7 +48,7 @@ def split(job: LossArgs) -> tuple[LossArgs, Arrays]:
     return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
 
 
-def _taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
+def taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
     """Rows of an array that has ``n`` of them, or one for all."""
     if a is None or a.shape[0] != n:
         return a
@@ -79,7 +79,7 @@ def _products(W: Array, precision: str | None, memory: int | None) -> Products:
     return Products(wide, W.dtype, wide if W.dtype == jnp.float16 else W.dtype)
 
 
-def _over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
+def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:
     """Sums and rows of ``body(start, size)`` over all blocks."""
     if n <= rows:
         return body(0, n)
@@ -129,9 +129,9 @@ def _run(
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
-        labels, weight, where = (_taken(a, start, size, n) for a in (job.labels, job.sample_weight, job.where))
+        labels, weight, where = (taken(a, start, size, n) for a in (job.labels, job.sample_weight, job.where))
         piece = job._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
-        rows = _taken(X, start, size, n)
+        rows = taken(X, start, size, n)
         assert rows is not None
         x = counted(jnp, rows.astype(operand.dtype), piece)
         z = multiply(x, operand.T)
@@ -152,7 +152,7 @@ def _run(
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)
-    sums, parts = _over_blocks(n, rows, body)
+    sums, parts = over_blocks(n, rows, body)
     results = {**sums, **parts}
     if job.reduction == "mean":
         mass = _mass(n, k, job, dtype)

@@ -9,15 +9,10 @@ from .._declaration import Backend
 _MODULES = {
     "dense": ("softmax", "log_softmax", "logsumexp"),
     "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
-    "loss": (
-        "cross_entropy",
-        "cross_entropy_grad",
-        "cross_entropy_value_and_grad",
-        "cross_entropy_hvp",
-        "cross_entropy_hessian_diag",
-    ),
+    "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
     "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
     "divergence": ("divergence",),
+    "linear_log_probs": ("linear_log_probs", "linear_log_probs_vjp"),
     "linear": (
         "linear_cross_entropy",
         "linear_cross_entropy_value_and_grad",

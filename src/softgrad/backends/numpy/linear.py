@@ -139,13 +139,9 @@ def _many(model: Linear) -> tuple[float, Any, Any]:
 def _losses(model: Linear, loss: Loss, z: Floats, start: int, stop: int) -> Floats | None:
     """Losses of some rows of logits, which become their gradient."""
     if model.job.dense:
-        losses = loss.weighted_rows(z, z, model.labels[start:stop], model.sample_weights(start, stop))
-    else:
-        target = model.target(loss, start, stop)
-        if target is None:
-            return None
-        losses = loss.rows(z, z, target)
-    return losses if loss.odd is None else None
+        return loss.weighted_rows(z, z, model.labels[start:stop], model.sample_weights(start, stop))
+    target = model.target(loss, start, stop)
+    return None if target is None else loss.rows(z, z, target)
 
 
 def _few(model: Linear) -> tuple[float, Any, Any]:
@@ -168,7 +164,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                 target = model.target(loss, start, stop)
                 if target is not None:
                     losses = loss.small_columns(z, target)
-                if losses is None or loss.odd is not None:
+                if losses is None:
                     x = model.cleared(x, start, stop)
                     losses, grad = model.generic(x, start, stop)
                     np.copyto(z, grad.T)

@@ -12,8 +12,8 @@ from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from .blocks import Block, Floats, Memory, column_rests, column_sums, hide, narrow, over_blocks, row_dots, view
-from .dense_blocks import FEW, rows_of, shifted_columns, shifted_rows, working
+from .blocks import DOT_TERMS, Block, Floats, Memory, column_rests, column_sums, hide, narrow, over_blocks, view
+from .dense_blocks import ROWS, shifted_columns, shifted_rows, working
 
 #: Gaps to the maximum are cut off here: the exponential is 0 from there on, and stays 0 times a number.
 FAR = -1000.0
@@ -23,25 +23,34 @@ PART_BYTES = 16 << 20
 SURE = 0.5
 
 
-def _spread(src: Floats, memory: Memory, temperature: float) -> tuple[Floats, ...]:
+def _row_dots(a: Floats, b: Floats) -> Floats:
+    """Dot product of each row of two arrays, in pieces of a bounded number of terms."""
+    n, k = a.shape
+    whole = k // DOT_TERMS * DOT_TERMS
+    tail = np.vecdot(a[:, whole:], b[:, whole:])
+    if not whole:
+        return tail
+    parts = np.vecdot(*(each[:, :whole].reshape(n, -1, DOT_TERMS) for each in (a, b)))
+    return np.add.reduce(parts, axis=1) + tail
+
+
+def spread(src: Floats, memory: Memory, temperature: float) -> tuple[Floats, ...]:
     """(x - max over the temperature, its exponential, their sum less one, the mean of the first, the maximum).
 
     Of a block (outer, class, inner): the first two are of its shape, in scratch memory, the others one a sample.
     """
     outer, k, inner = src.shape
-    if k > FEW:
-        x = rows_of(src, memory)
-        d, e = memory(0, x.shape), memory(3, x.shape)
-        m, top = shifted_rows(x, d, memory)
+    if inner == 1 and k >= ROWS[memory.dtype.char]:
+        d, e = memory(0, (outer, k)), memory(3, (outer, k))
+        m, top = shifted_rows(src[:, :, 0], d, memory)
         _cut_off(d, temperature)
         np.exp(d, out=e)
-        mean = row_dots(e, d)
+        mean = _row_dots(e, d)
         e.reshape(-1)[top] = 0.0
-        rest = memory.row_sums(e, memory(2, m.shape))
+        rest = memory.row_sums(e, memory(2, (outer,)))
         e.reshape(-1)[top] = 1.0
         mean /= 1 + rest
-        turned = (a.reshape(outer, inner, k).transpose(0, 2, 1) for a in (d, e))
-        return (*turned, *(a.reshape(outer, inner) for a in (rest, mean, m)))
+        return d[:, :, None], e[:, :, None], rest[:, None], mean[:, None], m[:, None]
     m, d = shifted_columns(src, memory)
     _cut_off(d, temperature)
     e, again, s = memory(3, d.shape), memory(5, d.shape), memory(2, d.shape[1:])
@@ -103,7 +112,7 @@ def entropy(
     out, out3 = view(x, axis).empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
-        _, _, rest, mean, _ = _spread(src, memory, scaling.temperature)
+        _, _, rest, mean, _ = spread(src, memory, scaling.temperature)
         narrow(np.log1p(rest) - mean, out3[at[0] : at[1], at[2] : at[3]])
 
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
@@ -131,7 +140,7 @@ def entropy_vjp(
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
         o0, o1, i0, i1 = at
-        d, e, rest, mean, _ = _spread(src, memory, scaling.temperature)
+        d, e, rest, mean, _ = spread(src, memory, scaling.temperature)
         factor = c2[o0:o1, i0:i1].astype(d.dtype, copy=False) / (1 + rest) / scaling.temperature
         np.subtract(mean[:, None], d, out=d)
         np.multiply(d, e, out=d)
@@ -179,7 +188,7 @@ def log_probs(
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
         o0, o1, i0, i1 = at
-        _, _, rest, mean, m = _spread(src, memory, scaling.temperature)
+        _, _, rest, mean, m = spread(src, memory, scaling.temperature)
         own = generic.picked(xp, src, index[o0:o1, :, i0:i1], 1)
         # the mean is NaN where the row has no sum
         narrow((own - m[:, None]) / scaling.temperature - (np.log1p(rest) + 0 * mean)[:, None], out3[o0:o1, :, i0:i1])

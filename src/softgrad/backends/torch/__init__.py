@@ -17,7 +17,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards, shared
+from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -25,7 +25,6 @@ from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
-_SECOND = ("cross_entropy_hvp", "cross_entropy_hessian_diag")
 _SHARDED = (
     "sharded_cross_entropy",
     "sharded_cross_entropy_value_and_grad",
@@ -33,6 +32,7 @@ _SHARDED = (
     "sharded_linear_cross_entropy_value_and_grad",
 )
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
+_LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -42,25 +42,19 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in (*_DENSE, *_LOG_PROBS, *_SHARDED, "divergence", "linear_divergence"):
+    if function in (*_DENSE, *_LOG_PROBS, *_LINEAR_LOG_PROBS, *_SHARDED, "divergence", "linear_divergence"):
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
         if why is not None:
             return f"{why}: the generic kernel can be differentiated"
-        same = x.dtype is rest[0].dtype and (x.dtype in (torch.float32, torch.float64) or shared.on_host(x))
+        same = x.dtype is rest[0].dtype and x.dtype in (torch.float32, torch.float64)
         return (same and x.numel() > 0) or "an empty array, half precision and two dtypes are the generic kernel's"
     job = next(each for each in rest if isinstance(each, LossArgs))
-    if (
-        _carries(x, job.precision)
-        and function not in _VALUES
-        and (function.startswith("linear") or not shared.on_host(x))
-    ):
+    if _carries(x, job.precision) and function not in _VALUES:
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
     if function in _VALUES:
         return True
-    if function in _SECOND and not shared.on_host(x):
-        return "the generic kernel has the second derivative on other devices"
     arrays = [each for each in (x, *rest) if isinstance(each, Tensor)]
     why = obstacle(*arrays, job.labels, job.class_weight, job.sample_weight, job.where)
     return True if why is None else f"{why}: the generic kernel can be differentiated"
@@ -131,7 +125,7 @@ def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
         return loss_kernels.cross_entropy(xp, x, job)
     if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
         return recorded.cross_entropy(x, job).to(x.dtype)
-    if _carries(x, job.precision) and not shared.on_host(x):
+    if _carries(x, job.precision):
         return loss_kernels.cross_entropy(xp, x, job)
     value = torch_loss.cross_entropy(xp, x, job, True, False)[0]
     assert value is not None
@@ -152,18 +146,6 @@ def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: LossArgs) -> tupl
     assert value is not None
     assert grad is not None
     return value, grad.to(logits.dtype)
-
-
-def cross_entropy_hvp(xp: Any, logits: Tensor, job: LossArgs, vector: Tensor) -> Tensor:
-    """The second derivative times ``vector``."""
-    product: Tensor = shared.host("cross_entropy_hvp", logits, job, vector)
-    return product
-
-
-def cross_entropy_hessian_diag(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
-    """The diagonal of the second derivative."""
-    diagonal: Tensor = shared.host("cross_entropy_hessian_diag", logits, job)
-    return diagonal
 
 
 def linear_cross_entropy(
@@ -197,11 +179,12 @@ BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
     functions={
-        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_SECOND, *_PULLS)},
+        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
         "divergence": f"{__name__}.divergence:divergence",
         "linear_divergence": f"{__name__}.linear_divergence:linear_divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
+        **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
     },
     should_run=f"{__name__}:should_run",
     options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from ..._array.typing import NDArray
+Host = npt.NDArray[np.generic]
 
 DENSE = ("softmax", "log_softmax", "logsumexp", "loss", "loss+gradient")
 QUICK = ("softmax", "logsumexp", "loss+gradient")
@@ -56,9 +57,9 @@ def cases(groups: tuple[str, ...], *, quick: bool = False) -> list[Case]:
 class Data:
     """The arrays of a case, on the host; what a case does not use is empty."""
 
-    x: NDArray
-    labels: NDArray
-    W: NDArray
+    x: Host
+    labels: Host
+    W: Host
 
 
 def data(case: Case, dtype: str) -> Data:

@@ -1,0 +1,136 @@
+"""Log-probabilities, normalizer, entropy and likeliest classes of the linear softmax model, and their derivative.
+
+Blocks of logits are made by the driver of the linear model and made again for a derivative: none is kept. Labels stand
+as (n, m), several a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
+from . import log_probs as kernels
+from .dense import cut, log_normalizer, narrow
+from .linear import Wide, linear_cross_entropy_value_and_grad
+from .log_probs import PLAIN
+from .loss import index_dtype, iota
+from .scaling import Scaling
+
+
+class Wanted(NamedTuple):
+    """What is wanted beside the log-probabilities and the normalizer, and of which logits."""
+
+    entropy: bool = False
+    #: How many of the likeliest classes.
+    top_k: int = 0
+    scaling: Scaling = PLAIN
+
+
+class Rows(NamedTuple):
+    """What is found for each sample, or its cotangents; None for what is not wanted."""
+
+    log_probs: Array = None
+    log_normalizer: Array = None
+    entropy: Array = None
+    top_log_probs: Array = None
+    top_labels: Array = None
+
+
+def likeliest(xp: Namespace, z: Array, count: int) -> Array:
+    """The classes of the ``count`` largest logits of each row, the largest first, of equal ones the lowest first."""
+    index = iota(xp, z, 1, index_dtype(xp, z))
+    left = index >= 0
+    low = xp.zeros_like(z) - math.inf
+    found = []
+    for _ in range(count):
+        most = xp.max(xp.where(left, z, low), axis=1, keepdims=True)
+        best = xp.logical_and(left, z == most)
+        at = xp.argmax(xp.astype(best, xp.int8), axis=1, keepdims=True)
+        found.append(at)
+        left = xp.logical_and(left, index != at)
+    return narrow(xp, xp.concat(found, axis=1), index.dtype)
+
+
+def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool) -> Rows:
+    """The results of a block of logits."""
+    _, row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, wanted.scaling)
+    normalizer = xp.log1p(row.rest)
+    log_p = row.d - (normalizer if row.lo is None else normalizer - row.lo)
+    h = top = at = None
+    if wanted.entropy:
+        r = kernels.spread_of(xp, z, 1, None, carry, wanted.scaling)
+        h = xp.squeeze(r.normalizer - r.mean, axis=1)
+    if wanted.top_k:
+        at = likeliest(xp, z, wanted.top_k)
+        top = kernels.picked(xp, log_p, at, 1)
+    lse = xp.squeeze(log_normalizer(xp, row, 1), axis=1)
+    return Rows(kernels.picked(xp, log_p, labels, 1), lse, h, top, at)
+
+
+def narrowed(xp: Namespace, rows: Rows, dtype: Any) -> Rows:
+    """Results in the dtype that came."""
+    return Rows._make(a if a is None or i == 4 else narrow(xp, a, dtype) for i, a in enumerate(rows))
+
+
+def linear_log_probs(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: LossArgs,
+    wanted: Wanted,
+    block_size: int | None = None,
+    block: Callable[..., Rows] = of_block,
+) -> Rows:
+    """What is wanted of every sample."""
+    model = Wide(xp, X, W, bias, job, block_size)
+    carry = job.precision == "high" and model.wide == W.dtype
+    each = [narrowed(xp, block(xp, z, piece.labels, wanted, carry), W.dtype) for *_, z, piece in model.blocks()]
+    if len(each) == 1:
+        return each[0]
+    return Rows(*(None if some[0] is None else xp.concat(list(some), axis=0) for some in zip(*each, strict=True)))
+
+
+def slopes(xp: Namespace, z: Array, labels: Array, c: Rows, scaling: Scaling, precision: str | None) -> Array:
+    """The derivative by a block of logits."""
+    g = xp.zeros_like(z)
+    if c.log_probs is not None:
+        g = kernels.log_probs_vjp(xp, z, labels, c.log_probs, 1, None, precision, scaling)
+    if c.entropy is not None:
+        g = g + kernels.entropy_vjp(xp, z, c.entropy, 1, None, precision, scaling)
+    if c.log_normalizer is not None:
+        _, row, _, _ = kernels.shifted_rows(xp, z, 1, None, precision is not None, scaling)
+        p = row.e / (1 + row.rest) * xp.expand_dims(narrow(xp, c.log_normalizer, z.dtype), axis=1)
+        g = g + kernels.sloped(xp, p, z, scaling)
+    return g
+
+
+def linear_log_probs_vjp(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: LossArgs,
+    wrt: tuple[str, ...],
+    scaling: Scaling,
+    cotangents: Rows,
+    block_size: int | None = None,
+) -> tuple[Array, ...]:
+    """What cotangents give by the parameters and X, the logits made again block by block."""
+    done = 0
+
+    def loss(xp: Namespace, z: Array, piece: LossArgs) -> tuple[Array, Array]:
+        nonlocal done
+        start, done = done, done + z.shape[0]
+        c = cotangents
+        if z.shape[0] != X.shape[0]:
+            c = Rows(*(None if a is None else cut(a, 0, start, done) for a in c))
+        carried = job.precision if z.dtype == W.dtype else None
+        return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carried)
+
+    return linear_cross_entropy_value_and_grad(
+        xp, X, W, bias, job._replace(reduction="sum"), wrt, None, block_size, loss=loss
+    )[1]

@@ -83,8 +83,14 @@ def calls(d):
                 name = getattr(method, "__name__", "value")
                 yield f"loss {name} {label} {labels}", lambda f=method, t=t, m=more, a=at_call: f(x, t, *m, **a)
             yield f"loss diagonal {label} {labels}", lambda f=loss.hessian_diag, t=t, a=at_call: f(x, t, **a)
+        alone = {"first_class": 0, "reduce": lambda array, op: array, **options}
+        yield f"share of logits {label}", lambda o=alone: sg.parallel.cross_entropy_value_and_grad(x, y, **o)
         if options.get("reduction") == "none":
             continue
+        yield (
+            f"share of a linear model {label}",
+            lambda o=alone: sg.parallel.linear_cross_entropy_value_and_grad(X, y, W, d["bias"], block_size=4, **o),
+        )
         linear = sg.LinearCrossEntropy(X, y, **options, block_size=4)
         yield f"linear value {label}", lambda f=linear.value: f(W, d["bias"])
         yield f"linear gradient {label}", lambda f=linear.value_and_grad: f(W, d["bias"], wrt=("W", "bias", "X"))

@@ -11,6 +11,7 @@ import oracle
 import parallel_cases as cases
 import softgrad as sg
 from softgrad import parallel
+from softgrad.parallel import arguments
 
 every_option = pytest.mark.parametrize("options", cases.OPTIONS)
 # Dask would compute the shares of all threads again in each of them, JAX compile every operation for every shape: the
@@ -214,6 +215,13 @@ def test_the_linear_model_refuses_what_it_cannot_split(asarray):
         parallel.linear_cross_entropy(X, labels, W, first_class=0, reduce=alone, l2=0.1)
     with pytest.raises(ValueError, match="reduction='none'"):
         parallel.linear_cross_entropy_value_and_grad(X, labels, W, first_class=0, reduce=alone, reduction="none")
+
+
+def test_an_option_that_shares_cannot_be_merged_with_is_refused(asarray, monkeypatch):
+    monkeypatch.setattr(arguments, "TAKES", ("sample_weight",))
+    x, labels = asarray(cases.LOGITS), asarray(cases.LABELS, "int64")
+    with pytest.raises(TypeError, match=r"parallel\.cross_entropy does not take label_smoothing, z_loss"):
+        parallel.cross_entropy(x, labels, first_class=0, reduce=alone, z_loss=0.1, label_smoothing=0.1)
 
 
 def test_collectives_check_their_arguments():

@@ -177,7 +177,9 @@ def meet(xp: Namespace, low: Array, sums: dict[str, Array], job: LossArgs, reduc
         if name in sums:
             sums[name] = sums[name] + xp.where(sums[weight] == 0, zero, sums[weight] * up)
     names = _columns(job)
-    packed = reduce(xp.stack([sums[name] for name in names], axis=0), "sum")
+    # in two parts: CuPy would carry the addresses of more than eight arrays from the host to the device
+    parts = [xp.stack([sums[name] for name in some], axis=0) for some in (names[:5], names[5:]) if some]
+    packed = reduce(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0), "sum")
     return _merge(xp, m, {name: packed[i, ...] for i, name in enumerate(names)}, job, carry)
 
 

@@ -71,6 +71,8 @@ def cross_entropy(
     each sample. The result can be differentiated by the share of the logits and by the sample weights, which calls it
     no more, with PyTorch once and in reverse mode, with JAX likewise; the other arguments are constants.
 
+    ``torch.compile`` breaks its graph at this call.
+
     ``reduce`` waits for all processes. One that raises an error before it calls leaves the others waiting for as long
     as their ``reduce`` lets them.
 

@@ -301,6 +301,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def same_bits(session: nox.Session) -> None:
+    """Compare the bits of rows in every company, with numba and without; fails where one differs."""
+    install(session, "test", *BACKENDS, package="-e .")
+    session.env["PYTHONPATH"] = "tests"
+    for numba in ("1", "0"):
+        libraries = "numpy,torch,dask" if numba == "1" else "numpy,torch,dask,array_api_strict,jax,cupy"
+        session.run(
+            "python", "tests/same_bits.py", "--libraries", libraries, *session.posargs, env={"SOFTGRAD_NUMBA": numba}
+        )
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Call with random arguments, compare with slow formulas: ``nox -s fuzz -- --calls 1000000``."""
     install(session, "test", "torch", package="-e .")

@@ -110,11 +110,12 @@ def softmax(x, axis=-1, where=None, log=False):
 class _Row:
     """One sample's loss as a function of its logits."""
 
-    def __init__(self, q, allowed, class_weight, label_smoothing, z_loss, sample_weight):
+    def __init__(self, q, allowed, class_weight, label_smoothing, z_loss, sample_weight, focal=0.0, scaled=lambda x: x):
         count = sum(bool(a) for a in allowed)
         eps, total = mpmath.mpf(label_smoothing), mpmath.fsum(q)
         self.allowed = [bool(a) for a in allowed]
         self.sample_weight, self.z_loss = sample_weight, mpmath.mpf(z_loss)
+        self.focal, self.scaled = mpmath.mpf(focal), scaled
         self.targets = [
             w * ((1 - eps) * q_c + (eps * total / count if a else 0))
             for q_c, a, w in zip(q, self.allowed, class_weight, strict=True)
@@ -122,11 +123,13 @@ class _Row:
         self.weight = mpmath.fsum(w * q_c for w, q_c in zip(class_weight, q, strict=True))
 
     def __call__(self, x):
+        x = self.scaled(x)
         lse = mpmath.log(mpmath.fsum(mpmath.exp(v) for v, a in zip(x, self.allowed, strict=True) if a))
-        out = mpmath.fsum(self.targets) * lse
+        out = mpmath.mpf(0)
         for t, value, allowed in zip(self.targets, x, self.allowed, strict=True):
             if t != 0:
-                out -= t * (value if allowed else mpmath.mpf("-inf"))
+                log_p = value - lse if allowed else mpmath.mpf("-inf")
+                out -= t * log_p * (1 - mpmath.exp(log_p)) ** self.focal
         return self.sample_weight * (out + self.z_loss * self.weight * lse**2)
 
 
@@ -196,6 +199,10 @@ def cross_entropy(
     sample_weight=None,
     ignore_index=None,
     z_loss=0.0,
+    softcap=None,
+    temperature=1.0,
+    logit_shift=None,
+    focal=0.0,
     where=None,
     vector=None,
     orders=("grad", "hessian_diag", "hvp"),
@@ -211,6 +218,13 @@ def cross_entropy(
     sw = exact(np.broadcast_to(1.0 if sample_weight is None else sample_weight, samples))
     q = np.moveaxis(exact(labels), axis, -1) if dense else None
     d = np.moveaxis(exact(vector), axis, -1) if vector is not None else None
+    shift = [mpmath.mpf(0)] * k if logit_shift is None else list(exact(logit_shift))
+
+    def scaled(x):
+        if softcap is not None:
+            x = [softcap * mpmath.tanh(value / softcap) for value in x]
+        return [value / mpmath.mpf(temperature) + added for value, added in zip(x, shift, strict=True)]
+
     losses, weights = np.empty(samples, dtype=object), np.empty(samples, dtype=object)
     names = [name for name in orders if name != "hvp" or d is not None]
     rows = {name: np.empty(x.shape, dtype=object) for name in names}
@@ -232,7 +246,7 @@ def cross_entropy(
             for name in names:
                 rows[name][i] = [mpmath.mpf("nan")] * k
             continue
-        f = _Row(target, mask[i], cw, label_smoothing, z_loss, sw[i])
+        f = _Row(target, mask[i], cw, label_smoothing, z_loss, sw[i], focal, scaled)
         here = list(x[i])
         losses[i], weights[i] = f(here), sw[i] * f.weight
         if "grad" in names:

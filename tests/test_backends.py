@@ -302,7 +302,11 @@ def option_case(option, asarray):
     rng = np.random.default_rng(8)
     n, k = 400, 24
     values = {
+        "softcap": 2.5,
+        "temperature": 0.7,
+        "logit_shift": asarray(rng.normal(size=k)),
         "label_smoothing": 0.1,
+        "focal": 1.5,
         "z_loss": 0.2,
         "ignore_index": 3,
         "precision": "high",
@@ -344,6 +348,24 @@ def test_each_back_end_takes_the_options_that_it_names(option, asarray, to_numpy
             assert option in backends.available()[name].options
         np.testing.assert_allclose(found[0], value, rtol=1e-13)
         np.testing.assert_allclose(found[1], grad, rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_back_end_takes_the_options_of_the_linear_model_that_it_names(option, asarray, to_numpy):
+    _, labels, given = option_case(option, asarray)
+    rng = np.random.default_rng(9)
+    X, W = asarray(rng.normal(size=(400, 6))), asarray(rng.normal(size=(24, 6)))
+    function = "linear_cross_entropy_value_and_grad"
+    with backends.use("generic"):
+        value, grad = (to_numpy(a) for a in sg.linear_cross_entropy_value_and_grad(X, labels, W, **given))
+    for name in backends.available():
+        with backends.use(name):
+            explained = backends.explain(function, X, labels, W, **given)
+            found = [to_numpy(a) for a in sg.linear_cross_entropy_value_and_grad(X, labels, W, **given)]
+        if explained.backend == name:
+            assert option in backends.available()[name].options
+        np.testing.assert_allclose(found[0], value, rtol=1e-13)
+        np.testing.assert_allclose(found[1], grad, rtol=1e-9, atol=1e-14)
 
 
 def test_an_option_that_there_is_not():

@@ -18,6 +18,7 @@ FACTORS = RNG.integers(1, 8, SMALL.shape) / 4
 SHOWN = RNG.random(SMALL.shape) < 0.8
 SHOWN[np.arange(ROWS), LABELS] = True
 WEIGHTS = (0.3, 1.7, 0.7, 1.1, 0.9, 0.6, 1.3, 0.4, 1.9, 0.8)
+SHIFT = (0.25, -1.5, 0.5, 2.0, -0.75, 1.25, 0.0, -0.5, 3.0, -2.0)
 MIX = (np.eye(CLASSES) + RNG.normal(size=(CLASSES, CLASSES)) * 0.01).astype(np.float32)
 #: What the kernels promise of float32: 70 units in the last place.
 TOLERANCE = 70 * 2.0**-23
@@ -48,6 +49,9 @@ FUNCTIONS = {
     "loss": lambda x, y, q, u, b, w: each()(x, y),
     "loss, where": lambda x, y, q, u, b, w: each()(x, y, where=w),
     "loss, high": lambda x, y, q, u, b, w: each(precision="high")(x, y),
+    "loss, scaled": lambda x, y, q, u, b, w: each(softcap=50.0, temperature=0.3, logit_shift=SHIFT)(x, y),
+    "loss, focal": lambda x, y, q, u, b, w: each(temperature=0.7, focal=2.0).value_and_grad(x, y, where=w),
+    "hvp, scaled": lambda x, y, q, u, b, w: each(softcap=50.0, temperature=0.3, logit_shift=SHIFT).hvp(x, y, u),
     "loss, dense": lambda x, y, q, u, b, w: each()(x, q * 0.7),
     "gradient": lambda x, y, q, u, b, w: each().grad(x, y),
     "gradient, dense": lambda x, y, q, u, b, w: each(class_weight=WEIGHTS).grad(x, q * 0.7),

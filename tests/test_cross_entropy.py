@@ -21,6 +21,7 @@ SOFT = RNG.dirichlet(np.ones(K), size=N)
 COUNTS = np.array([[1.0, 0, 2, 0, 0.5], [0.25, 0.25, 0, 0, 0], [0, 0, 0, 3, 0], [0.5, 0.5, 1, 1, 1]])
 VECTOR = RNG.normal(size=(N, K))
 CLASS_WEIGHT = (0.5, 2.0, 1.0, 0.25, 3.0)
+LOGIT_SHIFT = (0.5, -1.0, 0.25, 2.0, -0.125)
 SAMPLE_WEIGHT = np.array([0.5, 2.0, 0.0, 1.25])
 WHERE = np.array([[1, 0, 1, 1, 1], [1, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]], dtype=bool)
 REDUCTIONS = ["none", "sum", "mean"]
@@ -34,7 +35,23 @@ OPTIONS = {
     "smoothing and weights": {"label_smoothing": 0.2, "class_weight": CLASS_WEIGHT},
     "smoothing and z_loss": {"label_smoothing": 0.2, "z_loss": 0.3},
     "weights and z_loss": {"class_weight": CLASS_WEIGHT, "z_loss": 0.3},
+    "softcap": {"softcap": 2.5},
+    "temperature": {"temperature": 0.7},
+    "logit_shift": {"logit_shift": LOGIT_SHIFT},
+    "focal": {"focal": 2.0},
+    "small focal": {"focal": 0.5},
+    "scaled": {"softcap": 2.5, "temperature": 0.7, "logit_shift": LOGIT_SHIFT},
     "all": {"label_smoothing": 0.2, "class_weight": CLASS_WEIGHT, "z_loss": 0.3, "ignore_index": 0},
+    "every one": {
+        "softcap": 2.5,
+        "temperature": 0.7,
+        "logit_shift": LOGIT_SHIFT,
+        "label_smoothing": 0.2,
+        "class_weight": CLASS_WEIGHT,
+        "focal": 1.5,
+        "z_loss": 0.3,
+        "ignore_index": 0,
+    },
 }
 ARGUMENTS = {
     "bare": {},
@@ -314,7 +331,7 @@ def test_gradient_row_sums_to_zero(options, asarray, to_numpy, place):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("options", ["plain", "all"])
+@pytest.mark.parametrize("options", ["plain", "all", "every one"])
 def test_gradient_against_finite_differences(options, target, asarray, to_numpy, place):
     options, labels, h = OPTIONS[options], TARGETS[target], 1e-5
     if target != "indices":
@@ -331,7 +348,7 @@ def test_gradient_against_finite_differences(options, target, asarray, to_numpy,
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("options", ["plain", "all"])
+@pytest.mark.parametrize("options", ["plain", "all", "every one"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_hvp_against_finite_differences_of_the_gradient(reduction, options, target, asarray, to_numpy, place):
     options, labels, h = OPTIONS[options], TARGETS[target], 1e-5
@@ -347,7 +364,7 @@ def test_hvp_against_finite_differences_of_the_gradient(reduction, options, targ
 
 
 def test_hessian_diag_is_the_diagonal_of_the_hvps(asarray, to_numpy, place):
-    loss = sg.CrossEntropy(**OPTIONS["all"])
+    loss = sg.CrossEntropy(**OPTIONS["every one"])
     labels, given = place(LABELS, ARGUMENTS["sample_weight and where"])
     diagonal = to_numpy(loss.hessian_diag(asarray(LOGITS), labels, **given))
     for c in range(K):
@@ -358,7 +375,7 @@ def test_hessian_diag_is_the_diagonal_of_the_hvps(asarray, to_numpy, place):
 
 
 def test_hvp_is_linear_and_symmetric(asarray, to_numpy, place):
-    loss = sg.CrossEntropy(**OPTIONS["all"])
+    loss = sg.CrossEntropy(**OPTIONS["every one"])
     labels, _ = place(LABELS)
     u, v = VECTOR, np.roll(VECTOR, 1, axis=0)
     hu, hv, huv = (to_numpy(loss.hvp(asarray(LOGITS), labels, asarray(d))) for d in (u, v, 2 * u - v))
@@ -392,8 +409,9 @@ def test_gradient_equals_autodiff(options, arguments, backend, asarray, to_numpy
 
 
 @pytest.mark.parametrize("arguments", ["bare", "sample_weight and where"])
-def test_hvp_equals_autodiff_of_the_gradient(arguments, backend, xp, asarray, to_numpy, place):
-    loss = sg.CrossEntropy(**OPTIONS["all"])
+@pytest.mark.parametrize("options", ["all", "every one"])
+def test_hvp_equals_autodiff_of_the_gradient(options, arguments, backend, xp, asarray, to_numpy, place):
+    loss = sg.CrossEntropy(**OPTIONS[options])
     labels, given = place(LABELS, ARGUMENTS[arguments])
     expected = _autodiff_grad(
         backend, lambda x: xp.sum(loss.grad(x, labels, **given) * asarray(VECTOR)), asarray(LOGITS)
@@ -587,8 +605,12 @@ def test_shorthands_are_the_methods(asarray, to_numpy, place):
 def test_default_options():
     expected = {
         "axis": -1,
+        "softcap": None,
+        "temperature": 1.0,
+        "logit_shift": None,
         "label_smoothing": 0.0,
         "class_weight": None,
+        "focal": 0.0,
         "ignore_index": None,
         "z_loss": 0.0,
         "reduction": "mean",

@@ -249,7 +249,7 @@ def test_labels_of_any_width(k, dtype, cut):
 
 
 def test_explain_names_the_kernel_or_the_reason():
-    x = np.zeros((4, 3))
+    x = np.zeros((4, 3), np.float16)
     assert sg.backends.explain("softmax", x).backend == "numpy"
     reason = dict(sg.backends.explain("softmax", x.astype(np.longdouble)).declined)["numpy"]
     assert "no kernel" in reason

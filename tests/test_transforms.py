@@ -19,6 +19,16 @@ BIAS = np.array([0.5, 0.0, -0.5, 1.0])
 OPTIONS = {
     "plain": {},
     "all": {"label_smoothing": 0.1, "z_loss": 0.2, "class_weight": (1.0, 2.0, 0.5, 3.0), "ignore_index": 1},
+    "scaled": {"softcap": 2.5, "temperature": 0.7, "focal": 1.5},
+    "every one": {
+        "softcap": 2.5,
+        "temperature": 0.7,
+        "logit_shift": (0.5, -1.0, 0.25, 2.0),
+        "label_smoothing": 0.1,
+        "class_weight": (1.0, 2.0, 0.5, 3.0),
+        "focal": 1.5,
+        "z_loss": 0.2,
+    },
 }
 
 

@@ -6,6 +6,7 @@ The classes of losses inherit them; signatures, docstrings, what the kernels are
 from __future__ import annotations
 
 import inspect
+import math
 from collections import namedtuple
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -34,6 +35,25 @@ def _fraction(value: Any, name: str) -> float:
     return number(value, name, 0.0, 1.0)
 
 
+def _finite(value: Any, name: str) -> float:
+    result = number(value, name, 0.0)
+    if math.isinf(result):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return result
+
+
+def _scale(value: Any, name: str) -> float:
+    """A number to divide by, in single precision too."""
+    result = number(value, name, -math.inf)
+    if not 2.0**-126 <= result < 2.0**128:
+        raise ValueError(f"{name} must be positive and finite, and in float32's range, got {value!r}")
+    return result
+
+
+def _scale_or_none(value: Any, name: str) -> float | None:
+    return None if value is None else _scale(value, name)
+
+
 def _not_negative(value: Any, name: str) -> float:
     return number(value, name, 0.0)
 
@@ -54,6 +74,22 @@ def _precision(value: Any, name: str) -> str | None:
 class LossOptions:
     """What every cross-entropy can be told, checked."""
 
+    softcap: float | None = option(
+        None,
+        _scale_or_none,
+        "float, optional",
+        "Bounds the logits x first of all: ``softcap * tanh(x / softcap)``.",
+    )
+    temperature: float = option(
+        1.0, _scale, "float, default 1.0", "Then divides the logits; a positive number, small for a sharp softmax."
+    )
+    logit_shift: Any = option(
+        None,
+        _unchecked,
+        "array, list of numbers, optional",
+        "One number per class, added to the logits last; -inf takes a class out.",
+        by_class=True,
+    )
     label_smoothing: float = option(
         0.0,
         _fraction,
@@ -67,9 +103,18 @@ class LossOptions:
         "One weight per class; multiplies that class's term of the loss, as in PyTorch.",
         by_class=True,
     )
+    focal: float = option(
+        0.0,
+        _finite,
+        "float, default 0.0",
+        "Exponent of the focal loss: the term of a class of probability p is multiplied by ``(1 - p)**focal``.",
+    )
     ignore_index: int | None = option(None, _label, "int, optional", "The label of samples that count for nothing.")
     z_loss: float = option(
-        0.0, _not_negative, "float, default 0.0", "Factor of ``logsumexp(x)**2``, added to each sample's loss."
+        0.0,
+        _not_negative,
+        "float, default 0.0",
+        "Factor of ``logsumexp(x)**2`` of the scaled logits, added to each sample's loss.",
     )
     reduction: Reduction = option(
         "mean",
@@ -95,8 +140,12 @@ class LossOptions:
 class LossKeywords(TypedDict, total=False):
     """The same as keywords, for type checkers; a test holds the two equal."""
 
+    softcap: float | None
+    temperature: float
+    logit_shift: Any
     label_smoothing: float
     class_weight: Any
+    focal: float
     ignore_index: int | None
     z_loss: float
     reduction: Reduction
@@ -127,13 +176,15 @@ if LossOptions.__doc__:  # python -OO drops them
 
 if TYPE_CHECKING:
 
-    @dataclass(frozen=True, kw_only=True)
+    @dataclass(frozen=True)
     class _Args(LossOptions):
         axis: int
         labels: Array
         dense: bool
         sample_weight: Array = None
         where: Array = None
+        reduction: Any = field(default="mean", kw_only=True)
+        precision: Any = field(default=None, kw_only=True)
 
         _fields: ClassVar[tuple[str, ...]]
         _field_defaults: ClassVar[dict[str, Any]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import ADOPT, FUSES, MEMORY, PRODUCTS, beside, device_of
+from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, beside, device_of
 from . import libraries
 from .errors import AxisError, MixedArraysError
 from .libraries.declaration import ArrayLibrary
@@ -40,7 +40,7 @@ class Library(NamedTuple):
     #: A result of no dimensions is given back as a scalar.
     scalars: bool
     #: Arrays of one call must share a device, and can tell theirs.
-    placed: bool
+    has_device: bool
     #: Arrays are made of chunks of another library, whose arrays may stand beside them.
     chunked: bool
     #: Says what is wrong with an array of this type, or None.
@@ -96,8 +96,8 @@ def _infer(x: Any, argument: str) -> Library:
         declared = libraries.known(xp.__name__.rpartition("array_api_compat.")[2].split(".")[0])
     if declared.fuses is not None:
         FUSES.setdefault(xp.__name__, declared.fuses)
-    if declared.adopt is not None:
-        ADOPT.setdefault(xp.__name__, declared.adopt)
+    if declared.as_like is not None:
+        AS_LIKE.setdefault(xp.__name__, declared.as_like)
     if declared.product is not None:
         PRODUCTS.setdefault(xp.__name__, declared.product)
     if declared.memory is not None:
@@ -107,7 +107,7 @@ def _infer(x: Any, argument: str) -> Library:
         declared.name,
         declared.warns,
         declared.scalars,
-        declared.placed,
+        declared.has_device,
         declared.chunked,
         declared.complaint,
         declared.strangers,
@@ -283,11 +283,11 @@ def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str)
         raise MixedArraysError(
             f"{argument} is a {type(other).__name__}, {beside} is a {type(x).__name__}: convert one of them"
         )
-    if lib.placed and other.device != x.device:
+    if lib.has_device and other.device != x.device:
         raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
 
 
-def adopt(lib: Library, a: Any, argument: str) -> Array:
+def as_one_chunk(lib: Library, a: Any, argument: str) -> Array:
     """Take ``a`` as one chunk where it is a parameter beside a chunked array."""
     if lib.chunked and library(a, argument).name in ("numpy", "cupy"):
         return lib.xp.asarray(a, chunks=-1)

@@ -8,12 +8,11 @@ import numpy as np
 
 from .._kernels.dense import device_of
 from .libraries import known
-from .libraries.declaration import Host
 from .namespace import Library, quiet
-from .typing import Array
+from .typing import Array, NDArray
 
 
-def to_host(lib: Library, *arrays: Array) -> list[Host]:
+def to_host(lib: Library, *arrays: Array) -> list[NDArray]:
     """NumPy copies of arrays of ``lib`` that share a dtype; NumPy arrays and scalars as they are."""
     if isinstance(arrays[0], (np.ndarray, np.generic)):
         return [np.asarray(a) for a in arrays]

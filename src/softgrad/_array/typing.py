@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypeVar
 
+import numpy.typing as npt
+
 #: An array of any library of the standard; its type is known only to that library.
 Array: TypeAlias = Any
+#: An array of NumPy, on the host.
+NDArray: TypeAlias = npt.NDArray[Any]
 #: A namespace of the array API standard.
 Namespace: TypeAlias = Any
 #: What ``array.device`` gives.

@@ -19,7 +19,7 @@ LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
 #: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
-ADOPT: dict[str, Callable[[Array, Array], Array]] = {}
+AS_LIKE: dict[str, Callable[[Array, Array], Array]] = {}
 #: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
 MEMORY: dict[str, Callable[[Array], int | None]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
@@ -50,7 +50,7 @@ def device_of(x: Array) -> Device:
 def beside(xp: Namespace, a: Array, x: Array) -> Array:
     """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
     name = xp.__name__
-    return ADOPT[name](a, x) if type(x) is not type(a) and name in ADOPT else a
+    return AS_LIKE[name](a, x) if type(x) is not type(a) and name in AS_LIKE else a
 
 
 def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:

@@ -1,15 +1,18 @@
 """The mathematics of the cross-entropy on logits: pure array API functions, nothing checked, nothing converted.
 
-With e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is T log(s) - sum(v d),
-its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers that are close.
+With x the scaled logits, e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is
+T log(s) - sum(v d), its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers
+that are close. Derivatives by the logits that came follow by the chain rule, from ``slope`` and ``bend``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._array.typing import Array, DType, Namespace
 from .._options import LossArgs
+from . import focal
 from .dense import (
     Shifted,
     along,
@@ -20,11 +23,11 @@ from .dense import (
     log_normalizer,
     nan_unless,
     narrow,
-    shift,
     total,
     widen,
     without_each,
 )
+from .scaling import Scaling, bend, scaled_shift, slope
 
 
 class Rows(NamedTuple):
@@ -49,6 +52,8 @@ class Rows(NamedTuple):
     o: Array = None
     #: log(sum(exp(x))), where ``z_loss`` asks for it.
     log_sum: Array = None
+    #: How the logits were scaled.
+    scaling: Scaling = Scaling()
 
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
@@ -86,15 +91,11 @@ def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) ->
     return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
 
 
-def _class_vector(xp: Namespace, weight: Array, x: Array, axis: int) -> Array:
-    return along(xp, narrow(xp, weight, x.dtype), x, axis)
-
-
 def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
     """(hot, v, T, w, valid) of a job: see ``Rows``. ``x`` tells shape, dtype and device."""
     axis = job.axis
     hot = valid = w = None
-    weight = None if job.class_weight is None else _class_vector(xp, job.class_weight, x, axis)
+    weight = None if job.class_weight is None else along(xp, narrow(xp, job.class_weight, x.dtype), x, axis)
     if job.dense:
         q = narrow(xp, job.labels, x.dtype)
         w = total(xp, q if weight is None else q * weight, axis)
@@ -104,7 +105,7 @@ def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array,
         valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
         if weight is not None:
             w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
-        if not job.label_smoothing:
+        if not (job.label_smoothing or job.focal):
             return hot, None, w, w, valid
         q = xp.astype(hot, x.dtype)
     if job.label_smoothing:
@@ -126,9 +127,11 @@ def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     shown = rows = None
     if job.where is not None:
         x, shown, rows = hide(xp, x, job.axis, job.where)
-    row = shift(xp, x, job.axis, carry)
+    shift = None if job.logit_shift is None else along(xp, narrow(xp, job.logit_shift, x.dtype), x, job.axis)
+    scaling = Scaling(job.temperature, job.softcap, shift)
+    row = scaled_shift(xp, x, job.axis, carry, scaling, job.where)
     log_sum = log_normalizer(xp, row, job.axis) if job.z_loss else None
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), log_sum=log_sum)
+    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), None, log_sum, scaling)
 
 
 def without_label(xp: Namespace, r: Rows, axis: int, carry: bool) -> Rows:
@@ -143,6 +146,11 @@ def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
     return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
 
 
+def costs(xp: Namespace, r: Rows) -> Array:
+    """``-log p`` of every class."""
+    return (xp.log1p(r.row.rest) if r.row.lo is None else xp.log1p(r.row.rest) - r.row.lo) - r.row.d
+
+
 def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
     """One loss a sample, before sample weights; the class axis kept."""
     row, axis = r.row, job.axis
@@ -151,10 +159,11 @@ def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
         lo = None if row.lo is None else pick(xp, r, row.lo, axis)
         loss = index_loss(xp, r.o, pick(xp, r, row.e, axis), pick(xp, r, row.d, axis), lo, r.w)
     else:
-        log_s = xp.log1p(row.rest)
-        cost = (log_s if row.lo is None else log_s - row.lo) - row.d
+        cost = costs(xp, r)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
+        if job.focal:
+            cost = cost * (others(xp, r) / r.s) ** job.focal
         loss = total(xp, r.v * cost, axis, carry)
     if job.z_loss:
         loss = loss + _weighted(job.z_loss * r.log_sum**2, r)
@@ -188,23 +197,46 @@ def others(xp: Namespace, r: Rows) -> Array:
     return without_each(xp, r.row, r.s)
 
 
-def gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
-    """D loss / d logits by row, before sample weights."""
+def _focal(xp: Namespace, r: Rows, job: LossArgs, function: Callable[..., Array] = focal.first) -> Rows:
+    """``r`` with the target weights times a derivative of the focal factor, where there is one."""
+    if not job.focal:
+        return r
+    v = r.v * function(xp, r.row.e / r.s, others(xp, r) / r.s, costs(xp, r), job.focal)
+    return r._replace(v=v, T=total(xp, v, job.axis))
+
+
+def _scaled_gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
+    """``d loss / d (scaled logits)``, whatever stands in a row that does not count."""
     row = r.row
     if r.v is None:
         g = xp.where(r.hot, -r.o, row.e) / r.s
         if r.w is not None:
             g = g * r.w
     else:
+        r = _focal(xp, r, job)
         g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
     if job.z_loss:
         g = g + _weighted(2 * job.z_loss * r.log_sum, r) * (row.e / r.s)
+    return g
+
+
+def gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
+    """D loss / d logits by row, before sample weights."""
+    g = _scaled_gradient(xp, r, job)
+    if not r.scaling.identity:
+        g = g * slope(xp, r.row.x, r.scaling)
     return visible(xp, r, settle(xp, r, g))
 
 
 def visible(xp: Namespace, r: Rows, a: Array) -> Array:
     """``a`` with 0 at the classes that are hidden; the last step of a result, so that no NaN comes back through it."""
     return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
+
+
+def _chained(xp: Namespace, r: Rows, job: LossArgs, h: Array, u: Array) -> Array:
+    """A second derivative with the gradient's change by ``d2(scaled logits) / d(logits)2``."""
+    second = bend(xp, r.row.x, r.scaling)
+    return h if second is None else h + _scaled_gradient(xp, r, job) * (second * u)
 
 
 def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
@@ -215,25 +247,37 @@ def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
     row, axis = r.row, job.axis
     zero = xp.zeros_like(r.s)
     p = row.e / r.s
-    u = visible(xp, r, u)
+    came = u = visible(xp, r, u)
+    if not r.scaling.identity:
+        u = u * slope(xp, row.x, r.scaling)
     count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
     centre = xp.sum(xp.where(row.top, u, zero), axis=axis, keepdims=True, dtype=u.dtype) / count
     apart = u - centre
     mean = total(xp, p * apart, axis)
     spread = p * (apart - mean)
-    h = spread if r.T is None else spread * r.T
+    h = spread if r.T is None else spread * _focal(xp, r, job).T
+    if job.focal:
+        change = _focal(xp, r, job, focal.second).v * (apart - mean)
+        h = h + change * (others(xp, r) / r.s) - p * (total(xp, change, axis) - change)
     if job.z_loss:
         h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
+    if not r.scaling.identity:
+        h = _chained(xp, r, job, h * slope(xp, row.x, r.scaling), came)
     return visible(xp, r, settle(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
-    p = r.row.e / r.s
-    spread = p * (others(xp, r) / r.s)
-    h = spread if r.T is None else spread * r.T
+    p, q = r.row.e / r.s, others(xp, r) / r.s
+    spread = p * q
+    h = spread if r.T is None else spread * _focal(xp, r, job).T
+    if job.focal:
+        change = _focal(xp, r, job, focal.second)
+        h = h + change.v * q**2 + p**2 * (change.T - change.v)
     if job.z_loss:
         h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * p), r)
+    if not r.scaling.identity:
+        h = _chained(xp, r, job, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
     return visible(xp, r, settle(xp, r, h))
 
 
@@ -301,7 +345,7 @@ def _run(
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = xp.where(kept, x, xp.zeros_like(x))
     r = prepare(xp, x, job, carry)
-    if value or derivative == "gradient":
+    if value or derivative == "gradient" or job.softcap is not None:
         r = without_label(xp, r, job.axis, carry)
     divisor = mass(xp, x, job, r.w) if job.reduction == "mean" else None
     out = []

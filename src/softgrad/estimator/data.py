@@ -14,12 +14,10 @@ from sklearn.utils.validation import validate_data
 from .._array.errors import MixedArraysError
 from .._array.namespace import Library, default_float, floating, is_array, kind, library, native, quiet, same_place
 from .._array.transfer import computed_once, is_abstract, is_lazy, sorted_classes, to_host
-from .._array.typing import Array
+from .._array.typing import Array, NDArray
 from .._kernels.dense import device_of
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
-
-Host = np.ndarray[Any, Any]
 
 
 class Data(NamedTuple):
@@ -108,7 +106,7 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
             raise TypeError(f"{name} must be an array of {lib.name}, as X is, got {type(a).__name__}")
         same_place(lib, X, a, name, "X")
         return a
-    if is_array(a) and library(a, name).xp is lib.xp and not (lib.placed and a.device != X.device):
+    if is_array(a) and library(a, name).xp is lib.xp and not (lib.has_device and a.device != X.device):
         return a
     host = to_host(library(a, name), a)[0] if is_array(a) else np.asarray(a)
     return host if host.dtype.kind in "OUST" else lib.xp.asarray(host, device=device_of(X))
@@ -191,7 +189,7 @@ def _counts(low: float, high: float) -> None:
         raise ValueError("Sample weights must contain at least one non-zero number.")
 
 
-def weight_by_class(data: Data, count: int) -> Host:
+def weight_by_class(data: Data, count: int) -> NDArray:
     """The sum of the sample weights of each class, on the host in float64."""
     lib, labels, weight = data.lib, data.labels, data.sample_weight
     if isinstance(labels, np.ndarray):
@@ -213,7 +211,7 @@ def weight_by_class(data: Data, count: int) -> Host:
     return np.asarray(to_host(lib, sums)[0], dtype=np.float64)
 
 
-def class_weights(given: Any, data: Data, count: int) -> Host | None:
+def class_weights(given: Any, data: Data, count: int) -> NDArray | None:
     """One weight a class, from a dict by label or "balanced"."""
     if given is None:
         return None
@@ -232,7 +230,7 @@ def class_weights(given: Any, data: Data, count: int) -> Host | None:
     return weights
 
 
-def total_weight(data: Data, by_class: Host | None, count: int) -> float:
+def total_weight(data: Data, by_class: NDArray | None, count: int) -> float:
     """The sum of sample weight times class weight."""
     if by_class is not None:
         return float(by_class @ weight_by_class(data, count))
@@ -248,14 +246,14 @@ def spacing(data: Data) -> float:
     return float(np.finfo(data.X.dtype).eps if data.lib is None else data.lib.xp.finfo(data.X.dtype).eps)
 
 
-def put(lib: Library | None, X: Array, a: Host) -> Array:
+def put(lib: Library | None, X: Array, a: NDArray) -> Array:
     """Parameters beside the data."""
     if lib is None or isinstance(X, np.ndarray):
         return np.asarray(a, dtype=X.dtype)
     return lib.xp.asarray(a, dtype=X.dtype, device=device_of(X))
 
 
-def home(*arrays: Array) -> list[Host]:
+def home(*arrays: Array) -> list[NDArray]:
     """Parameters on the host."""
     if isinstance(arrays[-1], np.ndarray):
         return [np.asarray(a) for a in arrays]

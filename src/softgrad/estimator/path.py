@@ -11,8 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import check_cv
 
+from .._array.typing import NDArray
 from .._kernels.dense import device_of
-from .data import Data, Host, home
+from .data import Data, home
 from .solvers import Fit
 
 #: The attributes of an estimator that tell of a validation: the values of C, their scores, their coefficients.
@@ -24,9 +25,9 @@ class Chosen(NamedTuple):
 
     C: float
     #: Coefficients to start the fit on all samples from: the mean of those of the folds.
-    start: Host
+    start: NDArray
     #: As ``PATH`` names it.
-    told: tuple[Host, Host, Host]
+    told: tuple[NDArray, NDArray, NDArray]
 
 
 def is_path(C: Any) -> bool:
@@ -34,19 +35,19 @@ def is_path(C: Any) -> bool:
     return isinstance(C, (list, tuple)) or (isinstance(C, np.ndarray) and C.ndim == 1)
 
 
-def _rows(data: Data, a: Any, index: Host) -> Any:
+def _rows(data: Data, a: Any, index: NDArray) -> Any:
     """Some samples of an array that has them along its first axis."""
     if a is None or data.lib is None or isinstance(a, np.ndarray):
         return None if a is None else a[index]
     return data.lib.xp.take(a, data.lib.xp.asarray(index, device=device_of(a)), axis=0)
 
 
-def _some(data: Data, index: Host) -> Data:
+def _some(data: Data, index: NDArray) -> Data:
     X, labels, weight = (_rows(data, a, index) for a in (data.X, data.labels, data.sample_weight))
     return data._replace(X=X, labels=labels, sample_weight=weight)
 
 
-def choose(model: Any, data: Data, start: Host, fit: Callable[[Data, float, Host], tuple[Any, Fit]]) -> Chosen:
+def choose(model: Any, data: Data, start: NDArray, fit: Callable[[Data, float, NDArray], tuple[Any, Fit]]) -> Chosen:
     """The C of the best mean score over the folds.
 
     ``fit(data, C, start)`` gives a fitted copy of the model and how its fit went. In each fold the fit of one C starts

@@ -55,7 +55,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         if not 0 < rows < n:
             return function(self._logits_of(X))
         cuts = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
-        if not (lib.scalars or lib.placed):  # such arrays cannot be written to
+        if not (lib.scalars or lib.has_device):  # such arrays cannot be written to
             return lib.xp.concat([function(self._logits_of(X[cut, ...])) for cut in cuts], axis=0)
         out = None
         for cut in cuts:
@@ -78,7 +78,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
 
     def _same_place(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")
-        if theirs.xp is not lib.xp or (lib.placed and X.device != self.coef_.device):
+        if theirs.xp is not lib.xp or (lib.has_device and X.device != self.coef_.device):
             raise FittedElsewhereError(
                 f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
                 f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}; "

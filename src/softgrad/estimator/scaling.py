@@ -13,10 +13,9 @@ import numpy as np
 
 from .._array.namespace import Library
 from .._array.transfer import to_host
+from .._array.typing import NDArray
 from .._kernels.dense import device_of, product
 from ..backends.sparse.chunks import are_sparse
-
-Host = np.ndarray[Any, Any]
 
 #: Features above which the moments would be too large a matrix.
 MOST_FEATURES = 2048
@@ -43,7 +42,7 @@ class Scaling:
         Relative spacing of the numbers that it was summed in.
     """
 
-    def __init__(self, curvature: Host, spacing: float = 2.0**-52) -> None:
+    def __init__(self, curvature: NDArray, spacing: float = 2.0**-52) -> None:
         size = np.sqrt(np.diag(curvature))
         alike = curvature / size[:, None] / size[None, :]
         least = max(LEAST, 100 * spacing)
@@ -58,20 +57,20 @@ class Scaling:
                 least *= 10
         self.inverse = np.linalg.inv(self.factor)
 
-    def coefficients(self, u: Host) -> Host:
+    def coefficients(self, u: NDArray) -> NDArray:
         """What the loss is computed at."""
         return u @ self.inverse
 
-    def pulled_back(self, gradient: Host) -> Host:
+    def pulled_back(self, gradient: NDArray) -> NDArray:
         """The gradient with respect to the solver's variables."""
         return gradient @ self.inverse.T
 
-    def variables(self, coefficients: Host) -> Host:
+    def variables(self, coefficients: NDArray) -> NDArray:
         """The solver's variables of given coefficients."""
         return coefficients @ self.factor
 
 
-def second_moments(lib: Library | None, X: Any, weight: Any, intercept: bool) -> Host | None:
+def second_moments(lib: Library | None, X: Any, weight: Any, intercept: bool) -> NDArray | None:
     """Mean of x x^T over the samples (x with a 1 for the intercept), on the host; None where it is not to be had.
 
     ``lib`` None is a scipy.sparse matrix. Where there are more than enough rows, every so many give the correlations,
@@ -104,7 +103,7 @@ def second_moments(lib: Library | None, X: Any, weight: Any, intercept: bool) ->
     return moments if np.all(np.isfinite(moments)) else None
 
 
-def _peak(lib: Library | None, X: Any) -> Host:
+def _peak(lib: Library | None, X: Any) -> NDArray:
     """The largest magnitude of each feature: what their squares, which overflow, are divided by."""
     if lib is None:
         peak = np.asarray(abs(X).max(axis=0).todense(), dtype=np.float64).reshape(-1)
@@ -113,7 +112,7 @@ def _peak(lib: Library | None, X: Any) -> Host:
     return np.where(peak > 0, peak, 1.0)
 
 
-def _over(lib: Library | None, X: Any, peak: Host | None) -> Any:
+def _over(lib: Library | None, X: Any, peak: NDArray | None) -> Any:
     if peak is None or np.all(peak == 1):
         return X
     if lib is None:
@@ -121,7 +120,7 @@ def _over(lib: Library | None, X: Any, peak: Host | None) -> Any:
     return X / lib.xp.asarray(peak, dtype=X.dtype, device=device_of(X))
 
 
-def _parts(lib: Library | None, X: Any, weight: Any, peak: Host | None) -> tuple[Host, Host, float]:
+def _parts(lib: Library | None, X: Any, weight: Any, peak: NDArray | None) -> tuple[NDArray, NDArray, float]:
     """(sum of x x^T, sum of x, sum of the weights), features divided by ``peak``."""
     X = _over(lib, X, peak)
     if lib is None:
@@ -137,7 +136,7 @@ def _parts(lib: Library | None, X: Any, weight: Any, peak: Host | None) -> tuple
     return home[0], home[1], float(X.shape[0] if weight is None else home[2])
 
 
-def _squares(lib: Library | None, X: Any, weight: Any, peak: Host) -> Host:
+def _squares(lib: Library | None, X: Any, weight: Any, peak: NDArray) -> NDArray:
     """Mean of the squares of each feature over all samples."""
     n, m = int(X.shape[0]), int(X.shape[1])
     if lib is None:
@@ -157,7 +156,7 @@ def _squares(lib: Library | None, X: Any, weight: Any, peak: Host) -> Host:
 
 
 def scaling(
-    moments: Host | None, classes: int, l2: float, intercept: bool, spacing: float = 2.0**-52
+    moments: NDArray | None, classes: int, l2: float, intercept: bool, spacing: float = 2.0**-52
 ) -> Scaling | None:
     """The scaling for a model of so many classes and this penalty; None where there is nothing to scale by."""
     if moments is None:

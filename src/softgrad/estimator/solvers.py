@@ -9,10 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._array.typing import Array
+from .._array.typing import Array, NDArray
 from .scaling import Scaling
-
-Host = np.ndarray[Any, Any]
 
 #: Public name of a solver, SciPy's method, and whether it wants Hessian-vector products.
 SOLVERS = {"lbfgs": ("L-BFGS-B", False), "newton-cg": ("Newton-CG", True), "trust-ncg": ("trust-ncg", True)}
@@ -32,10 +30,10 @@ class Point(NamedTuple):
     """An evaluated point."""
 
     #: (n_classes, n_features), with a last column for the intercept where there is one.
-    theta: Host
+    theta: NDArray
     value: float
     #: Of theta's shape.
-    grad: Host
+    grad: NDArray
 
     @property
     def steepness(self) -> float:
@@ -67,47 +65,47 @@ class Objective:
         loss: BoundLoss,
         shape: tuple[int, int],
         intercept: bool,
-        put: Callable[[Host], Array],
-        take: Callable[..., Sequence[Host]],
+        put: Callable[[NDArray], Array],
+        take: Callable[..., Sequence[NDArray]],
         scaling: Scaling | None = None,
     ) -> None:
         self.loss, self.features, self.intercept = loss, shape[1], intercept
         self.shape = (shape[0], shape[1] + intercept)
         self.put, self.take, self.scaling = put, take, scaling
         self.evaluations = 0
-        self.best: tuple[Host, Point] | None = None
-        self._last: tuple[Host, Point] | None = None
-        self._placed: tuple[Host, Array, Array] | None = None
+        self.best: tuple[NDArray, Point] | None = None
+        self._last: tuple[NDArray, Point] | None = None
+        self._placed: tuple[NDArray, Array, Array] | None = None
 
-    def split(self, theta: Host) -> tuple[Host, Host | None]:
+    def split(self, theta: NDArray) -> tuple[NDArray, NDArray | None]:
         """(W, bias) of coefficients."""
         if not self.intercept:
             return theta, None
         return np.ascontiguousarray(theta[:, : self.features]), theta[:, self.features]
 
-    def coefficients(self, u: Host) -> Host:
+    def coefficients(self, u: NDArray) -> NDArray:
         """The coefficients that the solver's variables stand for."""
         theta = np.asarray(u, dtype=np.float64).reshape(self.shape)
         return theta if self.scaling is None else self.scaling.coefficients(theta)
 
-    def variables(self, theta: Host) -> Host:
+    def variables(self, theta: NDArray) -> NDArray:
         """The solver's variables of coefficients."""
         return (theta if self.scaling is None else self.scaling.variables(theta)).reshape(-1)
 
-    def _pulled_back(self, grad: Host) -> Host:
+    def _pulled_back(self, grad: NDArray) -> NDArray:
         return (grad if self.scaling is None else self.scaling.pulled_back(grad)).reshape(-1)
 
-    def _place(self, u: Host) -> tuple[Array, Array]:
+    def _place(self, u: NDArray) -> tuple[Array, Array]:
         if self._placed is None or not np.array_equal(self._placed[0], u):
             W, bias = self.split(self.coefficients(u))
             self._placed = u.copy(), self.put(W), None if bias is None else self.put(bias)
         return self._placed[1:]
 
-    def _joined(self, parts: Sequence[Host]) -> Host:
+    def _joined(self, parts: Sequence[NDArray]) -> NDArray:
         W = np.asarray(parts[0], dtype=np.float64)
         return np.concatenate([W, parts[1][:, None]], axis=1) if self.intercept else W
 
-    def __call__(self, u: Host) -> tuple[float, Host]:
+    def __call__(self, u: NDArray) -> tuple[float, NDArray]:
         """(value, gradient); where they overflow, a bowl around the best point that sends a search back to it."""
         value, grads = self.loss.value_and_grad(*self._place(u))
         home = self.take(value, *(grads if self.intercept else (grads,)))
@@ -120,7 +118,7 @@ class Objective:
             self.best = self._last
         return point.value, self._pulled_back(point.grad)
 
-    def _bowl(self, u: Host) -> tuple[float, Host]:
+    def _bowl(self, u: NDArray) -> tuple[float, NDArray]:
         if self.best is None:
             raise FloatingPointError(
                 "the loss or its gradient is not finite at the starting coefficients: scale the features"
@@ -135,7 +133,7 @@ class Objective:
         unit = away / size
         return best.value + height, unit * (2.0 * height / (size * float(unit @ unit)))
 
-    def hvp(self, u: Host, vector: Host) -> Host:
+    def hvp(self, u: NDArray, vector: NDArray) -> NDArray:
         """The second derivative at ``u`` times ``vector``."""
         W, bias = self._place(u)
         direction, shift = self.split(self.coefficients(vector))
@@ -148,7 +146,7 @@ class Objective:
             raise FloatingPointError("the second derivative overflows: scale the features, or use the solver 'lbfgs'")
         return self._pulled_back(out)
 
-    def at(self, u: Host) -> Point:
+    def at(self, u: NDArray) -> Point:
         """The point of ``u``, evaluated again only where it was not the last one."""
         if self._last is None or not np.array_equal(self._last[0], u):
             self(u)
@@ -187,7 +185,7 @@ class Fit:
 
 def minimize(
     objective: Objective,
-    start: Host,
+    start: NDArray,
     *,
     solver: str = "lbfgs",
     tol: float = 1e-4,
@@ -254,7 +252,7 @@ def _options(solver: str, tol: float, max_iter: int, resolution: float) -> dict[
 def _search(
     objective: Objective,
     fit: Fit,
-    u: Host,
+    u: NDArray,
     solver: str,
     tol: float,
     max_iter: int,

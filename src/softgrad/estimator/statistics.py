@@ -11,7 +11,7 @@ import numpy as np
 from .._array.namespace import Library, quiet, quietly
 from .._array.scalars import number
 from .._array.transfer import to_host
-from .._array.typing import Array, ArrayT, Namespace
+from .._array.typing import Array, ArrayT, Namespace, NDArray
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, narrow, product
 from .._kernels.linear import Wide
@@ -23,10 +23,8 @@ from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
 from .fitted import parameters_of
 
-Host = np.ndarray[Any, Any]
 
-
-def beside_samples(lib: Library, x: Array, a: Host) -> Array:
+def beside_samples(lib: Library, x: Array, a: NDArray) -> Array:
     """``a`` in the library, on the device and in the dtype of ``x``."""
     return lib.xp.asarray(a, dtype=x.dtype, device=device_of(x))
 
@@ -225,7 +223,7 @@ class BlockPreconditioner:
         return (loss._out("W", out[:, :-1]), out[:, -1]) if self._bias else loss._out("W", out)
 
 
-def inverse_of(matrix: Host, name: str, spacing: float, ridge: float = 0.0) -> Host:
+def inverse_of(matrix: NDArray, name: str, spacing: float, ridge: float = 0.0) -> NDArray:
     """The inverse of a symmetric positive definite matrix, its rows and columns brought to one scale first.
 
     ``spacing`` is that of the numbers that the matrix was summed in: below it nothing is known of a direction.

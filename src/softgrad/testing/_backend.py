@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
-from .._array.libraries.declaration import Host
-from .._array.typing import Array, Device
+from .._array.typing import Array, Device, NDArray
 from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
@@ -210,7 +209,7 @@ def check_backend(
     namespace: Any = None,
     *,
     device: Device = None,
-    to_numpy: Callable[[Array], Host] | None = None,
+    to_numpy: Callable[[Array], NDArray] | None = None,
     sections: tuple[str, ...] | None = None,
     on_failure: OnFailure = "raise",
     show: bool = True,
@@ -281,8 +280,8 @@ def check_backend(
         checks = [_held(c, kit) for c in asked]
         if plug is not None and (sections is None or "kernels" in sections):
             checks += _kernels(plug, kit)
-        placed = "default device" if device is None else f"device {device}"
-        report = BackendReport(name, f"arrays of {arrays.name}, {placed}, {', '.join(kit.floats)}", tuple(checks))
+        given_device = "default device" if device is None else f"device {device}"
+        report = BackendReport(name, f"arrays of {arrays.name}, {given_device}, {', '.join(kit.floats)}", tuple(checks))
     if show:
         report.show()
     if not report.ok and on_failure == "raise":

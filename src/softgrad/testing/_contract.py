@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .._array.libraries.declaration import Host, dtype_name
-from .._array.typing import Array
+from .._array.libraries.declaration import dtype_name
+from .._array.typing import Array, NDArray
 from ._host import Arrays
 from ._ulp import FORMATS, assert_close
 
@@ -64,11 +64,11 @@ class Kit:
         """Class indices."""
         return self.put(data, dtype or ("int64" if self.arrays.has_dtype("int64") else "int32"))
 
-    def get(self, array: Any) -> Host:
+    def get(self, array: Any) -> NDArray:
         """A copy on the host."""
         return self.arrays.get(array)
 
-    def exact(self, data: Any, dtype: str) -> Host:
+    def exact(self, data: Any, dtype: str) -> NDArray:
         """``data`` rounded to ``dtype``, in float64: what a reference has to start from."""
         return self.arrays.exact(data, dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._array.typing import Array
+from .._array.typing import NDArray
 from .._log_probs import entropy, entropy_vjp, log_probs, log_probs_vjp
 from ..linear.log_probs import linear_log_probs, linear_log_probs_vjp
 from . import _reference as reference
@@ -14,12 +14,12 @@ INF, NAN = np.inf, np.nan
 _SEVERAL = np.array([[2, 0], [0, 0], [1, 3]])
 
 
-def _log_probs(x: Array) -> Array:
+def _log_probs(x: NDArray) -> NDArray:
     return np.take_along_axis(reference.log_softmax(x), _SEVERAL, axis=1)
 
 
-def _entropy(x: Array) -> Array:
-    terms = -np.sum(reference.softmax(x) * reference.log_softmax(x), axis=1)
+def _entropy(x: NDArray) -> NDArray:
+    terms: NDArray = -np.sum(reference.softmax(x) * reference.log_softmax(x), axis=1)
     return terms
 
 

@@ -14,6 +14,7 @@ from ._gradient import check_gradient, check_hvp
 
 INF, NAN = np.inf, np.nan
 _CLASS_WEIGHT = [1.0, 0.5, 2.0, 0.25]
+_SHIFT = [0.5, -1.0, 0.25, 0.0]
 _SAMPLE_WEIGHT = np.array([0.5, 2.0, 1.5])
 
 #: Options, with the labels and what else a call is given.
@@ -25,9 +26,20 @@ CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
     "sample weights": ({}, SHARES, {"sample_weight": _SAMPLE_WEIGHT}),
     "an ignored index": ({"ignore_index": 0}, LABELS, {}),
     "z-loss": ({"z_loss": 0.0625}, LABELS, {}),
+    "scaled logits": ({"softcap": 4.0, "temperature": 0.5, "logit_shift": _SHIFT}, LABELS, {}),
+    "a focal factor": ({"focal": 1.5}, LABELS, {}),
     "a mask": ({"label_smoothing": 0.125}, LABELS, {"where": SHOWN}),
     "everything at once": (
-        {"class_weight": _CLASS_WEIGHT, "label_smoothing": 0.25, "z_loss": 0.0625, "ignore_index": 0},
+        {
+            "softcap": 4.0,
+            "temperature": 0.5,
+            "logit_shift": _SHIFT,
+            "label_smoothing": 0.25,
+            "class_weight": _CLASS_WEIGHT,
+            "focal": 2.0,
+            "ignore_index": 0,
+            "z_loss": 0.0625,
+        },
         LABELS,
         {"sample_weight": _SAMPLE_WEIGHT, "where": SHOWN},
     ),
@@ -36,8 +48,8 @@ CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
 
 def place(kit: Kit, labels: Any, arguments: dict[str, Any], dtype: str) -> tuple[Any, dict[str, Any]]:
     """Labels and arguments as arrays of the library."""
-    placed = {name: kit.put(value, "bool" if name == "where" else dtype) for name, value in arguments.items()}
-    return (kit.labels(labels) if labels.ndim == 1 else kit.put(labels, dtype)), placed
+    arrays = {name: kit.put(value, "bool" if name == "where" else dtype) for name, value in arguments.items()}
+    return (kit.labels(labels) if labels.ndim == 1 else kit.put(labels, dtype)), arrays
 
 
 @clause("values", "the loss of each sample, its sum and its mean are right, under every option and in every dtype")
@@ -48,12 +60,12 @@ def _loss_values(kit: Kit) -> None:
         names = CASES if dtype == kit.wide else ("weights by class", "everything at once")
         for name in names:
             options, labels, arguments = CASES[name]
-            given, placed = place(kit, labels, arguments, dtype)
+            given, arrays = place(kit, labels, arguments, dtype)
             each, total = reference.losses(known, labels, reference.Options(**options, **arguments))
             expected = {"none": each, "sum": sum(each), "mean": sum(each) / total}
             for reduction, want in expected.items():
                 loss = CrossEntropy(**options, reduction=reduction)  # type: ignore[arg-type]
-                value = loss(kit.put(LOGITS, dtype), given, **placed)
+                value = loss(kit.put(LOGITS, dtype), given, **arrays)
                 kit.same_dtype(value, dtype)
                 kit.close(value, want, SOFTMAX_ULP, what=f"{name}, {reduction}, {dtype}")
 
@@ -61,30 +73,33 @@ def _loss_values(kit: Kit) -> None:
 @clause("gradients", "gradient, second derivative and its diagonal are those of the loss, under every option")
 def _loss_derivatives(kit: Kit) -> None:
     for name, (options, labels, arguments) in CASES.items():
-        given, placed = place(kit, labels, arguments, kit.wide)
+        given, arrays = place(kit, labels, arguments, kit.wide)
         settings = reference.Options(**options, **arguments)
         x, v, loss = kit.put(LOGITS), kit.put(VECTOR), CrossEntropy(**options)
 
         def exact(z: Any, labels: Any = labels, settings: reference.Options = settings) -> Any:
             return reference.loss(z, labels, settings)
 
-        value, grad = loss.value_and_grad(x, given, **placed)
+        value, grad = loss.value_and_grad(x, given, **arrays)
         for what, got, want in (
             ("value of value_and_grad", value, exact(LOGITS)),
             ("gradient of value_and_grad", grad, reference.gradient(exact, LOGITS)),
-            ("gradient", loss.grad(x, given, **placed), reference.gradient(exact, LOGITS)),
-            ("hvp", loss.hvp(x, given, v, **placed), reference.hvp(exact, LOGITS, VECTOR)),
-            ("hessian_diag", loss.hessian_diag(x, given, **placed), reference.hessian_diag(exact, LOGITS)),
+            ("gradient", loss.grad(x, given, **arrays), reference.gradient(exact, LOGITS)),
+            ("hvp", loss.hvp(x, given, v, **arrays), reference.hvp(exact, LOGITS, VECTOR)),
+            ("hessian_diag", loss.hessian_diag(x, given, **arrays), reference.hessian_diag(exact, LOGITS)),
         ):
             kit.close(got, want, DERIVATIVE_ULP, normwise=True, what=f"{what}, {name}")
 
 
 @clause("gradients", "they agree with finite differences and with the library's automatic differentiation")
 def _loss_differences(kit: Kit) -> None:
-    loss, y = CrossEntropy(label_smoothing=0.125, z_loss=0.0625), kit.labels()
-    x = kit.put(LOGITS / 4)
-    check_gradient(lambda z: loss(z, y), lambda z: loss.grad(z, y), x)
-    check_hvp(lambda z: loss.grad(z, y), lambda z, v: loss.hvp(z, y, v), x)
+    y, x = kit.labels(), kit.put(LOGITS / 4)
+    for loss in (
+        CrossEntropy(label_smoothing=0.125, z_loss=0.0625),
+        CrossEntropy(softcap=4.0, temperature=0.5, logit_shift=_SHIFT, focal=1.5),
+    ):
+        check_gradient(lambda z, f=loss: f(z, y), lambda z, f=loss: f.grad(z, y), x)  # type: ignore[misc]
+        check_hvp(lambda z, f=loss: f.grad(z, y), lambda z, v, f=loss: f.hvp(z, y, v), x)  # type: ignore[misc]
 
 
 @clause("gradients", "loss and gradient keep their digits where the sample is sure")

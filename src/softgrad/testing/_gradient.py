@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .._array.libraries.declaration import Host, dtype_name
+from .._array.libraries.declaration import dtype_name
 from .._array.namespace import Library, kind, library
-from .._array.typing import Array
+from .._array.typing import Array, NDArray
 from .._docstrings import passes_on_to
 from ._autodiff import NotDifferentiableError, derivative
 from ._host import Arrays, to_host
@@ -61,13 +61,13 @@ class _Asked:
         self.x, self.dtype = x, name
         # in half precision no step is both long enough for the rounding and short enough for the curvature
         self.work = "float32" if name in ("float16", "bfloat16") else name
-        self.point: Host = to_host(x).astype(np.float64)
+        self.point: NDArray = to_host(x).astype(np.float64)
         self.random = np.random.default_rng(seed)
 
-    def array(self, host: Host, dtype: str) -> Array:
+    def array(self, host: NDArray, dtype: str) -> Array:
         return Arrays(self.lib.xp, self.lib.name, getattr(self.x, "device", None)).put(host, dtype)
 
-    def directions(self) -> list[Host]:
+    def directions(self) -> list[NDArray]:
         shape, size = self.point.shape, self.point.size
         if size <= ENTRIES:
             return list(np.eye(size).reshape(size, *shape))
@@ -75,12 +75,12 @@ class _Asked:
         axes = [np.reshape(np.arange(size) == i, shape).astype(np.float64) for i in chosen]
         return axes + [self.random.choice([-1.0, 1.0], shape) for _ in range(8)]
 
-    def vector(self) -> Host:
+    def vector(self) -> NDArray:
         # eighths are exact in every dtype
         return np.round(self.random.standard_normal(self.point.shape) * 8) / 8
 
 
-def _numbers(value: Any, argument: str, shape: tuple[int, ...]) -> Host:
+def _numbers(value: Any, argument: str, shape: tuple[int, ...]) -> NDArray:
     host = to_host(value)
     if host.shape != shape:
         raise ValueError(f"{argument} gives shape {host.shape}, expected {shape}")
@@ -90,7 +90,7 @@ def _numbers(value: Any, argument: str, shape: tuple[int, ...]) -> Host:
 def _run(
     methods: str | tuple[str, ...],
     makers: dict[str, Callable[[], Estimate]],
-    claimed: Callable[[str], Host],
+    claimed: Callable[[str], NDArray],
     slack: float,
     rtol: float,
     what: str,
@@ -208,10 +208,10 @@ def check_gradient(
     gradient = _numbers(grad(x) if callable(grad) else grad, "grad", shape)
     directions = asked.directions()
 
-    def value(host: Host, dtype: str) -> Host:
+    def value(host: NDArray, dtype: str) -> NDArray:
         return _numbers(fn(asked.array(host, dtype)), "fn", ())
 
-    def along(values: Host) -> Host:
+    def along(values: NDArray) -> NDArray:
         return np.asarray([np.sum(values * direction) for direction in directions])
 
     def automatic() -> Estimate:
@@ -283,7 +283,7 @@ def check_hvp(
     product = _numbers(hvp(x, v), "hvp", shape)
     mirrored = _numbers(hvp(x, asked.array(other, asked.dtype)), "hvp", shape)
 
-    def value(host: Host, dtype: str) -> Host:
+    def value(host: NDArray, dtype: str) -> NDArray:
         return _numbers(grad(asked.array(host, dtype)), "grad", shape)
 
     def automatic() -> Estimate:
@@ -305,16 +305,16 @@ def check_hvp(
         "symmetry": symmetric,
     }
 
-    def claimed(method: str) -> Host:
+    def claimed(method: str) -> NDArray:
         return np.asarray([np.sum(other * product)]) if method == "symmetry" else product[None]
 
     return _run(methods, makers, claimed, rounding_of(asked.dtype, 32), rtol, "the second derivative")
 
 
-def _size(values: Host) -> float:
+def _size(values: NDArray) -> float:
     return float(np.max(np.abs(values), initial=0.0))
 
 
-def _round(asked: _Asked) -> Callable[[Host], Host]:
+def _round(asked: _Asked) -> Callable[[NDArray], NDArray]:
     """What becomes of a point in the dtype that differences are taken in."""
     return lambda host: to_host(asked.array(host, asked.work)).astype(np.float64)

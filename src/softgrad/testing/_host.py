@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from .._array.libraries import known
-from .._array.libraries.declaration import ArrayLibrary, Host, dtype_name
+from .._array.libraries.declaration import ArrayLibrary, dtype_name
 from .._array.namespace import is_array, library
-from .._array.typing import Array, Device, Namespace
+from .._array.typing import Array, Device, Namespace, NDArray
 
 
-def to_host(array: Any, read: Callable[[Array], Host] | None = None) -> Host:
+def to_host(array: Any, read: Callable[[Array], NDArray] | None = None) -> NDArray:
     """Copy ``array`` to the host, bfloat16 as float32; numbers and lists pass through NumPy.
 
     ``read`` takes the place of what is declared of the library.
@@ -48,10 +48,10 @@ class Arrays:
     xp: Namespace
     name: str
     device: Device = None
-    read: Callable[[Array], Host] | None = None
+    read: Callable[[Array], NDArray] | None = None
 
     @classmethod
-    def of(cls, xp: Any, device: Device = None, read: Callable[[Array], Host] | None = None) -> Arrays:
+    def of(cls, xp: Any, device: Device = None, read: Callable[[Array], NDArray] | None = None) -> Arrays:
         """The arrays of a namespace, the library's own or the one of array-api-compat."""
         lib = library(xp.asarray(0.0), "the array that asarray makes")
         return cls(lib.xp, lib.name, device, read)
@@ -65,17 +65,17 @@ class Arrays:
         """``data`` as an array on the device that shares no memory with it; NumPy's are read-only."""
         return self._on(self.device, np.asarray(data), dtype)
 
-    def _on(self, device: Device, host: Host, dtype: str) -> Array:
+    def _on(self, device: Device, host: NDArray, dtype: str) -> Array:
         array = self.declared.make(self.xp, host, dtype, device)
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
         return array
 
-    def get(self, array: Any) -> Host:
+    def get(self, array: Any) -> NDArray:
         """A copy of ``array`` on the host."""
         return to_host(array, self.read)
 
-    def exact(self, data: Any, dtype: str) -> Host:
+    def exact(self, data: Any, dtype: str) -> NDArray:
         """``data`` as it is after rounding to ``dtype``, in float64."""
         return self.get(self.put(data, dtype)).astype(np.float64)
 

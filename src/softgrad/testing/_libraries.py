@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from .._array.libraries import MATRIX, known
-from .._array.libraries.declaration import ArrayLibrary, Host
-from .._array.typing import Array
+from .._array.libraries.declaration import ArrayLibrary
+from .._array.typing import Array, NDArray
 from ._host import Arrays
 
 
@@ -55,12 +55,12 @@ class OpenLibrary:
             self.get([probe + probe])
             self.device = declared.device_label(probe)
 
-    def put(self, host: Host, dtype: str) -> Array:
+    def put(self, host: NDArray, dtype: str) -> Array:
         """``host`` as an array of the library on its default device."""
         return self._arrays.put(host, dtype)
 
-    def get(self, arrays: Sequence[Array]) -> list[Host]:
-        """Host copies of ``arrays``; lazy ones are computed in one go."""
+    def get(self, arrays: Sequence[Array]) -> list[NDArray]:
+        """NDArray copies of ``arrays``; lazy ones are computed in one go."""
         return self._declared.read_all(self._arrays.xp, arrays)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._array.libraries.declaration import Host
+from .._array.typing import NDArray
 
 STEP = Decimal("1e-20")
 _CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6, traps=[decimal.InvalidOperation])
@@ -26,7 +26,7 @@ def _precise(function: _F) -> _F:
     return wrapper  # type: ignore[return-value]
 
 
-def exact(host: Any) -> Host:
+def exact(host: Any) -> NDArray:
     """Every entry as the Decimal that it stands for."""
     host = np.asarray(host)
     out = np.empty(host.shape, dtype=object)
@@ -42,7 +42,7 @@ def _lse(row: list[Decimal]) -> Decimal:
 
 
 @_precise
-def logsumexp(x: Any, b: Any = None) -> Host:
+def logsumexp(x: Any, b: Any = None) -> NDArray:
     """Logarithm of the sum of exponentials over the last axis, of the magnitude with factors ``b``."""
     x = exact(x)
     if b is None:
@@ -56,20 +56,20 @@ def logsumexp(x: Any, b: Any = None) -> Host:
 
 
 @_precise
-def log_softmax(x: Any) -> Host:
+def log_softmax(x: Any) -> NDArray:
     """Logarithm of the softmax over the last axis."""
     x = exact(x)
     return x - _by_row(_lse, x)[..., None]
 
 
 @_precise
-def softmax(x: Any) -> Host:
+def softmax(x: Any) -> NDArray:
     """Softmax over the last axis."""
     logs = log_softmax(x)
     return np.asarray([value.exp() for value in logs.flat], dtype=object).reshape(logs.shape)
 
 
-def _by_row(function: Callable[[list[Decimal]], Decimal], x: Host) -> Host:
+def _by_row(function: Callable[[list[Decimal]], Decimal], x: NDArray) -> NDArray:
     out = np.empty(x.shape[:-1], dtype=object)
     for place in np.ndindex(out.shape):
         out[place] = function(list(x[place]))
@@ -85,14 +85,28 @@ class Options(NamedTuple):
     ignore_index: int | None = None
     z_loss: float = 0.0
     where: Any = None
+    softcap: float | None = None
+    temperature: float = 1.0
+    logit_shift: Any = None
+    focal: float = 0.0
+
+
+def _scaled(x: Any, options: Options) -> Any:
+    """The logits after softcap, temperature and shift."""
+    if options.softcap is not None:
+        cap = Decimal(options.softcap)
+        powers = [(2 * a / cap).exp() for a in x.ravel()]
+        x = np.array([cap * (a - 1) / (a + 1) for a in powers], dtype=object).reshape(x.shape)
+    x = x / Decimal(options.temperature)
+    return x if options.logit_shift is None else x + exact(options.logit_shift)
 
 
 @_precise
-def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[Host, Decimal]:  # noqa: B008 - immutable
+def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, Decimal]:  # noqa: B008 - immutable
     """(the loss of each sample, what the mean divides by) of logits ``(n, k)`` and their labels."""
-    x, labels = exact(x), np.asarray(labels)
+    x, labels = _scaled(exact(x), options), np.asarray(labels)
     n, k = x.shape
-    smoothing, z = Decimal(options.label_smoothing), Decimal(options.z_loss)
+    smoothing, z, focal = (Decimal(a) for a in (options.label_smoothing, options.z_loss, options.focal))
     by_class = exact(np.ones(k) if options.class_weight is None else options.class_weight)
     by_sample = exact(np.ones(n) if options.sample_weight is None else options.sample_weight)
     shown = np.broadcast_to(np.asarray(True if options.where is None else options.where), (n, k))
@@ -108,7 +122,10 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[Host, Dec
         mass = sum(target, Decimal(0))
         smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * mass / len(allowed)) for c in allowed}
         lse = _lse([x[i, c] for c in allowed])
-        out[i] = by_sample[i] * (sum(v * (lse - x[i, c]) for c, v in smooth.items()) + z * weight * lse * lse)
+        costs = {c: lse - x[i, c] for c in smooth}
+        if focal:
+            costs = {c: cost * (1 - (-cost).exp()) ** focal for c, cost in costs.items()}
+        out[i] = by_sample[i] * (sum(v * costs[c] for c, v in smooth.items()) + z * weight * lse * lse)
         total += by_sample[i] * weight
     return out, total
 
@@ -136,7 +153,7 @@ def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> D
 
 
 @_precise
-def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
+def gradient(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
     """Central differences of a scalar ``function``, right to some 40 digits."""
     x = exact(x)
     out = np.empty(x.shape, dtype=object)
@@ -149,7 +166,7 @@ def gradient(function: Callable[[Host], Decimal], x: Any) -> Host:
 
 
 @_precise
-def hvp(function: Callable[[Host], Decimal], x: Any, vector: Any) -> Host:
+def hvp(function: Callable[[NDArray], Decimal], x: Any, vector: Any) -> NDArray:
     """Mixed second differences of a scalar ``function`` along ``vector`` and each axis."""
     x, along = exact(x), exact(vector) * STEP
     out = np.empty(x.shape, dtype=object)
@@ -163,7 +180,7 @@ def hvp(function: Callable[[Host], Decimal], x: Any, vector: Any) -> Host:
 
 
 @_precise
-def hessian_diag(function: Callable[[Host], Decimal], x: Any) -> Host:
+def hessian_diag(function: Callable[[NDArray], Decimal], x: Any) -> NDArray:
     """Second differences of a scalar ``function`` along each axis."""
     x = exact(x)
     out, middle = np.empty(x.shape, dtype=object), function(x)

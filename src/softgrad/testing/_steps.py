@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.libraries.declaration import Host
+from .._array.typing import NDArray
 from ._autodiff import NotDifferentiableError
 from ._ulp import epsilon
 
@@ -17,8 +17,8 @@ from ._ulp import epsilon
 class Estimate(NamedTuple):
     """Derivatives along each direction, and how far each may be off."""
 
-    values: Host
-    tolerance: Host
+    values: NDArray
+    tolerance: NDArray
     #: A size that the derivative would naturally have, for where it is 0.
     scale: float
 
@@ -29,11 +29,11 @@ def rounding_of(dtype: str, units: float) -> float:
 
 
 def central(
-    value: Callable[[Host, str], Host],
-    point: Host,
-    directions: Sequence[Host],
+    value: Callable[[NDArray, str], NDArray],
+    point: NDArray,
+    directions: Sequence[NDArray],
     dtype: str,
-    rounded: Callable[[Host], Host],
+    rounded: Callable[[NDArray], NDArray],
 ) -> Estimate:
     """Central differences at three steps, extrapolated twice."""
     eps = epsilon(dtype)
@@ -63,7 +63,9 @@ def central(
     return Estimate(np.asarray(values), np.asarray(tolerances), natural)
 
 
-def complex_step(value: Callable[[Host, str], Host], point: Host, directions: Sequence[Host], dtype: str) -> Estimate:
+def complex_step(
+    value: Callable[[NDArray, str], NDArray], point: NDArray, directions: Sequence[NDArray], dtype: str
+) -> Estimate:
     """Imaginary parts after an imaginary step too short to be seen otherwise."""
     step, wide = 1e-20, {"float32": "complex64", "float64": "complex128"}[dtype]
     values = []
@@ -79,7 +81,7 @@ def complex_step(value: Callable[[Host, str], Host], point: Host, directions: Se
     return Estimate(found, rounding_of(dtype, 64) * np.max(np.abs(found), initial=0.0) * np.ones(found.shape), 0.0)
 
 
-def exact_differences(function: Callable[[Any], Any], point: Host, directions: Sequence[Host]) -> Estimate:
+def exact_differences(function: Callable[[Any], Any], point: NDArray, directions: Sequence[NDArray]) -> Estimate:
     """Central differences in 60 digits of a function written for mpmath."""
     mpmath: Any = importlib.import_module("mpmath")
     with mpmath.workdps(60):

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.libraries.declaration import Host, dtype_name
+from .._array.libraries.declaration import dtype_name
+from .._array.typing import NDArray
 from ._host import to_host
 
 
@@ -54,7 +55,7 @@ def _distance(got: float, want: Any, name: str, scale: float | None) -> float:
     return abs(away) / spacing(near if scale is None else scale, name)
 
 
-def ulp_distance(actual: Any, expected: Any, *, normwise: bool = False) -> Host:
+def ulp_distance(actual: Any, expected: Any, *, normwise: bool = False) -> NDArray:
     """How far ``actual`` is from ``expected``, entry by entry, in units in the last place of ``actual``'s dtype.
 
     Parameters

@@ -11,7 +11,7 @@ LIBRARY = ArrayLibrary(
     "array_api_strict",
     "array-api-strict",
     warns=True,
-    placed=True,
+    has_device=True,
     other_device=lambda: importlib.import_module("array_api_strict").Device("device1"),
     device_label=lambda array: "cpu" if "CPU_DEVICE" in str(array.device) else str(array.device),
 )

@@ -7,14 +7,11 @@ import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..typing import Array, Device, Namespace
-
-Host: TypeAlias = npt.NDArray[Any]
+from ..typing import Array, Device, Namespace, NDArray
 
 
 def dtype_name(dtype: Any) -> str:
@@ -30,13 +27,13 @@ def default_device(xp: Namespace) -> Device:
         return None
 
 
-def make_array(xp: Namespace, host: Host, dtype: str, device: Device) -> Array:
+def make_array(xp: Namespace, host: NDArray, dtype: str, device: Device) -> Array:
     """Make an array by the standard's ``asarray``; NumPy has no bfloat16 to round to first."""
     host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
     return xp.asarray(host, dtype=getattr(xp, dtype), device=device)
 
 
-def read_array(xp: Namespace, array: Array) -> Host:
+def read_array(xp: Namespace, array: Array) -> NDArray:
     """Copy an array to the host by what the standard offers: its default device, ``numpy.asarray``, DLPack."""
     if dtype_name(array.dtype) == "bfloat16":
         array = xp.astype(array, xp.float32)
@@ -92,7 +89,7 @@ class ArrayLibrary:
         Whether it warns through NumPy of an overflow or a NaN.
     scalars : bool, default False
         Whether a result of no dimensions is given back as a scalar.
-    placed : bool, default False
+    has_device : bool, default False
         Whether the arrays of one call must share a device, and can tell theirs.
     chunked : bool, default False
         Whether arrays are computed when asked for, and made of chunks of another library.
@@ -119,8 +116,8 @@ class ArrayLibrary:
         ``complaint(array)``: why this array is not taken, or None.
     strangers : callable, optional
         ``strangers(x, other)``: whether no operation takes both, of two types.
-    adopt : callable, optional
-        ``adopt(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
+    as_like : callable, optional
+        ``as_like(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
     fuses : callable, optional
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
@@ -154,11 +151,11 @@ class ArrayLibrary:
     has_complex: bool = True
     warns: bool = False
     scalars: bool = False
-    placed: bool = False
+    has_device: bool = False
     chunked: bool = False
     waits: bool = False
-    make: Callable[[Namespace, Host, str, Device], Array] = field(default_factory=lambda: make_array)
-    read: Callable[[Namespace, Array], Host] = field(default_factory=lambda: read_array)
+    make: Callable[[Namespace, NDArray, str, Device], Array] = field(default_factory=lambda: make_array)
+    read: Callable[[Namespace, Array], NDArray] = field(default_factory=lambda: read_array)
     compute: Callable[[Sequence[Array]], Sequence[Array]] | None = None
     synchronize: Callable[[Any], object] | None = None
     other_device: Callable[[], Device] = field(default_factory=lambda: _none)
@@ -167,7 +164,7 @@ class ArrayLibrary:
     refuses: Callable[[type], str | None] = field(default_factory=lambda: _none)
     complaint: Callable[[Array], str | None] | None = None
     strangers: Callable[[Array, Array], bool] | None = None
-    adopt: Callable[[Array, Array], Array] | None = None
+    as_like: Callable[[Array, Array], Array] | None = None
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
     memory: Callable[[Array], int | None] | None = None
@@ -197,7 +194,7 @@ class ArrayLibrary:
         """
         return importlib.import_module(self.module)
 
-    def read_all(self, xp: Namespace, arrays: Sequence[Array]) -> list[Host]:
+    def read_all(self, xp: Namespace, arrays: Sequence[Array]) -> list[NDArray]:
         """NumPy copies of several arrays; lazy ones are computed in one go.
 
         Parameters

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from ..memory import jax_memory
-from ..typing import Array
-from .declaration import ArrayLibrary, Host, read_array
+from ..typing import Array, NDArray
+from .declaration import ArrayLibrary, read_array
 
 
 def _jax() -> Any:
     return importlib.import_module("jax")
 
 
-def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
     host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
     # without x64, to ask for 64 bits would warn
     return xp.asarray(host, dtype=xp.bfloat16 if dtype == "bfloat16" else None, device=device)
 
 
-def _read(xp: Any, array: Array) -> Host:
+def _read(xp: Any, array: Array) -> NDArray:
     return np.asarray(array) if array.dtype != "bfloat16" else read_array(xp, array)
 
 

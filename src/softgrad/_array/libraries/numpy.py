@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array
-from .declaration import ArrayLibrary, Host
+from ..typing import Array, NDArray
+from .declaration import ArrayLibrary
 
 _REFUSED = {
     "matrix": "np.matrix is always two-dimensional: pass np.asarray(x)",
@@ -15,7 +15,7 @@ _REFUSED = {
 }
 
 
-def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
     return np.array(host, dtype=getattr(np, dtype))
 
 

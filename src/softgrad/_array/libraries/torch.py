@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..memory import torch_memory
-from ..typing import Array
-from .declaration import ArrayLibrary, Host
+from ..typing import Array, NDArray
+from .declaration import ArrayLibrary
 
 
-def _make(xp: Any, host: Host, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
     torch: Any = importlib.import_module("torch")
     device = torch.get_default_device() if device is None else device
     return torch.asarray(np.array(host), dtype=getattr(torch, dtype), device=device)
 
 
-def _read(xp: Any, array: Array) -> Host:
+def _read(xp: Any, array: Array) -> NDArray:
     if hasattr(array, "device_mesh"):
         raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
     if _is_abstract(array):
@@ -49,7 +49,7 @@ def _complaint(x: Array) -> str | None:
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
 
 
-def _adopt(a: Array, x: Array) -> Array:
+def _as_like(a: Array, x: Array) -> Array:
     if hasattr(x, "device_mesh"):
         tensor = importlib.import_module("torch.distributed.tensor")
         # every device has all of it
@@ -80,7 +80,7 @@ LIBRARY = ArrayLibrary(
     types=("torch:Tensor",),
     compat="torch",
     formats=("float16", "bfloat16"),
-    placed=True,
+    has_device=True,
     waits=True,
     make=_make,
     read=_read,
@@ -89,7 +89,7 @@ LIBRARY = ArrayLibrary(
     refuses=_refuses,
     complaint=_complaint,
     strangers=_strangers,
-    adopt=_adopt,
+    as_like=_as_like,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
     memory=torch_memory,
     autograd="torch autograd",

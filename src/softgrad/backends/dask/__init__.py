@@ -19,6 +19,12 @@ _LINEAR = (
     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp linear_cross_entropy_hessian"
 )
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
+
 BACKEND = Backend(
     name="dask",
     types=("dask.array.core:Array",),
@@ -35,5 +41,5 @@ BACKEND = Backend(
         )
         for name in names.split()
     },
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

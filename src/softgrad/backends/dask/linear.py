@@ -22,7 +22,7 @@ from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
-from ..._options import LossArgs
+from ..._options import ARRAYS, BY_CLASS, LossArgs
 from .chunks import meta_of, on_chunk, quotient, whole_rows
 
 #: Partial results merged by one task.
@@ -64,7 +64,7 @@ def _part(
     where: Array,
     W: Array,
     bias: Array,
-    class_weight: Array,
+    by_class: list[Array],
     extra: Array,
     vectors: list[Any],
     *,
@@ -73,7 +73,8 @@ def _part(
     options: tuple[Any, ...],
 ) -> tuple[Any, ...]:
     """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
-    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight)
+    vectors_by_class = {name: a for (_, name), a in zip(BY_CLASS, by_class, strict=True)}
+    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, **vectors_by_class)
     if vectors:
         given = tuple(extra if v is None else v for v in vectors)
         options = (*options[:-1], given, options[-1])
@@ -129,16 +130,10 @@ class Graph:
                 (job.where, "where"),
             )
         ]
-        small = [self._one(a) for a in (W, bias, job.class_weight)]
+        small = [self._one(W), self._one(bias), [self._one(getattr(job, name)) for _, name in BY_CLASS]]
         last = self._rows(extra, "vector for X")
         given = [self._one(v) for v in vectors]
-        bare = job._replace(
-            labels=None,
-            sample_weight=None,
-            where=None,
-            class_weight=None,
-            reduction="none" if job.reduction == "none" else "sum",
-        )
+        bare = job._replace(**dict.fromkeys(ARRAYS), reduction="none" if job.reduction == "none" else "sum")
         call = functools.partial(_part, job=bare, function=function, options=options)
         self.token = tokenize(function, options, job.reduction, bare, columns[1:], last, small, given, self.X.name)
         label = function if isinstance(function, str) else function.__name__

@@ -11,41 +11,27 @@ from ..._array.namespace import library, quietly
 from ..._array.typing import Array, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
-from ..._options import LossArgs
+from ..._options import ARRAYS, BY_CLASS, LossArgs
 from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 
-def _chunk_job(
-    job: LossArgs, x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array
-) -> LossArgs:
-    if class_weight is not None:
-        class_weight = library(x, "a chunk").xp.reshape(class_weight, (-1,))
-    return job._replace(
-        labels=labels, sample_weight=sample_weight, where=where, class_weight=class_weight, reduction="none"
-    )
+def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs:
+    """What a kernel is given of a chunk: ``arrays`` as ``ARRAYS`` names them."""
+    xp = library(x, "a chunk").xp
+    own = dict(zip(ARRAYS, arrays, strict=True))
+    by_class = {name: xp.reshape(own[name], (-1,)) for _, name in BY_CLASS if own[name] is not None}
+    return args._replace(**own | by_class, reduction="none")
 
 
-def _kernel(
-    x: Array,
-    labels: Array,
-    sample_weight: Array,
-    where: Array,
-    class_weight: Array,
-    vector: Array,
-    *,
-    function: str,
-    job: LossArgs,
-) -> Any:
-    piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
+def _kernel(x: Array, vector: Array, *arrays: Array, function: str, job: LossArgs) -> Any:
+    piece = _chunk_args(job, x, arrays)
     x, _ = widen(library(x, "a chunk").xp, x, None)
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
 @quietly
-def _weights(
-    x: Array, labels: Array, sample_weight: Array, where: Array, class_weight: Array, vector: Array, *, job: LossArgs
-) -> Any:
-    piece = _chunk_job(job, x, labels, sample_weight, where, class_weight)
+def _weights(x: Array, vector: Array, *arrays: Array, job: LossArgs) -> Any:
+    piece = _chunk_args(job, x, arrays)
     xp = library(x, "a chunk").xp
     x, _ = widen(xp, x, None)
     w = loss_kernels.target(xp, x, piece._replace(label_smoothing=0.0), None)[3]
@@ -56,19 +42,13 @@ def _weights(
 
 def _rows(call: Any, logits: Array, job: LossArgs, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
     """One row of results a sample, before the reduction; in float32 at least, as what is weighted may outgrow half."""
-    weight = job.class_weight
-    if weight is not None:
-        # one chunk for all: the axes that it lacks are given as size 1
-        weight = da.reshape(weight.rechunk(-1), (-1,) + (1,) * (logits.ndim - 1 - job.axis))
-    bare = job._replace(labels=None, sample_weight=None, where=None, class_weight=None)
-    arrays = [
-        (logits, True),
-        (job.labels, job.dense),
-        (job.sample_weight, False),
-        (job.where, True),
-        (weight, True),
-        (vector, True),
-    ]
+    bare = job._replace(**dict.fromkeys(ARRAYS))
+    # a class vector is one chunk for all: the axes that it lacks are given as size 1
+    shape = (-1,) + (1,) * (logits.ndim - 1 - job.axis)
+    own = dict(zip(ARRAYS, job.arrays, strict=True))
+    by_class = {name: da.reshape(own[name].rechunk(-1), shape) for _, name in BY_CLASS if own[name] is not None}
+    samples = {"sample_weight"} if job.dense else {"sample_weight", "labels"}
+    arrays = [(logits, True), (vector, True), *((a, name not in samples) for name, a in (own | by_class).items())]
     return rowwise(call, job.axis, arrays, _held(logits), keeps_axis=keeps_axis, options={"job": bare, **options})
 
 

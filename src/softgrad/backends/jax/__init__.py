@@ -24,7 +24,7 @@ _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _with_job(function: Callable[..., Any], job: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
-    return function(logits, job._replace(**arrays._asdict()), *more)
+    return function(logits, job._replace(**arrays), *more)
 
 
 _softmax, _log_softmax, _logsumexp = (
@@ -154,6 +154,11 @@ def linear_cross_entropy_hvp(
     return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))
 
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
 _SHARDED = ("sharded_cross_entropy", "sharded_linear_cross_entropy")
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
@@ -170,5 +175,5 @@ BACKEND = Backend(
         **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

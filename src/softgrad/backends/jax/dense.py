@@ -98,22 +98,22 @@ def wide(x: Array, precision: str | None = None) -> Array:
     return dense_kernels.widen(jnp, x, precision)[0]
 
 
-def carries(x: Array, precision: str | None) -> bool:
+def is_compensated(x: Array, precision: str | None) -> bool:
     """Whether the rounding of x - max is to be carried: the generic kernel does that."""
     return dense_kernels.widen(jnp, x, precision)[1]
 
 
-def seen(a: Array, where: Array | None) -> Array:
+def zero_hidden(a: Array, where: Array | None) -> Array:
     """``a`` with 0 where classes are hidden."""
     return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
 
 
-def shown(x: Array, where: Array | None, axis: int) -> Array:
+def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
     """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
     return x if where is None else dense_kernels.hide(jnp, x, axis, where)[0]
 
 
-def spread(p: Array, t: Array, axis: int) -> Array:
+def centred(p: Array, t: Array, axis: int) -> Array:
     """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
     # one class at most can be so likely; where none is, nothing cancels
     high = p > DOMINANT
@@ -124,11 +124,11 @@ def spread(p: Array, t: Array, axis: int) -> Array:
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """exp(x) / sum(exp(x))."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
-    y = shown(wide(x, precision), where, axis)
+    y = hide_logits(wide(x, precision), where, axis)
     e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
-    return seen(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+    return zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
 
 
 def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -136,7 +136,7 @@ def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) 
     p = softmax(x, where, axis, precision)
     q = wide(p)
     # what is hidden is masked on the way out too, where reverse mode comes in: 0 times a NaN is none
-    return p, seen(q * spread(q, wide(seen(tangents[0], where)), axis), where).astype(p.dtype)
+    return p, zero_hidden(q * centred(q, wide(zero_hidden(tangents[0], where)), axis), where).astype(p.dtype)
 
 
 softmax.defjvp(_softmax_jvp)
@@ -145,9 +145,9 @@ softmax.defjvp(_softmax_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """X - logsumexp(x)."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
-    y = shown(wide(x, precision), where, axis)
+    y = hide_logits(wide(x, precision), where, axis)
     d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
     r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
     return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
@@ -156,7 +156,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
 def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
     x, where = primals
     r = log_softmax(x, where, axis, precision)
-    return r, seen(spread(jnp.exp(wide(r)), wide(seen(tangents[0], where)), axis), where).astype(r.dtype)
+    return r, zero_hidden(centred(jnp.exp(wide(r)), wide(zero_hidden(tangents[0], where)), axis), where).astype(r.dtype)
 
 
 log_softmax.defjvp(_log_softmax_jvp)
@@ -165,7 +165,7 @@ log_softmax.defjvp(_log_softmax_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """Max + log1p(the others), without ``axis``."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return dense_kernels.logsumexp(jnp, x, axis, where, precision)
     y = wide(x, precision)
     rows = None
@@ -183,7 +183,7 @@ def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any
     x, where = primals
     r = logsumexp(x, where, axis, precision)
     p = wide(softmax(x, where, axis, precision))
-    return r, total(p * wide(seen(tangents[0], where)), axis).astype(r.dtype)
+    return r, total(p * wide(zero_hidden(tangents[0], where)), axis).astype(r.dtype)
 
 
 logsumexp.defjvp(_logsumexp_jvp)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.linear import block_rows, counted, memory_of
-from ..._options import LossArgs
+from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
 
@@ -33,19 +33,13 @@ class Model(NamedTuple):
     classes: tuple[int, ...] | None = None
 
 
-class Arrays(NamedTuple):
-    """What is not, beside X, W and bias."""
-
-    labels: Array
-    class_weight: Array | None
-    sample_weight: Array | None
-    where: Array | None
+#: What is not, beside X, W and bias: arrays or None, by name.
+Arrays: TypeAlias = dict[str, Any]
 
 
 def split(job: LossArgs) -> tuple[LossArgs, Arrays]:
     """(what is static of a job, its arrays)."""
-    arrays = Arrays(job.labels, job.class_weight, job.sample_weight, job.where)
-    return job._replace(labels=None, class_weight=None, sample_weight=None, where=None), arrays
+    return job._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, job.arrays, strict=True))
 
 
 def taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
@@ -116,7 +110,7 @@ def _run(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and, if asked for, its gradients."""
     n, k = X.shape[0], W.shape[0]
-    job = model.job._replace(**arrays._asdict())
+    job = model.job._replace(**arrays)
     if job.sample_weight is not None:
         job = job._replace(sample_weight=jnp.broadcast_to(job.sample_weight, (n,)))
     memory = memory_of(jnp, X)

@@ -12,7 +12,7 @@ from ..._array.typing import Array
 from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
-from .dense import log_softmax, seen, spread, total, wide
+from .dense import centred, log_softmax, total, wide, zero_hidden
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
@@ -23,14 +23,14 @@ def _scaled(x: Array, where: Array | None, axis: int, precision: str | None, sca
 
 def _moved(x: Array, t: Array, where: Array | None, precision: str | None, scaling: Scaling) -> Array:
     """The tangent of the scaled logits."""
-    return generic.sloped(jnp, wide(seen(t, where), precision), wide(seen(x, where), precision), scaling)
+    return generic.sloped(jnp, wide(zero_hidden(t, where), precision), wide(zero_hidden(x, where), precision), scaling)
 
 
 def _scaled_jvp(axis: int, precision: str | None, scaling: Scaling, primals: Any, tangents: Any) -> Any:
     x, where = primals
     r = _scaled(x, where, axis, precision, scaling)
     t = _moved(x, tangents[0], where, precision, scaling)
-    return r, seen(spread(jnp.exp(wide(r, precision)), t, axis), where).astype(r.dtype)
+    return r, zero_hidden(centred(jnp.exp(wide(r, precision)), t, axis), where).astype(r.dtype)
 
 
 _scaled.defjvp(_scaled_jvp)
@@ -46,7 +46,7 @@ def _entropy_jvp(axis: int, precision: str | None, scaling: Scaling, primals: An
     h = _entropy(x, where, axis, precision, scaling)
     y = wide(x, precision)
     slope = generic.entropy_vjp(jnp, y, jnp.ones(h.shape, y.dtype), axis, where, precision, scaling)
-    return h, total(slope * seen(wide(tangents[0], precision), where), axis).astype(h.dtype)
+    return h, total(slope * zero_hidden(wide(tangents[0], precision), where), axis).astype(h.dtype)
 
 
 _entropy.defjvp(_entropy_jvp)

@@ -12,7 +12,11 @@ from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from ..._options import LossArgs
-from .dense import carries, log_softmax, logsumexp, seen, shown, softmax, spread, total, wide
+from . import rules
+from .dense import centred, hide_logits, is_compensated, log_softmax, logsumexp, softmax, total, wide, zero_hidden
+
+#: The options that the closed forms below take; a loss with others goes through the generic kernels under a rule.
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
 
 
 def _is_dense(target: Array) -> bool:
@@ -35,14 +39,14 @@ def label_weight(job: LossArgs, classes: int, dtype: Any) -> Array:
 def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
     """(exp(x - max), where the label is; without ``axis`` the sum of the others, x - max at the label, both valid)."""
     inside, valid = _inside(labels, x.shape[axis])
-    x = shown(x, where, axis)
+    x = hide_logits(x, where, axis)
     inside = jnp.expand_dims(inside, axis)
     m = jnp.max(x, axis=axis, keepdims=True)
     e = jnp.exp(difference(jnp, x, m))
-    hot = generic.iota(jnp, x, axis, inside.dtype) == inside
-    others = total(jnp.where(hot, 0, e), axis)
+    onehot = generic.iota(jnp, x, axis, inside.dtype) == inside
+    others = total(jnp.where(onehot, 0, e), axis)
     d = jnp.squeeze(difference(jnp, jnp.take_along_axis(x, inside, axis=axis, mode="clip"), m), axis=axis)
-    return e, hot, others, d, valid
+    return e, onehot, others, d, valid
 
 
 def _settled(a: Array, where: Array | None, axis: int) -> Array:
@@ -64,14 +68,14 @@ def _generic(
         sample_weight=weight,
         where=where,
         reduction="none",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def losses(x: Array, target: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """One loss a sample; ``target`` holds class indices, or weights by class."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return generic.cross_entropy(jnp, x, _generic(target, where, axis, precision))
     if _is_dense(target):
         cost = -log_softmax(x, where, axis, precision)
@@ -87,7 +91,7 @@ def _losses_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     x, target, where = primals
     value = losses(x, target, where, axis, precision)
     slope = slopes(x, target, jnp.ones_like(value), where, axis, precision)
-    tangent = total(slope * seen(tangents[0], where), axis)
+    tangent = total(slope * zero_hidden(tangents[0], where), axis)
     if _is_dense(target):
         cost = -log_softmax(x, where, axis, precision)
         tangent = tangent + total(jnp.where(jnp.isfinite(cost), cost, 0) * tangents[1], axis)
@@ -100,16 +104,16 @@ losses.defjvp(_losses_jvp)
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def slopes(x: Array, target: Array, weight: Array, where: Array | None, axis: int, precision: str | None) -> Array:
     """The gradient of each sample's loss, times its weight."""
-    if carries(x, precision):
+    if is_compensated(x, precision):
         return generic.cross_entropy_grad(jnp, x, _generic(target, where, axis, precision, weight))
     if _is_dense(target):
         p, log_p = softmax(x, where, axis, precision), log_softmax(x, where, axis, precision)
         g = p * (jnp.expand_dims(total(target, axis), axis) - target) + target * jnp.expm1(log_p)
-        return seen(g * jnp.expand_dims(weight, axis), where)
-    e, hot, others, d, valid = _pieces(x, target, where, axis)
+        return zero_hidden(g * jnp.expand_dims(weight, axis), where)
+    e, onehot, others, d, valid = _pieces(x, target, where, axis)
     factor = _or_nan(weight, valid) / (others + jnp.exp(d))
     others, factor = (jnp.expand_dims(a, axis) for a in (others, factor))
-    return seen(jnp.where(hot, -others, e) * factor, where)
+    return zero_hidden(jnp.where(onehot, -others, e) * factor, where)
 
 
 def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -117,14 +121,14 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
     value = slopes(x, target, weight, where, axis, precision)
     p = softmax(x, where, axis, precision)
     factor = weight * total(target, axis) if _is_dense(target) else _or_nan(weight, _inside(target, x.shape[axis])[1])
-    tangent = jnp.expand_dims(factor, axis) * p * spread(p, seen(tangents[0], where), axis)
+    tangent = jnp.expand_dims(factor, axis) * p * centred(p, zero_hidden(tangents[0], where), axis)
     each = slopes(x, target, jnp.ones_like(weight), where, axis, precision)
     tangent = tangent + each * jnp.expand_dims(tangents[2], axis)
     if _is_dense(target):
         change = tangents[1]
         pull = p * jnp.expand_dims(total(change, axis), axis) - change
         tangent = tangent + pull * jnp.expand_dims(weight, axis)
-    return value, seen(tangent, where)
+    return value, zero_hidden(tangent, where)
 
 
 slopes.defjvp(_slopes_jvp)
@@ -138,9 +142,13 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = jnp.where(kept, x, 0)
-    precision = job.precision if carries(x, job.precision) else None
+    precision = job.precision if is_compensated(x, job.precision) else None
     target, w = job.labels, None
-    if job.dense or job.label_smoothing:
+    special = bool(job.beyond(TAKEN))
+    if special:
+        w = generic.target(jnp, x, job._replace(label_smoothing=0.0), where)[3]
+        w = None if w is None else jnp.squeeze(w, axis=axis)
+    elif job.dense or job.label_smoothing:
         _, target, _, w, _ = generic.target(jnp, x, job, where)
         w = None if w is None else jnp.squeeze(w, axis=axis)
     elif job.class_weight is not None:
@@ -150,6 +158,20 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
         mass = generic.mass(jnp, x, job, None if w is None else jnp.expand_dims(w, axis))
         # where nothing counts, no NaN must come back as 0 * NaN either
         x = jnp.where(mass == 0, 0, x)
+    if special:
+        each = rules.losses(x, *rules.split(job._replace(precision=precision)))
+    else:
+        each = _each(x, target, w, where, job, precision)
+    each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
+    if job.reduction == "none":
+        return jnp.squeeze(each, axis=axis).astype(logits.dtype)
+    value = generic.sum_all(jnp, each)
+    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
+
+
+def _each(x: Array, target: Array, w: Array | None, where: Array | None, job: LossArgs, precision: str | None) -> Array:
+    """One loss a sample, before sample weights, by the closed forms."""
+    axis = job.axis
     each = losses(x, target, where, axis, precision)
     if not _is_dense(target) and w is not None:
         # a class of weight 0 costs nothing, though its logit be -inf
@@ -160,11 +182,7 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
     if _is_dense(target) and not job.dense:
         # a factor, so that derivatives are NaN too
         each = each * _or_nan(jnp.ones_like(each), _inside(job.labels, x.shape[axis])[1])
-    each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
-    if job.reduction == "none":
-        return jnp.squeeze(each, axis=axis).astype(logits.dtype)
-    value = generic.sum_all(jnp, each)
-    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
+    return each
 
 
 def value_and_grad(logits: Array, job: LossArgs) -> tuple[Array, Array]:

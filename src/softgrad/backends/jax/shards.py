@@ -35,7 +35,7 @@ def _as_varying(grad: Array, x: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _merged(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
-    return tuple(generic.merged(jnp, logits, job._replace(**arrays._asdict()), first, reduce))
+    return tuple(generic.merged(jnp, logits, job._replace(**arrays), first, reduce))
 
 
 def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
@@ -45,7 +45,7 @@ def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, re
 
 def _merged_backward(job: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
     logits, first, arrays, out = kept
-    job = job._replace(**arrays._asdict())
+    job = job._replace(**arrays)
     grad = generic.pulled(jnp, logits, Merged(*out), job, first, Merged(*cotangents).loss)
     return _as_varying(grad, logits), None, None
 
@@ -64,7 +64,7 @@ def _linear_merged(
     reduce: Reduce,
     block_size: int | None,
 ) -> Any:
-    job = job._replace(**arrays._asdict())
+    job = job._replace(**arrays)
     return tuple(generic.linear_merged(jnp, X, W, bias, job, first, reduce, block_size))
 
 
@@ -78,7 +78,7 @@ def _linear_forward(
 def _linear_backward(job: LossArgs, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
     X, W, bias, first, arrays, out = kept
     names = NAMES if bias is not None else NAMES[:2]
-    model = generic.LinearShard(jnp, X, W, bias, job._replace(**arrays._asdict()), first, block)
+    model = generic.LinearShard(jnp, X, W, bias, job._replace(**arrays), first, block)
 
     def meet(grad: Array, op: str) -> Array:
         # where JAX follows what varies, the cotangent of a shared X is summed below

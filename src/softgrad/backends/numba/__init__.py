@@ -1,19 +1,17 @@
-"""The back end of compiled loops for large NumPy arrays, where numba is installed: softgrad[numba]."""
+"""The back end of compiled loops for NumPy arrays, where numba is installed: softgrad[numba]."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import os
 from functools import cache
 from typing import Any
 
 from ..._options import LossArgs
 from .._declaration import Backend
-from ._width import VECTOR_BYTES
 
-#: Fewer elements are done before a compiled loop is looked up; and in a program of small arrays nothing is compiled.
+#: Numbers of a linear model from which its loops are ahead of a product.
 LEAST = 1 << 13
 #: What has loops, of logits and of what a softmax or its logarithm gave.
 FUNCTIONS = (
@@ -25,8 +23,6 @@ FUNCTIONS = (
     "cross_entropy_value_and_grad",
 )
 DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
-#: Classes up to which sums over columns, of a few hundred terms each, keep their digits.
-COLUMN_CLASSES = 1 << 16
 #: Classes up to which the linear model's loops are ahead of BLAS's products, and weights that a thread's sum may have.
 LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
 LINEAR_CLASSES, LINEAR_WEIGHTS = 128, 1 << 18
@@ -34,7 +30,6 @@ LINEAR_CLASSES, LINEAR_WEIGHTS = 128, 1 << 18
 NARROW_CLASSES = 16
 #: Terms that a sum of cotangents takes in its dtype.
 LONGEST = 1 << 15
-#: Said of every small call: not worth the time to put together.
 _SMALL = f"fewer than {LEAST} elements"
 #: "0" turns this back end off.
 VARIABLE = "SOFTGRAD_NUMBA"
@@ -59,16 +54,9 @@ def _obstacle(job: LossArgs) -> str | None:
     """What a loss asks for that has no loop."""
     if job.dense:
         return "labels that are weights by class have no loop"
-    if job.labels.dtype == "uint64" or abs(job.ignore_index or 0) >= 1 << 62:
-        return "labels are not of int64's range"
+    if (job.labels.dtype == "uint64" and job.ignore_index is not None) or abs(job.ignore_index or 0) >= 1 << 62:
+        return "labels to ignore are not of int64's range"
     return None
-
-
-def _columns(k: int, size: int) -> str | None:
-    """Why classes that are not next to each other have no loop: ``k`` of them, ``size`` bytes apart."""
-    if size < VECTOR_BYTES:
-        return "fewer columns than a vector holds"
-    return None if 2 <= k <= COLUMN_CLASSES else f"fewer than 2 classes, or more than {COLUMN_CLASSES} in columns"
 
 
 def _linear(X: Any, W: Any, bias: Any, job: LossArgs, *rest: Any) -> bool | str:
@@ -95,35 +83,26 @@ def _vectors_are_whole() -> bool:
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
-    """Take what is large enough and in order in memory, in the cases that have a loop."""
-    if x.size < LEAST:
-        return _SMALL
+    """Take the cases that have a loop: whatever the number of samples and their layout, for the same bits of each."""
     if function in LINEAR:
-        return _linear(x, *rest)
+        return _linear(x, *rest) if x.size >= LEAST else _SMALL
     if x.dtype.char not in "fd" or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"
-    job, where, precision = None, None, None
-    if function.startswith("cross_entropy"):
+    job = None
+    if function in DERIVATIVES:
+        beside, axis = rest
+        if beside.dtype != x.dtype or x.shape[axis] > LONGEST:
+            return "the other array has another dtype, or its sums are long"
+    elif function in FUNCTIONS[:3]:
+        axis, where, precision = rest
+        if where is not None or precision is not None:
+            return "where and precision='high' have no loop"
+    else:
         job = rest[0]
         axis = job.axis
-    elif function in DERIVATIVES:
-        beside, axis = rest[0], rest[1]
-        if not beside.flags.c_contiguous or beside.dtype != x.dtype or x.shape[axis] > LONGEST:
-            return "the other array is laid out otherwise, or its sums are long"
-    else:
-        axis, where, precision = rest[0], rest[1], rest[2]
-    if not x.flags.c_contiguous:
-        return "the array's elements are not in their order in memory"
-    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    if inner > 1:
-        why = _columns(k, inner * x.itemsize)
-        if why is not None:
-            return why
-    elif k < 2:
-        return "fewer than 2 classes"
-    if where is not None or precision is not None:
-        return "where and precision='high' have no loop"
-    return (None if job is None else _obstacle(job)) or compiles()
+    if x.shape[axis] < 2 or not x.size:
+        return "fewer than 2 classes, or no sample"
+    return (None if job is None else _obstacle(job)) or (_verdict if _verdict is True else compiles())
 
 
 BACKEND = (

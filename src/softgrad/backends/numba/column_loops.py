@@ -14,7 +14,7 @@ from numba import types  # not numba.core: the import of a part does not wait fo
 from numba.extending import intrinsic
 
 from ._width import VECTOR_BYTES
-from .columns import Columns
+from .columns import Columns, in_order
 from .compile import compiled
 from .tiles import losses_of
 from .vectors import Vectors
@@ -53,7 +53,7 @@ def _columns(width: int) -> Any:
 
             columns.classes(find)
             most = columns.loaded(tops)
-            parts, others, ones = variables(zero), variables(zero), variables(v.all(-1.0))
+            parts, ones = variables(zero), variables(v.all(-1.0))
 
             def add(index: Any, i: int) -> None:
                 e = v.exp(builder.fsub(v.load(at(index)), most[i]))
@@ -63,8 +63,8 @@ def _columns(width: int) -> Any:
                 change(parts[i], lambda part: builder.fadd(part, builder.select(is_one, zero, e)))
                 change(ones[i], lambda count: builder.fadd(count, builder.select(is_one, one, zero)))
 
-            columns.in_parts(lambda c: columns.of_class(c, add), parts, others)
-            rests = [builder.fadd(a, b) for a, b in zip(columns.loaded(ones), columns.loaded(others), strict=True)]
+            others = columns.sums(lambda c: columns.of_class(c, add), parts, in_order(v.bits // 8), wide=True)
+            rests = columns.plus(others, columns.loaded(ones))
             if code == SOFTMAX:
                 shares = [builder.fdiv(one, builder.fadd(one, rest)) for rest in rests]
                 columns.classes(lambda index, i: v.store(builder.fmul(v.load(to(index)), shares[i]), to(index)))

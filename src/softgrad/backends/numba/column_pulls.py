@@ -6,7 +6,6 @@ others' alone: the plain formulas subtract two numbers there that are close.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -17,21 +16,8 @@ from ._width import VECTOR_BYTES
 from .column_loops import SOFTMAX, WIDTH, columns_from
 from .columns import Columns
 from .compile import compiled
-from .loops import NEAR
-from .vectors import Vectors
-
-#: Terms of (exp(x) - 1) / x beyond the first, for x between -NEAR and 0.
-TERMS = 8
-
-
-def _expm1(v: Vectors, x: Any) -> Any:
-    """exp(x) - 1 near 0."""
-    builder = v.builder
-    q = v.all(1 / math.factorial(TERMS + 1))
-    for i in range(TERMS, 0, -1):
-        q = builder.fadd(builder.fmul(q, x), v.all(1 / math.factorial(i)))
-    return builder.fmul(q, x)
-
+from .intrinsics import log_softmax_slope
+from .vectors import NEAR, Vectors
 
 #: Where the vector at an index is.
 Pointer: TypeAlias = Callable[[Any], Any]
@@ -51,14 +37,13 @@ def _softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -
     columns.classes(find)
     sure = [builder.fcmp_ordered(">", top, v.all(0.5)) for top in columns.loaded(tops)]
     less = [builder.select(near, own, zero) for near, own in zip(sure, columns.loaded(owns), strict=True)]
-    parts, totals = columns.variables(zero), columns.variables(zero)
+    parts = columns.variables(zero)
 
     def add(index: Any, i: int) -> None:
         term = builder.fmul(v.load(at(index)), builder.fsub(v.load(beside(index)), less[i]))
         columns.change(parts[i], lambda part: builder.fadd(part, term))
 
-    columns.in_parts(lambda c: columns.of_class(c, add), parts, totals)
-    means = columns.loaded(totals)
+    means = columns.sums(lambda c: columns.of_class(c, add), parts, v.lanes - 1)
 
     def write(index: Any, i: int) -> None:
         apart = builder.fsub(builder.fsub(v.load(beside(index)), less[i]), means[i])
@@ -79,7 +64,7 @@ def _log_softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointe
     columns.classes(find)
     most = columns.loaded(tops)
     sure = [builder.fcmp_ordered(">", top, v.all(-NEAR)) for top in most]
-    owns, parts, totals = (columns.variables(zero) for _ in range(3))
+    owns, parts = columns.variables(zero), columns.variables(zero)
 
     def is_sure(log_p: Any, i: int) -> Any:
         return builder.and_(sure[i], builder.fcmp_ordered("==", log_p, most[i]))
@@ -89,16 +74,13 @@ def _log_softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointe
         columns.change(owns[i], lambda own: builder.select(top, number, own))
         columns.change(parts[i], lambda part: builder.fadd(part, builder.select(top, zero, number)))
 
-    columns.in_parts(lambda c: columns.of_class(c, add), parts, totals)
-    others = columns.loaded(totals)
+    others = columns.sums(lambda c: columns.of_class(c, add), parts, v.lanes - 1)
     sums = [builder.fadd(a, b) for a, b in zip(others, columns.loaded(owns), strict=True)]
 
     def write(index: Any, i: int) -> None:
         log_p, number = v.load(at(index)), v.load(beside(index))
-        p = v.exp(log_p)
-        own = builder.fadd(builder.fmul(number, _expm1(v, log_p)), builder.fmul(p, others[i]))
-        usual = builder.fsub(number, builder.fmul(p, sums[i]))
-        v.store(builder.select(is_sure(log_p, i), builder.fsub(zero, own), usual), to(index))
+        slope = log_softmax_slope(v, log_p, number, is_sure(log_p, i), others[i], sums[i])
+        v.store(slope, to(index))
 
     columns.classes(write)
 

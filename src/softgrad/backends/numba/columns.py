@@ -8,10 +8,18 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from ._width import VECTOR_BYTES
 from .vectors import Vectors
 
-#: Classes whose terms are added up before their sum is added to those of others.
-PART = 64
+#: Terms that are added in the dtype itself before a sum goes up to double precision.
+TERMS = 4096
+#: Bytes of a row that is short: 16 classes of single precision, but not of double, where they fill two vectors.
+SHORT, SHORT_BYTES = 16, 2 * VECTOR_BYTES
+
+
+def in_order(itemsize: int) -> int:
+    """Classes up to which their exponentials are added up one after the other."""
+    return min(SHORT, SHORT_BYTES // itemsize - 1)
 
 
 class Columns:
@@ -49,14 +57,66 @@ class Columns:
         with cgutils.for_range_slice(self.v.builder, k.type(0), k, k.type(1), k.type) as (c, _):
             self.of_class(c, body)
 
-    def in_parts(self, body: Callable[[Any], None], parts: list[Any], totals: list[Any]) -> None:
-        """``body(class)`` of all; what is in ``parts`` goes over to ``totals`` now and then."""
-        builder, k = self.v.builder, self.k
-        with cgutils.for_range_slice(builder, k.type(0), k, k.type(PART), k.type) as (first, _):
-            left = builder.sub(k, first)
-            n = builder.select(builder.icmp_signed("<", left, k.type(PART)), left, k.type(PART))
-            with cgutils.for_range_slice(builder, k.type(0), n, k.type(1), k.type) as (c, _):
-                body(builder.add(first, c))
-            for part, total in zip(parts, totals, strict=True):
-                builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
-                builder.store(ir.Constant(part.type.pointee, [0.0] * part.type.pointee.count), part)
+    def sums(self, body: Callable[[Any], None], terms: list[Any], in_order: int, wide: bool = False) -> list[Any]:
+        """The sum of what ``body(class)`` adds to ``terms``, which are 0, in the order that loops over rows have.
+
+        Up to ``in_order`` classes that is one after the other. From there on each lane of a row's vector adds up its
+        own classes, the last vector's that are new after all others, and half of the lanes is added to the other half
+        until one is left. A ``wide`` sum of many classes is of parts, in double precision.
+        """
+        v, builder, k = self.v, self.v.builder, self.k
+        zero, one = k.type(0), k.type(1)
+        lanes = builder.select(builder.icmp_signed("<=", k, k.type(in_order)), one, k.type(v.lanes))
+        double = ir.VectorType(ir.DoubleType(), v.lanes)
+        grows = wide and v.bits < 64
+        nothing = ir.Constant(double, [0.0] * v.lanes) if grows else v.all(0.0)
+        totals = [v.variable(nothing) for _ in terms]
+        sums = cgutils.alloca_once(builder, v.real, size=v.lanes * len(terms))
+        many = builder.icmp_signed(">=", k, k.type(2 * TERMS)) if wide else ir.Constant(ir.IntType(1), 0)
+        parts = builder.select(many, builder.sdiv(k, k.type(TERMS)), one)
+
+        def at(lane: Any, i: int) -> Any:
+            return builder.gep(sums, [builder.add(builder.mul(lane, k.type(len(terms))), k.type(i))])
+
+        for total in totals:
+            builder.store(nothing, total)
+        with cgutils.for_range_slice(builder, zero, parts, one, k.type) as (part, _):
+            first = builder.mul(part, k.type(TERMS))
+            last = builder.icmp_signed("==", part, builder.sub(parts, one))
+            n = builder.select(last, builder.sub(k, first), k.type(TERMS))
+            whole = builder.sdiv(n, lanes)
+            new = builder.sub(n, builder.mul(whole, lanes))
+            with cgutils.for_range_slice(builder, zero, lanes, one, k.type) as (lane, _):
+                for term in terms:
+                    builder.store(v.all(0.0), term)
+                is_new = builder.icmp_signed(">=", lane, builder.sub(lanes, new))
+                count = builder.add(whole, builder.zext(is_new, k.type))
+                with cgutils.for_range_slice(builder, zero, count, one, k.type) as (i, _):
+                    usual = builder.add(builder.mul(i, lanes), lane)
+                    c = builder.select(
+                        builder.icmp_signed("<", i, whole), usual, builder.add(builder.sub(n, lanes), lane)
+                    )
+                    body(builder.add(first, c))
+                for i, term in enumerate(terms):
+                    builder.store(builder.load(term), at(lane, i))
+            size = v.lanes // 2
+            while size:
+                some = builder.select(builder.icmp_signed(">", lanes, k.type(size)), k.type(size), zero)
+                with cgutils.for_range_slice(builder, zero, some, one, k.type) as (lane, _):
+                    for i in range(len(terms)):
+                        pair = (builder.load(at(builder.add(lane, k.type(half)), i)) for half in (0, size))
+                        builder.store(builder.fadd(*pair), at(lane, i))
+                size //= 2
+            for i, total in enumerate(totals):
+                found = builder.load(at(zero, i))
+                found = builder.fpext(found, double) if grows else found
+                builder.store(builder.fadd(builder.load(total), found), total)
+        return self.loaded(totals)
+
+    def plus(self, sums: list[Any], counts: list[Any]) -> list[Any]:
+        """Wide sums and counts, added and rounded to the type of the numbers."""
+        v, builder = self.v, self.v.builder
+        if v.bits == 64:
+            return [builder.fadd(a, b) for a, b in zip(counts, sums, strict=True)]
+        pairs = zip(counts, sums, strict=True)
+        return [builder.fptrunc(builder.fadd(builder.fpext(a, b.type), b), v.real) for a, b in pairs]

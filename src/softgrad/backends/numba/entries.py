@@ -9,9 +9,8 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba import carray, types
@@ -19,7 +18,6 @@ from numba.extending import intrinsic
 
 from .. import _threads
 from . import column_loops, column_pulls, loops, short
-from ._width import VECTOR_BYTES
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .compile import c_function, compiled
 
@@ -91,89 +89,143 @@ def _labels(table: Any, i: int) -> Any:
 
 
 @compiled
-def _dense(function: int, table: Any) -> None:
-    """Rows or columns of x into y, by a function that is a constant where this is called."""
-    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
+def _dense_rows(function: int, table: Any) -> None:
+    """Rows of x into rows of y, or into numbers, by a function that is a constant where this is called."""
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
     step = 1 if function == LOGSUMEXP else k
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        some, into = slice(first * k, last * k), slice(first * step, last * step)
-        if inner > 1:
-            column_loops.run(function, x, k, inner, first, last, y)
-        elif short.takes(k, x.itemsize):
-            short.run(function, x[some], k, y[into])
-        else:
-            loops.run(function, x[some], k, y[into])
+        loops.run(function, x[first * k : last * k], k, y[first * step : last * step])
 
 
 @compiled
-def _pull(function: int, table: Any) -> None:
+def _dense_few(function: int, table: Any) -> None:
+    """The same of short rows."""
+    k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
+    step = 1 if function == LOGSUMEXP else k
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        short.run(function, x[first * k : last * k], k, y[first * step : last * step])
+
+
+@compiled
+def _dense_columns(function: int, table: Any) -> None:
+    """The same of columns."""
+    k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        column_loops.run(function, x, k, inner, first, last, y)
+
+
+@compiled
+def _pull_rows(function: int, table: Any) -> None:
     """(Log-)probabilities and cotangents into y, likewise."""
+    k, a, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        some = slice(first * k, last * k)
+        loops.pull(function, a[some], k, c[some], y[some])
+
+
+@compiled
+def _pull_few(function: int, table: Any) -> None:
+    """The same of short rows."""
+    k, a, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
+    while True:
+        _, first, last = _piece(table)
+        if first == last:
+            return
+        some = slice(first * k, last * k)
+        short.pull(function, a[some], k, c[some], y[some])
+
+
+@compiled
+def _pull_columns(function: int, table: Any) -> None:
+    """The same of columns."""
     k, inner = _word(table, K), _word(table, INNER)
     a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        some = slice(first * k, last * k)
-        if inner > 1:
-            column_pulls.run(function, a, c, k, inner, first, last, y)
-        # a row that fills a vector is no slower by itself: no exponential waits for its sum
-        elif k * a.itemsize < VECTOR_BYTES:
-            short.pull(function, a[some], k, c[some], y[some])
-        else:
-            loops.pull(function, a[some], k, c[some], y[some])
+        column_pulls.run(function, a, c, k, inner, first, last, y)
 
 
-def softmax(table: Any) -> None:
-    """Rows or columns of x into y."""
-    _dense(SOFTMAX, table)
+@compiled
+def _loss_numbers(table: Any) -> tuple[Any, Any]:
+    """(The label to ignore or nothing, what gradients are multiplied by)."""
+    factor = _array(table, 0).dtype.type(_double(table, FACTOR)[0])
+    return carray(_whole(table, SKIPPED), _word(table, SKIPS)), factor
 
 
-def log_softmax(table: Any) -> None:
-    """The same of its logarithm."""
-    _dense(LOG_SOFTMAX, table)
-
-
-def logsumexp(table: Any) -> None:
-    """The same of its normaliser."""
-    _dense(LOGSUMEXP, table)
-
-
-def softmax_pull(table: Any) -> None:
-    """Probabilities and cotangents into y."""
-    _pull(SOFTMAX, table)
-
-
-def log_softmax_pull(table: Any) -> None:
-    """Log-probabilities and cotangents into y."""
-    _pull(LOG_SOFTMAX, table)
-
-
-def loss(table: Any) -> None:
+def _loss_rows(table: Any) -> None:
     """The sum of a piece's losses into a total, each loss and its gradient into arrays that may be empty."""
-    k, inner, x = _word(table, K), _word(table, INNER), _array(table, 0)
-    labels, weights, losses, grad = _labels(table, 1), _array(table, 2), _array(table, 3), _array(table, 4)
-    skipped, factor = carray(_whole(table, SKIPPED), _word(table, SKIPS)), x.dtype.type(_double(table, FACTOR)[0])
-    totals = _double(table, TOTALS)
+    k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
+    losses, grad, totals = _array(table, 3), _array(table, 4), _double(table, TOTALS)
+    skipped, factor = _loss_numbers(table)
     while True:
         i, first, last = _piece(table)
         if first == last:
             return
-        if inner > 1:
-            totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
-            continue
         some, own = slice(first * k, last * k), slice(first, last)
-        if short.takes(k, x.itemsize):
-            totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
-            continue
         totals[i] = loops.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
 
 
-DENSE = {"softmax": softmax, "log_softmax": log_softmax, "logsumexp": logsumexp}
-PULLS = {"softmax": softmax_pull, "log_softmax": log_softmax_pull}
+def _loss_few(table: Any) -> None:
+    """The same of short rows."""
+    k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
+    losses, grad, totals = _array(table, 3), _array(table, 4), _double(table, TOTALS)
+    skipped, factor = _loss_numbers(table)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
+        some, own = slice(first * k, last * k), slice(first, last)
+        totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+
+
+def _loss_columns(table: Any) -> None:
+    """The same of columns."""
+    k, inner, x, labels = _word(table, K), _word(table, INNER), _array(table, 0), _labels(table, 1)
+    weights, losses, grad, totals = _array(table, 2), _array(table, 3), _array(table, 4), _double(table, TOTALS)
+    skipped, factor = _loss_numbers(table)
+    while True:
+        i, first, last = _piece(table)
+        if first == last:
+            return
+        totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
+
+
+def _ways(function: int, pulls: bool) -> tuple[Any, Any, Any]:
+    """A function for each way in which classes lie; numba finds what it kept of each by the number alone."""
+    if pulls:
+        return (
+            lambda table: _pull_rows(function, table),
+            lambda table: _pull_few(function, table),
+            lambda table: _pull_columns(function, table),
+        )
+    return (
+        lambda table: _dense_rows(function, table),
+        lambda table: _dense_few(function, table),
+        lambda table: _dense_columns(function, table),
+    )
+
+
+#: How the classes of a sample lie in memory: next to each other, many or few of them, or apart.
+ROWS, FEW, COLUMNS = range(3)
+#: The functions, by their names and how classes lie.
+_CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
+DENSE = {name: _ways(code, False) for name, code in _CODES.items()}
+PULLS = {name: _ways(_CODES[name], True) for name in ("softmax", "log_softmax")}
+LOSS = (_loss_rows, _loss_few, _loss_columns)
 
 
 @cache
@@ -184,17 +236,10 @@ def _entry(function: Any, char: str) -> tuple[Any, Any]:
     return code, _threads.NATIVE(code.address)
 
 
-class Place(NamedTuple):
-    """The numbers of a contiguous array."""
-
-    address: int
-    size: int
-    #: The array, which lives as long as a thread may be at it.
-    held: Any = None
-
-
-#: Of an array that a function is to do without.
-NOWHERE = Place(0, 0)
+#: A table of one piece: all its words but those of the totals, and one of these.
+_ONE = struct.Struct(f"7qd{2 * MOST}qd")
+#: What fills up the words of fewer arrays.
+_NOTHING = tuple((0,) * (2 * (MOST - i)) for i in range(MOST + 1))
 
 
 def run(
@@ -204,25 +249,28 @@ def run(
     parts: int,
     k: int,
     inner: int,
-    places: Sequence[Place],
+    arrays: tuple[int, ...],
+    held: Any,
     skipped: int | None = None,
     factor: float = 1.0,
 ) -> float:
     """Call a function of this module for ``n`` units on ``parts`` threads at most; returns the sum of its totals.
 
-    The numbers are of the dtype of a character.
+    The numbers are of the dtype of a character. Of each array there is its address and its size, both 0 where the
+    function is to do without; ``held`` lives as long as a thread may be at them.
     """
     pieces = min(n, _threads.PIECES * parts) if parts > 1 else 1
-    bits: int = struct.unpack("q", struct.pack("d", factor))[0]
-    held = [0, pieces, n, k, inner, skipped or 0, skipped is not None, bits]
-    for place in places:
-        held += place[:2]
-    table = array("q", held + [0] * (TOTALS + pieces - len(held)))
-    entry, data = _entry(function, char)[1], table.buffer_info()[0]
-    openmp = _threads.region()
+    fixed = 0, pieces, n, k, inner, skipped or 0, skipped is not None, factor
+    table = array("q", _ONE.pack(*fixed, *arrays, *_NOTHING[len(arrays) // 2], 0.0))
+    entry = _entry(function, char)[1]
     if parts == 1:
-        entry(data)
-    elif sys.platform == "linux":
+        entry(table.buffer_info()[0])
+        total: float = _ONE.unpack_from(table)[-1]
+        return total
+    table.extend([0] * (pieces - 1))
+    data = table.buffer_info()[0]
+    openmp = _threads.region()
+    if sys.platform == "linux":
         from . import pool
 
         if openmp is None:
@@ -230,6 +278,6 @@ def run(
         else:
             pool.join(openmp, entry, data, parts)
     else:
-        whole = table, places
+        whole = table, held
         _threads.each(lambda: entry(whole[0].buffer_info()[0]), parts)
     return sum(memoryview(table).cast("B").cast("d")[TOTALS:].tolist())

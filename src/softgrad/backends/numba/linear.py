@@ -51,7 +51,7 @@ def _sums(
 ) -> tuple[Any, Floats, Floats]:
     """(loss, its gradient with respect to W and to bias, in double precision)."""
     (n, m), k, dtype = X.shape, len(W), W.dtype
-    samples = samples_of(job, (n,), k, dtype)
+    samples = samples_of(job, (n,), k, dtype.char)
     each = np.zeros(n if job.reduction == "none" else 0, dtype)
     if samples.divisor == 0.0 or not n:
         value = each if job.reduction == "none" else np.zeros((), dtype)
@@ -59,7 +59,8 @@ def _sums(
     lanes = VECTOR_BYTES // dtype.itemsize
     w, beside = _weights(W, bias, lanes)
     rows, row = beside.size, -(-m // lanes) * lanes
-    x, w, beside, labels, weights = map(_flattened, (X, w, beside, samples.labels, samples.weights))
+    weights = np.empty(0, dtype) if samples.weights is None else samples.weights
+    x, w, beside, labels, weights = map(_flattened, (X, w, beside, samples.labels, weights))
     skipped = _flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
     factor, block = dtype.type(1.0 / samples.divisor), _block(m, dtype.itemsize, lanes, block_size)
 

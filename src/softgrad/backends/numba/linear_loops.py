@@ -8,8 +8,8 @@ import numpy as np
 
 from ._width import VECTOR_BYTES
 from .compile import compiled, copy
+from .intrinsics import sum_of
 from .tiles import TILES, logits, losses_of
-from .vectors import sum_of
 
 _losses = losses_of(1, True)
 _4x4, _4x3, _4x2, _4x1 = (TILES[4, f] for f in (4, 3, 2, 1))

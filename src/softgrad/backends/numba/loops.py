@@ -13,13 +13,11 @@ from numba import types
 from numba.extending import overload
 
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from .columns import TERMS
 from .compile import compiled, copy
-from .vectors import apart, dot, log1p, peak, powers, pulled, pulled_log, scale, sum_of, sums
+from .intrinsics import apart, dot, log1p, peak, powers, pulled, pulled_log, pulled_unsure, scale, sum_but, sum_of, sums
+from .vectors import NEAR
 
-#: Terms that are added in the dtype itself before a sum goes up to double precision.
-TERMS = 4096
-#: How near to 1 a probability is for its difference from 1 to lose its digits.
-NEAR = 1 / 16
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
 ROWS, ELEMENTS = 64, 1 << 13
 
@@ -181,7 +179,7 @@ loss = compiled(_loss)
 
 def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
-        less = p[start] * 0
+        less = p.dtype.type(0)
         if peak(p, start, k) > 0.5:
             # the cotangent less its value at the largest: the sum of the others, and no more, is what that one gets
             less = c[start + np.argmax(p[start : start + k])]
@@ -193,14 +191,12 @@ softmax_pull = compiled(_softmax_pull)
 
 def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
-        total = sum_of(c, start, k)
-        pulled_log(p, start, k, c, total, out)
-        if peak(p, start, k) > -NEAR:
-            top = start + np.argmax(p[start : start + k])
-            others = 0.0
-            for j in range(start, start + k):
-                others += c[j] if j != top else 0.0
-            out[top] = -(c[top] * np.expm1(p[top])) - np.exp(p[top]) * others
+        most = peak(p, start, k)
+        if most > -NEAR:
+            own, others = c[start + np.argmax(p[start : start + k])], sum_but(p, start, k, c, most)
+            pulled_log(p, start, k, c, most, others, others + own, out)
+        else:
+            pulled_unsure(p, start, k, c, sum_of(c, start, k), out)
 
 
 log_softmax_pull = compiled(_log_softmax_pull)

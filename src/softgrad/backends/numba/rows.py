@@ -5,92 +5,149 @@ The classes are next to each other in memory, or columns are: each function has 
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..._options import LossArgs
-from ..numpy.blocks import Floats, threads_for
+from ..numpy.blocks import Floats, memory_order, threads_for
 from ..numpy.loss import mass
 from . import column_loops, entries
 from ._width import VECTOR_BYTES
+from .columns import in_order
 
 #: Elements that are worth a thread which waits for work.
 AWAKE_ELEMENTS = 1 << 15
-#: Numbers of a vector, by dtype.
+#: Numbers of a vector, by dtype, and classes up to which a row is short.
 LANES = {"f": VECTOR_BYTES // 4, "d": VECTOR_BYTES // 8}
+IN_ORDER = {"f": in_order(4), "d": in_order(8)}
+#: Where an array's object holds the address of its numbers: after what all objects have.
+_DATA, _address = object.__basicsize__, ctypes.c_void_p.from_address
 
 
 class Samples(NamedTuple):
     """What a loop takes of a loss."""
 
     labels: Any
-    #: Empty where all samples weigh 1.
-    weights: Floats
+    #: None where all samples weigh 1.
+    weights: Floats | None
     #: What a mean divides by; 1 for other reductions.
     divisor: float
 
 
-def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, dtype: Any) -> Samples:
+def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, char: str) -> Samples:
     """Labels and weights of samples of a shape as a loop takes them."""
-    weight = None if job.sample_weight is None else np.broadcast_to(job.sample_weight, shape)
-    return Samples(
-        np.ascontiguousarray(job.labels, dtype=np.int64),
-        np.empty(0, dtype) if weight is None else np.ascontiguousarray(weight, dtype=dtype),
-        mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0,
-    )
+    labels, weight = job.labels, job.sample_weight
+    if labels.dtype.char != "l" or not labels.flags.c_contiguous:
+        labels = np.ascontiguousarray(labels, dtype=np.int64)
+    if weight is not None:
+        weight = np.ascontiguousarray(np.broadcast_to(weight, shape), dtype=char)
+    return Samples(labels, weight, mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0)
 
 
-def share_out(entry: Any, char: str, size: int, k: int, inner: int, *places: entries.Place, **options: Any) -> float:
-    """Call an entry on all rows of so many numbers, or the units of all columns; returns the sum of its totals."""
-    n = size // k
-    if inner > 1:
-        n = n // inner * column_loops.units(inner, LANES[char])
-    return entries.run(entry, char, n, threads_for(size, AWAKE_ELEMENTS), k, inner, places, **options)
+class Laid(NamedTuple):
+    """How the axes of an array are put in order for a loop."""
+
+    #: The axes, those of the classes being ``axis`` among them.
+    order: tuple[int, ...]
+    axis: int
+    k: int
+    #: Columns: 1 where the classes are next to each other.
+    inner: int
+
+    def __call__(self, a: Floats) -> Floats:
+        """An array of the logits' shape, in order in memory; a copy unless it is that."""
+        return np.ascontiguousarray(a.transpose(self.order))
+
+    def _samples(self) -> tuple[int, ...]:
+        own = self.order[self.axis]
+        return tuple(i - (i > own) for i in self.order if i != own)
+
+    def samples(self, a: Floats) -> Floats:
+        """An array of the samples' shape, likewise."""
+        return np.ascontiguousarray(a.transpose(self._samples()))
+
+    def back(self, a: Floats) -> Floats:
+        """A result of the logits' shape as they were."""
+        return a.transpose(np.argsort(self.order))
+
+    def back_samples(self, a: Floats) -> Floats:
+        """A result of the samples' shape as they were."""
+        return a.transpose(np.argsort(self._samples()))
 
 
-def along(function: str, char: str, size: int, k: int, inner: int, x: entries.Place, out: entries.Place) -> None:
-    """``function`` of all classes into ``out``."""
-    share_out(entries.DENSE[function], char, size, k, inner, x, out)
+def laid(x: Floats, axis: int) -> Laid | None:
+    """How a loop takes ``x``; None as it is."""
+    shape, k = x.shape, x.shape[axis]
+    ordered = x.flags.c_contiguous
+    if ordered:
+        inner = math.prod(shape[axis + 1 :])
+        if inner == 1 or inner >= LANES[x.dtype.char]:
+            return None
+    order = memory_order(x)
+    at = order.index(axis)
+    inner = math.prod(shape[i] for i in order[at + 1 :])
+    if inner < LANES[x.dtype.char]:
+        # too few columns for a vector
+        order, at, inner = (*order[:at], *order[at + 1 :], axis), x.ndim - 1, 1
+    return Laid(order, at, k, inner)
 
 
-def _place(a: Floats) -> entries.Place:
-    return entries.Place(a.__array_interface__["data"][0], a.size, a) if a.size else entries.NOWHERE
+def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: Floats | None, **options: Any) -> float:
+    """Call an entry on all rows or columns of ``x`` and what belongs to them; returns the sum of its totals.
+
+    ``entry`` has a function for each way in which classes lie; they are few up to ``most``.
+    """
+    shape, size, char = x.shape, x.size, x.dtype.char
+    k = shape[axis]
+    n, inner, kind = size // k, 1, entries.FEW if k <= most else entries.ROWS
+    if axis < len(shape) - 1 and (inner := math.prod(shape[axis + 1 :])) > 1:
+        kind, n = entries.COLUMNS, n // inner * column_loops.units(inner, LANES[char])
+    words = [_address(id(x) + _DATA).value, size]
+    for a in arrays:
+        # what NumPy tells of the address takes three times as long
+        words += (0, 0) if a is None else (_address(id(a) + _DATA).value, a.size)
+    parts = threads_for(size, AWAKE_ELEMENTS)
+    return entries.run(entry[kind], char, n, parts, k, inner, words, (x, arrays), **options)
 
 
-def _along(function: str, x: Floats, axis: int, out: Floats) -> Floats:
-    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    along(function, x.dtype.char, x.size, k, inner, _place(x), _place(out))
+def _dense(function: str, x: Floats, axis: int) -> Floats:
+    how = laid(x, axis)
+    if how is not None:
+        out = _dense(function, how(x), how.axis)
+        return how.back_samples(out) if function == "logsumexp" else how.back(out)
+    shape, char = x.shape, x.dtype.char
+    out = np.empty(shape[:axis] + shape[axis + 1 :] if function == "logsumexp" else shape, char)
+    share_out(entries.DENSE[function], IN_ORDER[char], x, axis, out)
     return out
 
 
 def softmax(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Exponentials over their sum."""
-    return _along("softmax", x, axis, np.empty(x.shape, x.dtype))
+    return _dense("softmax", x, axis)
 
 
 def log_softmax(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Logarithm of the softmax."""
-    return _along("log_softmax", x, axis, np.empty(x.shape, x.dtype))
+    return _dense("log_softmax", x, axis)
 
 
 def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Floats:
     """Logarithm of the sum of exponentials."""
-    return _along("logsumexp", x, axis, np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype))
-
-
-def pull(
-    function: str, char: str, size: int, k: int, inner: int, a: entries.Place, c: entries.Place, out: entries.Place
-) -> None:
-    """Cotangents of (log-)probabilities, pulled back by ``function``'s derivative, into ``out``."""
-    share_out(entries.PULLS[function], char, size, k, inner, a, c, out)
+    return _dense("logsumexp", x, axis)
 
 
 def _pull(function: str, a: Floats, c: Floats, axis: int) -> Floats:
-    out = np.empty(a.shape, a.dtype)
-    k, inner = a.shape[axis], math.prod(a.shape[axis + 1 :])
-    pull(function, a.dtype.char, a.size, k, inner, _place(a), _place(c), _place(out))
+    how = laid(a, axis)
+    if how is not None:
+        return how.back(_pull(function, how(a), how(c), how.axis))
+    if not c.flags.c_contiguous:
+        c = np.ascontiguousarray(c)
+    char = a.dtype.char
+    out = np.empty(a.shape, char)
+    share_out(entries.PULLS[function], LANES[char] - 1, a, axis, c, out)
     return out
 
 
@@ -109,20 +166,27 @@ softmax_jvp = softmax_vjp
 
 
 def _loss(x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
-    axis, dtype = job.axis, x.dtype
-    k, inner, samples = x.shape[axis], math.prod(x.shape[axis + 1 :]), x.shape[:axis] + x.shape[axis + 1 :]
-    labels, weights, divisor = samples_of(job, samples, k, dtype)
+    axis, char = job.axis, x.dtype.char
+    how = laid(x, axis)
+    if how is not None:
+        weight = job.sample_weight
+        if weight is not None:
+            weight = how.samples(np.broadcast_to(weight, x.shape[:axis] + x.shape[axis + 1 :]))
+        job = job._replace(axis=how.axis, labels=how.samples(job.labels), sample_weight=weight)
+        value, grad = _loss(how(x), job, want_value, want_grad)
+        if want_value and job.reduction == "none":
+            value = how.back_samples(value)
+        return value, how.back(grad) if want_grad else None
+    shape = x.shape
+    samples = shape[:axis] + shape[axis + 1 :]
+    labels, weights, divisor = samples_of(job, samples, shape[axis], char)
     if divisor == 0.0:
-        return np.zeros((), dtype), np.zeros(x.shape, dtype) if want_grad else None
-    grad = np.empty(x.shape if want_grad else 0, dtype)
-    each = want_value and job.reduction == "none"
-    losses = np.empty(samples if each else 0, dtype)
-    places = map(_place, (x, labels, weights, losses, grad))
-    total = share_out(
-        entries.loss, dtype.char, x.size, k, inner, *places, skipped=job.ignore_index, factor=1.0 / divisor
-    )
-    value = losses if each else np.array(total / divisor, dtype)
-    return value, grad if want_grad else None
+        return np.zeros((), char), np.zeros(shape, char) if want_grad else None
+    losses = np.empty(samples, char) if want_value and job.reduction == "none" else None
+    grad = np.empty(shape, char) if want_grad else None
+    options = {"skipped": job.ignore_index, "factor": 1.0 / divisor}
+    total = share_out(entries.LOSS, IN_ORDER[char], x, axis, labels, weights, losses, grad, **options)
+    return np.array(total / divisor, char) if losses is None else losses, grad
 
 
 def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:

@@ -13,11 +13,10 @@ import numpy as np
 from . import column_loops, column_pulls
 from ._width import VECTOR_BYTES
 from .column_loops import LOGSUMEXP
+from .columns import SHORT, SHORT_BYTES
 from .compile import compiled, copy
 from .turns import turn, turn_back
 
-#: Classes that a row may have.
-SHORT = 16
 #: Bytes of the rows that are worked on together.
 BYTES = 1 << 12
 #: The first of all columns, of a type that the loops are compiled for as well; a plain 0 has a type of its own.
@@ -87,8 +86,8 @@ _back = compiled(_back_of)
 
 
 def _takes(k: int, itemsize: int) -> bool:
-    """Whether a row is short: 16 classes of single precision are, but not of double, where they fill two vectors."""
-    return k <= SHORT and k * itemsize < 2 * VECTOR_BYTES
+    """Whether a row is short."""
+    return k <= SHORT and k * itemsize < SHORT_BYTES
 
 
 takes = compiled(_takes)

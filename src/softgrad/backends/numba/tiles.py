@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .columns import Columns
+from .columns import Columns, in_order
 from .turns import transposed
 from .vectors import Vectors
 
@@ -158,7 +158,7 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
 
     classes(find)
     most = columns.loaded(tops)
-    parts, others, ones, powers = variables(zero), variables(zero), variables(v.all(-1.0)), variables(zero)
+    parts, ones, powers = variables(zero), variables(v.all(-1.0)), variables(zero)
 
     def add(i: int, index: Any, mine: Any) -> None:
         e = v.exp(builder.fsub(v.load(logit_at(index)), most[i]))
@@ -169,12 +169,13 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
         change(ones[i], lambda count: builder.fadd(count, builder.select(is_one, one, zero)))
         change(powers[i], lambda power: builder.select(mine, e, power))
 
-    columns.in_parts(lambda c: of_class(c, add), parts, others)
+    others = columns.sums(lambda c: of_class(c, add), parts, in_order(v.bits // 8), wide=True)
+    rests = columns.plus(others, columns.loaded(ones))
     total, odd = ir.Constant(_DOUBLE, 0.0), ir.Constant(ir.IntType(1), 0)
     scales, lesses = [], []
     for i, offset in enumerate(offsets):
         # the sum without one of the largest: nothing small is added to 1
-        rest = builder.fadd(builder.load(ones[i]), builder.load(others[i]))
+        rest = rests[i]
         own, top, weight = builder.load(owns[i]), most[i], shares[i]
         log = v.log1p(rest)
         at_top = builder.fcmp_ordered("==", own, top)
@@ -193,7 +194,7 @@ def _losses(v: Vectors, kinds: Any, arguments: Any, width: int, slopes: bool) ->
             share = builder.fdiv(builder.fmul(weight, v.spread(factor)), whole)
             scales.append(builder.select(outside[i], nan, share))
             left = builder.select(at_top, rest, builder.fsub(whole, builder.load(powers[i])))
-            lesses.append(builder.fsub(zero, left))
+            lesses.append(builder.fneg(left))
 
     def slope(i: int, index: Any, mine: Any) -> None:
         g = builder.fmul(builder.select(mine, lesses[i], v.load(slope_at(index))), scales[i])

@@ -10,6 +10,7 @@ is n log(2) + f - s (f - z Q(z)), s = f / (2 + f), z = s^2, where 2 s + s z Q(z)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from ._width import VECTOR_BYTES
 
-_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
-_ANY_ORDER = ("reassoc", "nsz")
+INT32, _INT64 = ir.IntType(32), ir.IntType(64)
+#: How near to 1 a probability is for its difference from 1 to lose its digits.
+NEAR = 1 / 16
+#: Terms of (exp(x) - 1) / x beyond the first, for x between -NEAR and 0.
+TERMS = 8
 
 
 class _Format(NamedTuple):
@@ -45,7 +48,7 @@ class _Format(NamedTuple):
 
 _FORMATS = {
     types.float32: _Format(
-        ir.FloatType(), _INT32, np.float32, 23, 127, -104.0, 0.693359375, -2.12194440e-4,
+        ir.FloatType(), INT32, np.float32, 23, 127, -104.0, 0.693359375, -2.12194440e-4,
         (1.3926213466332443e-3, 8.3632029715758550e-3, 4.1666554437685939e-2, 0.16666576845993976, 0.5),
         (0.23331614471843499, 0.28550778633191965, 0.40000122211810650, 0.66666666554042012),
     ),
@@ -85,8 +88,8 @@ class Vectors:
     def spread(self, value: Any) -> Any:
         """A number of the program in every lane."""
         vector = ir.VectorType(value.type, self.lanes)
-        first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), value, _INT32(0))
-        zeros = ir.Constant(ir.VectorType(_INT32, self.lanes), [0] * self.lanes)
+        first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), value, INT32(0))
+        zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
     def variable(self, start: Any) -> Any:
@@ -95,13 +98,20 @@ class Vectors:
         self.builder.store(start, place)
         return place
 
-    def reduce(self, name: str, vector: Any, *first: Any) -> Any:
-        """The sum or the maximum of the lanes."""
-        letter = "f" if vector.type is self.real else "i"
-        signature = ir.FunctionType(vector.type.element, [*(value.type for value in first), vector.type])
-        full = f"llvm.vector.reduce.{name}.v{self.lanes}{letter}{self.bits}"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, full)
-        return self.builder.call(function, [*first, vector], fastmath=_ANY_ORDER if letter == "f" else ())
+    def largest(self, vector: Any) -> Any:
+        """The largest of the lanes, which are integers."""
+        name = f"llvm.vector.reduce.smax.v{self.lanes}i{self.bits}"
+        signature = ir.FunctionType(vector.type.element, [vector.type])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [vector])
+
+    def sum(self, vector: Any) -> Any:
+        """The sum of the lanes: each half is added to the other, as ``Columns`` adds up the sums of its lanes."""
+        builder, size = self.builder, self.lanes
+        while size > 1:
+            size //= 2
+            halves = [ir.Constant(ir.VectorType(INT32, size), list(range(at, at + size))) for at in (0, size)]
+            vector = builder.fadd(*(builder.shuffle_vector(vector, vector, half) for half in halves))
+        return builder.extract_element(vector, INT32(0))
 
     def count(self, flags: Any, integer: Any) -> Any:
         """How many lanes of a comparison are true."""
@@ -134,8 +144,8 @@ class Vectors:
         builder = self.builder
         left = builder.and_(n, n.type(self.lanes - 1))
         with builder.if_then(builder.icmp_signed("!=", left, n.type(0))):
-            old = builder.trunc(builder.sub(n.type(self.lanes), left), _INT32)
-            numbers = ir.Constant(ir.VectorType(_INT32, self.lanes), list(range(self.lanes)))
+            old = builder.trunc(builder.sub(n.type(self.lanes), left), INT32)
+            numbers = ir.Constant(ir.VectorType(INT32, self.lanes), list(range(self.lanes)))
             new = builder.icmp_signed(">=", numbers, self.spread(old))
             body(builder.sub(n, n.type(self.lanes)), builder.sext(new, self.integer))
 
@@ -172,6 +182,14 @@ class Vectors:
             p = builder.fmul(p, builder.bitcast(power, self.real))
         return p
 
+    def expm1(self, x: Any) -> Any:
+        """exp(x) - 1 of numbers between -NEAR and 0, by Taylor's series."""
+        builder = self.builder
+        q = self.all(1 / math.factorial(TERMS + 1))
+        for i in range(TERMS, 0, -1):
+            q = builder.fadd(builder.fmul(q, x), self.all(1 / math.factorial(i)))
+        return builder.fmul(q, x)
+
     def log1p(self, r: Any) -> Any:
         """log(1 + r) of numbers that are not below 0: the logarithm of u = 1 + r, rounded, and what u lost over u."""
         builder, form = self.builder, self.form
@@ -206,195 +224,3 @@ class Vectors:
         """Which lanes are an infinity."""
         bits = self.builder.and_(self.builder.bitcast(vector, self.integer), self.ints((1 << (self.bits - 1)) - 1))
         return self.builder.icmp_signed("==", bits, self.ints((2 * self.form.bias + 1) << self.form.digits))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def peak(context: Any, x: Any, start: Any, n: Any) -> Any:
-    """The maximum of ``x[start : start + n]``, of one vector at least; a positive NaN is above infinity."""
-    kind = x.dtype
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, kind)
-        at = v.pointer(x, arguments[0], arguments[1])
-        most = v.variable(v.ints(-(1 << (v.bits - 1))))
-
-        def body(i: Any, new: Any) -> None:
-            key, before = v.ordered(builder.bitcast(v.load(at(i)), v.integer)), builder.load(most)
-            builder.store(builder.select(builder.icmp_signed(">", key, before), key, before), most)
-
-        v.each(arguments[2], body)
-        key = v.reduce("smax", builder.load(most))
-        first = builder.insert_element(ir.Constant(v.integer, ir.Undefined), key, _INT32(0))
-        return builder.extract_element(builder.bitcast(v.ordered(first), v.real), _INT32(0))
-
-    return kind(x, types.intp, types.intp), generate
-
-
-def _sums(x: Any, e: Any) -> tuple[Any, Callable[..., Any]]:
-    """The type and the code of a sum of exponentials, which are kept where ``e`` is an array."""
-    kind = x.dtype
-    returned = types.Tuple((kind, types.intp))
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, kind)
-        array, start, n, m = arguments[:4]
-        at = v.pointer(x, array, start)
-        into = None if e is None else v.pointer(e, arguments[4], start)
-        top = v.spread(m)
-        others, ones = v.variable(v.all(0.0)), v.variable(n.type(0))
-
-        def body(i: Any, new: Any) -> None:
-            power = v.exp(builder.fsub(v.load(at(i)), top))
-            if into is not None:
-                v.store(power, into(i))
-            bits = builder.bitcast(power, v.integer)
-            if new is not None:
-                bits = builder.and_(bits, new)
-            one = builder.icmp_signed("==", bits, v.one)
-            below = builder.and_(bits, builder.not_(builder.sext(one, v.integer)))
-            before = builder.load(others)
-            builder.store(builder.fadd(before, builder.bitcast(below, v.real)), others)
-            builder.store(builder.add(builder.load(ones), v.count(one, n.type)), ones)
-
-        v.each(n, body)
-        total = v.reduce("fadd", builder.load(others), ir.Constant(v.form.real, 0.0))
-        return context.make_tuple(builder, signature.return_type, (total, builder.load(ones)))
-
-    return returned, generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def sums(context: Any, x: Any, start: Any, n: Any, m: Any) -> Any:
-    """Of exp(x - m): (the sum of those that are not 1, how many are 1)."""
-    returned, generate = _sums(x, None)
-    return returned(x, types.intp, types.intp, x.dtype), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def powers(context: Any, x: Any, start: Any, n: Any, m: Any, e: Any) -> Any:
-    """The same, and exp(x - m) into ``e`` at the same indices."""
-    returned, generate = _sums(x, e)
-    return returned(x, types.intp, types.intp, x.dtype, e), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def scale(context: Any, x: Any, start: Any, n: Any, factor: Any) -> Any:
-    """Multiply ``x[start : start + n]``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, x.dtype)
-        at, n = v.pointer(x, arguments[0], arguments[1]), arguments[2]
-        by = v.spread(arguments[3])
-        # the last vector shares numbers with the one before, and takes them as they were
-        last = at(builder.sub(n, n.type(v.lanes)))
-        before = v.load(last)
-        whole = builder.and_(n, n.type(-v.lanes))
-        with cgutils.for_range_slice(builder, n.type(0), whole, n.type(v.lanes), n.type) as (i, _):
-            v.store(builder.fmul(v.load(at(i)), by), at(i))
-        v.store(builder.fmul(before, by), last)
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp, x.dtype), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) -> Any:
-    """(x - m) - log into ``y`` at the same indices."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, x.dtype)
-        array, start, n, m, log, out = arguments
-        at, into = v.pointer(x, array, start), v.pointer(y, out, start)
-        top, less = v.spread(m), v.spread(log)
-
-        def body(i: Any, new: Any) -> None:
-            v.store(builder.fsub(builder.fsub(v.load(at(i)), top), less), into(i))
-
-        v.each(n, body)
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp, x.dtype, x.dtype, y), generate
-
-
-def _total(x: Any, y: Any) -> tuple[Any, Callable[..., Any]]:
-    """The type and the code of the sum of ``x``, or of its products with ``y`` less a number if that is an array."""
-    kind = x.dtype
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, kind)
-        start, n = arguments[1], arguments[2]
-        at = v.pointer(x, arguments[0], start)
-        beside, less = (None, None) if y is None else (v.pointer(y, arguments[3], start), v.spread(arguments[4]))
-        total = v.variable(v.all(0.0))
-
-        def body(i: Any, new: Any) -> None:
-            terms = v.load(at(i))
-            if beside is not None:
-                terms = builder.fmul(terms, builder.fsub(v.load(beside(i)), less))
-            if new is not None:
-                terms = builder.bitcast(builder.and_(builder.bitcast(terms, v.integer), new), v.real)
-            builder.store(builder.fadd(builder.load(total), terms), total)
-
-        v.each(n, body)
-        return v.reduce("fadd", builder.load(total), ir.Constant(v.form.real, 0.0))
-
-    return kind, generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def sum_of(context: Any, x: Any, start: Any, n: Any) -> Any:
-    """The sum of ``x[start : start + n]``."""
-    returned, generate = _total(x, None)
-    return returned(x, types.intp, types.intp), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def dot(context: Any, x: Any, start: Any, n: Any, y: Any, less: Any) -> Any:
-    """The sum of its products with ``y - less`` at the same indices."""
-    returned, generate = _total(x, y)
-    return returned(x, types.intp, types.intp, y, x.dtype), generate
-
-
-def _written(x: Any, c: Any, out: Any, count: int, formula: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
-    """The type and the code of ``formula(vectors, x, c, *numbers)`` into ``out``, of ``count`` numbers."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, x.dtype)
-        start, n = arguments[1], arguments[2]
-        places = [v.pointer(k, arguments[i], start) for k, i in ((x, 0), (c, 3), (out, -1))]
-        numbers = [v.spread(each) for each in arguments[4:-1]]
-
-        def body(i: Any, new: Any) -> None:
-            at, beside, into = (place(i) for place in places)
-            v.store(formula(v, v.load(at), v.load(beside), *numbers), into)
-
-        v.each(n, body)
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp, c, *[x.dtype] * count, out), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pulled(context: Any, p: Any, start: Any, n: Any, c: Any, less: Any, mean: Any, out: Any) -> Any:
-    """P ((c - less) - mean) into ``out``."""
-    return _written(p, c, out, 2, lambda v, p, c, a, m: v.builder.fmul(p, v.builder.fsub(v.builder.fsub(c, a), m)))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pulled_log(context: Any, p: Any, start: Any, n: Any, c: Any, total: Any, out: Any) -> Any:
-    """C - exp(p) total into ``out``."""
-    return _written(p, c, out, 1, lambda v, p, c, t: v.builder.fsub(c, v.builder.fmul(v.exp(p), t)))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def log1p(context: Any, x: Any) -> Any:
-    """Turn ``x``, of a whole number of vectors and nowhere below 0, into log(1 + x)."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v = Vectors(context, builder, x.dtype)
-        n = context.make_array(x)(context, builder, arguments[0]).nitems
-        at = v.pointer(x, arguments[0], n.type(0))
-        v.each(n, lambda i, new: v.store(v.log1p(v.load(at(i))), at(i)))
-        return context.get_dummy_value()
-
-    return types.void(x), generate

@@ -9,7 +9,13 @@ from .._declaration import Backend
 _MODULES = {
     "dense": ("softmax", "log_softmax", "logsumexp"),
     "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
-    "loss": ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad"),
+    "loss": (
+        "cross_entropy",
+        "cross_entropy_grad",
+        "cross_entropy_value_and_grad",
+        "cross_entropy_hvp",
+        "cross_entropy_hessian_diag",
+    ),
     "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
     "divergence": ("divergence",),
     "linear_log_probs": ("linear_log_probs", "linear_log_probs_vjp"),
@@ -28,10 +34,16 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     return (x.dtype.char in "fde" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
+
 BACKEND = Backend(
     name="numpy",
     types=("numpy:ndarray",),
     functions={name: f"{__package__}.{module}:{name}" for module, names in _MODULES.items() for name in names},
     should_run=f"{__name__}:should_run",
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

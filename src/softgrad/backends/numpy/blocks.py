@@ -26,29 +26,16 @@ FEWEST_COLUMNS, WANTED_COLUMNS, WIDE_BYTES = 64, 2048, 4 << 20
 #: A row of at least this many classes is worked on in place, and NumPy's buffer for operands that are broadcast over
 #: a row made this small: filling it costs twice what the row's own work does.
 UNBUFFERED = 256
-#: Elements that are worth a thread.
-THREAD_ELEMENTS = 1 << 17
-#: Elements up to which BLAS keeps a product of a matrix and a vector to the calling thread.
-GEMV_ELEMENTS = 9000
-#: Terms of one dot product, and of one sum along a strided axis, before a sum goes up a level.
-DOT_TERMS, LEVEL = 1024, 16
+#: Elements that are worth a thread, and up to which there is one block.
+THREAD_ELEMENTS, SMALL = 1 << 17, 1 << 13
+#: Terms of one sum of a row, and of one along a strided axis, before a sum goes up a level.
+TERMS, LEVEL = 1024, 16
+#: NumPy's own sums of rows; those of BLAS depend on how many rows there are.
+_einsum: Callable[..., Any] = np.einsum
 
 
 #: Numbers below this round to half precision without an overflow that is not infinity's own bits.
 HALF_LIMIT = 65536.0
-
-
-class Limits(NamedTuple):
-    """Where exponentials of logits that are not shifted lose nothing."""
-
-    #: Bound on \|x\|: a sum of exponentials, and the ratio of two, stays far from overflow.
-    x: float
-    #: Sums of exponentials, in and out of the row's own term.
-    most: float
-    least: float
-
-
-LIMITS = {"f": Limits(30.0, 2.0**60, 2.0**-60), "d": Limits(300.0, 2.0**500, 2.0**-500)}
 
 
 class View(NamedTuple):
@@ -85,12 +72,16 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
+def memory_order(x: Floats) -> tuple[int, ...]:
+    """The axes in the order of memory."""
+    if x.flags.c_contiguous:
+        return tuple(range(x.ndim))
+    return tuple(sorted(range(x.ndim), key=lambda i: (-abs(x.strides[i]), i)))
+
+
 def view(x: Floats, axis: int) -> View:
     """See ``x`` as (outer, class, inner), its axes in the order of memory."""
-    if x.flags.c_contiguous:
-        order = tuple(range(x.ndim))
-    else:
-        order = tuple(sorted(range(x.ndim), key=lambda i: (-abs(x.strides[i]), i)))
+    order = memory_order(x)
     at = order.index(axis)
     ordered = [x.shape[i] for i in order]
     shape = (math.prod(ordered[:at]), x.shape[axis], math.prod(ordered[at + 1 :]))
@@ -108,6 +99,9 @@ def over_blocks(
     ``make(scratch memory)`` gives the function of a block, for one thread at a time.
     """
     outer, k, inner = shape
+    if outer * k * inner <= SMALL:
+        # of warnings the caller takes care
+        return [make(Memory(dtype))((0, outer, 0, inner))]
     itemsize = dtype.itemsize
     elements = max(1, (block_bytes or BLOCK_BYTES) // itemsize)
     split_inner = k * inner > elements and inner > FEWEST_COLUMNS
@@ -166,7 +160,6 @@ class Memory:
         #: Whether blocks are tried without a shift; the first that cannot be ends it, for its piece of the call.
         self.free = True
         self._buffers: dict[int, Floats] = {}
-        self._ones = np.ones(DOT_TERMS, dtype)
         self._starts = np.empty(0, np.intp)
         self._step = 0
 
@@ -185,42 +178,37 @@ class Memory:
         return self._starts[:n]
 
     def row_sums(self, e: Floats, out: Floats) -> Floats:
-        """Sum of each row, through BLAS but in pieces that it keeps to the calling thread."""
+        """Sum of each row of a contiguous array, whose order depends on the number of classes alone."""
         n, k = e.shape
-        if k > DOT_TERMS:
-            whole = k // DOT_TERMS * DOT_TERMS
-            parts = np.vecdot(e[:, :whole].reshape(n, -1, DOT_TERMS), self._ones)
-            np.add.reduce(parts, axis=1, out=out)
-            if whole < k:
-                out += np.vecdot(e[:, whole:], self._ones[: k - whole])
-            return out
-        ones = self._ones[:k]
-        if k >= 512:
-            return np.vecdot(e, ones, out=out)
-        rows = GEMV_ELEMENTS // k
-        whole = n // rows * rows
-        if whole:
-            np.matmul(e[:whole].reshape(-1, rows, k), ones, out=out[:whole].reshape(-1, rows))
-        if whole < n:
-            np.matmul(e[whole:], ones, out=out[whole:])
+        whole = k // TERMS * TERMS
+        if whole <= TERMS and whole in (0, k):
+            return _einsum("ij->i", e, out=out)
+        np.add.reduce(_einsum("ijk->ij", e[:, :whole].reshape(n, -1, TERMS)), axis=1, out=out)
+        if whole < k:
+            out += _einsum("ij->i", e[:, whole:])
         return out
 
 
 def row_dots(e: Floats, v: Floats) -> Floats:
     """Dot product of each row with ``v``, in pieces of a bounded number of terms."""
-    k = e.shape[1]
-    if k <= DOT_TERMS:
-        return np.vecdot(e, v)
-    whole = k // DOT_TERMS * DOT_TERMS
-    shape = (e.shape[0], -1, DOT_TERMS)
-    parts = np.vecdot(e[:, :whole].reshape(shape), v[..., :whole].reshape(*v.shape[:-1], -1, DOT_TERMS))
-    total = np.add.reduce(parts, axis=1)
-    return total + np.vecdot(e[:, whole:], v[..., whole:]) if whole < k else total
+    n, k = e.shape
+    whole = k // TERMS * TERMS
+    axes = "j" if v.ndim == 1 else "ij"
+    if whole <= TERMS and whole in (0, k):
+        return _einsum(f"ij,{axes}->i", e, v)
+    pieces = v[..., :whole].reshape(*v.shape[:-1], -1, TERMS)
+    parts = _einsum(f"ijk,{axes}k->ij", e[:, :whole].reshape(n, -1, TERMS), pieces)
+    total: Floats = np.add.reduce(parts, axis=1)
+    return total + _einsum(f"ij,{axes}->i", e[:, whole:], v[..., whole:]) if whole < k else total
 
 
 def column_sums(z: Floats, out: Floats) -> Floats:
     """Sum over the first axis, in levels."""
     k = z.shape[0]
+    if z.size == k <= 2 * LEVEL:
+        # NumPy adds up one column as a row, in another order
+        out[...] = np.add.accumulate(z, axis=0)[-1]
+        return out
     while k > 2 * LEVEL:
         whole = k // LEVEL
         sums = np.add.reduce(z[: whole * LEVEL].reshape(whole, LEVEL, -1), axis=1)

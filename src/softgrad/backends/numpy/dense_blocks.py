@@ -1,44 +1,43 @@
 """Softmax, its logarithm and log-sum-exp of a block, for NumPy's dense and loss kernels.
 
-A block is first tried without a shift: where the sums of exp(x) stay in a safe range nothing is rounded before the
-exponential, and no maximum is needed. The first block that fails sends the rest of its piece of the call the usual way.
+A result depends on its sample alone: what is done to it is chosen by the number of classes and by its own numbers,
+never by those of the other samples of a block. Few classes stand class first, with a shift. Rows of more are shifted
+where their maximum is out of a range in which no exponential loses anything; mostly a block's sums tell that none is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import pairs
-from .blocks import LIMITS, Floats, Memory, column_rests, column_sums
+from .blocks import Floats, Memory, column_rests, column_sums
 
-#: Classes from which a row is worked on as a row, with a shift; below, class first.
-ROWS = {"f": 48, "d": 32}
-#: The same without a shift, for what the row becomes.
-SOFTMAX_ROWS, LOG_SOFTMAX_ROWS, LOGSUMEXP_ROWS = 8, 16, 8
-#: Classes from which sums of a class-first block are tried without a shift.
-COLUMNS_FREE = 8
-#: Share of dominated samples up to which log-probabilities of a class-first block are mended sample by sample, and
-#: classes from which they are mended where there are more.
-CALM, MENDED = 1 / 16, 64
-#: Bound on the sums (either way) where log-probabilities are x - log(sum) with x as it is.
-LOG_BOUND = math.exp(16.0)
+#: Classes up to which samples are worked on class first.
+FEW = 16
 #: Above this a log-probability is computed again from the other classes; no two of a row are.
 NEAR = -0.69
 #: Classes from which the largest of each row is looked for, rather than any of the block that is near 0.
 ARGMAX = 256
-#: Share of a block's sums so near 1 that their logarithm is computed again, above which none is tried without a shift.
-WEAK = 0.25
-#: Classes up to which the sum without the largest is formed for all samples at once.
-APART = 64
-#: Below this, log1p of the others is more exact than log of the sum.
-DOMINATED = 1.5
+#: Classes up to which NumPy finds the maxima sooner of a copy class first.
+TURNED = 256
 
 _exp, _log, _divide, _subtract, _multiply = np.exp, np.log, np.divide, np.subtract, np.multiply
 _max: Callable[..., Any] = np.maximum.reduce
+
+
+class Range(NamedTuple):
+    """Maxima of rows that need no shift."""
+
+    least: float
+    most: float
+
+
+#: For exponentials, of which the smallest are to keep their digits; for a logarithm of their sum, near the result.
+SAFE = {"f": Range(-1.0, 30.0), "d": Range(-1.0, 300.0)}
+NEAR_0 = Range(-16.0, 16.0)
 
 
 def working(dtype: np.dtype[Any], precision: str | None) -> np.dtype[Any]:
@@ -48,12 +47,41 @@ def working(dtype: np.dtype[Any], precision: str | None) -> np.dtype[Any]:
     return dtype
 
 
-def as_rows(src: Floats, memory: Memory, free: int) -> tuple[bool, bool]:
-    """Whether a block (outer, class, inner) is worked on as rows: without a shift, with one."""
-    if src.shape[2] != 1:
-        return False, False
-    k = src.shape[1]
-    return memory.free and k >= free, k >= ROWS[memory.dtype.char]
+def are_in(limits: Range, s: Floats, k: int) -> bool:
+    """Whether sums of ``k`` exponentials tell that all maxima are in a range."""
+    return bool(s.max() < 0.99 * math.exp(limits.most) and s.min() > 1.01 * k * math.exp(limits.least))
+
+
+def row_max(x: Floats, memory: Memory) -> Floats:
+    """The maximum of each row."""
+    n, k = x.shape
+    if k > TURNED or n < 8:
+        return np.asarray(_max(x, 1))
+    z = memory(7, (k, n))
+    np.copyto(z, x.T)
+    return np.asarray(_max(z, 0))
+
+
+def shifts(limits: Range, x: Floats, memory: Memory) -> Floats | None:
+    """What is taken from each row: 0 if its maximum is in a range, else that; None where it is 0 for all."""
+    m = row_max(x, memory)
+    c = np.where((m >= limits.least) & (m <= limits.most), 0, m).astype(m.dtype, copy=False)
+    return c if c.any() else None
+
+
+def exponentials(limits: Range, x: Floats, e: Floats, s: Floats, memory: Memory) -> Floats | None:
+    """Write exp(x - c) of rows to ``e`` and its sums to ``s``; returns c, None where it is 0."""
+    if memory.free:
+        memory.row_sums(_exp(x, out=e), s)
+        if are_in(limits, s, x.shape[1]):
+            return None
+        memory.free = False
+    c = shifts(limits, x, memory)
+    if c is not None:
+        _subtract(x, c[:, None], out=e)
+        x = e
+    memory.row_sums(_exp(x, out=e), s)
+    return c
 
 
 def shifted_rows(x: Floats, d: Floats, memory: Memory) -> tuple[Floats, Floats]:
@@ -65,112 +93,51 @@ def shifted_rows(x: Floats, d: Floats, memory: Memory) -> tuple[Floats, Floats]:
     return m, top
 
 
-def columns_of(src: Floats) -> tuple[Floats, bool]:
-    """A block class first, and whether reading it that way is cheap."""
-    z = src.transpose(1, 0, 2)
-    return z, src.shape[2] > 8 and src.strides[2] == src.itemsize
+def rows_of(src: Floats, memory: Memory) -> Floats:
+    """A block (outer, class, inner) as contiguous rows, a copy unless it is that."""
+    o, k, i = src.shape
+    if i == 1 and src.dtype == memory.dtype and src.flags.c_contiguous:
+        return src[:, :, 0]
+    x = memory(4, (o * i, k))
+    np.copyto(x.reshape(o, i, k), src.transpose(0, 2, 1))
+    return x
+
+
+def rows_into(dst: Floats, memory: Memory) -> tuple[Floats, bool]:
+    """Where rows of a block are written, and whether that is ``dst`` itself."""
+    o, k, i = dst.shape
+    if i == 1 and dst.dtype == memory.dtype and dst.flags.c_contiguous:
+        return dst[:, :, 0], True
+    return memory(5, (o * i, k)), False
 
 
 def shifted_columns(src: Floats, memory: Memory) -> tuple[Floats, Floats]:
     """(maximum, x - maximum) of a block, class first in scratch array 0."""
-    x, cheap = columns_of(src)
-    k, n = x.shape[0], x.shape[1] * x.shape[2]
-    z = memory(0, x.shape)
-    m = memory(1, x.shape[1:])
-    if cheap:
-        _max(x, 0, None, m)
-        _subtract(x, m, out=z)
-    else:
-        np.copyto(z, x)
-        _max(z, 0, None, m)
-        _subtract(z, m, out=z)
-    return m.reshape(n), z.reshape(k, n)
+    o, k, i = src.shape
+    z = memory(0, (k, o * i))
+    np.copyto(z.reshape(k, o, i), src.transpose(1, 0, 2))
+    m = _max(z, 0, None, memory(1, (o * i,)))
+    _subtract(z, m, out=z)
+    return m, z
 
 
-def softmax(src: Floats, dst: Floats, memory: Memory) -> None:
-    """Write exponentials over their sum to ``dst``."""
-    limits = LIMITS[memory.dtype.char]
-    free, rows = as_rows(src, memory, SOFTMAX_ROWS)
-    if free or rows:
-        x, e = src[:, :, 0], dst[:, :, 0]
-        s = memory(1, (len(x),))
-        if free:
-            _exp(x, out=e)
-            memory.row_sums(e, s)
-            low = s.min()
-            if s.max() < limits.most and (low >= 1.0 or (low > 0.0 and x.min() >= -limits.x)):
-                _divide(1.0, s, out=s)
-                _multiply(e, s[:, None], out=e)
-                return
-            memory.free = False
-        if rows:
-            shifted_rows(x, e, memory)
-            _exp(e, out=e)
-            _divide(1.0, memory.row_sums(e, s), out=s)
-            _multiply(e, s[:, None], out=e)
-            return
-    x, cheap = columns_of(src)
-    k, n = x.shape[0], x.shape[1] * x.shape[2]
-    if k == 2 and pairs.softmax(src, dst, memory):
-        return
-    s = memory(2, (n,))
-    if cheap and memory.free:
-        z = memory(0, x.shape)
-        _exp(x, out=z)
-        column_sums(z.reshape(k, n), s)
-        low = s.min()
-        if s.max() < limits.most and (low >= 1.0 or (low > 0.0 and x.min() >= -limits.x)):
-            _divide(1.0, s, out=s)
-            _multiply(z, s.reshape(x.shape[1:]), out=dst.transpose(1, 0, 2))
-            return
-        memory.free = False
-    _, z = shifted_columns(src, memory)
-    _exp(z, out=z)
-    _divide(1.0, column_sums(z, s), out=s)
-    _multiply(z.reshape(x.shape), s.reshape(x.shape[1:]), out=dst.transpose(1, 0, 2))
+def softmax(x: Floats, y: Floats, memory: Memory) -> None:
+    """Write exponentials over their sum to ``y``, of rows."""
+    s = memory(2, (len(x),))
+    exponentials(SAFE[memory.dtype.char], x, y, s, memory)
+    _divide(1.0, s, out=s)
+    _multiply(y, s[:, None], out=y)
 
 
-def log_softmax(src: Floats, dst: Floats, memory: Memory) -> None:
-    """Write the logarithm of the softmax to ``dst``."""
-    free, rows = as_rows(src, memory, LOG_SOFTMAX_ROWS)
-    if free or rows:
-        x, y = src[:, :, 0], dst[:, :, 0]
-        s = memory(1, (len(x),))
-        if free:
-            e = _exp(x, out=memory(0, x.shape))
-            memory.row_sums(e, s)
-            if s.max() < LOG_BOUND and s.min() > 1 / LOG_BOUND:
-                _subtract(x, _log(s)[:, None], out=y)
-                _mend(y, e, s, memory)
-                return
-            memory.free = False
-        if rows:
-            m, top = shifted_rows(x, y, memory)
-            e = _exp(y, out=memory(0, x.shape))
-            e.reshape(-1)[top] = 0.0
-            np.log1p(memory.row_sums(e, s), out=s)
-            _blank(s, m)
-            _subtract(y, s[:, None], out=y)
-            return
-    x, cheap = columns_of(src)
-    if cheap and memory.free and x.shape[1] == 1:
-        if _calm_columns(x[:, 0], dst[0], memory):
-            return
-        memory.free = False
-    m, z = shifted_columns(src, memory)
-    k, n = z.shape
-    s, e = memory(2, (n,)), memory(3, (k, n))
-    _exp(z, out=e)
-    _log_of_columns(e, s, memory)
-    _blank(s, m)
-    shape = (k, src.shape[0], src.shape[2])
-    _subtract(z.reshape(shape), s.reshape(shape[1:]), out=dst.transpose(1, 0, 2))
-
-
-def _mend(y: Floats, e: Floats, s: Floats, memory: Memory) -> None:
-    """Compute the log-probabilities near 0 again, from the other classes' exponentials; ``e`` and ``s`` are lost."""
-    k = y.shape[1]
-    flat, terms = y.reshape(-1), e.reshape(-1)
+def log_softmax(x: Floats, y: Floats, memory: Memory) -> None:
+    """Write the logarithm of the softmax to ``y``, of rows."""
+    e, s = memory(0, x.shape), memory(2, (len(x),))
+    c = exponentials(NEAR_0, x, e, s, memory)
+    if c is not None:
+        x = _subtract(x, c[:, None], out=y)
+    _subtract(x, _log(s)[:, None], out=y)
+    # those near 0 again, from the other classes' exponentials
+    k, flat, terms = y.shape[1], y.reshape(-1), e.reshape(-1)
     if k >= ARGMAX:
         near = y.argmax(1)
         near += memory.starts(*y.shape)
@@ -181,105 +148,54 @@ def _mend(y: Floats, e: Floats, s: Floats, memory: Memory) -> None:
     rest = memory.row_sums(e, s)
     if len(near) < len(rest):
         rest = rest.take(near // k)
-    rest /= own
-    flat[near] = -np.log1p(rest)
+    flat[near] = -np.log1p(rest / own)
 
 
-def _calm_columns(x: Floats, y: Floats, memory: Memory) -> bool:
-    """Write log-probabilities class first without a shift; False where sums are extreme or many rows dominated."""
-    k, n = x.shape
-    e, most, s = memory(0, (k, n)), memory(1, (n,)), memory(2, (n,))
-    _exp(x, out=e)
-    _max(e, 0, None, most)
-    column_sums(e, s)
-    if not (s.max() < LOG_BOUND and s.min() > 1 / LOG_BOUND):
-        return False
-    few = np.flatnonzero(most > 0.5 * s)
-    calm = few.size <= CALM * n
-    if not calm and k < MENDED:
-        return False
-    _subtract(x, _log(s, out=s), out=y)
-    if not calm:
-        near = np.flatnonzero(y > NEAR)
-        terms, row, column = e.reshape(-1), near // n, near % n
-        own = terms.take(near)
-        terms[near] = 0.0
-        y[row, column] = -np.log1p(column_sums(e, s).take(column) / own)
-    elif few.size:
-        some, column = e.take(few, axis=1), np.arange(few.size)
-        top = some.argmax(0)
-        own = some[top, column]
-        some[top, column] = 0.0
-        y[top, few] = -np.log1p(column_sums(some, np.empty_like(own)) / own)
-    return True
+def logsumexp(x: Floats, memory: Memory) -> Floats:
+    """Log-sum-exps of rows."""
+    e, s = memory(0, x.shape), memory(2, (len(x),))
+    c = exponentials(SAFE[memory.dtype.char], x, e, s, memory)
+    r = _log(s)
+    if c is not None:
+        r += c
+        _finite(r, c)
+    weak = np.flatnonzero((s < math.e) & (s > 1 / math.e) & (r > -1) & (r < 1))
+    if weak.size:
+        # near 0 the logarithm of the sum of the others beside the largest
+        some = x.take(weak, axis=0)
+        m, top = shifted_rows(some, some, memory)
+        _exp(some, out=some)
+        some.reshape(-1)[top] = 0.0
+        r[weak] = m + np.log1p(memory.row_sums(some, np.empty_like(m)))
+    return r
 
 
-def _log_of_columns(e: Floats, s: Floats, memory: Memory) -> None:
-    """Write the logarithm of the sum of shifted exponentials to ``s``; ``e`` is lost."""
-    k, n = e.shape
-    if k > APART:
-        few = np.flatnonzero(~(column_sums(e, s) >= DOMINATED))
-        if few.size < n // 2:
-            _log(s, out=s)
-            if few.size:
-                some = e.take(few, axis=1)
-                s[few] = np.log1p(column_rests(some, np.empty_like(some), np.empty(few.size, e.dtype)))
-            return
-    np.log1p(column_rests(e, memory(6, (k, n)), s), out=s)
+def softmax_columns(m: Floats, z: Floats, memory: Memory) -> Floats:
+    """Exponentials over their sum in ``z``, class first."""
+    s = column_sums(_exp(z, out=z), memory(2, m.shape))
+    _divide(1.0, s, out=s)
+    return _multiply(z, s, out=z)
 
 
-def _blank(s: Floats, m: Floats) -> None:
-    """NaN where a row's maximum is not finite."""
-    finite = np.isfinite(m)
-    if not finite.all():
-        s[~finite] = np.nan
+def log_softmax_columns(m: Floats, z: Floats, memory: Memory) -> Floats:
+    """The logarithm of the softmax in ``z``, class first."""
+    s = _log_of_columns(_exp(z, out=memory(3, z.shape)), memory)
+    s[~np.isfinite(m)] = np.nan
+    return _subtract(z, s, out=z)
 
 
-def logsumexp(src: Floats, memory: Memory) -> tuple[Floats, Floats | None]:
-    """Log-sum-exps of a block, and the samples that have yet to be computed with a shift."""
-    free, rows = as_rows(src, memory, LOGSUMEXP_ROWS)
-    x, cheap = columns_of(src)
-    k, n = x.shape[0], x.shape[1] * x.shape[2]
-    if free or (cheap and memory.free and k >= COLUMNS_FREE and len(src) == 1):
-        limits = LIMITS[memory.dtype.char]
-        s = memory(2, (n,))
-        if free:
-            memory.row_sums(_exp(src[:, :, 0], out=memory(0, (n, k))), s)
-        else:
-            column_sums(_exp(x[:, 0], out=memory(0, (k, n))), s)
-        low, high = s.min(), s.max()
-        if high < limits.most and low > limits.least:
-            weak = None
-            if low < math.e and high > 1 / math.e:
-                weak = np.flatnonzero((s < math.e) & (s > 1 / math.e))
-            if weak is None or weak.size <= WEAK * n:
-                return _log(s, out=s), weak
-        memory.free = False
-    if rows:
-        return logsumexp_of_rows(src[:, :, 0], memory), None
-    return _logsumexp_of_columns(src, memory), None
+def logsumexp_columns(m: Floats, z: Floats, memory: Memory) -> Floats:
+    """Log-sum-exps, class first."""
+    return _finite(_log_of_columns(_exp(z, out=z), memory) + m, m)
 
 
-def logsumexp_of_rows(x: Floats, memory: Memory) -> Floats:
-    """Log-sum-exps of rows, with a shift."""
-    if x.shape[1] < ROWS[memory.dtype.char]:
-        return _logsumexp_of_columns(x[:, :, None], memory)
-    e = memory(0, x.shape)
-    m, top = shifted_rows(x, e, memory)
-    _exp(e, out=e)
-    e.reshape(-1)[top] = 0.0
-    rest = memory.row_sums(e, memory(2, (len(x),)))
-    return _infinite(m + np.log1p(rest), m)
+def _log_of_columns(e: Floats, memory: Memory) -> Floats:
+    """The logarithm of the sum of shifted exponentials; ``e`` is lost."""
+    s = memory(2, e.shape[1:])
+    return np.log1p(column_rests(e, memory(6, e.shape), s), out=s)
 
 
-def _logsumexp_of_columns(src: Floats, memory: Memory) -> Floats:
-    m, z = shifted_columns(src, memory)
-    s = memory(2, m.shape)
-    _log_of_columns(_exp(z, out=z), s, memory)
-    return _infinite(s + m, m)
-
-
-def _infinite(r: Floats, m: Floats) -> Floats:
+def _finite(r: Floats, m: Floats) -> Floats:
     """``r``, or a row's maximum where that is not finite."""
     finite = np.isfinite(m)
     if not finite.all():

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..._kernels import dense as dense_kernels
-from .blocks import Floats
+from .blocks import Floats, row_dots
 from .dense_blocks import working
 
-#: Classes up to which a plain dot product keeps its digits.
-PLAIN_DOT = 1024
 
-
-def _by_rows(function: Callable[[Any, Floats, Floats], Floats], xp: Any, a: Floats, t: Floats, axis: int) -> Floats:
+def _by_rows(function: Callable[[Floats, Floats], Floats], a: Floats, t: Floats, axis: int) -> Floats:
     """``function`` of the two in the dtype to compute in, as rows; the result as ``a`` is."""
     dtype, last = a.dtype, a.ndim - 1
     if axis != last:
@@ -25,15 +22,14 @@ def _by_rows(function: Callable[[Any, Floats, Floats], Floats], xp: Any, a: Floa
     if a.ndim != 2:
         rows = math.prod(shape[:last])
         a, t = a.reshape(rows, shape[last]), t.reshape(rows, shape[last])
-    out = function(xp, *(each.astype(working(each.dtype, None), copy=False) for each in (a, t)))
+    # NumPy's functions of numbers that are apart in memory may differ in the last bit
+    out = function(*(np.ascontiguousarray(each, working(each.dtype, None)) for each in (a, t)))
     out = out.astype(dtype, copy=False).reshape(shape)
     return out if axis == last else out.swapaxes(axis, last)
 
 
-def _dot(xp: Any, a: Floats, b: Floats) -> Floats:
-    if a.shape[1] <= PLAIN_DOT:
-        return np.vecdot(a, b)[:, None]
-    return dense_kernels.total(xp, a * b, 1)
+def _dot(a: Floats, b: Floats) -> Floats:
+    return row_dots(a, b)[:, None]
 
 
 def _sure(p: Floats) -> tuple[Floats, Floats]:
@@ -42,36 +38,36 @@ def _sure(p: Floats) -> tuple[Floats, Floats]:
     return at, at // p.shape[1]
 
 
-def _centred(xp: Any, p: Floats, t: Floats) -> Floats:
+def _centred(p: Floats, t: Floats) -> Floats:
     """T - sum(p t)."""
     at, rows = _sure(p)
     if at.size:
         own = np.zeros((len(p), 1), t.dtype)
         own[rows, 0] = t.ravel()[at]
         t = t - own
-        return np.subtract(t, _dot(xp, p, t), t)
-    return t - _dot(xp, p, t)
+        return np.subtract(t, _dot(p, t), t)
+    return t - _dot(p, t)
 
 
-def _softmax(xp: Any, p: Floats, c: Floats) -> Floats:
-    out = _centred(xp, p, c)
+def _softmax(p: Floats, c: Floats) -> Floats:
+    out = _centred(p, c)
     return np.multiply(out, p, out)
 
 
-def _log_softmax_jvp(xp: Any, log_p: Floats, t: Floats) -> Floats:
-    return _centred(xp, np.exp(log_p), t)
+def _log_softmax_jvp(log_p: Floats, t: Floats) -> Floats:
+    return _centred(np.exp(log_p), t)
 
 
-def _log_softmax_vjp(xp: Any, log_p: Floats, c: Floats) -> Floats:
+def _log_softmax_vjp(log_p: Floats, c: Floats) -> Floats:
     p = np.exp(log_p, order="C")
     at, rows = _sure(p)
-    ones = np.ones((1, c.shape[1]), c.dtype)
+    ones = np.ones(c.shape[1], c.dtype)
     if not at.size:
-        p *= _dot(xp, c, ones)
+        p *= _dot(c, ones)
         return np.subtract(c, p, p)
     flat, own, others = p.reshape(-1), c.ravel()[at], c.copy()
     others.reshape(-1)[at] = 0
-    total = _dot(xp, others, ones)
+    total = _dot(others, ones)
     rest = total[rows, 0]
     total[rows, 0] += own
     # of a class with most of the sum c (1 - p) - p (the sum of the others' c)
@@ -84,17 +80,17 @@ def _log_softmax_vjp(xp: Any, log_p: Floats, c: Floats) -> Floats:
 
 def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """P (c - sum(p c))."""
-    return _by_rows(_softmax, xp, probs, cotangent, axis)
+    return _by_rows(_softmax, probs, cotangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
     """C - p sum(c)."""
-    return _by_rows(_log_softmax_vjp, xp, log_probs, cotangent, axis)
+    return _by_rows(_log_softmax_vjp, log_probs, cotangent, axis)
 
 
 def log_softmax_jvp(xp: Any, log_probs: Floats, tangent: Floats, axis: int) -> Floats:
     """T - sum(p t)."""
-    return _by_rows(_log_softmax_jvp, xp, log_probs, tangent, axis)
+    return _by_rows(_log_softmax_jvp, log_probs, tangent, axis)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

@@ -29,7 +29,7 @@ MOST_BYTES = 64 << 20
 
 def _declined(W: Floats, job: LossArgs) -> bool:
     """Whether a job is for the generic kernel, whose blocks of logits then come here."""
-    return job.where is not None or (job.precision == "high" and W.dtype.char == "d")
+    return bool(job.beyond(numpy_loss.TAKEN)) or (job.precision == "high" and W.dtype.char == "d")
 
 
 def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:
@@ -139,9 +139,13 @@ def _many(model: Linear) -> tuple[float, Any, Any]:
 def _losses(model: Linear, loss: Loss, z: Floats, start: int, stop: int) -> Floats | None:
     """Losses of some rows of logits, which become their gradient."""
     if model.job.dense:
-        return loss.weighted_rows(z, z, model.labels[start:stop], model.sample_weights(start, stop))
-    target = model.target(loss, start, stop)
-    return None if target is None else loss.rows(z, z, target)
+        losses = loss.weighted_rows(z, z, model.labels[start:stop], model.sample_weights(start, stop))
+    else:
+        target = model.target(loss, start, stop)
+        if target is None:
+            return None
+        losses = loss.rows(z, z, target)
+    return losses if loss.odd is None else None
 
 
 def _few(model: Linear) -> tuple[float, Any, Any]:
@@ -164,7 +168,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                 target = model.target(loss, start, stop)
                 if target is not None:
                     losses = loss.small_columns(z, target)
-                if losses is None:
+                if losses is None or loss.odd is not None:
                     x = model.cleared(x, start, stop)
                     losses, grad = model.generic(x, start, stop)
                     np.copyto(z, grad.T)

@@ -12,8 +12,8 @@ from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from .blocks import DOT_TERMS, Block, Floats, Memory, column_rests, column_sums, hide, narrow, over_blocks, view
-from .dense_blocks import ROWS, shifted_columns, shifted_rows, working
+from .blocks import Block, Floats, Memory, column_rests, column_sums, hide, narrow, over_blocks, row_dots, view
+from .dense_blocks import FEW, rows_of, shifted_columns, shifted_rows, working
 
 #: Gaps to the maximum are cut off here: the exponential is 0 from there on, and stays 0 times a number.
 FAR = -1000.0
@@ -23,34 +23,25 @@ PART_BYTES = 16 << 20
 SURE = 0.5
 
 
-def _row_dots(a: Floats, b: Floats) -> Floats:
-    """Dot product of each row of two arrays, in pieces of a bounded number of terms."""
-    n, k = a.shape
-    whole = k // DOT_TERMS * DOT_TERMS
-    tail = np.vecdot(a[:, whole:], b[:, whole:])
-    if not whole:
-        return tail
-    parts = np.vecdot(*(each[:, :whole].reshape(n, -1, DOT_TERMS) for each in (a, b)))
-    return np.add.reduce(parts, axis=1) + tail
-
-
 def spread(src: Floats, memory: Memory, temperature: float) -> tuple[Floats, ...]:
     """(x - max over the temperature, its exponential, their sum less one, the mean of the first, the maximum).
 
     Of a block (outer, class, inner): the first two are of its shape, in scratch memory, the others one a sample.
     """
     outer, k, inner = src.shape
-    if inner == 1 and k >= ROWS[memory.dtype.char]:
-        d, e = memory(0, (outer, k)), memory(3, (outer, k))
-        m, top = shifted_rows(src[:, :, 0], d, memory)
+    if k > FEW:
+        x = rows_of(src, memory)
+        d, e = memory(0, x.shape), memory(3, x.shape)
+        m, top = shifted_rows(x, d, memory)
         _cut_off(d, temperature)
         np.exp(d, out=e)
-        mean = _row_dots(e, d)
+        mean = row_dots(e, d)
         e.reshape(-1)[top] = 0.0
-        rest = memory.row_sums(e, memory(2, (outer,)))
+        rest = memory.row_sums(e, memory(2, m.shape))
         e.reshape(-1)[top] = 1.0
         mean /= 1 + rest
-        return d[:, :, None], e[:, :, None], rest[:, None], mean[:, None], m[:, None]
+        turned = (a.reshape(outer, inner, k).transpose(0, 2, 1) for a in (d, e))
+        return (*turned, *(a.reshape(outer, inner) for a in (rest, mean, m)))
     m, d = shifted_columns(src, memory)
     _cut_off(d, temperature)
     e, again, s = memory(3, d.shape), memory(5, d.shape), memory(2, d.shape[1:])

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
-from . import small
 from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
-from .dense_blocks import ROWS, SOFTMAX_ROWS, working
+from .dense_blocks import FEW, rows_into, rows_of, working
 from .loss_blocks import Loss
-from .small import SMALL
 
+#: The options that the blocks take; others, and ``where``, go through the generic kernel, block by block.
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight")
 #: Labels that are looked at together.
 CHUNK = 1 << 20
 
@@ -62,7 +62,7 @@ class _Call:
         self.work = working(x.dtype, job.precision)
         self.view: View = view(x, job.axis)
         seen = self.view
-        _, self.k, inner = seen.x.shape
+        self.k = seen.x.shape[1]
         self.labels = seen.logits(job.labels) if job.dense else seen.samples(job.labels)
         samples = x.shape[: job.axis] + x.shape[job.axis + 1 :]
         weight = job.sample_weight
@@ -79,11 +79,7 @@ class _Call:
                 self.divisor = dense_mass(job, self.labels, self.weight)
             else:
                 self.divisor = mass(job, self.labels, self.weight, self.k)
-        self.fast = (
-            job.where is None
-            and not (x.dtype.char == "d" and job.precision == "high")
-            and not (job.dense and inner > 1)
-        )
+        self.fast = not job.beyond(TAKEN) and not (x.dtype.char == "d" and job.precision == "high")
 
     def run(self) -> tuple[Any, Any]:
         if self.divisor == 0.0:
@@ -103,76 +99,78 @@ class _Call:
 
         def block(at: Block) -> float:
             o0, o1, i0, i1 = at
-            losses = self.fast_block(loss, at) if self.fast else None
-            if losses is None:
-                losses = self.generic_block(at)
+            losses = self.fast_block(loss, at) if self.fast else self.generic_rows(loss.memory, at, slice(None))
             if self.losses2 is not None:
                 self.losses2[o0:o1, i0:i1] = losses.reshape(o1 - o0, i1 - i0)
             return float(np.add.reduce(losses, None, dtype=np.float64)) if self.want_value else 0.0
 
         return block
 
-    def fast_block(self, loss: Loss, at: Block) -> Floats | None:
+    def fast_block(self, loss: Loss, at: Block) -> Floats:
         o0, o1, i0, i1 = at
         memory, job = loss.memory, self.job
         weight = None if self.weight is None else self.weight[o0:o1, i0:i1].reshape(-1)
-        target = None
+        src, dst = self.view.x[o0:o1, :, i0:i1], None if self.grad3 is None else self.grad3[o0:o1, :, i0:i1]
+        o, k, i = src.shape
+        target, unknown = None, None
         if not job.dense:
-            target = loss.target(self.labels[o0:o1, i0:i1].reshape(-1), weight)
+            labels = self.labels[o0:o1, i0:i1].reshape(-1)
+            target = loss.target(labels, weight)
             if target is None:
-                return None
-        src, dst = self.view.x[o0:o1, :, i0:i1], None
-        apart = self.work != self.dtype
-        if apart:
-            wide = memory(4, src.shape)
-            np.copyto(wide, src)
-            src = wide
-        if self.grad3 is not None:
-            dst = memory(5, src.shape) if apart else self.grad3[o0:o1, :, i0:i1]
-        if job.dense or (src.shape[2] == 1 and self.k >= (SOFTMAX_ROWS if memory.free else ROWS[self.work.char])):
-            x, e = src[:, :, 0], memory(0, src.shape[:2]) if dst is None else dst[:, :, 0]
+                known = (labels >= 0) & (labels < k)
+                unknown = ~known if job.ignore_index is None else ~known & (labels != job.ignore_index)
+                target = loss.target(np.where(known, labels, 0), weight)
+        if target is not None and k <= FEW:
+            wide = dst if dst is None or dst.dtype == self.work else memory(5, dst.shape)
+            losses = loss.columns(src, wide, target)
+            if wide is not dst and wide is not None and dst is not None:
+                narrow(wide, dst)
+        else:
+            x = rows_of(src, memory)
+            e, own = (memory(0, x.shape), True) if dst is None else rows_into(dst, memory)
             if target is None:
-                losses = loss.weighted_rows(x, e, self.labels[o0:o1, :, 0], weight)
+                losses = loss.weighted_rows(x, e, self.rows(self.labels, at), weight)
             else:
                 losses = loss.rows(x, e, target)
-        else:
-            assert target is not None
-            losses = loss.columns(src, dst, target)
-        if apart and dst is not None and self.grad3 is not None:
-            narrow(dst, self.grad3[o0:o1, :, i0:i1])
+            if dst is not None and not own:
+                narrow(e.reshape(o, i, k).transpose(0, 2, 1), dst)
+        odd = loss.odd
+        if unknown is not None:
+            odd = np.flatnonzero(unknown) if odd is None else np.union1d(odd, np.flatnonzero(unknown))
+        if odd is not None:
+            losses[odd] = self.generic_rows(memory, at, odd)
         return losses
 
-    def generic_block(self, at: Block) -> Floats:
-        """Losses of a block by the generic kernel, and their gradient."""
+    def rows(self, a: Floats, at: Block, some: Any = slice(None)) -> Floats:
+        """Some samples of a block of an array of the logits' kind, as contiguous rows."""
         o0, o1, i0, i1 = at
-        job = self.job
+        block = a[o0:o1, :, i0:i1].transpose(0, 2, 1)
+        return np.ascontiguousarray(block.reshape(-1, block.shape[2])[some])
+
+    def generic_rows(self, memory: Memory, at: Block, some: Any) -> Floats:
+        """Losses of some samples of a block by the generic kernel, and their gradient."""
+        o0, o1, i0, i1 = at
+        job, labels = self.job, self.labels
         piece = job._replace(
             axis=1,
-            labels=self.labels[o0:o1, :, i0:i1] if job.dense else self.labels[o0:o1, i0:i1],
-            sample_weight=None if self.weight is None else self.weight[o0:o1, i0:i1],
-            where=None if self.where is None else self.where[o0:o1, :, i0:i1],
+            labels=self.rows(labels, at, some) if job.dense else labels[o0:o1, i0:i1].reshape(-1)[some],
+            sample_weight=None if self.weight is None else self.weight[o0:o1, i0:i1].reshape(-1)[some],
+            where=None if self.where is None else self.rows(self.where, at, some),
             reduction="none",
             precision=job.precision if self.work == self.dtype else None,
         )
-        x = self.view.x[o0:o1, :, i0:i1].astype(self.work, copy=False)
+        x = self.rows(self.view.x, at, some).astype(self.work, copy=False)
         if self.grad3 is None:
             return np.asarray(loss_kernels.cross_entropy(self.xp, x, piece))
         losses, grad = loss_kernels.cross_entropy_value_and_grad(self.xp, x, piece)
-        narrow(grad * self.work.type(1.0 / self.divisor), self.grad3[o0:o1, :, i0:i1])
+        grad = np.multiply(grad, self.work.type(1.0 / self.divisor)).astype(self.dtype, copy=False)
+        o, i = np.divmod(np.arange((o1 - o0) * (i1 - i0))[some], i1 - i0)
+        self.grad3[o0 + o, :, i0 + i] = grad
         return np.asarray(losses)
 
 
-def _small(x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any] | None:
-    """The same of a small array and a loss without options, if it can be had in a few calls."""
-    if not 0 < x.size <= SMALL or job.axis != x.ndim - 1 or x.dtype.char not in "fd" or not x.flags.c_contiguous:
-        return None
-    if job.dense or job.labels.dtype.kind != "i" or job.beyond(()):
-        return None
-    return small.cross_entropy(x, job.labels, job.reduction, value, grad)
-
-
 def _loss(xp: Any, x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:
-    return _small(x, job, value, grad) or _Call(xp, x, job, value, grad).run()
+    return _Call(xp, x, job, value, grad).run()
 
 
 def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:
@@ -189,3 +187,26 @@ def cross_entropy_grad(xp: Any, logits: Floats, job: LossArgs) -> Floats:
 def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: LossArgs) -> tuple[Any, Floats]:
     """Return the loss and its gradient."""
     return _loss(xp, logits, job, True, True)
+
+
+def _class_last(x: Floats, job: LossArgs, *arrays: Floats) -> tuple[Any, ...]:
+    """Logits, what belongs to them and other arrays like them, with the classes last, in their order in memory."""
+
+    def turned(a: Floats) -> Floats:
+        return np.ascontiguousarray(np.moveaxis(a, job.axis, -1))
+
+    where = None if job.where is None else turned(np.broadcast_to(job.where, x.shape))
+    labels = turned(job.labels) if job.dense else job.labels
+    return turned(x), job._replace(axis=x.ndim - 1, labels=labels, where=where), *map(turned, arrays)
+
+
+def cross_entropy_hvp(xp: Any, logits: Floats, job: LossArgs, vector: Floats) -> Floats:
+    """Return the second derivative times ``vector``, by the generic kernel."""
+    product: Floats = loss_kernels.cross_entropy_hvp(xp, *_class_last(logits, job, vector))
+    return np.moveaxis(product, -1, job.axis)
+
+
+def cross_entropy_hessian_diag(xp: Any, logits: Floats, job: LossArgs) -> Floats:
+    """Return the diagonal of the second derivative, by the generic kernel."""
+    diagonal: Floats = loss_kernels.cross_entropy_hessian_diag(xp, *_class_last(logits, job))
+    return np.moveaxis(diagonal, -1, job.axis)

@@ -1,8 +1,8 @@
 """The cross-entropy of a block of logits and its derivatives, for NumPy's loss and linear kernels.
 
 The label's exponential is set apart before the others are summed: the loss is log1p(others / own) and the gradient at
-the label -others / sum, so that neither cancels. A block that holds anything out of the ordinary (a label that is no
-class, a maximum that is not finite, a weight of 0 times an infinity) is left to the generic kernel.
+the label -others / sum, so that neither cancels. A sample out of the ordinary (a label that is no class, a maximum
+that is not finite, a weight of 0 times an infinity) is left to the generic kernel.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._options import LossArgs
-from . import pairs
-from .blocks import LIMITS, Floats, Memory, column_sums, row_dots
-from .dense_blocks import COLUMNS_FREE, columns_of, shifted_columns, shifted_rows
+from .blocks import Floats, Memory, column_sums, row_dots
+from .dense_blocks import SAFE, are_in, shifted_columns, shifted_rows, shifts
 
 #: Below this exponent the label's own exponential is taken to be too small to divide by.
-FAR = {"f": -60.0, "d": -600.0}
+FAR = {"f": -40.0, "d": -300.0}
 
 
 def within(labels: Floats, k: int) -> bool:
@@ -58,6 +57,8 @@ class Loss:
             self.spread = np.full(k, share, dtype) if weight is None else self.class_weight * dtype.type(share)
             self.total_spread = float(np.add.reduce(self.spread, dtype=np.float64))
         self.plain = self.spread is None and not job.z_loss
+        #: The samples of the last block that are out of the ordinary, or None.
+        self.odd: Floats | None = None
 
     def target(self, labels: Floats, weight: Floats | None) -> Target | None:
         """Prepare the labels of a block; None if one of them is no class."""
@@ -74,52 +75,48 @@ class Loss:
         own = full if not job.label_smoothing else full * (1.0 - job.label_smoothing)
         return Target(y, w, own, full * job.z_loss if job.z_loss else 0.0)
 
-    def rows(self, x: Floats, e: Floats, target: Target) -> Floats | None:
+    def rows(self, x: Floats, e: Floats, target: Target) -> Floats:
         """Losses of the rows of ``x``; ``e``, which may be ``x``, is lost or becomes the gradient times the scale.
 
-        None if the block is out of the ordinary, ``e`` being lost then too.
+        Both are lost of the rows that ``odd`` names then.
         """
-        memory, limits = self.memory, LIMITS[self.dtype.char]
+        memory, limits = self.memory, SAFE[self.dtype.char]
         n, k = x.shape
         at = memory.starts(n, k) + target.y
-        flat = e.reshape(-1)
-        rest = memory(1, (n,))
-        lean = None
-        if memory.free:
-            in_range = x is not e or (x.max() <= limits.x and x.min() >= -limits.x)
-            if in_range:
-                if self.spread is not None:
-                    lean = row_dots(x, self.spread)
-                    if np.isnan(lean).any():
-                        return None
-                np.exp(x, out=e)
-                own = flat.take(at)
-                flat[at] = 0.0
-                s = memory.row_sums(e, rest) + own
-                low = s.min()
-                in_range = x is e or (
-                    own.min() >= limits.least
-                    and s.max() <= limits.most
-                    and (low >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x)
-                )
-            if in_range:
-                losses, factor, at_label = self.finish(target, rest, own, s, None, None, lean)
-                return self._write_rows(losses, factor, at_label, e, at, target)
-            memory.free = False
-        m, _ = shifted_rows(x, e, memory)
-        if not np.isfinite(m).all():
-            return None
-        if self.spread is not None:
-            lean = row_dots(e, self.spread)
-            if np.isnan(lean).any():
-                return None
-        apart = flat.take(at)
-        np.exp(e, out=e)
-        own = flat.take(at)
-        flat[at] = 0.0
-        s = memory.row_sums(e, rest) + own
-        losses, factor, at_label = self.finish(target, rest, own, s, apart, m, lean)
+        flat, rest = e.reshape(-1), memory(1, (n,))
+        apart = x.reshape(-1).take(at)
+        lean = c = None
+        if self.spread is not None and x is not e:
+            lean = row_dots(x, self.spread)
+        free = memory.free and x is not e
+        if free:
+            np.exp(x, out=e)
+            own = flat.take(at)
+            flat[at] = 0.0
+            s = memory.row_sums(e, rest) + own
+            free = memory.free = are_in(limits, s, k)
+        if not free:
+            c = shifts(limits, x, memory)
+            if c is not None:
+                x = np.subtract(x, c[:, None], out=e)
+                apart -= c
+            if self.spread is not None and (lean is None or c is not None):
+                lean = row_dots(x, self.spread)
+            np.exp(x, out=e)
+            own = flat.take(at)
+            flat[at] = 0.0
+            s = memory.row_sums(e, rest) + own
+        self.odd = self.out_of_order(c, lean)
+        losses, factor, at_label = self.finish(target, rest, own, s, apart, c, lean)
         return self._write_rows(losses, factor, at_label, e, at, target)
+
+    @staticmethod
+    def out_of_order(m: Floats | None, lean: Floats | None) -> Floats | None:
+        """The numbers of the samples whose shift is not finite, or whose product with the smoothing is NaN, or None."""
+        if (m is None or np.isfinite(m).all()) and (lean is None or not np.isnan(lean).any()):
+            return None
+        bad = np.zeros(1, bool) if m is None else ~np.isfinite(m)
+        return np.flatnonzero(bad if lean is None else bad | np.isnan(lean))
 
     def _write_rows(
         self, losses: Floats, factor: Floats, at_label: Floats, e: Floats, at: Floats, target: Target
@@ -135,17 +132,14 @@ class Loss:
             e.reshape(-1)[at] = at_label
         return losses
 
-    def weighted_rows(self, x: Floats, e: Floats, q: Floats, weight: Floats | None) -> Floats | None:
+    def weighted_rows(self, x: Floats, e: Floats, q: Floats, weight: Floats | None) -> Floats:
         """Losses of the rows of ``x`` whose labels ``q`` are weights of the classes; else as ``rows``."""
         job, memory = self.job, self.memory
         n, k = x.shape
         v, T, w = self.targets(q)
         m, top = shifted_rows(x, e, memory)
-        if not np.isfinite(m).all():
-            return None
         cost = row_dots(v, e)
-        if np.isnan(cost).any():
-            return None
+        self.odd = self.out_of_order(m, cost)
         np.exp(e, out=e)
         flat = e.reshape(-1)
         flat[top] = 0.0
@@ -191,69 +185,26 @@ class Loss:
             v = np.multiply(v, self.class_weight, out=out)
         return v, memory.row_sums(v, memory(9, (n,))), w
 
-    def columns(self, src: Floats, dst: Floats | None, target: Target) -> Floats | None:
-        """Losses of a block (outer, class, inner); ``dst`` becomes the gradient times the scale."""
-        memory, limits = self.memory, LIMITS[self.dtype.char]
-        if src.shape[1] == 2 and self.plain:
-            losses = pairs.loss(src, dst, target.y, target.own, self.scale, memory)
-            if losses is not None:
-                return losses
-        x, cheap = columns_of(src)
-        k, n = x.shape[0], x.shape[1] * x.shape[2]
-        at = target.y * n
-        at += memory.starts(n, 1)
-        rest = memory(2, (n,))
-        if cheap and memory.free and k >= COLUMNS_FREE and self.spread is None:
-            z = np.exp(x, out=memory(0, x.shape)).reshape(k, n)
-            flat = z.reshape(-1)
-            own = flat.take(at)
-            flat[at] = 0.0
-            s = column_sums(z, rest) + own
-            if (
-                own.min() >= limits.least
-                and s.max() <= limits.most
-                and (s.min() >= 1.0 or (not self.want_grad and rest.min() >= limits.least) or x.min() >= -limits.x)
-            ):
-                losses, factor, at_label = self.finish(target, rest, own, s, None, None, None)
-                return self._write_columns(losses, factor, at_label, z, dst, at, target)
-            memory.free = False
-        m, z = shifted_columns(src, memory)
-        return self.shifted(m, z, dst, at, target)
+    def columns(self, src: Floats, dst: Floats | None, target: Target) -> Floats:
+        """Losses of a block (outer, class, inner); ``dst`` becomes the gradient times the scale; else as ``rows``."""
+        m, z = shifted_columns(src, self.memory)
+        return self.shifted(m, z, dst, target)
 
-    def small_columns(self, z: Floats, target: Target) -> Floats | None:
+    def small_columns(self, z: Floats, target: Target) -> Floats:
         """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
-        memory, limits = self.memory, LIMITS[self.dtype.char]
-        n = z.shape[1]
-        if len(z) == 2 and self.plain:
-            pair = z[None]
-            losses = pairs.loss(pair, pair if self.want_grad else None, target.y, target.own, self.scale, memory)
-            if losses is not None:
-                return losses
-        at = target.y * n
-        at += memory.starts(n, 1)
-        if memory.free and self.spread is None:
-            if z.max() <= limits.x and z.min() >= -limits.x:
-                flat = np.exp(z, out=z).reshape(-1)
-                own = flat.take(at)
-                flat[at] = 0.0
-                rest = column_sums(z, memory(2, (n,)))
-                losses, factor, at_label = self.finish(target, rest, own, rest + own, None, None, None)
-                return self._write_columns(losses, factor, at_label, z, None, at, target)
-            memory.free = False
         m = np.maximum.reduce(z, axis=0)
         np.subtract(z, m, out=z)
-        return self.shifted(m, z, None, at, target)
+        return self.shifted(m, z, None, target)
 
-    def shifted(self, m: Floats, z: Floats, dst: Floats | None, at: Floats, target: Target) -> Floats | None:
+    def shifted(self, m: Floats, z: Floats, dst: Floats | None, target: Target) -> Floats:
         """Losses of a block whose shifted logits stand class first in ``z``; their gradient, there or in ``dst``."""
-        if not np.isfinite(m).all():
-            return None
-        memory, lean = self.memory, None
+        memory, lean, n = self.memory, None, len(m)
+        at = target.y * n
+        at += memory.starts(n, 1)
         if self.spread is not None:
             np.multiply(z, self.spread[:, None], out=memory(3, z.shape))
             lean = column_sums(memory(3, z.shape), np.empty_like(m))
-            if np.isnan(lean).any():
-                return None
+        self.odd = self.out_of_order(m, lean)
         flat = z.reshape(-1)
         apart = flat.take(at)
         np.exp(z, out=z)
@@ -284,7 +235,7 @@ class Loss:
         return losses
 
     def finish(
-        self, t: Target, rest: Floats, own: Floats, s: Floats, apart: Floats | None, m: Floats | None, lean: Any
+        self, t: Target, rest: Floats, own: Floats, s: Floats, apart: Floats, m: Floats | None, lean: Any
     ) -> tuple[Floats, Floats, Floats]:
         """(losses, what multiplies the exponentials, the gradient at the label) of a block.
 
@@ -293,7 +244,7 @@ class Loss:
         """
         ratio = rest / own
         losses = np.log1p(ratio)
-        if apart is not None and apart.size and not apart.min() >= FAR[self.dtype.char]:
+        if apart.size and not apart.min() >= FAR[self.dtype.char]:
             far = np.flatnonzero(apart < FAR[self.dtype.char])
             losses[far] = np.log(s[far]) - apart[far]
         weighted = not isinstance(t.own, float)

@@ -19,10 +19,16 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     return (x.dtype.char in "fd" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
+
 BACKEND = Backend(
     name="sparse",
     types=("scipy.sparse:csr_array",),
     functions={name: f"{__package__}.linear:{name}" for name in _FUNCTIONS},
     should_run=f"{__name__}:should_run",
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

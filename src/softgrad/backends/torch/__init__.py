@@ -17,7 +17,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from .._declaration import Backend
 from . import autograd as operations
-from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards
+from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards, shared
 from . import loss as torch_loss
 from .blocks import autocast, obstacle, plain
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
@@ -25,6 +25,7 @@ from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
 _DERIVATIVES = ("cross_entropy_grad", "cross_entropy_value_and_grad", "linear_cross_entropy_value_and_grad")
+_SECOND = ("cross_entropy_hvp", "cross_entropy_hessian_diag")
 _SHARDED = (
     "sharded_cross_entropy",
     "sharded_cross_entropy_value_and_grad",
@@ -48,15 +49,20 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         why = obstacle(x, rest[0])
         if why is not None:
             return f"{why}: the generic kernel can be differentiated"
-        same = x.dtype is rest[0].dtype and x.dtype in (torch.float32, torch.float64)
+        same = x.dtype is rest[0].dtype and (x.dtype in (torch.float32, torch.float64) or shared.on_host(x))
         return (same and x.numel() > 0) or "an empty array, half precision and two dtypes are the generic kernel's"
     job = next(each for each in rest if isinstance(each, LossArgs))
-    if _carries(x, job.precision) and function not in _VALUES:
-        return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
     if function in _VALUES:
         return True
+    if _carries(x, job.precision) and (function.startswith("linear") or not shared.on_host(x)):
+        return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
+    others = job.beyond(torch_loss.TAKEN)
+    if others:
+        return f"no kernel in place takes {', '.join(others)}"
+    if function in _SECOND and not shared.on_host(x):
+        return "the generic kernel has the second derivative on other devices"
     arrays = [each for each in (x, *rest) if isinstance(each, Tensor)]
-    why = obstacle(*arrays, job.labels, job.class_weight, job.sample_weight, job.where)
+    why = obstacle(*arrays, *job.arrays)
     return True if why is None else f"{why}: the generic kernel can be differentiated"
 
 
@@ -123,9 +129,9 @@ def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
         return recorded_kernels.cross_entropy(logits, job).to(x.dtype)
     if operations.nested_forward():
         return loss_kernels.cross_entropy(xp, x, job)
-    if not plain(x, job.labels, job.class_weight, job.sample_weight, job.where):
+    if not plain(x, *job.arrays):
         return recorded.cross_entropy(x, job).to(x.dtype)
-    if _carries(x, job.precision):
+    if job.beyond(torch_loss.TAKEN) or (_carries(x, job.precision) and not shared.on_host(x)):
         return loss_kernels.cross_entropy(xp, x, job)
     value = torch_loss.cross_entropy(xp, x, job, True, False)[0]
     assert value is not None
@@ -148,11 +154,23 @@ def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: LossArgs) -> tupl
     return value, grad.to(logits.dtype)
 
 
+def cross_entropy_hvp(xp: Any, logits: Tensor, job: LossArgs, vector: Tensor) -> Tensor:
+    """The second derivative times ``vector``."""
+    product: Tensor = shared.host("cross_entropy_hvp", logits, job, vector)
+    return product
+
+
+def cross_entropy_hessian_diag(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
+    """The diagonal of the second derivative."""
+    diagonal: Tensor = shared.host("cross_entropy_hessian_diag", logits, job)
+    return diagonal
+
+
 def linear_cross_entropy(
     xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced; where autograd records it, with its gradients, block by block."""
-    extra = (job.labels, job.class_weight, job.sample_weight, job.where)
+    extra = job.arrays
     if not _carries(X, job.precision):
         if plain(X, W, bias, *extra):
             return linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
@@ -175,11 +193,17 @@ def linear_cross_entropy_value_and_grad(
     return linear.value_and_grad(xp, X, W, bias, job, wrt, classes, block_size)
 
 
+#: Of a loss, that the kernels take.
+_OPTIONS = (
+    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
+    "sample_weight where"
+)
+
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
     functions={
-        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_PULLS)},
+        **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_SECOND, *_PULLS)},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
         "divergence": f"{__name__}.divergence:divergence",
         "linear_divergence": f"{__name__}.linear_divergence:linear_divergence",
@@ -187,5 +211,5 @@ BACKEND = Backend(
         **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
     },
     should_run=f"{__name__}:should_run",
-    options=("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where"),
+    options=tuple(_OPTIONS.split()),
 )

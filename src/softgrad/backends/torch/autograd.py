@@ -21,6 +21,7 @@ from ..._options import LossArgs
 from ..triton.graphs import loss_operator
 from . import dense as torch_dense
 from . import loss as torch_loss
+from . import shared
 from .blocks import host, kept_where, plain, plain_cotangent
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 from .shared import traced
@@ -49,6 +50,8 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
     """The value of a softmax."""
     if traced("softmax", x, axis, where, precision):
         return torch.ops.softgrad.dense(x, "softmax", axis)
+    if plain(x, where) and shared.on_host(x):
+        return shared.host("softmax", x, axis, where, precision)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.softmax(XP, x, axis, where, precision)
     if where is None:
@@ -60,6 +63,8 @@ def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | Non
     """The value of a log-softmax."""
     if traced("log_softmax", x, axis, where, precision):
         return torch.ops.softgrad.dense(x, "log_softmax", axis)
+    if plain(x, where) and shared.on_host(x):
+        return shared.host("log_softmax", x, axis, where, precision)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.log_softmax(XP, x, axis, where, precision)
     if where is None:
@@ -72,6 +77,8 @@ def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None)
     """The value of a log-sum-exp, without ``axis``."""
     if traced("logsumexp", x, axis, where, precision):
         return torch.ops.softgrad.dense(x, "logsumexp", axis)
+    if plain(x, where) and shared.on_host(x):
+        return shared.host("logsumexp", x, axis, where, precision)
     if _carries(x, precision) or not plain(x, where):
         return dense_kernels.logsumexp(XP, x, axis, where, precision)
     if where is not None:
@@ -203,7 +210,7 @@ def _job(
         sample_weight=weight,
         where=where,
         reduction="none",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 
@@ -286,7 +293,8 @@ class _Slopes(Function):  # type: ignore[misc]
         x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Tensor:
         job = _job(target, where, axis, precision, weight)
-        if _carries(x, precision) or not plain_cotangent(weight, x, target, where):
+        ours = plain_cotangent(weight, x, target, where) and (shared.on_host(x) or not _carries(x, precision))
+        if not ours:
             return _generic_slopes(x, target, weight, where, axis, precision)
         slope = torch_loss.cross_entropy(XP, x, job, False, True)[1]
         assert slope is not None

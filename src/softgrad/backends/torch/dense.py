@@ -17,7 +17,7 @@ from .blocks import BLOCK_BYTES, NATIVE_SUM, SHORT, Scratch, View, blocks, host,
 #: Classes from which torch's kernels in float64 are ahead of one pass after the other.
 NATIVE_SOFTMAX64, NATIVE_LOG64 = 100, 64
 #: Elements up to which no block is made; up to which a softmax is torch's in any case, and where torch is good at it.
-SMALL, FEW, LENT = 2048, 512, 1 << 15
+SMALL, FEW = 2048, 512
 #: Sums below this are taken without their largest term, for a log of the sum and for log-probabilities.
 DOMINATED, FAR = 1.5, 1.125
 #: Bytes of a row that torch's maximum takes with vector instructions; what is left over goes one by one.
@@ -82,15 +82,14 @@ def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     kernel = shared.on_gpu("softmax", x, axis, None, precision)
     if kernel is not None:
         return kernel(None, x, axis)
+    if shared.on_host(x):
+        return shared.host("softmax", x, axis, None, precision)
     k, n, wide = x.shape[axis], x.numel(), working(x.dtype, precision)
     # the native kernel of a CPU rounds half precision more than once
     native = precision is None and k <= NATIVE_SUM and (x.dtype is wide or not host(x))
     if native and n <= FEW:
         return torch.softmax(x, axis)
     slow = host(x) and k < (NATIVE_SOFTMAX64 if wide is torch.float64 else SHORT)
-    lent = None if native and not slow and n < LENT else shared.dense("softmax", x, axis, precision)
-    if lent is not None:
-        return lent
     if native and (n <= SMALL or not slow):
         return torch.softmax(x, axis)
     v = view(x, axis)
@@ -152,9 +151,11 @@ def _log_rows(src: Tensor, out: Tensor, dim: int, size: int, scratch: Scratch) -
 
 def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """X - logsumexp(x); -log1p(the others) at the top."""
-    lent = shared.dense("log_softmax", x, axis, precision)
-    if lent is not None:
-        return lent
+    kernel = shared.on_gpu("log_softmax", x, axis, None, precision)
+    if kernel is not None:
+        return kernel(None, x, axis)
+    if shared.on_host(x):
+        return shared.host("log_softmax", x, axis, None, precision)
     k, wide = x.shape[axis], working(x.dtype, precision)
     if x.numel() <= SMALL and k <= NATIVE_SUM and x.dtype is wide and host(x):
         y = torch.log_softmax(x, axis)
@@ -202,9 +203,11 @@ def _log_sum(src: Tensor, z: Tensor, dim: int) -> Tensor:
 
 def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """Max + log1p(the others), without ``axis``."""
-    lent = shared.dense("logsumexp", x, axis, precision)
-    if lent is not None:
-        return lent
+    kernel = shared.on_gpu("logsumexp", x, axis, None, precision)
+    if kernel is not None:
+        return kernel(None, x, axis)
+    if shared.on_host(x):
+        return shared.host("logsumexp", x, axis, None, precision)
     wide = working(x.dtype, precision)
     v = view(x, axis)
     first = _class_first(v)

@@ -15,7 +15,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from . import shared
 from .blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
-from .loss import ROWS, Loss
+from .loss import ROWS, TAKEN, Loss
 from .samples import no_weight
 
 #: Samples of a block with few classes at least.
@@ -166,6 +166,8 @@ def linear_cross_entropy(
     xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced."""
+    if job.beyond(TAKEN):
+        return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, block_size)
     lent = shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
     if lent is not None:
         return lent
@@ -189,6 +191,10 @@ def value_and_grad(
     final: bool = True,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss and its gradients; those of float16 in float32, whose range they need, unless they are ``final``."""
+    if job.beyond(TAKEN):
+        if not final and W.dtype is torch.float16:
+            W, bias = W.float(), None if bias is None else bias.float()
+        return linear_kernels.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block_size)
     arguments = (X, W, bias, job, wrt, classes, block_size)
     lent = shared.linear("linear_cross_entropy_value_and_grad", *arguments)
     if lent is not None:

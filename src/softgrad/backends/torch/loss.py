@@ -17,6 +17,8 @@ from .blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, 
 from .loss_blocks import dense_block, index_block, native_losses, target, weigh
 from .samples import Samples, inverse, no_weight, prepare
 
+#: The options that the kernels in place take; a loss with others goes through the generic ones.
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
 #: Classes below which a block stands class first: torch's maximum of a row is slow there.
 ROWS = 32
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..._kernels.dense import SURE
+from . import shared
 from .blocks import host, kept_where, plain_cotangent
-from .shared import few_calls_pull, has_pull, pull, traced
 
 #: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
 NEAR = 1 / 16
@@ -47,6 +47,9 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
+    if shared.on_host(log_p) and t.is_cpu and log_p.numel() and plain_cotangent(t, log_p):
+        pushed: Tensor = shared.host("log_softmax_jvp", log_p, t, axis % log_p.ndim)
+        return pushed
     dtype = log_p.dtype
     log_p, t = _wide(log_p, t)
     p = log_p.exp()
@@ -66,17 +69,17 @@ def _pulled(
 ) -> Tensor:
     """The fastest kernel's, where rows that have a value above ``bound`` are taken again in closed form."""
     axis %= a.ndim
-    if traced(f"{name}_vjp", a, c, axis):
+    if shared.traced(f"{name}_vjp", a, c, axis):
         return torch.ops.softgrad.pull(a, c, axis, name == "log_softmax")
     if not plain_cotangent(c, a) or not a.numel():
         return closed(a, c, axis)
-    if has_pull(a, c, axis):
-        return pull(name, a, c, axis)
+    kernel = shared.on_gpu(f"{name}_vjp", a, c, axis)
+    if kernel is not None:
+        return kernel(None, a, c, axis)
+    if shared.on_host(a) and c.is_cpu:
+        return shared.host(f"{name}_vjp", a, c, axis)
     if not host(a):
         return closed(a, c, axis)
-    small = few_calls_pull(name, a, c, axis)
-    if small is not None:
-        return small
     out = backward(c, a, axis, a.dtype)
     near = a.amax(axis) > bound
     if near.any():

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
+from . import rules
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
 from .blocks import kept_where
+from .loss import TAKEN
 
 
 def _tracked(a: Tensor | None) -> bool:
@@ -39,7 +41,13 @@ def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = kept_where(kept, x)
     where = None if job.where is None else job.where.expand(x.shape)
-    if job.dense or job.label_smoothing:
+    if job.beyond(TAKEN):
+        if any(map(_tracked, rules.arrays_of(job))):
+            # by the kernel's own operations
+            return loss_kernels.cross_entropy(XP, logits, job)
+        _, _, _, w, _ = loss_kernels.target(XP, x, job._replace(label_smoothing=0.0), where)
+        each = rules.losses(x, job).unsqueeze(axis)
+    elif job.dense or job.label_smoothing:
         shown = where
         _, v, _, w, valid = loss_kernels.target(XP, x, job, shown)
         each = recorded(LOSSES, x, v.detach(), where, axis, job.precision).unsqueeze(axis)
@@ -56,7 +64,7 @@ def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
         if w is not None:
             # a class of weight 0 costs nothing, though its logit be -inf
             each = kept_where((w != 0) | ~each.isinf(), each) * w
-    if job.z_loss:
+    if job.z_loss and not job.beyond(TAKEN):
         lse = recorded(LOG_SUM_EXP, x, where, axis, job.precision).unsqueeze(axis)
         if where is not None:
             lse = kept_where(where.any(axis, keepdim=True), lse)

@@ -1,42 +1,34 @@
 """PyTorch tensors by the kernels of other back ends, in the same memory, where these are ahead.
 
-On a GPU those are Triton's. On a CPU, where numba is installed, its loops are ahead for rows, for columns of a vector
-or more and for linear models; NumPy's blocks are for what takes torch several passes: a log-sum-exp, and the losses.
+On a GPU those are Triton's. On a CPU they are those of NumPy arrays, numba's loops where it is installed: for all
+tensors, since torch's own operations give a row other bits in another batch.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable
 from functools import cache
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
 from ..._options import LossArgs
 from .. import numba, triton
-from .._registry import asked_for
-from ..numba._width import VECTOR_BYTES
-from ..numpy import dense as numpy_dense
-from ..numpy import derivatives as numpy_derivatives
+from .._registry import asked_for, call
 from ..numpy import log_probs as numpy_log_probs
-from ..numpy import loss as numpy_loss
-from ..numpy import small as numpy_small
 from . import threads
 from .blocks import autocast
 
-#: Elements up to which NumPy's few calls take less time than torch's, and from which its blocks do.
-SMALL, LEAST = numpy_small.SMALL, 1 << 14
-#: Elements up to which a log-softmax of torch's is as fast.
-SHORT_LOG = 1 << 11
-#: Functions that take torch longer than NumPy's few calls, where its own softmax is not fast.
-FEW_CALLS = ("softmax", "log_softmax", "logsumexp", "loss")
-#: From how many classes on NumPy's blocks are ahead of torch's passes, in single and double precision.
-BLOCKS = {"log_softmax": {4: 256, 8: 100}, "logsumexp": {4: 1, 8: 1}, "loss": {4: 16, 8: 64}}
+#: What NumPy holds, or a wider dtype of it.
+_HOST = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+#: Numbers from which more than one thread is at work.
+AWAKE = 1 << 15
+#: NumPy's namespace of the standard, as its kernels are given it.
+_NUMPY: Any = library(np.empty(0), "x").xp
 _LOSSES = {
     (True, False): "cross_entropy",
     (False, True): "cross_entropy_grad",
@@ -59,87 +51,37 @@ def traced(function: str, x: Tensor, *args: Any) -> bool:
     return triton.fits(function, x, *args) is True
 
 
-def _may_lend(x: Tensor) -> bool:
-    """Whether NumPy sees what the tensor holds, in order, and nobody asked for torch's own kernels."""
-    return _readable(x) and x.is_contiguous() and asked_for() != "torch"
+def on_host(x: Tensor) -> bool:
+    """Whether NumPy's kernels work on what the tensor holds: on a CPU, unless somebody asked for torch's own.
+
+    They take all sizes, layouts and options, so that a row has the same bits in any company.
+    """
+    return x.is_cpu and x.dtype in _HOST and asked_for() != "torch"
 
 
-def _readable(x: Tensor) -> bool:
-    """Whether NumPy sees what the tensor holds."""
-    return x.is_cpu and x.dtype in (torch.float32, torch.float64) and not x.is_neg()
-
-
-def _module(function: str, x: Tensor, axis: int) -> ModuleType | None:
-    """Whose kernel for arrays is ahead of torch's, where there is no loop."""
-    n, k = x.numel(), x.shape[axis]
-    if axis == x.ndim - 1 and n <= SMALL and function in FEW_CALLS:
-        if n <= SHORT_LOG and function == "log_softmax":
-            return None
-    elif n < LEAST or k < BLOCKS.get(function, {}).get(x.element_size(), k + 1):
-        return None
-    return numpy_loss if function == "loss" else numpy_dense
-
-
-def _loops(x: Tensor, axis: int) -> Any:
-    """The module of compiled loops, where numba is there and has a loop for the layout."""
-    if numba.BACKEND is None or x.numel() < numba.LEAST:
-        return None
-    k, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    # a vector of columns
-    fits = k >= 2 and (inner == 1 or (inner * x.element_size() >= VECTOR_BYTES and k <= numba.COLUMN_CLASSES))
-    return imported(".loops") if fits and numba.compiles() is True else None
+def host(function: str, *args: Any) -> Any:
+    """What a kernel for NumPy arrays gives, as tensors; bfloat16 is taken in float32, or in float64 for all digits."""
+    x = args[0]
+    dtype = x.dtype
+    if dtype is torch.bfloat16:
+        high = "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
+        wide = torch.float64 if high else torch.float32
+        given = host(function, *(a.to(wide) if isinstance(a, Tensor) and a.dtype is dtype else a for a in args))
+        return tuple(a.to(dtype) for a in given) if isinstance(given, tuple) else given.to(dtype)
+    arrays = [_host_job(a) if isinstance(a, LossArgs) else _host(a) for a in args]
+    if x.numel() < AWAKE:
+        with quiet():
+            out = call(function, _NUMPY, *arrays)
+    else:
+        with threads.shared(), quiet():
+            out = call(function, _NUMPY, *arrays)
+    return tuple(map(torch.from_numpy, out)) if isinstance(out, tuple) else torch.from_numpy(out)
 
 
 @cache
 def imported(name: str) -> Any:
     """A module of another back end, by its place beside this package."""
     return importlib.import_module(name, __package__)
-
-
-def dense(function: str, x: Tensor, axis: int, precision: str | None) -> Tensor | None:
-    """The softmax, its logarithm or its normaliser; None where torch is to do it."""
-    kernel = on_gpu(function, x, axis, None, precision)
-    if kernel is not None:
-        return kernel(None, x, axis)
-    if precision is not None or not _may_lend(x):
-        return None
-    loops = _loops(x, axis)
-    if loops is not None:
-        return loops.dense(function, x, axis)
-    module = _module(function, x, axis)
-    if module is None:
-        return None
-    with threads.shared(), quiet():
-        return torch.from_numpy(getattr(module, function)(None, x.detach().numpy(), axis, None, None))
-
-
-def has_pull(a: Tensor, cotangent: Tensor, axis: int) -> bool:
-    """Whether a kernel pulls a cotangent back through a softmax, or its logarithm, of values ``a``."""
-    return on_gpu("softmax_vjp", a, cotangent, axis) is not None or (
-        a.shape[axis] <= numba.LONGEST
-        and cotangent.dtype == a.dtype
-        and not cotangent.is_neg()
-        and _may_lend(a)
-        and _loops(a, axis) is not None
-    )
-
-
-def pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor:
-    """What it gives."""
-    kernel = on_gpu(f"{function}_vjp", a, cotangent, axis)
-    if kernel is not None:
-        return kernel(None, a, cotangent, axis)
-    pulled: Tensor = imported(".loops").pull(function, a, cotangent, axis)
-    return pulled
-
-
-def few_calls_pull(function: str, a: Tensor, cotangent: Tensor, axis: int) -> Tensor | None:
-    """What NumPy's few calls give for a small tensor, which would take torch more; None where torch is to do it."""
-    if a.numel() > LEAST or not (_may_lend(a) and _readable(cotangent)):
-        return None
-    values, c = a.detach().numpy(), cotangent.detach().numpy()
-    with quiet():
-        return torch.from_numpy(getattr(numpy_derivatives, f"{function}_vjp")(library(values, "x").xp, values, c, axis))
 
 
 def lend(function: str, x: Tensor, *args: Any) -> Tensor | None:
@@ -181,7 +123,11 @@ def _readable_host(a: Any) -> Any:
 
 
 def _host(a: Any) -> Any:
-    return a.numpy(force=True) if isinstance(a, Tensor) else a
+    if not isinstance(a, Tensor):
+        return a
+    if a.dtype is torch.bfloat16:
+        a = a.to(torch.float32)
+    return a.detach().resolve_neg().numpy() if a.is_cpu else a.numpy(force=True)
 
 
 def _host_job(job: LossArgs) -> LossArgs:
@@ -194,23 +140,10 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
     if kernel is not None:
         given = kernel(None, x, job)
         return given if value and grad else ((given, None) if value else (None, given))
-    # what NumPy's blocks leave to the generic kernel is torch's as well
-    if job.where is not None or job.precision is not None or not _may_lend(x):
+    if not on_host(x):
         return None
-    plain = job.plain and job.labels.dtype is not torch.uint64
-    loops = _loops(x, job.axis) if plain else None
-    if loops is not None and loops.has_mass(job):
-        return loops.cross_entropy(x, job, value, grad)
-    module = _module("loss", x, job.axis) if loops is None else imported("..numba.rows")
-    if module is None:
-        return None
-    host = _host_job(job)
-    host_kernel: Callable[..., Any] = getattr(module, _LOSSES[value, grad])
-    with threads.shared(), quiet():
-        logits = x.detach().numpy()
-        result = host_kernel(library(logits, "logits").xp, logits, host)
-    out = [torch.from_numpy(a) for a in (result if value and grad else (result,))]
-    return (out[0] if value else None), (out[-1] if grad else None)
+    given = host(_LOSSES[value, grad], x, job)
+    return given if value and grad else ((given, None) if value else (None, given))
 
 
 def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
@@ -227,7 +160,7 @@ def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossAr
     if (
         numba.BACKEND is None
         or X.numel() < numba.LEAST
-        or not all(map(_readable, tensors))
+        or not all(a.is_cpu and a.dtype in (torch.float32, torch.float64) for a in tensors)
         or not X.is_contiguous()
         or (X.dtype is torch.float32 and autocast(X))
         or job.labels.dtype is torch.uint64

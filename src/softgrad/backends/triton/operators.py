@@ -65,7 +65,7 @@ def cross_entropy(
         sample_weight=sample_weight,
         ignore_index=ignore_index,
         z_loss=z_loss,
-        reduction=reduction,  # type: ignore[arg-type]
+        reduction=reduction,
     )
     return [each for each in loss.computed(x, job, value, gradient, seen_by_compilers) if each is not None]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Host = npt.NDArray[np.generic]
+from ..._array.typing import NDArray
 
 DENSE = ("softmax", "log_softmax", "logsumexp", "loss", "loss+gradient")
 QUICK = ("softmax", "logsumexp", "loss+gradient")
@@ -57,9 +56,9 @@ def cases(groups: tuple[str, ...], *, quick: bool = False) -> list[Case]:
 class Data:
     """The arrays of a case, on the host; what a case does not use is empty."""
 
-    x: Host
-    labels: Host
-    W: Host
+    x: NDArray
+    labels: NDArray
+    W: NDArray
 
 
 def data(case: Case, dtype: str) -> Data:

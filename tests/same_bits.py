@@ -1,0 +1,317 @@
+"""Whether a row's result depends on the row alone: ``python tests/same_bits.py --libraries numpy,torch``.
+
+Each function is called on one large array and on the same rows in other company: alone, few, many, from other places,
+in other layouts of memory, on other numbers of threads, with the value's gradient and without. The bits must be equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import arrays
+import softgrad as sg
+
+#: Classes, around the limits between kernels: of a vector, of a short row, of a block's sums, of a long row's parts.
+CLASSES = (
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+    10,
+    15,
+    16,
+    17,
+    31,
+    33,
+    48,
+    100,
+    129,
+    257,
+    1000,
+    1025,
+    4099,
+    8192,
+    12345,
+    40000,
+    100_000,
+)
+#: Elements of the largest array of a case: enough for several threads.
+LARGEST = 300_000
+Rows = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows lie in memory: ``put(asarray, xp, rows)`` gives the array, ``axis`` is that of the classes."""
+
+    name: str
+    axis: int
+    put: Callable[[Any, Any, Rows], Any]
+    #: The samples' shape of so many rows.
+    samples: Callable[[int], tuple[int, ...]] = lambda n: (n,)
+
+
+def _strided(asarray: Any, xp: Any, a: Rows) -> Any:
+    return asarray(np.stack([a, a[::-1]], axis=-1).reshape(len(a), -1))[:, ::2]
+
+
+def _offset(asarray: Any, xp: Any, a: Rows) -> Any:
+    return xp.reshape(asarray(np.concatenate([a[:1, :1].ravel(), a.ravel()]))[1:], a.shape)
+
+
+def _middle(asarray: Any, xp: Any, a: Rows) -> Any:
+    outer, inner = _two(len(a))
+    return asarray(np.ascontiguousarray(a.reshape(outer, inner, -1).transpose(0, 2, 1)))
+
+
+def _two(n: int) -> tuple[int, int]:
+    outer = next(i for i in (5, 3, 2, 1) if n % i == 0)
+    return outer, n // outer
+
+
+LAYOUTS = (
+    Layout("rows", 1, lambda asarray, xp, a: asarray(a)),
+    Layout("offset", 1, _offset),
+    Layout("strided", 1, _strided),
+    Layout("fortran", 1, lambda asarray, xp, a: xp.permute_dims(asarray(np.ascontiguousarray(a.T)), (1, 0))),
+    Layout("class first", 0, lambda asarray, xp, a: asarray(np.ascontiguousarray(a.T))),
+    Layout("class in the middle", 1, _middle, _two),
+)
+ROWS = LAYOUTS[0]
+
+
+def rows_of(n: int, k: int, dtype: str, calm: bool, seed: int = 0) -> Rows:
+    """Rows of eight kinds, which kernels may take to be out of the ordinary; all of the first kind where ``calm``."""
+    rng = np.random.default_rng(seed + k)
+    x = rng.normal(size=(n, k)) * 2
+    if not calm:
+        at = rng.integers(0, k, n)
+        each = np.arange(n)
+        kind = each % 8
+        x[kind == 1] *= 40
+        x[kind == 2] -= 300
+        x[each[kind == 3], at[kind == 3]] += 12  # one class has nearly all of the sum
+        x[each[kind == 4], at[kind == 4]] = -np.inf
+        x[kind == 5] = np.round(x[kind == 5])
+        x[each[kind == 6], at[kind == 6]] = 100
+        special = each[kind == 7]
+        x[special, at[special]] = np.resize([np.inf, np.nan, -np.inf], len(special))
+        x[special[2::3]] = -np.inf
+    return x.astype(dtype)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arrays of the same samples: logits, labels and what is of a sample or a class."""
+
+    x: Any
+    c: Any
+    p: Any
+    log_p: Any
+    q: Any
+    where: Any
+    labels: Any
+    weight: Any
+    class_weight: Any
+    axis: int
+
+
+def _loss(**options: Any) -> Callable[[Call], dict[str, Any]]:
+    """What a loss and its derivatives give with options, in all ways to ask for them."""
+
+    def call(a: Call) -> dict[str, Any]:
+        given = {
+            name: getattr(a, value[1:]) if isinstance(value, str) and value[0] == "@" else value
+            for name, value in options.items()
+        }
+        labels = given.pop("labels", a.labels)
+        common = {"reduction": "none", "axis": a.axis, **given}
+        per_call = {name: common.pop(name) for name in ("sample_weight", "where") if name in common}
+        loss = sg.CrossEntropy(**common)
+        value, grad = loss.value_and_grad(a.x, labels, **per_call)
+        return {
+            "loss": loss(a.x, labels, **per_call),
+            "loss, with its gradient": value,
+            "gradient": loss.grad(a.x, labels, **per_call),
+            "gradient, with its loss": grad,
+            "hvp": loss.hvp(a.x, labels, a.c, **per_call),
+            "hessian diagonal": loss.hessian_diag(a.x, labels, **per_call),
+        }
+
+    return call
+
+
+def _dense(**options: Any) -> Callable[[Call], dict[str, Any]]:
+    def call(a: Call) -> dict[str, Any]:
+        given = {name: a.where if value == "@where" else value for name, value in options.items()}
+        return {
+            function.__name__: function(a.x, axis=a.axis, **given)
+            for function in (sg.softmax, sg.log_softmax, sg.logsumexp)
+        }
+
+    return call
+
+
+def _pulls(a: Call) -> dict[str, Any]:
+    return {
+        "softmax_vjp": sg.softmax_vjp(a.p, a.c, axis=a.axis),
+        "softmax_jvp": sg.softmax_jvp(a.p, a.c, axis=a.axis),
+        "log_softmax_vjp": sg.log_softmax_vjp(a.log_p, a.c, axis=a.axis),
+        "log_softmax_jvp": sg.log_softmax_jvp(a.log_p, a.c, axis=a.axis),
+    }
+
+
+GROUPS: dict[str, Callable[[Call], dict[str, Any]]] = {
+    "dense": _dense(),
+    "dense, where": _dense(where="@where"),
+    "dense, high": _dense(precision="high"),
+    "derivatives": _pulls,
+    "loss": _loss(),
+    "loss, ignore_index": _loss(ignore_index=0),
+    "loss, sample_weight": _loss(sample_weight="@weight"),
+    "loss, class_weight": _loss(class_weight="@class_weight"),
+    "loss, label_smoothing": _loss(label_smoothing=0.1),
+    "loss, z_loss": _loss(z_loss=1e-3),
+    "loss, where": _loss(where="@where"),
+    "loss, all": _loss(label_smoothing=0.1, z_loss=1e-3, class_weight="@class_weight", sample_weight="@weight"),
+    "loss, labels by class": _loss(labels="@q"),
+    "loss, high": _loss(precision="high"),
+}
+
+
+def bits(a: Rows) -> Rows:
+    """As integers; a NaN is any other."""
+    a = np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a)
+    return a.view(f"u{a.dtype.itemsize}")
+
+
+class Case:
+    """Rows of so many classes and what belongs to them, on the host."""
+
+    def __init__(self, library: arrays.Library, k: int, dtype: str, calm: bool, largest: int = LARGEST) -> None:
+        self.library, self.dtype = library, dtype
+        n = self.n = max(24, largest // k)
+        rng = np.random.default_rng(k)
+        self.x = rows_of(n, k, dtype, calm)
+        self.c = rng.normal(size=(n, k)).astype(dtype)
+        with np.errstate(all="ignore"):
+            wide = self.x.astype(np.float64)
+            e = np.exp(wide - wide.max(1, keepdims=True))
+            p = e / e.sum(1, keepdims=True)
+            self.p, self.log_p = p.astype(dtype), np.log(p).astype(dtype)
+        self.q = rng.random((n, k)).astype(dtype)
+        self.where = rng.random((n, k)) > 0.2
+        self.where[:, 0] = True
+        self.labels = rng.integers(0, k, n)
+        self.weight = rng.integers(0, 4, n).astype(dtype)
+        self.class_weight = rng.random(k).astype(dtype)
+
+    def call(self, group: str, layout: Layout, rows: Any) -> dict[str, Rows]:
+        """What a group of functions gives for some rows, one a row again."""
+        library, xp = self.library, self.library.xp
+
+        def whole(a: Rows) -> Any:
+            return layout.put(lambda host: library.asarray(host, None), xp, a[rows])
+
+        def each(a: Rows) -> Any:
+            some = a[rows]
+            return library.asarray(some.reshape(layout.samples(len(some))), None)
+
+        arrays_ = (whole(a) for a in (self.x, self.c, self.p, self.log_p, self.q, self.where))
+        call = Call(
+            *arrays_, each(self.labels), each(self.weight), library.asarray(self.class_weight, None), layout.axis
+        )
+        out = {}
+        for name, result in GROUPS[group](call).items():
+            host = library.to_numpy(result)
+            if host.ndim > len(layout.samples(len(call.labels))):
+                host = np.moveaxis(host, layout.axis, -1)
+                host = host.reshape(-1, host.shape[-1])
+            out[name] = np.ascontiguousarray(host.reshape(len(self.x[rows]), -1))
+        return out
+
+    def companies(self) -> Iterator[tuple[str, Layout, Any]]:
+        """(name, layout, rows) of the calls that are compared with the one of all rows."""
+        n, k = self.x.shape
+        for i in (0, 3, 7, n - 1):
+            yield f"row {i} alone", ROWS, slice(i, i + 1)
+        for start, stop in ((1, n), (3, 5), (2, 19), (n - 13, n)):
+            yield f"rows {start} to {stop}", ROWS, slice(start, stop)
+        for size in (1 << 9, 1 << 11, 1 << 13, 1 << 14, 1 << 15, 1 << 17):
+            some = size // k
+            if 1 < some < n - 2:
+                yield f"rows 1 to {some + 2}", ROWS, slice(1, some + 2)
+        yield "calm rows", ROWS, np.arange(0, n, 8)
+        yield "rows in reverse", ROWS, np.arange(n)[::-1]
+        for layout in LAYOUTS[1:]:
+            for stop in (15, n - n % 5):
+                yield f"{layout.name}, {stop} rows", layout, slice(0, stop)
+            if layout.name == "class first":
+                yield f"{layout.name}, row 3 alone", layout, slice(3, 4)
+
+    def differences(self, group: str, threads: tuple[int, ...] = (1, 2)) -> Iterator[tuple[str, str, int]]:
+        """(function, company, rows that differ), 0 included."""
+        with sg.backends.workers(1):
+            whole = self.call(group, ROWS, slice(None))
+        pairs = (("loss, with its gradient", "loss"), ("gradient, with its loss", "gradient"))
+        for one, other in pairs:
+            if one in whole:
+                yield one, "the other call", int((bits(whole[one]) != bits(whole[other])).any(1).sum())
+        for many in threads:
+            with sg.backends.workers(many):
+                companies = self.companies() if many == 1 else [(f"{many} threads", ROWS, slice(None))]
+                for company, layout, rows in companies:
+                    for name, some in self.call(group, layout, rows).items():
+                        yield name, company, int((bits(some) != bits(whole[name][rows])).any(1).sum())
+
+
+def run(name: str, dtypes: tuple[str, ...], classes: tuple[int, ...], groups: tuple[str, ...], largest: int) -> int:
+    """Compare all on a library; say what differs, and return how many comparisons do."""
+    library, seen, found, where = arrays.LOADERS[name](), 0, 0, Counter[tuple[str, str, str]]()
+    examples: dict[tuple[str, str, str], str] = {}
+    for dtype in dtypes:
+        for k in classes:
+            for calm in (True, False):
+                case = Case(library, k, dtype, calm, largest)
+                for group in groups:
+                    with np.errstate(all="ignore"):
+                        for function, company, rows in case.differences(group):
+                            seen += 1
+                            if rows:
+                                found += 1
+                                what = (dtype, group, function)
+                                where[what] += 1
+                                examples.setdefault(what, f"{k} classes, {'calm, ' if calm else ''}{company}: {rows}")
+    for what, count in sorted(where.items()):
+        print(f"  {' | '.join(what)}: {count} comparisons differ, as of {examples[what]} rows")
+    print(f"{name}: {seen} comparisons of rows' bits, {found} differ")
+    return found
+
+
+def main() -> int:
+    """Compare on the libraries asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--libraries", default="numpy,torch")
+    parser.add_argument("--dtypes", default="float32,float64,float16")
+    parser.add_argument("--classes", default=",".join(map(str, CLASSES)))
+    parser.add_argument("--groups", default="|".join(GROUPS))
+    parser.add_argument("--largest", type=int, default=LARGEST, help="elements of the largest array")
+    given = parser.parse_args()
+    dtypes, groups = tuple(given.dtypes.split(",")), tuple(given.groups.split("|"))
+    classes = tuple(int(k) for k in given.classes.split(","))
+    found = [run(name, dtypes, classes, groups, given.largest) for name in given.libraries.split(",")]
+    return int(any(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

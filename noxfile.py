@@ -130,7 +130,7 @@ def gpu_static(session: nox.Session) -> None:
     """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
     install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
-    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
+    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadgroup", *static, *session.posargs)
     suite = [*map(str, sorted(Path("tests").glob("test_triton_*.py")))]
     suite += [f"tests/test_{name}.py" for name in ("softmax", "cross_entropy")]
     interpreted = ("--backend=torch", "--kernels=triton", *SPREAD, *suite)

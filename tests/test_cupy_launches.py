@@ -50,9 +50,11 @@ def test_validation_alone_looks_at_the_labels(name, on_device):
 
 ALONE = {"first_class": 0, "reduce": lambda array, op: array}
 GENERIC = {
-    "a share of the classes": (81, lambda d: sg.parallel.cross_entropy_value_and_grad(d["x"], d["labels"], **ALONE)),
+    "a share of the classes": (80, lambda d: sg.parallel.cross_entropy_value_and_grad(d["x"], d["labels"], **ALONE)),
     "softmax": (12, lambda d: sg.softmax(d["x"])),
     "cross_entropy_value_and_grad": (46, lambda d: sg.cross_entropy_value_and_grad(d["x"], d["labels"])),
+    "entropy": (19, lambda d: sg.entropy(d["x"])),
+    "entropy_vjp": (21, lambda d: sg.entropy_vjp(d["x"], d["sample_weight"])),
     "linear_cross_entropy_value_and_grad": (
         55,
         lambda d: sg.linear_cross_entropy_value_and_grad(d["X"], d["labels"], d["W"], d["bias"]),
@@ -74,6 +76,10 @@ REPLACED = {
     "softmax": (1, lambda d: sg.softmax(d["x"])),
     "log_softmax": (1, lambda d: sg.log_softmax(d["x"], axis=0)),
     "logsumexp": (1, lambda d: sg.logsumexp(d["x"], axis=-1)),
+    "log_probs": (2, lambda d: sg.log_probs(d["x"], d["labels"])),
+    "log_probs of several": (13, lambda d: sg.log_probs(d["x"], d["several"])),
+    "log_probs_vjp": (2, lambda d: sg.log_probs_vjp(d["x"], d["labels"], d["sample_weight"])),
+    "linear_log_probs": (52, lambda d: sg.linear_log_probs(d["X"], d["labels"], d["W"], entropy=True)),
     "cross_entropy": (2, lambda d: sg.cross_entropy(d["x"], d["labels"])),
     "cross_entropy_grad": (1, lambda d: sg.cross_entropy_grad(d["x"], d["labels"])),
     "cross_entropy_value_and_grad": (2, lambda d: sg.cross_entropy_value_and_grad(d["x"], d["labels"])),

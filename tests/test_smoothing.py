@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from softgrad.testing._autodiff import derivative
 
 ALL = {"label_smoothing": 1.0, "reduction": "none"}
 
@@ -27,3 +28,11 @@ def test_what_smoothing_leaves_of_a_sure_class_keeps_its_digits(samples, smoothi
     np.testing.assert_allclose(to_numpy(sg.cross_entropy(x, y, **options)), expected, rtol=1e-12)
     value, _ = sg.cross_entropy_value_and_grad(x, y, **{**options, "reduction": "mean"})
     np.testing.assert_allclose(to_numpy(value), expected, rtol=1e-12)
+
+
+@pytest.mark.libraries("torch", "jax")
+def test_a_smoothed_gradient_is_differentiated_at_ties(asarray, to_numpy):
+    x, y = asarray([[0.5, 0.5, -1.0], [1.0, 1.0, 1.0]]), asarray([0, 2], "int64")
+    loss, u = sg.CrossEntropy(label_smoothing=0.1), asarray([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]])
+    got = derivative(lambda x: (loss.grad(x, y) * u).sum(), x)
+    np.testing.assert_allclose(to_numpy(got), to_numpy(loss.hvp(x, y, u)), rtol=1e-12, atol=1e-15)

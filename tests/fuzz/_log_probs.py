@@ -6,7 +6,7 @@ import numpy as np
 
 import softgrad as sg
 
-from ._compare import both, compare
+from ._compare import TOLERANCE, both, compare
 from ._dense import mask_of
 from ._formulas import dense, parts
 from ._inputs import LD, given, like, shape_of, values_of
@@ -88,3 +88,54 @@ def formula(function, x, shown, y, c):
     bad = ~valid.all(-1, keepdims=True) | ~fine
     g = np.where(bad, np.nan, g)
     return np.where(shown, g, 0), np.where(bad, 0, size), True
+
+
+def linear_log_probs_call(rng, call, dtype):
+    n, m, k = int(rng.choice([1, 7, 20, 130])), int(rng.choice([1, 3, 8])), int(rng.choice([1, 2, 7, 33, 130]))
+    if call.library == "jax":
+        n, m, k = 20, 3, 17
+    axis, several = int(rng.random() < 0.3), int(rng.integers(1, 4))
+    X, x = given(rng, call.library, turned(axis, rng.normal(size=(n, m))), dtype)
+    W, w = given(rng, call.library, turned(axis, rng.normal(size=(k, m)) * rng.choice([0.1, 1.0, 5.0])), dtype)
+    x, w = turned(axis, x), turned(axis, w)
+    y = rng.integers(0, k, (n, several))
+    labels = like(call.library, turned(axis, y))
+    c, exact = given(rng, call.library, turned(axis, rng.normal(size=(n, several))), dtype)
+    pair = c, given(rng, call.library, rng.normal(size=n), dtype)
+    call.function = str(rng.choice(["linear_log_probs", "linear_log_probs_vjp"]))
+    call.options = {"sample_axis": axis, "block_size": [None, 1, 5][int(rng.integers(3))]}
+    call.note = f"{dtype} {(n, m, k)} labels {several}"
+    z = x @ w.T
+    shown, size = np.ones(z.shape, bool), (np.abs(x) @ np.abs(w).T).max(-1, keepdims=True)
+    # a logit is off by the rounding of its sum, and its exponential by that
+    rounding = (m + 8) * np.finfo("float64" if dtype == "float64" else "float32").eps / TOLERANCE[dtype]
+    if call.function == "linear_log_probs":
+        count = int(rng.integers(0, min(k, 4) + 1))
+        options = {**call.options, "entropy": True, "top_k": count}
+        found = both(lambda: pick(sg.linear_log_probs(X, labels, W, **options)), [X, labels, W])
+        for what, result in zip(("", "generic "), found, strict=True):
+            scale = 1 + 8 * rounding * size * (1 + size)
+            expected = formula("log_probs", z, shown, y, None)[0]
+            compare(turned(axis, result[0]), expected, dtype, np.abs(expected) + scale, what + "log_probs")
+            h = formula("entropy", z, shown, y, None)[0][:, 0]
+            compare(result[1], h, dtype, np.abs(h) + scale[:, 0], what + "entropy")
+        return
+    second, ce = pair[1]
+    g = formula("log_probs_vjp", z, shown, y, turned(axis, exact))[0]
+    g = g + formula("entropy_vjp", z, shown, y, ce[:, None])[0]
+    factor = (np.abs(turned(axis, exact)).sum(-1) + np.abs(ce))[:, None]
+    error = (1 + 8 * rounding * size) * factor * (1 + size)
+    arguments = [X, labels, W, None, (c, second)]
+    found = both(lambda: sg.linear_log_probs_vjp(*arguments, wrt=("W", "X"), **call.options), [X, labels, W, c, second])
+    for what, (by_W, by_X) in zip(("", "generic "), found, strict=True):
+        spread = np.broadcast_to(error, z.shape)
+        compare(turned(axis, by_W), g.T @ x, dtype, (n + 4) * (spread.T @ np.abs(x)), what + "W")
+        compare(turned(axis, by_X), g @ w, dtype, spread @ np.abs(w), what + "X")
+
+
+def turned(axis, a):
+    return a.T if axis else a
+
+
+def pick(found):
+    return found.log_probs, found.entropy

@@ -15,7 +15,7 @@ from ._dense import dense_call, pull_call, signed_call
 from ._divergence import divergence_call
 from ._inputs import Call
 from ._linear import linear_call
-from ._log_probs import log_probs_call
+from ._log_probs import linear_log_probs_call, log_probs_call
 from ._loss import loss_call
 from ._scaled import scaled_call
 
@@ -24,7 +24,8 @@ KINDS = (
     (dense_call, 0.2),
     (signed_call, 0.1),
     (pull_call, 0.1),
-    (log_probs_call, 0.1),
+    (log_probs_call, 0.07),
+    (linear_log_probs_call, 0.03),
     (loss_call, 0.2),
     (divergence_call, 0.1),
     (linear_call, 0.2),

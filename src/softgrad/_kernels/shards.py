@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import Shifted, along, difference, exponential, fuses, lost, narrow, total, widen
+from .dense import Shifted, along, difference, exponential, fuses, lost, nan_unless, narrow, total, widen
 from .linear import Wide, add, counted
 from .loss import (
     Rows,
@@ -124,15 +124,14 @@ def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Array
     def each(a: Array, where: Array = None, carry: bool = False) -> Array:
         return total(xp, a if where is None else xp.where(where, a, zero), axis, carry)
 
-    ones = xp.ones_like(x)
-    sums["count"] = zero + x.shape[axis] if shown is None else each(ones, shown)
-    sums["size"] = each(ones, hot) if q is None else each(q)
+    sums["count"] = xp.zeros_like(m) + x.shape[axis] if shown is None else each(xp.astype(shown, x.dtype))
+    sums["size"] = each(xp.astype(hot, x.dtype) if q is None else q)
     if weight is None:
         sums["w"] = sums["size"]
     else:
         sums["w"] = each(xp.broadcast_to(weight, x.shape), hot) if q is None else each(q * weight)
     if "o" in names:
-        sums["o"] = each(e, xp.logical_not(hot), carry)
+        sums["o"] = total(xp, xp.where(hot, zero, e), axis, carry)
         sums["logit"] = each(x, hot)
     if "others" in names:
         top = d == 0
@@ -207,6 +206,9 @@ def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: LossArgs, carry
         log_sum = m + xp.log1p(rest)
         loss = loss + w * (job.z_loss * log_sum**2)
     # a sample of which every class is hidden counts in no mean
+    if valid is not None:
+        # the gradient is divided by it
+        s = xp.where(valid, s, nan_unless(xp, valid, s))
     all_ = Merged(m, s, rest, o, log_sum, rows, valid, xp.where(rows, w, zero), T, uniform, loss)
     return all_._replace(loss=settle(xp, all_, loss))
 
@@ -222,7 +224,9 @@ def slopes(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool)
             v = v + (all_.uniform if shown is None else xp.where(shown, all_.uniform, xp.zeros_like(all_.uniform)))
         v = v if weight is None else v * weight
     row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.rest, x)
-    r = Rows(row, all_.s, shown, all_.rows, hot, v, all_.T, all_.w, all_.valid, all_.o, all_.log_sum)
+    # of a class that is shown here the sample shows something; without a label that is a class s is NaN
+    rows = None if shown is None else all_.rows
+    r = Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum)
     return gradient(xp, r, job)
 
 
@@ -274,8 +278,9 @@ def sharded_cross_entropy_value_and_grad(
     part = shard(xp, x, job, first)
     all_ = meet(xp, *alone(xp, part, job, carry), job, reduce, carry)
     value, kept, weight, divisor = _finished(xp, all_.loss, all_.w, job)
+    if divisor is not None:
+        weight = divided(xp, xp.ones_like(all_.loss) if weight is None else weight, divisor)
     g = scaled(xp, slopes(xp, part, all_, job, carry), kept, weight)
-    g = g if divisor is None else divided(xp, g, divisor)
     return narrow(xp, value, logits.dtype), narrow(xp, g, logits.dtype)
 
 

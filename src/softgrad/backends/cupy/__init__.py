@@ -20,13 +20,20 @@ def should_run(function: str, xp: Namespace, x: Array, *args: Any) -> bool | str
         if where is not None:
             return "where hides elements"
         return True if precision is None else "precision is high"
+    if function == "log_probs_vjp":
+        labels, _, axis, where, precision, scaling = args
+        plain = where is None and precision is None and scaling.identity
+        return (plain and labels.shape[axis] == 1) or "not one label a sample of plain logits"
     return "labels are weights by class" if args[0].dense else True
 
 
 BACKEND = Backend(
     name="cupy",
     types=("cupy:ndarray",),
-    functions={name: f"{__package__}.rows:{name}" for name in _DENSE + _LOSS},
+    functions={
+        **{name: f"{__package__}.rows:{name}" for name in _DENSE + _LOSS},
+        "log_probs_vjp": f"{__package__}.log_probs:log_probs_vjp",
+    },
     should_run=f"{__name__}:should_run",
     options=("class_weight", "sample_weight", "ignore_index"),
 )

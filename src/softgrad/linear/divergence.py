@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import same_shape, sample_weights, shown_weights
-from .._array.namespace import Library, finish, floating, library, mask, same_place
+from .._array.namespace import Library, as_one_chunk, finish, floating, library, mask, same_place
 from .._array.precision import resolve_precision
 from .._array.scalars import integer, number, one_of
 from .._array.typing import Array, ArrayT, Precision, Reduction, Wrt
@@ -44,9 +44,7 @@ def _model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: int, suff
     if bias is not None:
         arrays["bias" + suffix] = bias
     for name, a in arrays.items():
-        if name[0] != "X" and lib.chunked and library(a, name).name in ("numpy", "cupy"):
-            # a solver holds its parameters whole, in the library of the chunks
-            a = lib.xp.asarray(a, chunks=-1)
+        a = as_one_chunk(lib, a, name) if name[0] != "X" else a
         same_place(lib, like, a, name, "X")
         wanted = 1 if name.startswith("bias") else 2
         if a.ndim != wanted:

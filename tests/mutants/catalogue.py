@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         "zeros without device",
         LINEAR,
-        "(1, 1), dtype=self.W.dtype, device=device_of(self.W))",
-        "(1, 1), dtype=self.W.dtype)",
+        "(1, 1), dtype=self.wide, device=device_of(self.given))",
+        "(1, 1), dtype=self.wide)",
     ),
     Mutant(
         "a list to an array without device",
@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant(
         "float64 where the device has none",
         LINEAR,
-        "self.xp.zeros((1, 1), dtype=self.W.dtype",
+        "self.xp.zeros((1, 1), dtype=self.wide",
         "self.xp.zeros((1, 1), dtype=self.xp.float64",
     ),
     Mutant(
@@ -188,8 +188,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "            z = product(xp, x, self.W.T)\n",
-        "            z = x.dot(self.W.T)\n",
+        "            z = self.product(x, self.operand.T)\n",
+        "            z = x.dot(self.operand.T)\n",
     ),
     Mutant(
         "squeeze without axis",

@@ -1,4 +1,4 @@
-"""Several axes made one, and back."""
+"""Merge several axes into one, and split them again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .typing import Array
 
 
 def merge(lib: Library, x: Array, axes: tuple[int, ...]) -> tuple[Array, int, tuple[int, ...]]:
-    """``x`` with ``axes`` moved to the end and made one: (array, that axis, the order of the axes)."""
+    """``x`` with ``axes`` moved to the end and merged: (array, merged axis, permutation)."""
     order = tuple(i for i in range(x.ndim) if i not in axes) + axes
     xp = lib.xp
     if order != tuple(range(x.ndim)):

@@ -1,4 +1,4 @@
-"""Settings that hold for a block of code, a thread and a task."""
+"""Settings scoped to a block of code, a thread and an async task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Override(Generic[T]):
 
     @contextmanager
     def set(self, value: T) -> Iterator[None]:
-        """Hold ``value`` for the block."""
+        """Set ``value`` inside the block."""
         with self._lock:
             self.users += 1
         token = self._var.set(value)

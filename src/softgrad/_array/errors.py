@@ -1,4 +1,4 @@
-"""The exceptions that softgrad raises beside the built-in ones."""
+"""Exceptions and warnings of softgrad."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class MixedArraysError(TypeError):
 
 
 class LabelError(IndexError):
-    """A class index that is no class of the logits (raised only with ``validate=True``)."""
+    """A class index out of range (raised only with ``validate=True``)."""
 
 
 class BackendError(ValueError):
-    """A back end that is not known, or cannot be used."""
+    """An unknown or unusable back end."""
 
 
 class BackendWarning(UserWarning):
-    """A back end that was found but is broken, and so is left out."""
+    """A back end that was found but failed to load, and is ignored."""

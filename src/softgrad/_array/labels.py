@@ -1,4 +1,4 @@
-"""What comes beside the logits: labels, weights and plain numbers, checked and brought into form."""
+"""Check and convert what accompanies the logits: labels, weights and scalar options."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
 
 
 def same_shape(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """Whether two shapes agree as far as they are known."""
+    """Whether two shapes agree in every dimension that is known."""
     return len(a) == len(b) and all(m == n or m != m or n != n for m, n in zip(a, b, strict=True))
 
 
@@ -68,7 +68,7 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
 
 
 def shown_weights(lib: Library, x: Array, job: LossArgs) -> LossArgs:
-    """``job`` with weight 0 for the samples of which ``where`` hides every class: as the ignored, they do not count."""
+    """``job`` with weight 0 for samples whose classes ``where`` all hides; like ignored samples, they do not count."""
     where, xp = job.where, lib.xp
     if where is None:
         return job
@@ -83,7 +83,7 @@ def shown_weights(lib: Library, x: Array, job: LossArgs) -> LossArgs:
 
 
 def class_vector(lib: Library, x: Array, value: Any, name: str, classes: int) -> Array:
-    """An option as one number a class, in ``x``'s dtype, float32 at least."""
+    """An option with one value per class, in ``x``'s dtype, float32 at least."""
     value = small(lib, x, value, name, held_dtype(lib.xp, x.dtype))
     if not same_shape(tuple(value.shape), (classes,)):
         raise ValueError(
@@ -117,7 +117,7 @@ def loss_args(
 
 
 def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | None) -> None:
-    """Raise where a class index is no class; this waits for the device."""
+    """Raise if a class index is out of range; this synchronizes with the device."""
     xp = lib.xp
     index_of = index_labels(xp, labels, labels)
     bad = xp.logical_or(index_of < 0, index_of >= classes)

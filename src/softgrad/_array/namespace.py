@@ -1,4 +1,4 @@
-"""The only door to array-api-compat: which library an array is of, and whether an argument fits."""
+"""Infer the library of an array, and check array arguments. Only this module imports array-api-compat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .typing import Array, DType, Namespace
 if TYPE_CHECKING:
     import array_api_compat as compat
 else:
-    # a library that vendors this package says in the module beside it where its copy of array-api-compat is
+    # a library that vendors this package names its copy of array-api-compat in a module next to it
     try:
         from ... import _array_api_compat_vendor as compat
     except ModuleNotFoundError:
@@ -31,25 +31,25 @@ else:
 
 
 class Library(NamedTuple):
-    """What is known of an array's type, found once and kept."""
+    """Properties of an array type, inferred once and cached."""
 
     xp: Namespace
     name: str
     #: The library warns through NumPy of an overflow or a NaN.
     warns: bool
-    #: A result of no dimensions is given back as a scalar.
+    #: Zero-dimensional results are returned as scalars.
     scalars: bool
-    #: Arrays of one call must share a device, and can tell theirs.
+    #: Arrays have a ``device``, and all arrays of a call must share it.
     has_device: bool
-    #: Arrays are made of chunks of another library, whose arrays may stand beside them.
+    #: Arrays consist of chunks of another library, whose arrays are accepted as parameters.
     chunked: bool
-    #: Says what is wrong with an array of this type, or None.
+    #: Returns why an array of this type is not accepted, or None.
     complaint: Callable[[Array], str | None] | None
-    #: Says whether no operation takes arrays of two types.
+    #: Returns whether two array types cannot be combined.
     strangers: Callable[[Array, Array], bool] | None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy a namespace that is a module by its name."""
+        """Pickle the namespace by name if it is a module."""
         return _library_with, (self.xp.__name__ if isinstance(self.xp, ModuleType) else self.xp, *self[1:])
 
 
@@ -66,7 +66,7 @@ _COMPAT = compat.array_namespace.__module__.rpartition(".")[0]
 
 
 def _namespace(x: Any, declared: ArrayLibrary | None) -> Namespace | None:
-    """The namespace of an array; None for what is no array.
+    """The namespace of an array, or None if ``x`` is not an array.
 
     array-api-compat itself asks each library in ``sys.modules`` for its arrays, and fails where one is half imported.
     """
@@ -136,8 +136,8 @@ def _known_by_class(cls: type) -> bool:
     return True
 
 
-# torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
-# has read must not change under it, so that what is new comes through another.
+# torch.compile runs marked functions while tracing, since an import cannot be traced. A dictionary that the trace has
+# read must not change, so new entries are returned through another one.
 vars(_known_by_class)["_dynamo_marked_constant"] = True
 
 
@@ -169,7 +169,7 @@ def named(name: str) -> Library:
 
 
 def _is_array_type(cls: type) -> bool:
-    """Whether a type is one of arrays, though it may not say so by ``__array_namespace__``."""
+    """Whether a type is a known array type, even without ``__array_namespace__``."""
     declared = libraries.of_type(cls)
     return declared is not None and not libraries.names_of(cls).isdisjoint(declared.types)
 
@@ -178,7 +178,7 @@ vars(_is_array_type)["_dynamo_marked_constant"] = True
 
 
 def is_array(x: Any) -> bool:
-    """Whether ``x`` is an array of any library of the standard."""
+    """Whether ``x`` is an array of a supported library."""
     return type(x) in _LIBRARIES or (
         not isinstance(x, (int, float, complex, list, tuple, str, type))
         and (hasattr(x, "__array_namespace__") or _is_array_type(type(x)))
@@ -219,12 +219,12 @@ def _native_dtype(lib: Library, dtype: DType) -> DType:
 
 
 def plain(lib: Library, a: Array) -> Array:
-    """``a`` as an array of NumPy's own where it is of a subclass, so that results do not depend on which kernel ran."""
+    """``a`` as a base ndarray if it is a subclass, so that the result type does not depend on the kernel."""
     return np.asarray(a) if lib.scalars and type(a) is not np.ndarray else a
 
 
 def native(lib: Library, a: Array) -> Array:
-    """``a`` as ``plain``, in the machine's byte order, which arrays that NumPy reads from a file may not have."""
+    """``plain(a)`` in native byte order; arrays read from a file may have the other."""
     a = plain(lib, a)
     if (lib.scalars or lib.chunked) and not a.dtype.isnative:
         return lib.xp.astype(a, _native_dtype(lib, a.dtype))
@@ -232,7 +232,7 @@ def native(lib: Library, a: Array) -> Array:
 
 
 def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
-    """``x`` in a floating dtype: ``dtype`` where given, else its own, integers in the default one."""
+    """Convert ``x`` to ``dtype`` if given; otherwise integers become the default float and floats stay."""
     xp = lib.xp
     what = kind(xp, x.dtype)
     if what in ("bool", "other") or (what == "complex" and not complex_ok):
@@ -250,7 +250,7 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
 
 
 def one_axis(axis: Any, ndim: int) -> int:
-    """``axis`` counted from the front; a 0-d array is taken as one of a single element."""
+    """Normalize ``axis`` to a non-negative int; a 0-d array counts as 1-d."""
     number = integer(axis, "axis")
     size = max(ndim, 1)
     if not -size <= number < size:
@@ -259,7 +259,7 @@ def one_axis(axis: Any, ndim: int) -> int:
 
 
 def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """``axis`` (an int, a tuple of ints, None for all) as a tuple counted from the front."""
+    """Normalize ``axis`` (int, tuple of int, or None for all) to a tuple of non-negative ints."""
     if axis is None:
         return tuple(range(max(ndim, 1)))
     if not isinstance(axis, tuple):
@@ -273,7 +273,7 @@ def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str) -> None:
-    """Raise where ``other`` is of another library or device than ``x``."""
+    """Raise if ``other`` belongs to another library or device than ``x``."""
     theirs = library(other, argument)
     if theirs.xp is not lib.xp:
         raise MixedArraysError(
@@ -288,14 +288,14 @@ def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str)
 
 
 def as_one_chunk(lib: Library, a: Any, argument: str) -> Array:
-    """Take ``a`` as one chunk where it is a parameter beside a chunked array."""
+    """Convert a NumPy or CuPy parameter to a single chunk if the library is chunked."""
     if lib.chunked and library(a, argument).name in ("numpy", "cupy"):
         return lib.xp.asarray(a, chunks=-1)
     return a
 
 
 def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None) -> Array:
-    """``value`` (a number, list, NumPy or ``x``-like array, small by nature) beside ``x``, in ``dtype`` or in its."""
+    """Convert ``value`` (number, list, NumPy array or array like ``x``) to ``x``'s library, device and ``dtype``."""
     xp = lib.xp
     dtype = x.dtype if dtype is None else dtype
     device = device_of(x)
@@ -316,7 +316,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
 
 
 def fits(shape: tuple[Any, ...], into: tuple[Any, ...]) -> bool:
-    """Whether an array of ``shape`` broadcasts to ``into`` without enlarging it."""
+    """Whether ``shape`` broadcasts to exactly ``into``."""
     if len(shape) > len(into):
         return False
     return all(a in (1, b) or a != a or b != b for a, b in zip(reversed(shape), reversed(into), strict=False))
@@ -337,17 +337,17 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
 
 
 def finish(lib: Library, y: Array) -> Any:
-    """Give a 0-d NumPy result back as a scalar, as SciPy does."""
+    """Return a 0-d NumPy result as a scalar, as SciPy does."""
     return y[()] if lib.scalars and y.ndim == 0 else y
 
 
 def quiet() -> Any:
-    """A block in which NumPy says nothing of infinities and NaNs: they are results, not accidents."""
+    """Context manager that ignores NumPy's floating-point warnings: infinities and NaNs are valid results."""
     return np.errstate(all="ignore")
 
 
 def quietly(function: Function) -> Function:
-    """A function, or a task of another process, in which NumPy says nothing of infinities and NaNs."""
+    """Decorate a function, possibly a task of another process, to ignore NumPy's floating-point warnings."""
 
     @functools.wraps(function)
     def run_quietly(*args: Any, **kwargs: Any) -> Any:

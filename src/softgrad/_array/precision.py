@@ -1,4 +1,4 @@
-"""How exactly to compute: an argument of the functions, and a setting for a block of code."""
+"""The precision of the computation: an argument of every function, and a context manager."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def precision(value: str) -> AbstractContextManager[None]:
 
 
 def resolve_precision(value: Any) -> str | None:
-    """What a call computes with: its own argument, else the block's, as "high" or None."""
+    """Resolve the precision of a call, "high" or None: its argument, else the enclosing block's."""
     if value is None:
         if not _current.users:
             return None

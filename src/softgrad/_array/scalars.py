@@ -1,4 +1,4 @@
-"""Options that are single numbers."""
+"""Check scalar options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
 
 
 def integer(value: Any, name: str, what: str = "an int") -> int:
-    """``value`` as an int: any that may be an index, but no bool."""
+    """``value`` as an int; anything with ``__index__`` except bool."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -29,7 +29,7 @@ def integer(value: Any, name: str, what: str = "an int") -> int:
 
 
 def one_of(value: Any, name: str, known: tuple[str, ...]) -> str:
-    """``value``, which is one of the words ``known``."""
+    """Return ``value`` if it is one of ``known``."""
     if value not in known:
         raise ValueError(f"{name} must be one of {known}, got {value!r}")
     return str(value)

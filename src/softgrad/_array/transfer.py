@@ -1,4 +1,4 @@
-"""Small arrays on the host: how the parameters of a fit, and their gradients, leave a device."""
+"""Copy small arrays, such as the parameters and gradients of a fit, to the host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def to_host(lib: Library, *arrays: Array) -> list[NDArray]:
     if not declared.waits or len(arrays) == 1:
         with quiet():
             return declared.read_all(xp, arrays)
-    # one transfer: each has to wait for the device
+    # a single transfer, since each one waits for the device
     flat = declared.read(xp, xp.concat([xp.reshape(a, (-1,)) for a in arrays], axis=0))
     out, start = [], 0
     for a in arrays:
@@ -30,17 +30,17 @@ def to_host(lib: Library, *arrays: Array) -> list[NDArray]:
 
 
 def is_lazy(lib: Library) -> bool:
-    """Whether arrays of ``lib`` are computed only when asked for."""
+    """Whether arrays of ``lib`` are evaluated lazily."""
     return lib.chunked
 
 
 def is_abstract(lib: Library, x: Array) -> bool:
-    """Whether ``x`` stands for values that are not there: in a trace of JAX, on the meta device, in an ONNX graph."""
+    """Whether ``x`` has no values: a JAX tracer, a meta tensor, a node of an ONNX graph."""
     return known(lib.name).is_abstract(x)
 
 
 def _sorted_classes(lib: Library, y: Array) -> Array:
-    """The values of ``y``, by operations whose shapes do not depend on the data; their number alone comes home."""
+    """The distinct values of ``y``, by operations of static shape; only their number is copied to the host."""
     xp, device = lib.xp, device_of(y)
     ordered = xp.sort(y)
     steps = xp.astype(ordered[1:] != ordered[:-1], xp.int32)
@@ -55,7 +55,7 @@ def _dask_classes(lib: Library, y: Array) -> Array:
 
 
 def sorted_classes(lib: Library, y: Array) -> Array:
-    """The distinct values of a 1-D array, in order."""
+    """The distinct values of a 1-D array, sorted."""
     return _dask_classes(lib, y) if is_lazy(lib) else _sorted_classes(lib, y)
 
 

@@ -1,4 +1,4 @@
-"""The types that the package speaks of."""
+"""Type aliases."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy.typing as npt
 
-#: An array of any library of the standard; its type is known only to that library.
+#: An array of any supported library; no common static type exists.
 Array: TypeAlias = Any
 #: An array of NumPy, on the host.
 NDArray: TypeAlias = npt.NDArray[Any]
 #: A namespace of the array API standard.
 Namespace: TypeAlias = Any
-#: What ``array.device`` gives.
+#: The type of ``array.device``.
 Device: TypeAlias = Any
-#: What ``array.dtype`` gives.
+#: The type of ``array.dtype``.
 DType: TypeAlias = Any
 
-#: The array type that goes in and comes out again.
+#: The array type of an argument and of the result.
 ArrayT = TypeVar("ArrayT")
 
 Axis: TypeAlias = int | tuple[int, ...] | None

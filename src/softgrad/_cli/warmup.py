@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "warmup",
         help="compile what numba compiles, once for all later processes",
-        description="Compile the loops that large NumPy arrays and CPU tensors go through where numba is installed, "
+        description="Compile the loops that NumPy arrays and CPU tensors go through where numba is installed, "
         "for instance into the image of a container. They are kept where numba keeps them, in NUMBA_CACHE_DIR where "
         "that is set.",
     )
@@ -51,11 +51,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _call_all(dtype: Any) -> None:
-    """A call of every function that has loops, on arrays as small as these take."""
-    x, labels = np.zeros((_SAMPLES, _CLASSES), dtype), np.zeros(_SAMPLES, np.int64)
-    logsumexp(x)
-    softmax_vjp(softmax(x), x)
-    log_softmax_vjp(log_softmax(x), x)
-    cross_entropy_value_and_grad(x, labels)
+    """A call of every function that has loops, for each way in which classes lie."""
+    labels = np.zeros(_SAMPLES, np.int64)
+    for shape, axis in (((_SAMPLES, _CLASSES), 1), ((_SAMPLES, 10 * _CLASSES), 1), ((_CLASSES, _SAMPLES), 0)):
+        x = np.zeros(shape, dtype)
+        logsumexp(x, axis=axis)
+        softmax_vjp(softmax(x, axis=axis), x, axis=axis)
+        log_softmax_vjp(log_softmax(x, axis=axis), x, axis=axis)
+        cross_entropy_value_and_grad(x, labels, axis=axis)
     X, W = np.zeros((_SAMPLES, _ATTRIBUTES), dtype), np.zeros((_CLASSES, _ATTRIBUTES), dtype)
     linear_cross_entropy_value_and_grad(X, labels, W)

@@ -1,4 +1,4 @@
-"""Which back ends there are: the built-in ones, loaded for the types of arrays, and those that other packages declare.
+"""Find back ends: built-in ones, loaded when an array type needs them, and those declared by other packages.
 
 No lock of ours is held over an import, since it would deadlock with Python's own: every thread that needs a back end
 imports it, which waits for another that is at it, and only then is it noted as loaded.
@@ -34,10 +34,10 @@ _BUILTIN = {
 }
 _RESERVED = frozenset(name for names in _BUILTIN.values() for name in names)
 
-#: Every back end that is known, by name.
+#: All known back ends by name.
 registered: dict[str, Backend] = {}
 _loaded: set[str] = set()
-#: Back ends that could not be loaded, with the library as it was then: another module under its name is a new try.
+#: Back ends that failed to load, with the library module at that time; another module is a reason to retry.
 _failed: dict[str, Any] = {}
 _builtin_types: set[str] = set()
 _discovered = False
@@ -45,17 +45,17 @@ _here = threading.local()
 
 
 def warn(name: str, error: BaseException | str) -> None:
-    """Say that a back end is left out."""
+    """Warn that a back end is ignored."""
     warnings.warn(f"back end {name!r} is left out: {error}", BackendWarning, stacklevel=4)
 
 
 def half_imported(module: str) -> bool:
-    """Whether this call comes from within the import of a module."""
+    """Whether a module is being imported further up the call stack."""
     return bool(getattr(getattr(sys.modules.get(module), "__spec__", None), "_initializing", False))
 
 
 def _load_builtin(name: str) -> bool:
-    """Load a built-in back end if it can be; False where this call comes from within its import."""
+    """Load a built-in back end if possible; return False if its import is still in progress."""
     if name in _loaded or (name in _failed and _failed[name] is sys.modules.get(name)):
         return True
     path = f"{_PACKAGE}.{name}"
@@ -75,12 +75,12 @@ def _load_builtin(name: str) -> bool:
 
 
 def load_for(module: str) -> bool:
-    """Load the built-in back ends for types of a module; False where this call comes from within."""
+    """Load the built-in back ends for the types of a module; return False if an import is still in progress."""
     return all(_load_builtin(name) for name in _BUILTIN.get(module.partition(".")[0], ()))
 
 
 def _declared(entry: importlib.metadata.EntryPoint) -> Backend | None:
-    """The back end that another package declares; None where this call comes from within the package's import."""
+    """Load the back end that another package declares; None if that package is still being imported."""
     try:
         backend = entry.load()
     except Exception:
@@ -99,7 +99,7 @@ def _declared(entry: importlib.metadata.EntryPoint) -> Backend | None:
 
 
 def discover() -> bool:
-    """Load the back ends that other packages declare, once; False where this call comes from within."""
+    """Load the back ends that other packages declare, once; return False if an import is still in progress."""
     global _discovered
     if _discovered or not __name__.startswith("softgrad."):
         return True  # inside another library the entry points speak to softgrad, not to the copy
@@ -125,7 +125,7 @@ def discover() -> bool:
     return whole
 
 
-# a type of no library that is known may be of one that another package brings
+# an unknown array type may belong to a library that another package declares
 libraries.DISCOVER.append(discover)
 
 

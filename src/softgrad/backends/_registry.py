@@ -1,4 +1,4 @@
-"""The plan for a function and an array's type: which back end runs, and how to choose another."""
+"""Select the back end that runs a function for an array type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._options import OPTIONS, places
 from . import _discovery
 from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
 
-#: The functions that ``explain`` can call, by name; the package fills them in.
+#: The functions that ``explain`` accepts, by name; filled in by the package.
 PUBLIC: dict[str, Callable[..., Any]] = {}
 
 
@@ -34,7 +34,7 @@ _asked: Override[bool] = Override("softgrad.backends.explain")
 
 
 def _forget_plans() -> None:
-    """Begin anew: a plan that somebody is making goes where nobody looks any more."""
+    """Replace the caches; a plan being made by another thread goes into the old ones, which nobody reads."""
     global _plans, _override_plans
     _plans, _override_plans = {}, {}
 
@@ -122,7 +122,7 @@ def _generic(function: str) -> Callable[..., Any]:
 
 
 def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Implementation, ...], bool]:
-    """The plan, and whether it holds all that there will be: not where this call comes from within an import."""
+    """The plan, and whether it is complete: it is not if this call happens during an import of a back end."""
     generic = Implementation("generic", _generic(function))
     whole = all(_discovery.load_for(base.__module__) for base in cls.__mro__)
     whole = _discovery.discover() and whole
@@ -149,7 +149,7 @@ def _make_plan(function: str, cls: type, chosen: str | None) -> tuple[tuple[Impl
 
 
 def _prepare(function: str, cls: type, chosen: str | None) -> None:
-    """Make the plan of a function and a type; of all functions while torch.compile traces, which looks here once."""
+    """Make the plan of a function and a type; under torch.compile, of all functions at once."""
     if tracing():
         _fresh.update({(name, cls, chosen): _make_plan(name, cls, chosen)[0] for name in GENERIC})
         return
@@ -164,8 +164,8 @@ def _prepare(function: str, cls: type, chosen: str | None) -> None:
         override_plans[function, cls, chosen] = plan
 
 
-# torch.compile runs what is marked so while it traces: an import has no place in a graph. A dictionary that the trace
-# has read must not change under it, so that what is new comes through another.
+# torch.compile runs marked functions while tracing, since an import cannot be traced. A dictionary that the trace has
+# read must not change, so new plans are returned through another one.
 vars(_prepare)["_dynamo_marked_constant"] = True
 
 
@@ -194,12 +194,12 @@ def _plan(function: str, cls: type) -> tuple[Implementation, ...]:
 
 
 def asked_for() -> str | None:
-    """The back end that ``use`` prefers here."""
+    """The back end that the enclosing ``use`` block prefers, or None."""
     return _choice() if _chosen.users else None
 
 
 def call(function: str, *args: Any) -> Any:
-    """``run`` where warnings are seen to."""
+    """``run`` for callers that already ignore floating-point warnings."""
     for step in _plan(function, type(args[1])):
         if step.verdict(function, args) is True:
             return step.call(*args)
@@ -207,7 +207,7 @@ def call(function: str, *args: Any) -> Any:
 
 
 def run(function: str, lib: Library, *args: Any) -> Any:
-    """Run a kernel on ``args`` (the namespace, the array that decides, the rest)."""
+    """Run a kernel on ``args``: the namespace, the array whose type selects the back end, the other arguments."""
     for step in _plan(function, type(args[1])):
         if step.verdict(function, args) is True:
             if _asked.users and _asked.get():
@@ -233,7 +233,7 @@ def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
 
 
 def available() -> dict[str, Backend]:
-    """Every back end that is known, by name; the built-in ones of libraries that are installed included.
+    """All known back ends by name, including the built-in ones of the libraries that are installed.
 
     Returns
     -------

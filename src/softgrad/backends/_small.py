@@ -1,4 +1,4 @@
-"""Arithmetic on the parameters and the results of a model: at once, or as tasks where arrays are lazy."""
+"""Arithmetic on parameters and results of a model, as Dask tasks if the arrays are lazy."""
 
 from __future__ import annotations
 

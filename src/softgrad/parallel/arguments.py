@@ -10,7 +10,10 @@ from .._array.scalars import integer
 from .._array.typing import Array
 from .._kernels.loss import index_dtype
 from .._kernels.shards import TAKES, Reduce
-from .._options import LossArgs
+from .._options import OPTIONS, LossArgs
+
+#: The options of the undivided losses that are refused here.
+REFUSED = ("validate", *(name for name in OPTIONS if name not in TAKES))
 
 
 def first_of(lib: Library, x: Array, first_class: Any) -> Any:

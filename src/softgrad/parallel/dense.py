@@ -12,7 +12,7 @@ from .._docstrings import passes_on_to
 from .._kernels.shards import Reduce
 from .._options import LossArgs
 from ..backends._registry import run
-from .arguments import checked, first_of, takes
+from .arguments import REFUSED, checked, first_of, takes
 
 
 def _prepared(
@@ -25,7 +25,7 @@ def _prepared(
     return lib, x, takes(job, function), first_of(lib, x, first_class), checked(lib, reduce)
 
 
-@passes_on_to(CrossEntropy, CrossEntropy.__call__, without=("validate",))
+@passes_on_to(CrossEntropy, CrossEntropy.__call__, without=REFUSED)
 def cross_entropy(
     logits: ArrayT, labels: Any, *, first_class: Any, reduce: Any, **options: Unpack[CallOptions]
 ) -> ArrayT:

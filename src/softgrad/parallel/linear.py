@@ -12,7 +12,7 @@ from .._options import LossArgs, only_known
 from ..backends._registry import run
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
-from .arguments import checked, first_of, takes
+from .arguments import REFUSED, checked, first_of, takes
 from .dense import cross_entropy as dense_cross_entropy
 
 
@@ -35,7 +35,7 @@ def _prepared(
     )
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, dense_cross_entropy, without=("l2", "validate", "axis"))
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, dense_cross_entropy, without=("l2", "axis", *REFUSED))
 def linear_cross_entropy(
     X: ArrayT,
     labels: Any,

@@ -1,6 +1,6 @@
-"""The array libraries that are known by name: an entry here, and ``LIBRARY`` in the module of that name beside.
+"""The array libraries known by name: an entry here, and ``LIBRARY`` in the module of that name.
 
-This file needs the standard library alone: ``noxfile.py`` reads it too.
+This file imports only the standard library, because ``noxfile.py`` reads it too.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ MATRIX = {
     "cupy": ("cupy",),
     "dask": ("dask",),
 }
-#: Those of the libraries that are tried beside it: ``nox -s others``.
+#: Those of libraries tested outside the matrix, by ``nox -s others``.
 OTHERS = {"ndonnx": ("ndonnx",), "sparse": ("sparse",)}
 _NAMES = {root: name for name, roots in (*MATRIX.items(), *OTHERS.items()) for root in roots}
 _known: dict[str, ArrayLibrary] = {}
 _of_types: dict[str, ArrayLibrary] = {}
-#: Asked for more libraries where a type is of none: the registry of back ends puts its discovery here.
+#: Called when an array type is unknown; the registry of back ends adds its discovery here.
 DISCOVER: list[Callable[[], object]] = []
 
 
 def known(name: str) -> ArrayLibrary:
-    """What is declared of the library called ``name``; the defaults where nothing is."""
+    """The declaration of the library called ``name``; the defaults if there is none."""
     if name not in _known:
         own = name in MATRIX or name in OTHERS
         module = importlib.import_module(f".{name if own else 'declaration'}", __name__)
@@ -40,7 +40,7 @@ def known(name: str) -> ArrayLibrary:
 
 
 def add(library: ArrayLibrary) -> None:
-    """Add a library that a back end of another package brings."""
+    """Add a library declared by a back end of another package."""
     _known[library.name] = library
     _of_types.update(dict.fromkeys(library.types, library))
 
@@ -55,7 +55,7 @@ def names_of(cls: type) -> set[str]:
 
 
 def of_type(cls: type) -> ArrayLibrary | None:
-    """The library of an array type, from the type alone; None where no library is known to have it."""
+    """The library of an array type, from the type alone; None if it is unknown."""
     if cls.__module__ == "builtins":
         return None
     for base in cls.__mro__:

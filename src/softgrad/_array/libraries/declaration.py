@@ -1,4 +1,4 @@
-"""What is declared of an array library, once for the package, its tests and its tools."""
+"""The declaration of an array library, shared by the package, its tests and its tools."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def default_device(xp: Namespace) -> Device:
 
 
 def make_array(xp: Namespace, host: NDArray, dtype: str, device: Device) -> Array:
-    """Make an array by the standard's ``asarray``; NumPy has no bfloat16 to round to first."""
+    """Make an array by ``xp.asarray``, from a host array rounded to the dtype if NumPy has it."""
     host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
     return xp.asarray(host, dtype=getattr(xp, dtype), device=device)
 
 
 def read_array(xp: Namespace, array: Array) -> NDArray:
-    """Copy an array to the host by what the standard offers: its default device, ``numpy.asarray``, DLPack."""
+    """Copy an array to the host: move it to the default device, then try ``numpy.asarray`` and DLPack."""
     if dtype_name(array.dtype) == "bfloat16":
         array = xp.astype(array, xp.float32)
     home = default_device(xp)

@@ -1,4 +1,4 @@
-"""Softmax and the loss on CuPy arrays, a row by a kernel of its own."""
+"""Softmax and the loss of CuPy arrays, one kernel for a whole row."""
 
 from __future__ import annotations
 
@@ -72,17 +72,17 @@ def _dense(function: str, x: Array, axis: int) -> Array:
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
-    """exp(x) / sum(exp(x)), in one kernel."""
+    """``exp(x) / sum(exp(x))``, in one kernel."""
     return _dense("softmax", x, axis)
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
-    """X - logsumexp(x), in one kernel."""
+    """``x - logsumexp(x)``, in one kernel."""
     return _dense("log_softmax", x, axis)
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
-    """Max + log1p(the others), in one kernel."""
+    """``max(x) + log1p(sum of the other exponentials)``, in one kernel."""
     return _dense("logsumexp", x, axis)
 
 
@@ -133,10 +133,10 @@ def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
-    """D loss / d logits."""
+    """Gradient by the logits."""
     return _run(xp, logits, job, False, True)[1]
 
 
 def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
-    """Loss and gradient in one kernel, and the sum."""
+    """Loss and gradient in one kernel, plus the reduction."""
     return _run(xp, logits, job, True, True)

@@ -1,4 +1,4 @@
-"""What the Dask kernels share: whole rows in a chunk, and a kernel run on a chunk's own library."""
+"""Shared by the Dask kernels: rechunking to whole rows, and running a kernel of a chunk's library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..sparse.samples import home_of, is_sparse
 
 
 def on_chunk(function: str, x: Array, *args: Any) -> Any:
-    """Run a kernel on a chunk, on the one thread that the scheduler gave to its task."""
+    """Run a kernel on a chunk, single-threaded as the scheduler expects of a task."""
     lib, xp, x = home_of(x, "a chunk")
     with workers(1):
         return run(function, lib, xp, x, *args)
@@ -103,7 +103,7 @@ def _sum_of(x: Array, axis: Any, keepdims: bool, *, dtype: Any) -> Array:
 
 
 def sum_all(x: Array, dtype: Any) -> Array:
-    """The sum of all elements, 0-d, by Dask's tree."""
+    """Sum of all elements, 0-d, by Dask's tree reduction."""
     one = functools.partial(_sum_of, dtype=dtype)
     return da.reduction(x, one, one, dtype=dtype, concatenate=True, meta=meta_of(x, 0, dtype))
 

@@ -38,7 +38,7 @@ def _signed_part(x: Array, b: Array, where: Array, *, axis: int, precision: str 
 def signed_logsumexp(
     xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
 ) -> tuple[Array, Array]:
-    """log|sum(b exp(x))| and the sum's sign; whoever wants one alone computes no other."""
+    """``log(abs(sum(b * exp(x))))`` and the sign of the sum, as lazy results computed independently."""
     arrays = [(x, True), (b, True), (where, True)]
     value, sign = (
         rowwise(

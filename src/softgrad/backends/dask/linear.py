@@ -33,7 +33,7 @@ Key: TypeAlias = Any
 
 @quietly
 def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Partial sums added up; None stands for what has none."""
+    """Add partial sums; None is skipped."""
     total = parts[0]
     for part in parts[1:]:
         total = tuple(None if a is None else a + b for a, b in zip(total, part, strict=True))
@@ -203,7 +203,7 @@ class Graph:
         return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), dtype))
 
     def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...], dtype: Any = None) -> Array:
-        """A lazy array of one chunk, of ``dtype`` or that of the results."""
+        """A lazy array of one chunk, in ``dtype`` or the dtype of the results."""
         return self.array(name, [key], index, tuple((size,) for size in shape), self.dtype if dtype is None else dtype)
 
     def stacked(self, name: str, index: int, width: tuple[int, ...]) -> Array:
@@ -254,7 +254,7 @@ def linear_cross_entropy_value_and_grad(
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The loss and its gradients, each chunk read once."""
+    """The loss and its gradients in one pass over the chunks."""
     graph = Graph(X, W, bias, job, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
     count = W.shape[0] if classes is None else len(classes)
     value, *grads = results(

@@ -69,7 +69,7 @@ def log_probs_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """The sum of c (onehot - p) over a sample's labels."""
+    """``sum(c * (onehot - p))`` over a sample's labels."""
     return _of_labels("log_probs_vjp", x, (labels, cotangent), axis, where, precision, scaling)
 
 
@@ -98,7 +98,7 @@ def entropy_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """C p (mean(d) - d)."""
+    """``c * p * (mean(d) - d)``."""
     options = {"axis": axis, "precision": precision, "scaling": scaling}
     arrays = [(x, True), (cotangent, False), (where, True)]
     return rowwise(_entropy_vjp, axis, arrays, x.dtype, keeps_axis=True, options=options)

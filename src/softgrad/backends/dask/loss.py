@@ -1,4 +1,4 @@
-"""The cross-entropy on Dask arrays: rows by chunk, sums by Dask's tree."""
+"""Cross-entropy of Dask arrays: rows chunk by chunk, sums by Dask's tree reduction."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _held(logits: Array) -> Any:
 
 
 def total_weight(xp: Namespace, logits: Array, job: LossArgs) -> Array:
-    """What the mean divides by, 0-d."""
+    """Total weight, the divisor of the mean, 0-d."""
     return sum_all(_rows(_weights, logits, job, keeps_axis=False), _held(logits))
 
 
@@ -84,7 +84,7 @@ def _derivative(xp: Namespace, logits: Array, job: LossArgs, function: str, vect
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
-    """D loss / d logits."""
+    """Gradient by the logits."""
     return _derivative(xp, logits, job, "cross_entropy_grad")
 
 
@@ -114,7 +114,7 @@ def _only(pair: Any) -> Any:
 
 
 def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
-    """Loss and gradient, each chunk read once."""
+    """Loss and gradient in one pass over the chunks."""
     both = _rows(_kernel, logits, job, keeps_axis=True, function="cross_entropy_value_and_grad")
     letters = tuple(range(both.ndim))
     losses = da.blockwise(

@@ -99,7 +99,7 @@ def wide(x: Array, precision: str | None = None) -> Array:
 
 
 def is_compensated(x: Array, precision: str | None) -> bool:
-    """Whether the rounding of x - max is to be carried: the generic kernel does that."""
+    """Whether the rounding of ``x - max`` is compensated, which the generic kernel does."""
     return dense_kernels.widen(jnp, x, precision)[1]
 
 
@@ -114,7 +114,7 @@ def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
 
 
 def centred(p: Array, t: Array, axis: int) -> Array:
-    """T - sum(p t), by the differences from a dominant class: its own is 0, and so the others' what it is given."""
+    """``t - sum(p * t)``, taken relative to a dominant class so that nothing cancels."""
     # one class at most can be so likely; where none is, nothing cancels
     high = p > DOMINANT
     apart = jnp.where(high, 0, t - jnp.expand_dims(jnp.sum(jnp.where(high, t, 0), axis=axis), axis))
@@ -123,7 +123,7 @@ def centred(p: Array, t: Array, axis: int) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     if is_compensated(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
@@ -144,7 +144,7 @@ softmax.defjvp(_softmax_jvp)
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
-    """X - logsumexp(x)."""
+    """``x - logsumexp(x)``."""
     if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -249,7 +250,7 @@ def run(
     parts: int,
     k: int,
     inner: int,
-    arrays: tuple[int, ...],
+    arrays: Sequence[int],
     held: Any,
     skipped: int | None = None,
     factor: float = 1.0,

@@ -105,7 +105,7 @@ def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: 
     n, inner, kind = size // k, 1, entries.FEW if k <= most else entries.ROWS
     if axis < len(shape) - 1 and (inner := math.prod(shape[axis + 1 :])) > 1:
         kind, n = entries.COLUMNS, n // inner * column_loops.units(inner, LANES[char])
-    words = [_address(id(x) + _DATA).value, size]
+    words: list[Any] = [_address(id(x) + _DATA).value, size]
     for a in arrays:
         # what NumPy tells of the address takes three times as long
         words += (0, 0) if a is None else (_address(id(a) + _DATA).value, a.size)

@@ -1,4 +1,4 @@
-"""SciPy's sparse matrices: the loss by NumPy's kernels, on blocks of rows of two sparse products each."""
+"""SciPy's sparse matrices: blocks of rows, two sparse products each, with the loss by NumPy's kernels."""
 
 from __future__ import annotations
 

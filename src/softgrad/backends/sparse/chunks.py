@@ -1,4 +1,4 @@
-"""Dask arrays of scipy.sparse chunks as samples: what Dask's own functions cannot make of them."""
+"""Dask arrays of scipy.sparse chunks as samples: operations that Dask lacks for them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def _is_finite(x: Any) -> Array:
 
 
 def is_finite(x: Array) -> Array:
-    """Whether every chunk holds finite numbers alone, a lazy boolean."""
+    """Whether all entries are finite, as a lazy boolean."""
     chunks = tuple((1,) * count for count in x.numblocks)
     return x.map_blocks(_is_finite, chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool)).all()

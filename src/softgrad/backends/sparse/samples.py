@@ -50,7 +50,7 @@ class SparseNamespace:
         self._dense = dense
 
     def __getattr__(self, name: str) -> Any:
-        """What is of dense arrays alone."""
+        """Delegate functions of dense arrays to NumPy."""
         return getattr(self._dense, name)
 
     def matmul(self, a: Any, b: Any, /) -> Array:
@@ -68,7 +68,7 @@ class SparseNamespace:
         return a.astype(dtype, copy=copy) if is_sparse(a) else self._dense.astype(a, dtype, copy=copy)
 
     def zeros_like(self, a: Any, /, **options: Any) -> Any:
-        """Zeros; of a sparse array nothing."""
+        """Zeros; for a sparse array an empty sparse array."""
         return type(a)(a.shape, dtype=a.dtype) if is_sparse(a) else self._dense.zeros_like(a, **options)
 
     def ones_like(self, a: Any, /, **options: Any) -> Array:

@@ -27,8 +27,6 @@ from .blocks import autocast
 _HOST = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: Numbers from which more than one thread is at work.
 AWAKE = 1 << 15
-#: NumPy's namespace of the standard, as its kernels are given it.
-_NUMPY: Any = library(np.empty(0), "x").xp
 _LOSSES = {
     (True, False): "cross_entropy",
     (False, True): "cross_entropy_grad",
@@ -71,11 +69,17 @@ def host(function: str, *args: Any) -> Any:
     arrays = [_host_job(a) if isinstance(a, LossArgs) else _host(a) for a in args]
     if x.numel() < AWAKE:
         with quiet():
-            out = call(function, _NUMPY, *arrays)
+            out = call(function, _numpy(), *arrays)
     else:
         with threads.shared(), quiet():
-            out = call(function, _NUMPY, *arrays)
+            out = call(function, _numpy(), *arrays)
     return tuple(map(torch.from_numpy, out)) if isinstance(out, tuple) else torch.from_numpy(out)
+
+
+@cache
+def _numpy() -> Any:
+    """NumPy's namespace: looked up when wanted, since a trace that imports this has read what is known of libraries."""
+    return library(np.empty(0), "x").xp
 
 
 @cache

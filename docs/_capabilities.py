@@ -87,6 +87,12 @@ _DIVERGENCE = (
     "js_divergence_grad",
     "js_divergence_value_and_grad",
 )
+_LINEAR_DIVERGENCE = (
+    "linear_kl_divergence",
+    "linear_kl_divergence_value_and_grad",
+    "linear_js_divergence",
+    "linear_js_divergence_value_and_grad",
+)
 _LINEAR = (
     "linear_cross_entropy",
     "linear_cross_entropy_grad",
@@ -131,6 +137,7 @@ FUNCTIONS = (
     *_LOSS,
     *_DIVERGENCE,
     *_LINEAR,
+    *_LINEAR_DIVERGENCE,
     *_LINEAR_LOG_PROBS,
     *_PARTIAL_OF_CLASSES,
     *_PARTIAL_OF_SAMPLES,
@@ -216,7 +223,7 @@ KINDS = (
             "calibration.temperature": _WORKS,
             **_unsupported("a fit asks how many samples there are", *_COMPUTED[1:]),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),
-            **_unsupported("shapes not known are not broadcast together", "logsumexp, b"),
+            **_unsupported("shapes not known are not broadcast together", "logsumexp, b", "kl_divergence, all options"),
             **_unsupported(
                 "a share is made by sizes that have to be known",
                 *_PARTIAL_OF_CLASSES[1:],
@@ -244,6 +251,7 @@ KINDS = (
             **_unsupported(
                 "the samples are cut into blocks by their number",
                 *_LINEAR,
+                *_LINEAR_DIVERGENCE,
                 *_LINEAR_LOG_PROBS,
                 *_PARTIAL_OF_SAMPLES,
                 *_PARALLEL,
@@ -255,6 +263,7 @@ KINDS = (
                 "partial.cross_entropy_shard_grad",
                 "softmax, where",
                 "cross_entropy, where",
+                "kl_divergence, all options",
                 "logsumexp, b",
             ),
             **_unsupported("the axes are made one, of a size not known", "softmax, several axes"),

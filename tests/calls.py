@@ -24,6 +24,13 @@ def linear(function, **options):
     return lambda a: function(a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), a(BIAS, samples=False), **options)
 
 
+def linear_divergence(function):
+    """Of two models of different features, with the classes of the first one's."""
+    return lambda a: function(
+        a(FEATURES), a(WEIGHTS, samples=False), a(LOGITS), a(np.outer(BIAS, [1.0, 2.0, -3.0]), samples=False)
+    )
+
+
 def wanted(found):
     """What a call gives, without what it was not asked for."""
     return tuple(a for a in found if a is not None)
@@ -120,6 +127,10 @@ CALLS = {
         a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), directions(a), a(BIAS, samples=False)
     ),
     "linear_cross_entropy_hessian": linear(sg.linear_cross_entropy_hessian),
+    "linear_kl_divergence": linear_divergence(sg.linear_kl_divergence),
+    "linear_kl_divergence_value_and_grad": linear_divergence(sg.linear_kl_divergence_value_and_grad),
+    "linear_js_divergence": linear_divergence(sg.linear_js_divergence),
+    "linear_js_divergence_value_and_grad": linear_divergence(sg.linear_js_divergence_value_and_grad),
     "linear_log_probs": lambda a: wanted(linear(sg.linear_log_probs)(a)),
     "linear_log_probs_vjp": lambda a: sg.linear_log_probs_vjp(
         a(FEATURES), a(LABELS), a(WEIGHTS, samples=False), None, (a(TARGETS[:, 0]), a(TARGETS[:, 1])), wrt=("W", "X")

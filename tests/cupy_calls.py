@@ -106,4 +106,6 @@ def calls(d):
                 f"{function.__name__} {reduction}",
                 lambda f=function, o=options: f(x, other, wrt="target_logits", **o),
             )
+    for function in (sg.linear_kl_divergence_value_and_grad, sg.linear_js_divergence_value_and_grad):
+        yield function.__name__, lambda f=function: f(X, W, X, d["V"], d["bias"], wrt=("W", "bias", "X"), block_size=4)
     yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)

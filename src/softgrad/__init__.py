@@ -22,6 +22,12 @@ from ._divergence import (
 from ._log_probs import entropy, entropy_vjp, log_probs, log_probs_vjp
 from ._logsumexp import logsumexp
 from ._version import __version__
+from .linear.divergence import (
+    linear_js_divergence,
+    linear_js_divergence_value_and_grad,
+    linear_kl_divergence,
+    linear_kl_divergence_value_and_grad,
+)
 from .linear.functions import (
     linear_cross_entropy,
     linear_cross_entropy_grad,
@@ -66,6 +72,10 @@ __all__ = [
     "linear_cross_entropy_hessian",
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_value_and_grad",
+    "linear_js_divergence",
+    "linear_js_divergence_value_and_grad",
+    "linear_kl_divergence",
+    "linear_kl_divergence_value_and_grad",
     "linear_log_probs",
     "linear_log_probs_vjp",
     "log_probs",

@@ -22,15 +22,20 @@ LogitsNames: TypeAlias = LogitsName | Iterable[LogitsName]
 DIRECTIONS = {"forward": 0.0, "reverse": 1.0}
 
 
-class Options(TypedDict, total=False):
-    """What both divergences take, as keywords."""
+class SharedOptions(TypedDict, total=False):
+    """What every divergence takes, as keywords."""
 
-    axis: int
     where: Any
     temperature: float
     sample_weight: Any
     reduction: Reduction
     precision: Precision
+
+
+class Options(SharedOptions, total=False):
+    """The same of logits, with their axis."""
+
+    axis: int
 
 
 class KLOptions(Options, total=False):
@@ -278,7 +283,7 @@ def kl_divergence_grad(
     return kl_divergence_value_and_grad(logits, target_logits, wrt=wrt, **options)[1]
 
 
-@passes_on_to(kl_divergence)
+@passes_on_to(kl_divergence, without=("direction",))
 def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5, **options: Unpack[Options]) -> ArrayT:
     """Generalised Jensen-Shannon divergence between the softmaxes of two arrays of logits.
 
@@ -316,7 +321,7 @@ def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5
     return _value(logits, target_logits, number(beta, "beta", 0.0, 1.0), options)
 
 
-@passes_on_to(js_divergence, kl_divergence)
+@passes_on_to(js_divergence, kl_divergence, without=("direction",))
 def js_divergence_value_and_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[JSOptions]
 ) -> tuple[ArrayT, Any]:
@@ -351,7 +356,7 @@ def js_divergence_value_and_grad(
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 
 
-@passes_on_to(js_divergence, kl_divergence)
+@passes_on_to(js_divergence, kl_divergence, without=("direction",))
 def js_divergence_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[JSOptions]
 ) -> Any:

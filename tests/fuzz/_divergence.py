@@ -13,6 +13,8 @@ from ._inputs import LD, given, like, shape_of, values_of
 BOTH = ("logits", "target_logits")
 #: Rows of a call that are computed in high precision, of at most so many classes.
 ROWS, CLASSES = 5, 60
+#: What the terms of a divergence of subnormal size are products of.
+SUBNORMAL = 1e4
 
 
 def divergence_call(rng, call, dtype):
@@ -65,10 +67,10 @@ def rows(got, generic, i, axis, some, dtype, expected, floor):
     """Compare row ``i`` of the default and of the generic results."""
     for what, (value, *grads) in (("", got), ("generic ", generic)):
         want = np.asarray(LD(reference.mp.nstr(expected[0], 25)))
-        compare(value.reshape(-1)[i], want, dtype, what=f"{what}value")
+        compare(value.reshape(-1)[i], want, dtype, what=f"{what}value", factor=SUBNORMAL)
         for name, grad, exact in zip(BOTH, grads, expected[1:], strict=True):
             row = np.moveaxis(grad, axis, -1).reshape(-1, some.size)[i]
             want = np.zeros(some.size, LD)
             want[some] = [LD(reference.mp.nstr(g, 25)) for g in exact]
             # by Jensen-Shannon the gradient is p times differences of log(p / m), near a constant where p and q part
-            compare(row, want, dtype, np.abs(want).max() + floor, f"{what}gradient by {name}")
+            compare(row, want, dtype, np.abs(want).max() + floor, f"{what}gradient by {name}", SUBNORMAL)

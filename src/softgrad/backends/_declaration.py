@@ -13,6 +13,7 @@ from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
 from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
+from .._kernels import linear_divergence as linear_divergence_kernels
 from .._kernels import linear_log_probs as linear_log_prob_kernels
 from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
@@ -41,6 +42,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                 ),
             ),
             (divergence_kernels, "divergence"),
+            (linear_divergence_kernels, "linear_divergence"),
             (
                 linear_kernels,
                 (

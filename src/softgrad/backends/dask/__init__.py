@@ -36,6 +36,7 @@ BACKEND = Backend(
             ("linear_log_probs", _LINEAR_LOG_PROBS),
             ("loss", _LOSS),
             ("divergence", "divergence"),
+            ("linear_divergence", "linear_divergence"),
             ("linear", _LINEAR),
         )
         for name in names.split()

@@ -170,6 +170,7 @@ BACKEND = Backend(
     functions={
         **{name: f"{__name__}:{name}" for name in _OWN if not name.startswith("sharded")},
         "divergence": f"{__name__}.divergence:divergence",
+        "linear_divergence": f"{__name__}.linear_divergence:linear_divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
         **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},

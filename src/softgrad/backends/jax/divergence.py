@@ -43,7 +43,7 @@ def _each_jvp(args: DivergenceArgs, primals: Any, tangents: Any) -> Any:
 _each.defjvp(_each_jvp, symbolic_zeros=True)
 
 
-def _rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]) -> tuple[Array, tuple[Array, ...]]:
+def rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]) -> tuple[Array, tuple[Array, ...]]:
     """The rows of the generic kernel; of a value alone, with a rule for its derivative."""
     if wrt:
         return generic.rows(xp, x, y, args, wrt)
@@ -52,7 +52,7 @@ def _rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _compiled(args: DivergenceArgs, wrt: tuple[str, ...], x: Array, arrays: Arrays) -> Any:
-    return generic.divergence(jnp, x, args._replace(**arrays._asdict()), wrt, _rows)
+    return generic.divergence(jnp, x, args._replace(**arrays._asdict()), wrt, rows)
 
 
 def divergence(xp: Any, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:

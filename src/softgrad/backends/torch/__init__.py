@@ -43,7 +43,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in (*_DENSE, *_LOG_PROBS, *_LINEAR_LOG_PROBS, *_SHARDED, "divergence"):
+    if function in (*_DENSE, *_LOG_PROBS, *_LINEAR_LOG_PROBS, *_SHARDED, "divergence", "linear_divergence"):
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])
@@ -206,6 +206,7 @@ BACKEND = Backend(
         **{name: f"{__name__}:{name}" for name in (*_DENSE, *_VALUES, *_DERIVATIVES, *_SECOND, *_PULLS)},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
         "divergence": f"{__name__}.divergence:divergence",
+        "linear_divergence": f"{__name__}.linear_divergence:linear_divergence",
         **{name: f"{__name__}.log_probs:{name}" for name in _LOG_PROBS},
         **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
     },

@@ -1,0 +1,112 @@
+"""The divergence of two linear softmax models: blocks of rows of both through it, neither's logits whole.
+
+Arrays stand as X (n, m), W (k, m), bias (k,), the target's with a number of features of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._array.typing import Array, Namespace
+from .dense import along, narrow, product, total, wide_dtype
+from .divergence import DivergenceArgs, divergence
+from .linear import add, block_rows, memory_of
+from .loss import divided, sum_all
+
+
+class Model(NamedTuple):
+    """A linear model and its samples."""
+
+    X: Array
+    W: Array
+    bias: Array
+
+
+def part(args: DivergenceArgs, start: int, stop: int, n: int) -> DivergenceArgs:
+    """The arguments of rows ``start`` to ``stop``, of a sum."""
+    where, weight = args.where, args.sample_weight
+    if where is not None and where.ndim == 2 and where.shape[0] == n:
+        where = where[start:stop, ...]
+    return args._replace(
+        where=where,
+        sample_weight=None if weight is None else weight[start:stop],
+        reduction="none" if args.reduction == "none" else "sum",
+    )
+
+
+def counted(xp: Namespace, x: Array, args: DivergenceArgs) -> Array:
+    """Rows, zero where the sample does not count: no product may make NaN of 0 times them."""
+    if args.sample_weight is None:
+        return x
+    return xp.where(xp.expand_dims(args.sample_weight != 0, axis=1), x, xp.zeros_like(x))
+
+
+def visible(xp: Namespace, W: Array, args: DivergenceArgs) -> Array:
+    """Weights that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
+    return W if args.where is None else xp.where(xp.isfinite(W), W, xp.zeros_like(W))
+
+
+def logits_of(xp: Namespace, x: Array, W: Array, bias: Array) -> Array:
+    """``x W^T + bias``."""
+    z = product(xp, x, W.T)
+    return z if bias is None else z + along(xp, bias, z, 1)
+
+
+def rows_of_block(n: int, k: int, bits: int, block_size: int | None, memory: int | None = None) -> int:
+    """Rows of a block, of which two arrays of logits and the gradient are held."""
+    return block_rows(n, k, bits // 4, block_size, memory)
+
+
+def linear_divergence(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    target: Model,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...] = (),
+    block_size: int | None = None,
+    loss: Callable[..., Any] = divergence,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The divergence, reduced, and its gradients by some of W, bias and X; the target is a constant."""
+    n, dtype, wide = X.shape[0], W.dtype, wide_dtype(xp, W, args.precision)
+    size = rows_of_block(n, W.shape[0], xp.finfo(wide).bits, block_size, memory_of(xp, X))
+    W, bias, W_target, b_target = (None if a is None else narrow(xp, a, wide) for a in (W, bias, target.W, target.bias))
+    beside = visible(xp, W, args) if "X" in wrt else None
+    values: list[Array] = []
+    rows: list[Array] = []
+    sums: dict[str, Any] = {}
+    for start in range(0, max(n, 1), size):
+        stop = min(start + size, n)
+        piece = part(args, start, stop, n)
+        x, x_target = (
+            counted(xp, narrow(xp, a if stop - start == n else a[start:stop, :], wide), piece) for a in (X, target.X)
+        )
+        z = logits_of(xp, x, W, bias)
+        piece = piece._replace(target=logits_of(xp, x_target, W_target, b_target))
+        value, grads = loss(xp, z, piece, ("logits",) if wrt else ())
+        values.append(value)
+        if "W" in wrt:
+            sums["W"] = add(sums.get("W"), product(xp, grads[0].T, x))
+        if "bias" in wrt:
+            sums["bias"] = add(sums.get("bias"), xp.squeeze(total(xp, grads[0], 0), axis=0))
+        if "X" in wrt:
+            rows.append(counted(xp, product(xp, grads[0], beside), piece))
+    if rows:
+        sums["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
+    if args.reduction == "none":
+        return narrow(xp, values[0] if len(values) == 1 else xp.concat(values, axis=0), dtype), ()
+    mean = mean_divisor(xp, args, n, values[0])
+    reduced = [sum(values[1:], values[0]), *(sums[name] for name in wrt)]
+    value, *found = (narrow(xp, a if mean is None else divided(xp, a, mean), dtype) for a in reduced)
+    return value, tuple(found)
+
+
+def mean_divisor(xp: Namespace, args: DivergenceArgs, n: int, like: Array) -> Array:
+    """What the mean divides by, or None."""
+    if args.reduction != "mean":
+        return None
+    if args.sample_weight is None:
+        return xp.zeros_like(like) + n
+    return sum_all(xp, narrow(xp, args.sample_weight, like.dtype))

@@ -1,0 +1,50 @@
+"""The divergence of two linear models on Dask arrays: one task a chunk of rows, partial sums merged by a tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._array.typing import Array, Namespace
+from ..._kernels.divergence import DivergenceArgs
+from ..._kernels.linear_divergence import Model
+from ..._options import LossArgs
+from .chunks import on_chunk, quotient
+from .linear import Graph, _results
+
+
+def _divergence_part(
+    x: Array,
+    W: Array,
+    bias: Array,
+    job: LossArgs,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...],
+    given: tuple[Array, Array],
+    block_size: int | None,
+) -> tuple[Any, ...]:
+    """(value, gradients) of one chunk; the rows of the target stand where labels do."""
+    args = args._replace(where=job.where, sample_weight=job.sample_weight, reduction=job.reduction)
+    value, grads = on_chunk("linear_divergence", x, W, bias, Model(job.labels, *given), args, wrt, block_size)
+    return (value, *grads)
+
+
+def linear_divergence(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    target: Model,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...] = (),
+    block_size: int | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The divergence, reduced, and its gradients by some of W, bias and X."""
+    job = LossArgs(1, target.X, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
+    bare = args._replace(where=None, sample_weight=None)
+    small = [target.W, target.bias]
+    graph = Graph(X, W, bias, job, _divergence_part, (bare, tuple(wrt), block_size), small)
+    if args.reduction == "none":
+        return quotient(graph.stacked("divergences", 1, ()), None, W.dtype), ()
+    shapes = {"divergence": (), "W": W.shape, "bias": (W.shape[0],), "X": X.shape}
+    value, *grads = _results(graph, ["divergence", *wrt], shapes)
+    return value, tuple(grads)

@@ -1,0 +1,82 @@
+"""The divergence of two linear models as an operation that autograd records: nothing of the logits' size is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from ..._kernels import linear_divergence as generic
+from ..._kernels.divergence import DivergenceArgs
+from ..._kernels.linear_divergence import Model
+from . import divergence
+from .blocks import obstacle
+
+NAMES = ("X", "W", "bias")
+
+
+def _names(student: Any, needed: Any) -> tuple[str, ...]:
+    return tuple(name for name, a, need in zip(NAMES, student, needed, strict=True) if a is not None and need)
+
+
+def _run(xp: Any, student: Any, target: Model, args: DivergenceArgs, wrt: tuple[str, ...], size: int | None) -> Any:
+    return generic.linear_divergence(xp, *student, target, args, wrt, size, divergence.divergence)
+
+
+class LinearDivergence(Function):  # type: ignore[misc]
+    """The divergence: (X, W, bias, xp, target, args, block_size)."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        """Value, and unless the cotangent is one a sample its gradients."""
+        student, (xp, target, args, size) = inputs[:3], inputs[3:]
+        names = _names(student, ctx.needs_input_grad[:3])
+        ctx.names = names
+        value, grads = _run(xp, student, target, args, () if args.reduction == "none" else names, size)
+        ctx.rest = (xp, target, args, size)
+        ctx.save_for_backward(*student, *grads)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        """The gradients times the cotangent."""
+        *student, c = *ctx.saved_tensors[:3], cotangents[0]
+        xp, target, args, size = ctx.rest
+        again = torch.is_grad_enabled()
+        if again or (args.reduction == "none" and obstacle(c) is not None):
+            inputs = [a for a, name in zip(student, NAMES, strict=True) if name in ctx.names]
+            with torch.enable_grad():
+                value = _run(xp, student, target, args, (), size)[0]
+            grads = torch.autograd.grad(value, inputs, c, create_graph=again)
+        elif args.reduction == "none":
+            weight = c if args.sample_weight is None else c * args.sample_weight
+            args = args._replace(sample_weight=weight, reduction="sum")
+            grads = _run(xp, student, target, args, ctx.names, size)[1]
+        else:
+            grads = tuple((g * c).to(g.dtype) for g in ctx.saved_tensors[3:])
+        found = dict(zip(ctx.names, grads, strict=True))
+        return *(found.get(name) for name in NAMES), None, None, None, None
+
+
+def linear_divergence(
+    xp: Any,
+    X: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    target: Model,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...] = (),
+    block_size: int | None = None,
+) -> Any:
+    """The divergence, reduced, and its gradients by some of W, bias and X."""
+    target = Model(*(None if a is None else a.detach() for a in target))
+    student = (X, W, bias)
+    with torch.no_grad():
+        free = obstacle(*student, *target, args.where, args.sample_weight) is None
+    weighted = args.sample_weight is not None and args.sample_weight.requires_grad
+    recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in student)
+    if wrt or not free or weighted or not recorded:
+        return _run(xp, student, target, args, wrt, block_size)
+    return LinearDivergence.apply(*student, xp, target, args, block_size), ()

@@ -188,8 +188,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "            z = self.product(x, self.operand.T)\n",
-        "            z = x.dot(self.operand.T)\n",
+        "        z = self.product(x, self.operand.T)\n",
+        "        z = x.dot(self.operand.T)\n",
     ),
     Mutant(
         "squeeze without axis",

@@ -17,7 +17,7 @@ from ..._kernels.linear import memory_of
 from ..._kernels.linear_divergence import Model
 from ..._kernels.loss import divided
 from .divergence import rows
-from .linear import _is_zero, _over_blocks, _taken
+from .linear import _is_zero, over_blocks, taken
 
 NAMES = ("X", "W", "bias")
 
@@ -47,12 +47,12 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
         piece = args._replace(
-            where=_taken(args.where, start, size, n),
-            sample_weight=_taken(args.sample_weight, start, size, n),
+            where=taken(args.where, start, size, n),
+            sample_weight=taken(args.sample_weight, start, size, n),
             reduction="none" if args.reduction == "none" else "sum",
         )
         x, x_target = (
-            generic.counted(jnp, _taken(a, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
+            generic.counted(jnp, taken(a, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
             for a in (X, target.X)
         )
         z = generic.logits_of(jnp, x, w, b)
@@ -68,7 +68,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
         return sums, out
 
     size = generic.rows_of_block(n, k, jnp.finfo(wide).bits, static.block_size, memory_of(jnp, X))
-    sums, parts = _over_blocks(n, size, body)
+    sums, parts = over_blocks(n, size, body)
     found = {**sums, **parts}
     mean = generic.mean_divisor(jnp, args, n, jnp.zeros((), wide))
     if mean is not None:

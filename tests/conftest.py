@@ -28,7 +28,7 @@ settings.register_profile(
 settings.register_profile("search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500)
 settings.load_profile("softgrad")
 
-#: For a process in which Triton interprets its kernels.
+#: What has a configuration of its own, and what is for a process in which Triton interprets its kernels.
 collect_ignore_glob = [] if triton_on_cpu.interpreted() else ["test_triton_*.py"]
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.

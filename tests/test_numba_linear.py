@@ -171,7 +171,7 @@ def test_large_arrays_come_here(name, dtype):
         (lambda X, y, W: ((X, y, W), {"wrt": ("W", "X")}), "with respect to X"),
         (lambda X, y, W: ((X, y, W), {"precision": "high"}), "precision"),
         (lambda X, y, W: ((X, y, W), {"where": np.ones((len(X), 3), bool)}), "where"),
-        (lambda X, y, W: ((X, y.astype(np.uint64), W), {}), "int64"),
+        (lambda X, y, W: ((X, y.astype(np.uint64), W), {"ignore_index": 1}), "int64"),
         *(
             (lambda X, y, W, option=option: ((X, y, W), option), next(iter(option)))
             for option in ({"label_smoothing": 0.1}, {"z_loss": 0.1}, {"class_weight": np.ones(3, np.float32)})

@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from ..._kernels import linear_divergence as generic
 from ..._kernels.divergence import DivergenceArgs
-from ..._kernels.linear_divergence import Model
+from ..._kernels.linear_divergence import Given, Model
 from . import divergence
 from .blocks import obstacle
 
@@ -21,7 +21,9 @@ def _names(student: Any, needed: Any) -> tuple[str, ...]:
     return tuple(name for name, a, need in zip(NAMES, student, needed, strict=True) if a is not None and need)
 
 
-def _run(xp: Any, student: Any, target: Model, args: DivergenceArgs, wrt: tuple[str, ...], size: int | None) -> Any:
+def _run(
+    xp: Any, student: Any, target: Model | Given, args: DivergenceArgs, wrt: tuple[str, ...], size: int | None
+) -> Any:
     return generic.linear_divergence(xp, *student, target, args, wrt, size, divergence.divergence)
 
 
@@ -65,13 +67,13 @@ def linear_divergence(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    target: Model,
+    target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     block_size: int | None = None,
 ) -> Any:
     """The divergence, reduced, and its gradients by some of W, bias and X."""
-    target = Model(*(None if a is None else a.detach() for a in target))
+    target = type(target)(*(None if a is None else a.detach() for a in target))
     student = (X, W, bias)
     with torch.no_grad():
         free = obstacle(*student, *target, args.where, args.sample_weight) is None

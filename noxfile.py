@@ -6,6 +6,7 @@ import itertools
 import os
 import runpy
 import shutil
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -24,6 +25,11 @@ nox.options.sessions = ["tests", "release", "gpu_static", "plugin", "lint", "typ
 if "PIP_FIND_LINKS" in os.environ:
     os.environ.setdefault("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
 
+#: What is run beside the default matrix before a release.
+BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typing", "peers", "others", "mutants")
+BEFORE_RELEASE += ("accuracy", "same_bits", "fuzz")
+#: In the environment of nox: the tests sessions measure coverage, which takes a third more time.
+MEASURED = "SOFTGRAD_COVERAGE"
 STARTED = time.time()
 REPORTS = Path("build/reports")
 COVERAGE = Path("build/coverage")
@@ -95,7 +101,7 @@ def tests(session: nox.Session, backend: str) -> None:
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
-    measured = ("--cov=softgrad", "--cov-report=", "--cov-append")
+    measured = ("--cov=softgrad", "--cov-report=", "--cov-append") if MEASURED in os.environ else ()
     if backend == "jax" and not session.posargs:
         run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *measured, *NUMBERS)
         compile_quickly(session)
@@ -105,6 +111,13 @@ def tests(session: nox.Session, backend: str) -> None:
         # back ends of libraries that are not in this environment cannot be imported
         doctest = ("--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "softgrad")
         session.run("python", "-m", "pytest", *doctest)
+
+
+@nox.session(python=False)
+def full(session: nox.Session) -> None:
+    """Run everything, as before a release: the default matrix with its coverage measured, and all other sessions."""
+    everything = (*nox.options.sessions, *BEFORE_RELEASE)
+    session.run(sys.executable, "-m", "nox", "-s", *everything, *session.posargs, env={MEASURED: "1"})
 
 
 @nox.session
@@ -197,7 +210,7 @@ def coverage(session: nox.Session) -> None:
     """Combine what the tests sessions measured; the kernels have to be covered whole."""
     missing = [name for name in BACKENDS if not (COVERAGE / f"data.{name}").exists()]
     if missing:
-        session.error(f"no coverage of {', '.join(missing)} yet: run nox -s tests")
+        session.error(f"no coverage of {', '.join(missing)} yet: run {MEASURED}=1 nox -s tests")
     session.install("-c", "constraints.txt", "coverage")
     session.env["COVERAGE_FILE"] = str(COVERAGE / "combined")
     session.run("coverage", "combine", "--keep", *(str(COVERAGE / f"data.{name}") for name in BACKENDS))

@@ -204,6 +204,7 @@ _OF_INDICES = (
     *_CALIBRATION,
     "SoftmaxRegression.fit",
     "log_probs, several labels",
+    "linear_log_probs, entropy and top_k",
     *(name for name in OPTIONS if "cross_entropy" in name and "weights by class" not in name),
 )
 

@@ -143,6 +143,7 @@ def test_the_arguments_shown_are_those_that_are_taken():
     logits, labels = np.asarray([[0.5, -1.0]]), np.asarray([0])
     given = {"axis": -1, "label_smoothing": 0.1, "class_weight": [1.0, 2.0], "ignore_index": 5, "z_loss": 0.1}
     given |= {"reduction": "sum", "precision": None, "sample_weight": 2.0, "where": None, "validate": True}
+    given |= {"temperature": 2.0, "softcap": 5.0, "logit_shift": [0.0, 0.5], "focal": 1.0}
     assert set(inspect.signature(sg.cross_entropy).parameters) == {"logits", "labels", *given}
     assert sg.cross_entropy(logits, labels, **given) > 0
     given.pop("axis")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -58,20 +59,25 @@ def measure(subject: Subject, case: Case, references: dict[str, Reference]) -> I
                     warnings.simplefilter("ignore")
                 got = subject.run(function, way)
             if got is not None:
-                found.append(_errors(got, reference, way, subject.arrays.flushes))
+                found.append(_errors(got, reference, way, subject.arrays.flushes, function == "entropy"))
         if found:
             worst, mean, gone, relative = (float(part) for part in np.max(found, axis=0))
             limit = None if subject.peer else bound(function, case.form, subject.precision, subject.wide)
             yield Result(subject.name, function, case.form.name, case.family, worst, mean, int(gone), relative, limit)
 
 
-def _errors(got: Doubles, reference: Reference, case: Case, flushes: bool) -> tuple[float, float, float, float]:
+def _errors(
+    got: Doubles, reference: Reference, case: Case, flushes: bool, by_gaps: bool
+) -> tuple[float, float, float, float]:
     """(worst, mean, how many are lost, worst in units of the result alone)."""
     exact, scale, _ = reference
     form = case.form
     # each term of a sum may have been a subnormal number, off by half of the smallest, or taken for 0
     work = form if form.name == "float64" else FORMATS["float32"]
     slack = case.x.shape[case.axis] * work.tiny * (1.0 if flushes else 2.0**-work.digits)
+    if by_gaps:
+        # and is multiplied by the gap that it is the exponential of
+        slack *= -math.log(work.tiny)
     errors, relative = ulps(got, exact, form, scale, slack), ulps(got, exact, form, slack=slack)
     gone = lost(got, exact, form, slack)
     if scale is not None:

@@ -16,8 +16,8 @@ from ._formats import Exact
 
 BITS = 400
 #: Changes with what is computed here: older files are then not read.
-VERSION = "4"
-FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "loss", "gradient")
+VERSION = "5"
+FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "loss", "gradient", "entropy")
 
 
 class Reference(NamedTuple):
@@ -76,6 +76,8 @@ class _Row:
         # a gap is off by half a unit of its own, and its exponential by that times itself
         gaps = mp.fsum(c * t * (top - a) for c, t, a in zip(n, e, v, strict=True)) / total
         self.rounded = self.scale + gaps
+        # no term is negative
+        self.entropy = log + gaps
         at = int(self.inverse[np.count_nonzero(keep[:label])])
         # the sum without the label's own term: nothing is taken from anything of its size
         others = mp.fsum((c - (i == at)) * t for i, (c, t) in enumerate(zip(n, e, strict=True)) if c - (i == at))
@@ -139,6 +141,7 @@ def _compute(case: Case) -> dict[str, Reference]:
         out["softmax"] = Reference(whole([row.spread(row.softmax, 0.0) for row in rows]))
         out["log_softmax"] = Reference(whole([row.spread(row.log_softmax, -np.inf) for row in rows]))
         out["loss"] = Reference(pack([row.loss for row in rows], samples))
+        out["entropy"] = Reference(pack([row.entropy for row in rows], samples))
         out["gradient"] = Reference(whole([row.gradient() for row in rows]))
     return out
 

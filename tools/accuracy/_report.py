@@ -96,7 +96,10 @@ def summary(results: Sequence[Result]) -> list[str]:
     ours = {name: found for name, found in groups.items() if name.startswith("softgrad")}
     peers = {name: found for name, found in groups.items() if name not in ours}
     high = [r for r in kept if "high" in r.subject and "without" not in r.subject]
-    out = [f"| worst ULP, {' and '.join(dtypes)} | {' | '.join(FUNCTIONS)} | lost |", f"| --- |{' --- |' * 6}"]
+    out = [
+        f"| worst ULP, {' and '.join(dtypes)} | {' | '.join(FUNCTIONS)} | lost |",
+        f"| --- |{' --- |' * (len(FUNCTIONS) + 1)}",
+    ]
     for name, found in (*ours.items(), ("softgrad high, every library", high), *peers.items()):
         cells = []
         for function in FUNCTIONS:

@@ -43,14 +43,14 @@ def rows(
         for i in range(start, stop, step):
             block = slice(i, min(i + step, stop))
             if not plain:
-                found = exact(block)
+                each, slopes = exact(block)
             else:
-                *found, good = generic.wide_rows(xp, a[block], b[block], args.temperature, args.beta == 1.0, wrt)
+                each, slopes, good = generic.wide_rows(xp, a[block], b[block], args.temperature, args.beta == 1.0, wrt)
                 if not good.all():
                     again = xp.nonzero(xp.logical_not(good))[0]
-                    for out, part in zip((found[0], *found[1]), _flat(exact(again)), strict=True):
+                    for out, part in zip((each, *slopes), _flat(exact(again)), strict=True):
                         out[again] = xp.astype(part, out.dtype)
-            for out, part in zip((value, *grads), _flat(found), strict=True):
+            for out, part in zip((value, *grads), (each, *slopes), strict=True):
                 out[block] = part
 
     run(task, n)

@@ -239,8 +239,9 @@ def linear_kl_divergence_value_and_grad(
     """
     only_known(options, LinearKLOptions.__annotations__, "linear_kl_divergence_value_and_grad")
     names, single = names_of(wrt, bias)
-    beta = mixture_weight(options.pop("direction", "forward"))
-    value, grads = _call((X, W, X_target, W_target, bias, bias_target), beta, names, **options)
+    rest: dict[str, Any] = dict(options)
+    beta = mixture_weight(rest.pop("direction", "forward"))
+    value, grads = _call((X, W, X_target, W_target, bias, bias_target), beta, names, **rest)
     return value, grads[0] if single else grads
 
 
@@ -321,6 +322,7 @@ def linear_js_divergence_value_and_grad(
     """
     only_known(options, LinearJSOptions.__annotations__, "linear_js_divergence_value_and_grad")
     names, single = names_of(wrt, bias)
-    beta = number(options.pop("beta", 0.5), "beta", 0.0, 1.0)
-    value, grads = _call((X, W, X_target, W_target, bias, bias_target), beta, names, **options)
+    rest: dict[str, Any] = dict(options)
+    beta = number(rest.pop("beta", 0.5), "beta", 0.0, 1.0)
+    value, grads = _call((X, W, X_target, W_target, bias, bias_target), beta, names, **rest)
     return value, grads[0] if single else grads

@@ -50,7 +50,7 @@ def _differences(kit: Kit) -> None:
     for value, value_and_grad, options, _ in KINDS.values():
         check_gradient(
             lambda z, f=value, o=options: f(z, y, **o),  # type: ignore[misc]
-            lambda z, f=value_and_grad, o=options: f(z, y, **o)[1],  # type: ignore[misc]
+            lambda z, f=value_and_grad, o=options: f(z, y, **o)[1],
             x,
         )
 
@@ -72,8 +72,8 @@ def _hidden(kit: Kit) -> None:
     weight = np.array([1.0, 1.0, 0.0])
     x, y = (kit.put(np.where(shown, a, NAN)) for a in (LOGITS, VECTOR))
     for name, (_, value_and_grad, options, beta) in KINDS.items():
-        known = (a[:1, shown[0]] for a in (LOGITS, VECTOR))
+        ours, theirs = (a[:1, shown[0]] for a in (LOGITS, VECTOR))
         value, grad = value_and_grad(x, y, where=kit.put(shown, "bool"), sample_weight=kit.put(weight), **options)
-        kit.close(value, reference.divergence(*known, beta), SOFTMAX_ULP, what=name)
+        kit.close(value, reference.divergence(ours, theirs, beta), SOFTMAX_ULP, what=name)
         if not (kit.get(grad)[np.logical_not(shown)] == 0).all() or kit.get(grad)[1:].any():
             raise AssertionError(f"{name}: the gradient of what is hidden is not 0: {kit.get(grad)}")

@@ -13,7 +13,7 @@ from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.linear_divergence import Given, Model
 from ..._options import LossArgs
 from .chunks import on_chunk, quotient
-from .linear import Graph, _results
+from .linear import Graph, results
 
 
 def _divergence_part(
@@ -59,5 +59,5 @@ def linear_divergence(
     if args.reduction == "none":
         return quotient(graph.stacked("divergences", 1, ()), None, W.dtype), ()
     shapes = {"divergence": (), "W": W.shape, "bias": (W.shape[0],), "X": X.shape}
-    value, *grads = _results(graph, ["divergence", *wrt], shapes)
+    value, *grads = results(graph, ["divergence", *wrt], shapes)
     return value, tuple(grads)

@@ -17,7 +17,7 @@ from ..._kernels.linear import memory_of
 from ..._kernels.linear_divergence import Given, Model
 from ..._kernels.loss import divided
 from .divergence import place, rows
-from .linear import _is_zero, _over_blocks, _taken
+from .linear import _is_zero, over_blocks, taken
 
 NAMES = ("X", "W", "bias")
 
@@ -47,13 +47,13 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
         piece = args._replace(
-            where=_taken(args.where, start, size, n),
-            sample_weight=_taken(args.sample_weight, start, size, n),
+            where=taken(args.where, start, size, n),
+            sample_weight=taken(args.sample_weight, start, size, n),
             reduction="none" if args.reduction == "none" else "sum",
         )
-        x = generic.counted(jnp, _taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
+        x = generic.counted(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
         z = generic.logits_of(jnp, x, w, b)
-        piece = generic.against(jnp, piece, target, lambda a: _taken(a, start, size, n), wide)
+        piece = generic.against(jnp, piece, target, lambda a: taken(a, start, size, n), wide)
         value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows, place)
         sums, out = ({}, {"value": value}) if args.reduction == "none" else ({"value": value}, {})
         if "W" in names:
@@ -65,7 +65,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
         return sums, out
 
     size = generic.rows_of_block(n, k, jnp.finfo(wide).bits, static.block_size, memory_of(jnp, X))
-    sums, parts = _over_blocks(n, size, body)
+    sums, parts = over_blocks(n, size, body)
     found = {**sums, **parts}
     mean = generic.mean_divisor(jnp, args, n, jnp.zeros((), wide))
     if mean is not None:

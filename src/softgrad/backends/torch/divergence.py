@@ -62,7 +62,8 @@ class _Each(Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return _pulled(grads[0], *ctx.saved_tensors[:3], ctx)
+        x, y, where = ctx.saved_tensors[:3]
+        return _pulled(grads[0], x, y, where, ctx)
 
     @staticmethod
     def vmap(

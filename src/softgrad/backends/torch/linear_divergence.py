@@ -22,9 +22,15 @@ def _names(student: Any, needed: Any) -> tuple[str, ...]:
 
 
 def _run(
-    xp: Any, student: Any, target: Model | Given, args: DivergenceArgs, wrt: tuple[str, ...], size: int | None
+    xp: Any,
+    student: tuple[Any, ...],
+    target: Model | Given,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...],
+    size: int | None,
 ) -> Any:
-    return generic.linear_divergence(xp, *student, target, args, wrt, size, divergence.divergence)
+    X, W, bias = student
+    return generic.linear_divergence(xp, X, W, bias, target, args, wrt, size, divergence.divergence)
 
 
 class LinearDivergence(Function):  # type: ignore[misc]
@@ -44,7 +50,7 @@ class LinearDivergence(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         """The gradients times the cotangent."""
-        *student, c = *ctx.saved_tensors[:3], cotangents[0]
+        student, c = tuple(ctx.saved_tensors[:3]), cotangents[0]
         xp, target, args, size = ctx.rest
         again = torch.is_grad_enabled()
         if again or (args.reduction == "none" and obstacle(c) is not None):

@@ -41,8 +41,7 @@ def expected(x, told, labels, rest="lump", direction="forward", temperature=1.0)
     return np.asarray(values), slopes / temperature
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize(("reduction", "temperature"), [("none", 1.0), ("sum", 2.5), ("mean", 1.0)])
 def test_values_and_gradients(reduction, temperature, kind, asarray, to_numpy):
     values, slopes = expected(X, TOLD, LABELS, temperature=temperature, **kind)
     weights = WEIGHT / (WEIGHT.sum() if reduction == "mean" else 1)
@@ -59,8 +58,7 @@ def test_values_and_gradients(reduction, temperature, kind, asarray, to_numpy):
     np.testing.assert_array_equal(to_numpy(sg.top_k_kl_divergence_grad(*arrays, **options)), to_numpy(grad))
 
 
-@pytest.mark.parametrize("block_size", [None, 2])
-@pytest.mark.parametrize("sample_axis", [0, 1])
+@pytest.mark.parametrize(("sample_axis", "block_size"), [(0, 2), (1, None)])
 def test_linear_values_and_gradients(sample_axis, block_size, kind, asarray, to_numpy):
     values, slopes = expected(FEATURES @ W.T + BIAS, TOLD, LABELS, temperature=2.0, **kind)
     weights = WEIGHT / WEIGHT.sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask
@@ -66,7 +66,7 @@ def meta_of(x: Array, ndim: int, dtype: Any) -> Array:
 def rowwise(
     call: Callable[..., Any],
     axis: int,
-    arrays: list[tuple[Array, bool | None]],
+    arrays: Sequence[tuple[Array, bool | None]],
     dtype: Any,
     *,
     keeps_axis: bool,

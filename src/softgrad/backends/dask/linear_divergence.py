@@ -23,14 +23,14 @@ def _divergence_part(
     job: LossArgs,
     args: DivergenceArgs,
     wrt: tuple[str, ...],
-    given: tuple[Array, ...],
-    block_size: int | None,
+    *rest: Any,
 ) -> tuple[Any, ...]:
-    """(value, gradients) of one chunk; the rows of the target stand where labels do."""
+    """(value, gradients) of one chunk; where labels stand are rows of the target, its parameters before the size."""
     args = args._replace(where=job.where, sample_weight=job.sample_weight, reduction=job.reduction)
     target: Model | Given
-    if given:
-        target = Model(job.labels, *given)
+    *parameters, block_size = rest
+    if parameters:
+        target = Model(job.labels, *parameters[0])
     else:
         xp, count = library(x, "a chunk").xp, job.labels.shape[1] // 2
         target = Given(job.labels[:, :count], xp.astype(job.labels[:, count:], xp.int64))
@@ -52,7 +52,7 @@ def linear_divergence(
     rows, *small = target
     if isinstance(target, Given):
         # side by side: a graph has one array beside X; every integer that is a class is a number of float64
-        rows, small = da.concatenate([a.astype(np.float64) for a in target], axis=1), []
+        rows, small = da.concatenate([a.astype(np.float64) for a in target], axis=1, allow_unknown_chunksizes=True), []
     job = LossArgs(1, rows, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
     bare = args._replace(where=None, sample_weight=None)
     graph = Graph(X, W, bias, job, _divergence_part, (bare, tuple(wrt), block_size), small)

@@ -66,4 +66,4 @@ def _compiled(args: DivergenceArgs, wrt: tuple[str, ...], x: Array, arrays: Arra
 def divergence(xp: Any, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
     arrays = Arrays(args.target, args.where, args.sample_weight, args.labels)
-    return _compiled(args._replace(**dict.fromkeys(Arrays._fields)), wrt, logits, arrays)
+    return _compiled(args._replace(target=None, where=None, sample_weight=None, labels=None), wrt, logits, arrays)

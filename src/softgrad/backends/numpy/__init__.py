@@ -17,7 +17,7 @@ _MODULES = {
         "cross_entropy_hessian_diag",
     ),
     "log_probs": ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp"),
-    "divergence": ("divergence", "linear_divergence"),
+    "divergence": ("divergence",),
     "linear_log_probs": ("linear_log_probs", "linear_log_probs_vjp"),
     "linear": (
         "linear_cross_entropy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,7 @@ import numpy as np
 from ..._array.namespace import quietly
 from ..._array.typing import Array, Namespace
 from ..._kernels import divergence as generic
-from ..._kernels import linear_divergence as generic_linear
 from ..._kernels.divergence import DivergenceArgs
-from ..._kernels.linear_divergence import Given, Model
 from ..._kernels.log_probs import valid_labels
 from .. import _divergence, _threads
 from .blocks import threads_for
@@ -37,18 +34,3 @@ def _place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> 
 def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
     return generic.divergence(xp, logits, args, wrt, _rows, _place)
-
-
-def linear_divergence(
-    xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
-    target: Model | Given,
-    args: DivergenceArgs,
-    wrt: tuple[str, ...] = (),
-    block_size: int | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
-    """The divergence, reduced, and its gradients by some of W, bias and X."""
-    loss = partial(generic.divergence, place=_place)
-    return generic_linear.linear_divergence(xp, X, W, bias, target, args, wrt, block_size, loss)

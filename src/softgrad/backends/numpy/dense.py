@@ -9,23 +9,30 @@ import numpy as np
 
 from ..._kernels import dense as dense_kernels
 from . import dense_blocks as blocks
+from . import small
 from .blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, view
 from .dense_blocks import FEW, rows_into, rows_of, shifted_columns, working
 
 
 def softmax(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) -> Floats:
     """Exponentials over their sum."""
+    if where is None and precision is None and small.fits(x, axis):
+        return small.softmax(x)
     return _whole(xp, x, axis, where, precision, blocks.softmax, blocks.softmax_columns, dense_kernels.softmax, 0.0)
 
 
 def log_softmax(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) -> Floats:
     """Logarithm of the softmax."""
+    if where is None and precision is None and small.fits(x, axis):
+        return small.log_softmax(x)
     kernels = blocks.log_softmax, blocks.log_softmax_columns, dense_kernels.log_softmax
     return _whole(xp, x, axis, where, precision, *kernels, -np.inf)
 
 
 def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) -> Floats:
     """Logarithm of the sum of exponentials."""
+    if where is None and precision is None and small.fits(x, axis):
+        return small.logsumexp(x)
     seen, shown = view(x, axis), None
     if where is not None:
         shown = seen.logits(np.broadcast_to(where, x.shape))

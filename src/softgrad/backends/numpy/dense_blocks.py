@@ -26,6 +26,7 @@ TURNED = 256
 
 _exp, _log, _divide, _subtract, _multiply = np.exp, np.log, np.divide, np.subtract, np.multiply
 _max: Callable[..., Any] = np.maximum.reduce
+_all: Callable[..., Any] = np.logical_and.reduce
 
 
 class Range(NamedTuple):
@@ -180,7 +181,6 @@ def softmax_columns(m: Floats, z: Floats, memory: Memory) -> Floats:
 def log_softmax_columns(m: Floats, z: Floats, memory: Memory) -> Floats:
     """The logarithm of the softmax in ``z``, class first."""
     s = _log_of_columns(_exp(z, out=memory(3, z.shape)), memory)
-    s[~np.isfinite(m)] = np.nan
     return _subtract(z, s, out=z)
 
 
@@ -198,6 +198,6 @@ def _log_of_columns(e: Floats, memory: Memory) -> Floats:
 def _finite(r: Floats, m: Floats) -> Floats:
     """``r``, or a row's maximum where that is not finite."""
     finite = np.isfinite(m)
-    if not finite.all():
+    if not _all(finite):
         r[~finite] = m[~finite]
     return r

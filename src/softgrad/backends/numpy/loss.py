@@ -9,6 +9,7 @@ import numpy as np
 
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
+from . import small
 from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
 from .dense_blocks import FEW, rows_into, rows_of, working
 from .loss_blocks import Loss
@@ -170,6 +171,10 @@ class _Call:
 
 
 def _loss(xp: Any, x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:
+    if not job.dense and small.fits(x, job.axis) and not job.beyond(()):
+        found = small.cross_entropy(x, job, value, grad)
+        if found is not None:
+            return found
     return _Call(xp, x, job, value, grad).run()
 
 

@@ -17,12 +17,19 @@ from .dense_blocks import SAFE, are_in, shifted_columns, shifted_rows, shifts
 
 #: Below this exponent the label's own exponential is taken to be too small to divide by.
 FAR = {"f": -40.0, "d": -300.0}
+#: Labels that are looked at sooner as a list.
+FEW_LABELS = 32
+
+_max: Any = np.maximum.reduce
+_min: Any = np.minimum.reduce
+_all: Any = np.logical_and.reduce
 
 
 def within(labels: Floats, k: int) -> bool:
     """Whether all labels are classes; a negative one is a large number without its sign."""
-    if not labels.size:
-        return True
+    if labels.size <= FEW_LABELS:
+        some = labels.tolist()
+        return not some or (min(some) >= 0 and max(some) < k)
     if labels.dtype.kind == "i":
         if k > np.iinfo(labels.dtype).max:
             return bool(labels.min() >= 0)
@@ -113,7 +120,7 @@ class Loss:
     @staticmethod
     def out_of_order(m: Floats | None, lean: Floats | None) -> Floats | None:
         """The numbers of the samples whose shift is not finite, or whose product with the smoothing is NaN, or None."""
-        if (m is None or np.isfinite(m).all()) and (lean is None or not np.isnan(lean).any()):
+        if (m is None or _all(np.isfinite(m))) and (lean is None or not np.isnan(lean).any()):
             return None
         bad = np.zeros(1, bool) if m is None else ~np.isfinite(m)
         return np.flatnonzero(bad if lean is None else bad | np.isnan(lean))
@@ -192,7 +199,7 @@ class Loss:
 
     def small_columns(self, z: Floats, target: Target) -> Floats:
         """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
-        m = np.maximum.reduce(z, axis=0)
+        m = _max(z, 0)
         np.subtract(z, m, out=z)
         return self.shifted(m, z, None, target)
 
@@ -244,7 +251,7 @@ class Loss:
         """
         ratio = rest / own
         losses = np.log1p(ratio)
-        if apart.size and not apart.min() >= FAR[self.dtype.char]:
+        if apart.size and not _min(apart) >= FAR[self.dtype.char]:
             far = np.flatnonzero(apart < FAR[self.dtype.char])
             losses[far] = np.log(s[far]) - apart[far]
         weighted = not isinstance(t.own, float)
@@ -275,9 +282,10 @@ class Loss:
             return losses, losses, losses
         inverse = np.divide(self.scale, s)
         factor = inverse if isinstance(slope, float) and slope == 1.0 else inverse * slope
+        if self.plain:
+            return losses, factor, -rest * factor
         at_label = -rest * (inverse * t.own)
-        if not self.plain:
-            at_label += extra * own * inverse
-            if self.spread is not None:
-                at_label -= self.spread.take(t.y) * t.weight * self.scale
+        at_label += extra * own * inverse
+        if self.spread is not None:
+            at_label -= self.spread.take(t.y) * t.weight * self.scale
         return losses, factor, at_label

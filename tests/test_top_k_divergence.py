@@ -103,6 +103,22 @@ def test_a_rest_that_is_nearly_nothing_keeps_its_digits(dtype, asarray, to_numpy
         np.testing.assert_allclose(to_numpy(grad), slopes, rtol=32 * eps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_digits_where_the_two_nearly_agree(dtype, asarray, to_numpy):
+    """The promise: a relative error of the rounding of log-probabilities over the root of the divergence."""
+    rng = np.random.default_rng(8)
+    x = (3 * rng.normal(size=(4, 40))).astype(dtype)
+    y = x + np.array([[1.0], [1e-1], [1e-2], [1e-3]]) * rng.normal(size=x.shape)
+    labels = np.argsort(-y, axis=1)[:, :M]
+    told = np.take_along_axis(sg.log_softmax(y), labels, 1).astype(dtype)
+    values, slopes = expected(x, told, labels)
+    arrays = asarray(x, dtype), asarray(told, dtype), asarray(labels, "int64")
+    value, grad = sg.top_k_kl_divergence_value_and_grad(*arrays, reduction="none")
+    off = 8 * np.finfo(dtype).eps / np.sqrt(values)
+    assert (np.abs(to_numpy(value) / values - 1) < off).all()
+    assert (np.abs(to_numpy(grad) - slopes).max(-1) < off * np.abs(slopes).max(-1)).all()
+
+
 def test_all_classes_are_the_dense_divergence(kind, asarray, to_numpy):
     order = np.argsort(-TEACHER, axis=1)
     told = np.take_along_axis(sg.log_softmax(TEACHER), order, 1)

@@ -86,12 +86,17 @@ _DIVERGENCE = (
     "js_divergence",
     "js_divergence_grad",
     "js_divergence_value_and_grad",
+    "top_k_kl_divergence",
+    "top_k_kl_divergence_grad",
+    "top_k_kl_divergence_value_and_grad",
 )
 _LINEAR_DIVERGENCE = (
     "linear_kl_divergence",
     "linear_kl_divergence_value_and_grad",
     "linear_js_divergence",
     "linear_js_divergence_value_and_grad",
+    "linear_top_k_kl_divergence",
+    "linear_top_k_kl_divergence_value_and_grad",
 )
 _LINEAR = (
     "linear_cross_entropy",
@@ -197,6 +202,7 @@ _OF_INDICES = (
     *_LOSS,
     *_LINEAR,
     *_LINEAR_LOG_PROBS,
+    *(name for name in (*_DIVERGENCE, *_LINEAR_DIVERGENCE) if "top_k" in name),
     *_PARTIAL_OF_CLASSES[1:],
     *_PARTIAL_OF_SAMPLES,
     *_PARALLEL,

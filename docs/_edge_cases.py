@@ -208,6 +208,16 @@ CASES = {
             "[[0.0, 0.0, 0.0]]",
         ),
         Case(
+            "a teacher of one class, certain of it",
+            'sg.top_k_kl_divergence(asarray([[0.0, 0.0]]), asarray([[0.0]]), asarray([[0]], "int64"))',
+            "log(2)",
+        ),
+        Case(
+            "a label of the teacher that is no class",
+            'sg.top_k_kl_divergence(asarray([[0.0, 0.0]]), asarray([[-1.0]]), asarray([[2]], "int64"))',
+            "nan",
+        ),
+        Case(
             "distributions without a class in common",
             "sg.js_divergence(asarray([[0.0, -inf]]), asarray([[-inf, 0.0]]))",
             "log(2)",

@@ -31,6 +31,11 @@ def linear_divergence(function):
     )
 
 
+def few_classes(a):
+    """Log-probabilities of two classes a sample, and which they are."""
+    return a(TARGETS[:, :2] - 3.0), a(np.asarray([[0, 2], [2, 1], [1, 0]]))
+
+
 def wanted(found):
     """What a call gives, without what it was not asked for."""
     return tuple(a for a in found if a is not None)
@@ -120,6 +125,15 @@ CALLS = {
     "js_divergence": lambda a: sg.js_divergence(a(LOGITS), a(TARGETS)),
     "js_divergence_grad": lambda a: sg.js_divergence_grad(a(LOGITS), a(TARGETS)),
     "js_divergence_value_and_grad": lambda a: sg.js_divergence_value_and_grad(a(LOGITS), a(TARGETS)),
+    "top_k_kl_divergence": lambda a: sg.top_k_kl_divergence(a(LOGITS), *few_classes(a)),
+    "top_k_kl_divergence_grad": lambda a: sg.top_k_kl_divergence_grad(a(LOGITS), *few_classes(a)),
+    "top_k_kl_divergence_value_and_grad": lambda a: sg.top_k_kl_divergence_value_and_grad(a(LOGITS), *few_classes(a)),
+    "linear_top_k_kl_divergence": lambda a: sg.linear_top_k_kl_divergence(
+        a(FEATURES), a(WEIGHTS, samples=False), *few_classes(a), a(BIAS, samples=False)
+    ),
+    "linear_top_k_kl_divergence_value_and_grad": lambda a: sg.linear_top_k_kl_divergence_value_and_grad(
+        a(FEATURES), a(WEIGHTS, samples=False), *few_classes(a), wrt=("W", "X"), rest="renormalize"
+    ),
     "linear_cross_entropy": linear(sg.linear_cross_entropy),
     "linear_cross_entropy_grad": linear(sg.linear_cross_entropy_grad),
     "linear_cross_entropy_value_and_grad": linear(sg.linear_cross_entropy_value_and_grad),

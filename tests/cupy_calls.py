@@ -108,4 +108,11 @@ def calls(d):
             )
     for function in (sg.linear_kl_divergence_value_and_grad, sg.linear_js_divergence_value_and_grad):
         yield function.__name__, lambda f=function: f(X, W, X, d["V"], d["bias"], wrt=("W", "bias", "X"), block_size=4)
+    for rest in ("lump", "renormalize"):
+        few = other[:, :2] - 9, d["several"]
+        yield f"some classes, {rest}", lambda f=few, r=rest: sg.top_k_kl_divergence_grad(x, *f, rest=r, temperature=2.0)
+    yield (
+        "some classes of a linear model",
+        lambda f=few: sg.linear_top_k_kl_divergence_value_and_grad(X, W, *f, wrt=("W", "X"), block_size=4),
+    )
     yield "seed's layout", lambda: sg.linear_cross_entropy_value_and_grad(X.T, y, W.T, sample_axis=1, l2=0.1)

@@ -219,3 +219,15 @@ def test_dtypes(asarray, to_numpy, has_dtype):
     assert str(value.dtype).endswith("float32")
     np.testing.assert_allclose(to_numpy(value), exact[0][0], rtol=1e-7)
     np.testing.assert_allclose(to_numpy(grad), exact[1], rtol=1e-7, atol=1e-9)
+
+
+def test_many_rows_of_which_some_nearly_agree(kind, asarray, to_numpy):
+    """Large arrays go in blocks, in which rows that need more digits are computed again."""
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(20_000, 4)).astype("float32")
+    y = x + (np.where(np.arange(len(x)) % 2, 1e-3, 1.0)[:, None] * rng.normal(size=x.shape)).astype("float32")
+    value, grad = kind[2](asarray(x, "float32"), asarray(y, "float32"), reduction="none", **kind[3])
+    some = slice(-40, None)
+    want, slope, _ = reference.rows(x[some], y[some], beta=kind[4])
+    np.testing.assert_allclose(to_numpy(value)[some], want, rtol=2e-5)
+    assert (np.abs(to_numpy(grad)[some] - slope).max(-1) < 1e-4 * np.abs(slope).max(-1)).all()

@@ -21,6 +21,7 @@ from ._divergence import (
 )
 from ._log_probs import entropy, entropy_vjp, log_probs, log_probs_vjp
 from ._logsumexp import logsumexp
+from ._top_k_divergence import top_k_kl_divergence, top_k_kl_divergence_grad, top_k_kl_divergence_value_and_grad
 from ._version import __version__
 from .linear.divergence import (
     linear_js_divergence,
@@ -37,6 +38,7 @@ from .linear.functions import (
 )
 from .linear.log_probs import LinearLogProbs, linear_log_probs, linear_log_probs_vjp
 from .linear.model import LinearCrossEntropy
+from .linear.top_k_divergence import linear_top_k_kl_divergence, linear_top_k_kl_divergence_value_and_grad
 
 if TYPE_CHECKING:
     from .estimator.model import SoftmaxRegression
@@ -78,6 +80,8 @@ __all__ = [
     "linear_kl_divergence_value_and_grad",
     "linear_log_probs",
     "linear_log_probs_vjp",
+    "linear_top_k_kl_divergence",
+    "linear_top_k_kl_divergence_value_and_grad",
     "log_probs",
     "log_probs_vjp",
     "log_softmax",
@@ -91,6 +95,9 @@ __all__ = [
     "softmax_jvp",
     "softmax_vjp",
     "statistics",
+    "top_k_kl_divergence",
+    "top_k_kl_divergence_grad",
+    "top_k_kl_divergence_value_and_grad",
 ]
 
 backends._registry.PUBLIC.update((name, globals()[name]) for name in __all__ if isfunction(globals().get(name)))

@@ -19,7 +19,7 @@ from ._options import LossArgs
 from .backends._registry import run
 
 
-def _logits(logits: Any, axis: Any, where: Any) -> tuple[Library, Array, int, Array]:
+def logits_and_axis(logits: Any, axis: Any, where: Any) -> tuple[Library, Array, int, Array]:
     """(library, logits, class axis counted from the front, mask or None)."""
     lib = library(logits, "logits")
     x = floating(lib, logits, "logits")
@@ -149,7 +149,7 @@ def log_probs(
     >>> sg.log_probs(logits, np.asarray([[1, 0], [0, 1]])).shape
     (2, 2)
     """
-    lib, x, at, where = _logits(logits, axis, where)
+    lib, x, at, where = logits_and_axis(logits, axis, where)
     labels, several = class_indices(lib, x, labels, at, validate)
     level, xp, scaling = resolve_precision(precision), lib.xp, scaling_of(temperature, softcap)
     if where is None and scaling.identity and labels.shape[at] == 1:
@@ -205,7 +205,7 @@ def log_probs_vjp(
     >>> print(sg.log_probs_vjp(logits, labels, np.ones(1)))
     [[ 2.06115362e-09 -2.06115362e-09]]
     """
-    lib, x, at, where = _logits(logits, axis, where)
+    lib, x, at, where = logits_and_axis(logits, axis, where)
     labels, several = class_indices(lib, x, labels, at, validate)
     shape = tuple(labels.shape)
     c = cotangent_of(lib, x, cotangent, shape if several else shape[:at] + shape[at + 1 :], "the log-probabilities")
@@ -268,7 +268,7 @@ def entropy(
     >>> print(sg.entropy(np.asarray([[0.0, 0.0], [40.0, 0.0]])))
     [6.93147181e-01 1.74182524e-16]
     """
-    lib, x, at, where = _logits(logits, axis, where)
+    lib, x, at, where = logits_and_axis(logits, axis, where)
     level, scaling = resolve_precision(precision), scaling_of(temperature, softcap)
     return finish(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
 
@@ -313,7 +313,7 @@ def entropy_vjp(
     >>> print(sg.entropy_vjp(np.asarray([40.0, 0.0]), np.asarray(1.0)))
     [-1.6993417e-16  1.6993417e-16]
     """
-    lib, x, at, where = _logits(logits, axis, where)
+    lib, x, at, where = logits_and_axis(logits, axis, where)
     shape = tuple(x.shape)
     c = cotangent_of(lib, x, cotangent, shape[:at] + shape[at + 1 :], "the entropies")
     level, scaling = resolve_precision(precision), scaling_of(temperature, softcap)

@@ -74,3 +74,52 @@ def rows(got, generic, i, axis, some, dtype, expected, floor):
             want[some] = [LD(reference.mp.nstr(g, 25)) for g in exact]
             # by Jensen-Shannon the gradient is p times differences of log(p / m), near a constant where p and q part
             compare(row, want, dtype, np.abs(want).max() + floor, f"{what}gradient by {name}", SUBNORMAL)
+
+
+def top_k_call(rng, call, dtype):
+    """Of a teacher of which some classes are known, and who leaves a tenth of the mass to the rest."""
+    shape = tuple(max(n, 1) for n in shape_of(rng, call, 1))
+    axis = int(rng.integers(len(shape)))
+    k = shape[axis]
+    count = int(rng.integers(1, min(k, 6) + 1))
+    sizes = rng.choice([0.1, 1.0, 10.0], 2)
+    x, exact = given(rng, call.library, rng.normal(size=shape) * sizes[0], dtype)
+    labels = np.argsort(rng.random(shape), axis).take(np.arange(count), axis)
+    told = rng.normal(size=labels.shape) * sizes[1]
+    told = told - np.log(np.exp(told).sum(axis, keepdims=True) / 0.9)
+    y, target = given(rng, call.library, told, dtype)
+    if (np.exp(target).sum(axis) > 0.95).any():
+        # one row's, in all
+        return
+    options = {"axis": axis, "reduction": "none", "temperature": float(rng.choice([1.0, 0.5, 3.0]))}
+    options |= {"rest": str(rng.choice(["lump", "renormalize"])), "direction": str(rng.choice(["forward", "reverse"]))}
+    call.function, call.options, call.note = "top_k_kl_divergence_value_and_grad", options, f"{dtype} {shape} {count}"
+    indices = like(call.library, labels)
+    found = both(lambda: sg.top_k_kl_divergence_value_and_grad(x, y, indices, **options), [x, y, indices])
+    x, y, labels = (np.moveaxis(a, axis, -1) for a in (exact, target, labels))
+    value, slope, size = few_classes(x, y, labels, options)
+    for what, (got, grad) in zip(("", "generic "), found, strict=True):
+        compare(got, value, dtype, size, f"{what}value")
+        compare(np.moveaxis(grad, axis, -1), slope, dtype, size[..., None], f"{what}gradient")
+
+
+def few_classes(x, y, labels, options):
+    """(divergences, gradients by the logits, what the rounding of logarithms is of), the classes last."""
+    t = options["temperature"]
+    e = np.exp((x - x.max(-1, keepdims=True)) / t)
+    told = np.zeros(x.shape, bool)
+    np.put_along_axis(told, labels, True, -1)
+    p, q = np.take_along_axis(e, labels, -1), np.exp(y)
+    if options["rest"] == "lump" and not told.all():
+        p = np.concatenate([p, np.where(told, 0, e).sum(-1, keepdims=True)], -1)
+        q = np.concatenate([q, 1 - q.sum(-1, keepdims=True)], -1)
+    p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+    d = np.log(q / p)
+    reverse = options["direction"] == "reverse"
+    value = -(p * d).sum(-1) if reverse else (q * d).sum(-1)
+    by_few = p * (-d - value[..., None]) if reverse else p - q
+    slope = np.zeros(x.shape, LD)
+    if p.shape[-1] > labels.shape[-1]:
+        slope = by_few[..., -1:] * e / np.where(told, 0, e).sum(-1, keepdims=True)
+    np.put_along_axis(slope, labels, by_few[..., : labels.shape[-1]], -1)
+    return value, slope / t, (1 + np.abs(np.log(p)).max(-1) + np.abs(np.log(q)).max(-1)) / min(t, 1)

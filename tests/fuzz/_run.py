@@ -12,7 +12,7 @@ import numpy as np
 
 from ._compare import measure_for
 from ._dense import dense_call, pull_call, signed_call
-from ._divergence import divergence_call
+from ._divergence import divergence_call, top_k_call
 from ._inputs import Call
 from ._linear import linear_call
 from ._log_probs import linear_log_probs_call, log_probs_call
@@ -28,7 +28,8 @@ KINDS = (
     (linear_log_probs_call, 0.03),
     (loss_call, 0.2),
     (divergence_call, 0.1),
-    (linear_call, 0.2),
+    (linear_call, 0.17),
+    (top_k_call, 0.03),
 )
 #: The share of JAX's calls that are compiled with what comes before them.
 COMPILED = 0.3

@@ -15,6 +15,7 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import centred, difference, fuses, hide, narrow, shift, total, widen
 from .loss import divided, keep, mass, scaled, sum_all
+from .top_k import few, place, spread, with_rest
 
 #: Names of the arrays that a gradient is taken by.
 NAMES = ("logits", "target_logits")
@@ -28,7 +29,7 @@ class DivergenceArgs(NamedTuple):
     """What a kernel is given beside the logits: checked, on their device."""
 
     axis: int
-    #: Of the logits' shape, in their dtype or in float32.
+    #: Of the logits' shape, in their dtype or in float32; with labels log-probabilities, of their shape.
     target: Array
     #: Weight of the target in the mixture; 0 is KL(target || softmax(logits)), 1 the other way round.
     beta: float = 0.0
@@ -40,6 +41,10 @@ class DivergenceArgs(NamedTuple):
     reduction: str = "mean"
     #: None or "high".
     precision: str | None = None
+    #: The classes that the target tells, along ``axis``, or None for all.
+    labels: Array = None
+    #: Whether the classes that it does not tell are one more.
+    lump: bool = True
 
 
 class Pair(NamedTuple):
@@ -213,9 +218,10 @@ def divergence(
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     rows: Callable[..., tuple[Array, tuple[Array, ...]]] = rows,
+    place: Callable[..., Array] = place,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The divergence, reduced, and its gradients by ``wrt``."""
-    axis = args.axis
+    """The divergence, reduced, and its gradients by ``wrt``: with labels by the logits alone."""
+    axis, labels, scale = args.axis, args.labels, args.temperature
     x, _ = widen(xp, logits, args.precision)
     y = narrow(xp, args.target, x.dtype)
     weights = LossArgs(axis, y, True, sample_weight=args.sample_weight)
@@ -223,7 +229,14 @@ def divergence(
     if kept is not None:
         # a NaN left in a sample that does not count would come back as 0 * NaN in its derivative
         x, y = (xp.where(kept, a, xp.zeros_like(a)) for a in (x, y))
-    each, found = rows(xp, x, y, args, wrt)
+        labels = labels if labels is None else xp.where(kept, labels, xp.zeros_like(labels))
+    if labels is None:
+        each, found = rows(xp, x, y, args, wrt)
+    else:
+        some = few(xp, x, labels, axis, scale, args.lump, place)
+        y = y if some.hot is None else with_rest(xp, y, axis)
+        each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
+        found = tuple(spread(xp, g, some, x, labels, axis, scale, place) for g in found)
     each = scaled(xp, each, kept, weight)
     divisor = mass(xp, x, weights, None) if args.reduction == "mean" else None
     if args.reduction == "none":

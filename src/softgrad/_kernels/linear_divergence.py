@@ -15,6 +15,13 @@ from .linear import add, block_rows, memory_of
 from .loss import divided, sum_all
 
 
+class Given(NamedTuple):
+    """A target of which some classes are known: log-probabilities (n, m) and labels (n, m)."""
+
+    log_probs: Array
+    labels: Array
+
+
 class Model(NamedTuple):
     """A linear model and its samples."""
 
@@ -47,6 +54,23 @@ def visible(xp: Namespace, W: Array, args: DivergenceArgs) -> Array:
     return W if args.where is None else xp.where(xp.isfinite(W), W, xp.zeros_like(W))
 
 
+def wide_target(xp: Namespace, target: Model | Given, dtype: Any) -> Model | Given:
+    """The target, the parameters of a model in ``dtype``."""
+    if isinstance(target, Given):
+        return target
+    return Model(target.X, *(None if a is None else narrow(xp, a, dtype) for a in target[1:]))
+
+
+def against(
+    xp: Namespace, args: DivergenceArgs, target: Model | Given, rows: Callable[[Array], Array], dtype: Any
+) -> DivergenceArgs:
+    """The arguments of a block, whose rows of an array are ``rows(array)``, with the target in them."""
+    if isinstance(target, Given):
+        return args._replace(target=narrow(xp, rows(target.log_probs), dtype), labels=rows(target.labels))
+    x = counted(xp, narrow(xp, rows(target.X), dtype), args)
+    return args._replace(target=logits_of(xp, x, target.W, target.bias))
+
+
 def logits_of(xp: Namespace, x: Array, W: Array, bias: Array) -> Array:
     """``x W^T + bias``."""
     z = product(xp, x, W.T)
@@ -63,7 +87,7 @@ def linear_divergence(
     X: Array,
     W: Array,
     bias: Array,
-    target: Model,
+    target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     block_size: int | None = None,
@@ -72,7 +96,8 @@ def linear_divergence(
     """The divergence, reduced, and its gradients by some of W, bias and X; the target is a constant."""
     n, dtype, wide = X.shape[0], W.dtype, wide_dtype(xp, W, args.precision)
     size = rows_of_block(n, W.shape[0], xp.finfo(wide).bits, block_size, memory_of(xp, X))
-    W, bias, W_target, b_target = (None if a is None else narrow(xp, a, wide) for a in (W, bias, target.W, target.bias))
+    W, bias = (None if a is None else narrow(xp, a, wide) for a in (W, bias))
+    target = wide_target(xp, target, wide)
     beside = visible(xp, W, args) if "X" in wrt else None
     values: list[Array] = []
     rows: list[Array] = []
@@ -80,11 +105,13 @@ def linear_divergence(
     for start in range(0, max(n, 1), size):
         stop = min(start + size, n)
         piece = part(args, start, stop, n)
-        x, x_target = (
-            counted(xp, narrow(xp, a if stop - start == n else a[start:stop, :], wide), piece) for a in (X, target.X)
-        )
+
+        def block(a: Array, start: int = start, stop: int = stop) -> Array:
+            return a if stop - start == n else a[start:stop, :]
+
+        x = counted(xp, narrow(xp, block(X), wide), piece)
         z = logits_of(xp, x, W, bias)
-        piece = piece._replace(target=logits_of(xp, x_target, W_target, b_target))
+        piece = against(xp, piece, target, block, wide)
         value, grads = loss(xp, z, piece, ("logits",) if wrt else ())
         values.append(value)
         if "W" in wrt:

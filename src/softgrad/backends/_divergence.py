@@ -48,7 +48,7 @@ def rows(
                 each, slopes, good = generic.wide_rows(xp, a[block], b[block], args.temperature, args.beta == 1.0, wrt)
                 if not good.all():
                     again = xp.nonzero(xp.logical_not(good))[0]
-                    for out, part in zip((each, *slopes), _flat(exact(again)), strict=True):
+                    for out, part in zip((each, *slopes), _flat(exact(i + again)), strict=True):
                         out[again] = xp.astype(part, out.dtype)
             for out, part in zip((value, *grads), (each, *slopes), strict=True):
                 out[block] = part

@@ -38,7 +38,7 @@ class LinearJSOptions(LinearOptions, total=False):
     beta: float
 
 
-def _model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: int, suffix: str) -> Model:
+def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: int, suffix: str) -> Model:
     """A model in the layout and dtype of the kernels, checked."""
     arrays = {"X" + suffix: X, "W" + suffix: W}
     if bias is not None:
@@ -63,6 +63,21 @@ def _model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: int, suff
     return Model(rows, weights, rest[0] if rest else None)
 
 
+def layout(sample_axis: Any, block_size: Any, reduction: Any, names: tuple[str, ...]) -> tuple[int, int | None]:
+    """(sample axis, block size), with the reduction checked."""
+    axis = integer(sample_axis, "sample_axis", "0 or 1")
+    if axis not in (0, 1):
+        raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
+    if block_size is not None:
+        block_size = integer(block_size, "block_size", "an int or None")
+        if block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {block_size}")
+    one_of(reduction, "reduction", REDUCTIONS)
+    if names and reduction == "none":
+        raise ValueError("reduction='none' gives a divergence for each sample: its gradient wants 'mean' or 'sum'")
+    return axis, block_size
+
+
 def _call(
     models: tuple[Any, ...],
     beta: float,
@@ -77,20 +92,11 @@ def _call(
     precision: Any = None,
 ) -> tuple[Any, tuple[Any, ...]]:
     X, W, X_target, W_target, bias, bias_target = models
-    axis = integer(sample_axis, "sample_axis", "0 or 1")
-    if axis not in (0, 1):
-        raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
-    if block_size is not None:
-        block_size = integer(block_size, "block_size", "an int or None")
-        if block_size < 1:
-            raise ValueError(f"block_size must be at least 1, got {block_size}")
-    one_of(reduction, "reduction", REDUCTIONS)
-    if names and reduction == "none":
-        raise ValueError("reduction='none' gives a divergence for each sample: its gradient wants 'mean' or 'sum'")
+    axis, block_size = layout(sample_axis, block_size, reduction, names)
     lib = library(X, "X")
     like = floating(lib, X, "X")
-    student = _model(lib, like, X, W, bias, axis, "")
-    target = _model(lib, like, X_target, W_target, bias_target, axis, "_target")
+    student = checked_model(lib, like, X, W, bias, axis, "")
+    target = checked_model(lib, like, X_target, W_target, bias_target, axis, "_target")
     samples, classes = student.X.shape[0], student.W.shape[0]
     if not same_shape((target.X.shape[0],), (samples,)):
         raise ValueError(f"X_target has {target.X.shape[0]} samples, X has {samples} (sample_axis={axis})")
@@ -178,7 +184,7 @@ def linear_kl_divergence(
     >>> import softgrad as sg
     >>> X, X_target = np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([[1.0], [2.0]])
     >>> print(sg.linear_kl_divergence(X, np.zeros((2, 2)), X_target, np.asarray([[1.0], [0.0]])).round(6))
-    0.219289
+    0.219379
     """
     options = {
         "sample_axis": sample_axis,

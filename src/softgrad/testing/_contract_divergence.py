@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._divergence import js_divergence, js_divergence_value_and_grad, kl_divergence, kl_divergence_value_and_grad
+from .._top_k_divergence import Rest, top_k_kl_divergence, top_k_kl_divergence_value_and_grad
 from . import _reference as reference
 from ._contract import DERIVATIVE_ULP, LOGITS, SHOWN, SOFTMAX_ULP, VECTOR, Kit, clause
 from ._gradient import check_gradient
@@ -42,6 +43,31 @@ def _slopes(kit: Kit) -> None:
             (by_y, reference.gradient(lambda z, b=beta: reference.divergence(LOGITS, z, b, 2.0), VECTOR)),  # type: ignore[misc]
         ):
             kit.close(got, exact, DERIVATIVE_ULP, normwise=True, what=name)
+
+
+#: Three classes of each sample, with the fourth.
+_ALL = np.array([[2, 0, 1, 3], [0, 3, 1, 2], [3, 1, 2, 0]])
+
+
+@clause("values", "the divergence from some classes of a teacher is right, the rest as one class and left out")
+def _some_classes(kit: Kit) -> None:
+    labels = kit.put(_ALL[:, :3], "int64")
+    told = np.take_along_axis(VECTOR - np.log(np.exp(VECTOR).sum(axis=1, keepdims=True)), _ALL[:, :3], 1)
+    for dtype in kit.floats:
+        y, x = kit.exact(told, dtype), np.take_along_axis(kit.exact(LOGITS, dtype), _ALL, 1)
+        lumped = np.concatenate([y, np.log1p(-np.exp(y).sum(axis=1, keepdims=True))], axis=1)
+        cases: tuple[tuple[Rest, Any, Any], ...] = (("lump", x, lumped), ("renormalize", x[:, :3], y))
+        for rest, logits, target in cases:
+            got = top_k_kl_divergence(kit.put(LOGITS, dtype), kit.put(told, dtype), labels, rest=rest)
+            kit.same_dtype(got, dtype)
+            kit.close(got, reference.divergence(logits, target), SOFTMAX_ULP, what=f"{rest}, {dtype}")
+    for rest, count in (("lump", 3), ("renormalize", 2)):
+        few = kit.put(told[:, :count]), kit.put(_ALL[:, :count], "int64")
+        check_gradient(
+            lambda z, f=few, r=rest: top_k_kl_divergence(z, *f, rest=r),  # type: ignore[misc]
+            lambda z, f=few, r=rest: top_k_kl_divergence_value_and_grad(z, *f, rest=r)[1],
+            kit.put(LOGITS / 4),
+        )
 
 
 @clause("gradients", "the divergences agree with finite differences and with the library's automatic differentiation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask
@@ -66,24 +66,25 @@ def meta_of(x: Array, ndim: int, dtype: Any) -> Array:
 def rowwise(
     call: Callable[..., Any],
     axis: int,
-    arrays: list[tuple[Array, bool]],
+    arrays: Sequence[tuple[Array, bool | None]],
     dtype: Any,
     *,
     keeps_axis: bool,
     options: dict[str, Any],
 ) -> Array:
-    """``call`` on aligned chunks of arrays that have the class axis (True) or stand for samples (False)."""
+    """``call`` on aligned chunks of arrays that have the class axis (True) or its labels (None), or are of samples."""
     first = arrays[0][0]
     letters = tuple(range(first.ndim))
     samples = letters[:axis] + letters[axis + 1 :]
+    labels = (*letters[:axis], first.ndim, *letters[axis + 1 :])
     pairs: list[Any] = []
     for a, has_axis in arrays:
         if a is None:
             pairs += [None, None]
             continue
-        if has_axis and a.ndim > first.ndim - axis - 1 and a.shape[axis - first.ndim] > 1:
+        if has_axis is not False and a.ndim > first.ndim - axis - 1 and a.shape[axis - first.ndim] > 1:
             a = whole_rows(a, axis - first.ndim + a.ndim)
-        of = letters if has_axis else samples
+        of = labels if has_axis is None else letters if has_axis else samples
         pairs += [a, of[len(of) - a.ndim :]]
     out = letters if keeps_axis else samples
     return da.blockwise(

@@ -14,8 +14,10 @@ from ..._kernels.divergence import DivergenceArgs
 from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
 
 
-def _chunk(x: Array, target: Array, weight: Array, where: Array, *, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
-    args = args._replace(target=target, sample_weight=weight, where=where)
+def _chunk(
+    x: Array, target: Array, weight: Array, where: Array, labels: Array, *, args: DivergenceArgs, wrt: tuple[str, ...]
+) -> Any:
+    args = args._replace(target=target, sample_weight=weight, where=where, labels=labels)
     # in float32 at least, as what is weighted may outgrow half
     x, _ = widen(library(x, "a chunk").xp, x, None)
     value, grads = on_chunk("divergence", x, args, wrt)
@@ -38,8 +40,15 @@ def _ones(x: Array, *, axis: int, held: Any) -> Array:
 def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``; each chunk is read once."""
     axis, held = args.axis, held_dtype(np, logits.dtype)
-    bare = args._replace(target=None, where=None, sample_weight=None, reduction="none")
-    arrays = [(logits, True), (args.target, True), (args.sample_weight, False), (args.where, True)]
+    bare = args._replace(target=None, where=None, sample_weight=None, labels=None, reduction="none")
+    told = True if args.labels is None else None
+    arrays = [
+        (logits, True),
+        (args.target, told),
+        (args.sample_weight, False),
+        (args.where, True),
+        (args.labels, told),
+    ]
     both = rowwise(_chunk, axis, arrays, held, keeps_axis=True, options={"args": bare, "wrt": wrt})
     letters = tuple(range(both.ndim))
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.array as da
+import numpy as np
+
+from ..._array.namespace import library
 from ..._array.typing import Array, Namespace
 from ..._kernels.divergence import DivergenceArgs
-from ..._kernels.linear_divergence import Model
+from ..._kernels.linear_divergence import Given, Model
 from ..._options import LossArgs
 from .chunks import on_chunk, quotient
 from .linear import Graph, results
@@ -19,12 +23,18 @@ def _divergence_part(
     job: LossArgs,
     args: DivergenceArgs,
     wrt: tuple[str, ...],
-    given: tuple[Array, Array],
-    block_size: int | None,
+    *rest: Any,
 ) -> tuple[Any, ...]:
-    """(value, gradients) of one chunk; the rows of the target stand where labels do."""
+    """(value, gradients) of one chunk; where labels stand are rows of the target, its parameters before the size."""
     args = args._replace(where=job.where, sample_weight=job.sample_weight, reduction=job.reduction)
-    value, grads = on_chunk("linear_divergence", x, W, bias, Model(job.labels, *given), args, wrt, block_size)
+    target: Model | Given
+    *parameters, block_size = rest
+    if parameters:
+        target = Model(job.labels, *parameters[0])
+    else:
+        xp, count = library(x, "a chunk").xp, job.labels.shape[1] // 2
+        target = Given(job.labels[:, :count], xp.astype(job.labels[:, count:], xp.int64))
+    value, grads = on_chunk("linear_divergence", x, W, bias, target, args, wrt, block_size)
     return (value, *grads)
 
 
@@ -33,15 +43,18 @@ def linear_divergence(
     X: Array,
     W: Array,
     bias: Array,
-    target: Model,
+    target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The divergence, reduced, and its gradients by some of W, bias and X."""
-    job = LossArgs(1, target.X, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
+    rows, *small = target
+    if isinstance(target, Given):
+        # side by side: a graph has one array beside X; every integer that is a class is a number of float64
+        rows, small = da.concatenate([a.astype(np.float64) for a in target], axis=1, allow_unknown_chunksizes=True), []
+    job = LossArgs(1, rows, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
     bare = args._replace(where=None, sample_weight=None)
-    small = [target.W, target.bias]
     graph = Graph(X, W, bias, job, _divergence_part, (bare, tuple(wrt), block_size), small)
     if args.reduction == "none":
         return quotient(graph.stacked("divergences", 1, ()), None, W.dtype), ()

@@ -14,9 +14,9 @@ from ..._kernels.dense import product, wide_dtype
 from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.divergence import divergence as kernel
 from ..._kernels.linear import memory_of
-from ..._kernels.linear_divergence import Model
+from ..._kernels.linear_divergence import Given, Model
 from ..._kernels.loss import divided
-from .divergence import rows
+from .divergence import place, rows
 from .linear import _is_zero, over_blocks, taken
 
 NAMES = ("X", "W", "bias")
@@ -25,7 +25,7 @@ NAMES = ("X", "W", "bias")
 class Fixed(NamedTuple):
     """The arrays of a call beside the student."""
 
-    target: Model
+    target: Model | Given
     where: Array | None
     sample_weight: Array | None
 
@@ -41,9 +41,9 @@ class Static(NamedTuple):
 def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -> tuple[Array, tuple[Array, ...]]:
     n, k = X.shape[0], W.shape[0]
     wide, names = wide_dtype(jnp, W, static.args.precision), static.wrt
-    target = Model(*jax.lax.stop_gradient(tuple(fixed.target)))
+    target = generic.wide_target(jnp, jax.lax.stop_gradient(fixed.target), wide)
     args = static.args._replace(where=fixed.where, sample_weight=fixed.sample_weight)
-    w, b, w_target, b_target = (None if a is None else a.astype(wide) for a in (W, bias, target.W, target.bias))
+    w, b = (None if a is None else a.astype(wide) for a in (W, bias))
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
         piece = args._replace(
@@ -51,13 +51,10 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
             sample_weight=taken(args.sample_weight, start, size, n),
             reduction="none" if args.reduction == "none" else "sum",
         )
-        x, x_target = (
-            generic.counted(jnp, taken(a, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
-            for a in (X, target.X)
-        )
+        x = generic.counted(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
         z = generic.logits_of(jnp, x, w, b)
-        piece = piece._replace(target=generic.logits_of(jnp, x_target, w_target, b_target))
-        value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows)
+        piece = generic.against(jnp, piece, target, lambda a: taken(a, start, size, n), wide)
+        value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows, place)
         sums, out = ({}, {"value": value}) if args.reduction == "none" else ({"value": value}, {})
         if "W" in names:
             sums["W"] = product(jnp, grads[0].T, x)
@@ -114,7 +111,7 @@ def linear_divergence(
     X: Array,
     W: Array,
     bias: Array | None,
-    target: Model,
+    target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     block_size: int | None = None,

@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from ..._kernels import linear_divergence as generic
 from ..._kernels.divergence import DivergenceArgs
-from ..._kernels.linear_divergence import Model
+from ..._kernels.linear_divergence import Given, Model
 from . import divergence
 from .blocks import obstacle
 
@@ -22,7 +22,12 @@ def _names(student: Any, needed: Any) -> tuple[str, ...]:
 
 
 def _run(
-    xp: Any, student: tuple[Any, ...], target: Model, args: DivergenceArgs, wrt: tuple[str, ...], size: int | None
+    xp: Any,
+    student: tuple[Any, ...],
+    target: Model | Given,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...],
+    size: int | None,
 ) -> Any:
     X, W, bias = student
     return generic.linear_divergence(xp, X, W, bias, target, args, wrt, size, divergence.divergence)
@@ -68,13 +73,13 @@ def linear_divergence(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    target: Model,
+    target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     block_size: int | None = None,
 ) -> Any:
     """The divergence, reduced, and its gradients by some of W, bias and X."""
-    target = Model(*(None if a is None else a.detach() for a in target))
+    target = type(target)(*(None if a is None else a.detach() for a in target))
     student = (X, W, bias)
     with torch.no_grad():
         free = obstacle(*student, *target, args.where, args.sample_weight) is None

@@ -1,0 +1,87 @@
+"""Softmaxes of which some classes are told apart, the rest being one class or left out: their small rows of logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .._array.typing import Array, Namespace
+from .dense import cut, difference, fuses, log_normalizer, shift
+from .log_probs import hot_labels, picked, valid_labels
+from .loss import iota
+
+
+class Few(NamedTuple):
+    """Rows of the logits of some classes."""
+
+    #: Those of the labels, and with the rest last where it is a class.
+    logits: Array
+    #: Where among all classes the labels are, and the probabilities of the others beside each other; or None.
+    hot: Array = None
+    others: Array = None
+
+
+def place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> Array:
+    """``values`` at the labels among the classes of ``x``, 0 at the others."""
+    out = xp.zeros_like(x)
+    for i, hot in enumerate(hot_labels(xp, valid_labels(xp, labels, x, axis)[0], x, axis)):
+        out = xp.where(hot, cut(values, axis, i, i + 1), out)
+    return out
+
+
+def few(
+    xp: Namespace,
+    x: Array,
+    labels: Array,
+    axis: int,
+    temperature: float,
+    lump: bool,
+    place: Callable[..., Array] = place,
+) -> Few:
+    """The logits of the labels' classes and of the others together, the sum of whose exponentials is theirs."""
+    if temperature != 1.0:
+        m = xp.max(x, axis=axis, keepdims=True)
+        x = (difference(xp, x, m) if fuses(xp) else x - m) / temperature
+    own = picked(xp, x, labels, axis)
+    if not lump or labels.shape[axis] == x.shape[axis]:
+        return Few(own)
+    hot = place(xp, xp.ones_like(own), labels, x, axis) > 0
+    low = xp.where(hot, xp.zeros_like(x) - math.inf, x)
+    none = xp.max(low, axis=axis, keepdims=True) == -math.inf
+    row = shift(xp, xp.where(none, xp.zeros_like(x), low), axis, False)
+    rest = log_normalizer(xp, row, axis)
+    rest = xp.where(none, xp.zeros_like(rest) - math.inf, rest)
+    return Few(xp.concat([own, rest], axis=axis), hot, row.e / (1 + row.rest))
+
+
+def spread(
+    xp: Namespace,
+    g: Array,
+    found: Few,
+    x: Array,
+    labels: Array,
+    axis: int,
+    temperature: float,
+    place: Callable[..., Array] = place,
+) -> Array:
+    """A derivative by the logits of ``few`` as one by those of all classes."""
+    count = labels.shape[axis]
+    out = place(xp, cut(g, axis, 0, count), labels, x, axis)
+    if found.hot is not None:
+        out = xp.where(found.hot, out, cut(g, axis, count, count + 1) * found.others)
+    return out if temperature == 1.0 else out / temperature
+
+
+def with_rest(xp: Namespace, log_probs: Array, axis: int) -> Array:
+    """Log-probabilities with that of all other classes last: 1 - sum(p), with one of the largest as -expm1(log(p))."""
+    at = xp.argmax(log_probs, axis=axis, keepdims=True)
+    first, zero = iota(xp, log_probs, axis, at.dtype) == at, xp.zeros_like(log_probs)
+    most, others = xp.where(first, log_probs, zero), xp.where(first, zero, xp.exp(log_probs))
+    rest, p = (xp.sum(a, axis=axis, keepdims=True, dtype=a.dtype) for a in (most, others))
+    rest = -xp.expm1(rest) - p
+    # rounding may leave less than nothing
+    some = rest > 0
+    left = xp.log(xp.where(some, rest, xp.ones_like(rest)))
+    left = xp.where(some, left, xp.zeros_like(left) - math.inf)
+    return xp.concat([log_probs, xp.where(xp.isnan(rest), rest, left)], axis=axis)

@@ -48,7 +48,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
 
 def same_shape(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     """Whether two shapes agree in every dimension that is known."""
-    return len(a) == len(b) and all(m == n or m != m or n != n for m, n in zip(a, b, strict=True))
+    return a == b or (len(a) == len(b) and all(m == n or m != m or n != n for m, n in zip(a, b, strict=True)))
 
 
 def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) -> Array:

@@ -36,6 +36,8 @@ _einsum: Callable[..., Any] = np.einsum
 _sum: Callable[..., Any] = np.add.reduce
 _min: Callable[..., Any] = np.minimum.reduce
 _NO_STARTS = np.empty(0, np.intp)
+#: Numbers that are looked at sooner as a list.
+AS_LIST = 32
 
 
 #: Numbers below this round to half precision without an overflow that is not infinity's own bits.
@@ -208,6 +210,16 @@ def row_dots(e: Floats, v: Floats) -> Floats:
     return total + _einsum(f"ij,{axes}->i", e[:, whole:], v[..., whole:]) if whole < k else total
 
 
+def all_finite(a: Floats) -> bool:
+    """Whether all numbers of a one-dimensional array are finite."""
+    return (a.size <= AS_LIST and math.isfinite(sum(a.tolist()))) or bool(np.logical_and.reduce(np.isfinite(a)))
+
+
+def least(a: Floats) -> float:
+    """The smallest number of a one-dimensional array, or any or NaN where one of them is NaN."""
+    return float(min(a.tolist()) if a.size <= AS_LIST else _min(a))
+
+
 def column_sums(z: Floats, out: Floats) -> Floats:
     """Sum over the first axis, in levels."""
     k = z.shape[0]
@@ -231,8 +243,8 @@ def column_rests(e: Floats, whole: Floats, out: Floats) -> Floats:
     """
     if len(e) == 2:
         return np.minimum(e[0], e[1], out=out)
-    ones = np.count_nonzero(e == 1)
     np.floor(e, out=whole)
+    ones = np.count_nonzero(whole if e.size <= SMALL else e == 1)
     np.subtract(e, whole, out=e)
     column_sums(e, out)
     # a column that is hidden whole or NaN holds no 1, and would make up for a tie in the count

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .blocks import Floats, Memory, column_rests, column_sums
+from .blocks import Floats, Memory, all_finite, column_rests, column_sums
 
 #: Classes up to which samples are worked on class first.
 FEW = 16
@@ -26,7 +26,7 @@ TURNED = 256
 
 _exp, _log, _divide, _subtract, _multiply = np.exp, np.log, np.divide, np.subtract, np.multiply
 _max: Callable[..., Any] = np.maximum.reduce
-_all: Callable[..., Any] = np.logical_and.reduce
+_min: Callable[..., Any] = np.minimum.reduce
 
 
 class Range(NamedTuple):
@@ -50,7 +50,7 @@ def working(dtype: np.dtype[Any], precision: str | None) -> np.dtype[Any]:
 
 def are_in(limits: Range, s: Floats, k: int) -> bool:
     """Whether sums of ``k`` exponentials tell that all maxima are in a range."""
-    return bool(s.max() < 0.99 * math.exp(limits.most) and s.min() > 1.01 * k * math.exp(limits.least))
+    return bool(_max(s) < 0.99 * math.exp(limits.most) and _min(s) > 1.01 * k * math.exp(limits.least))
 
 
 def row_max(x: Floats, memory: Memory) -> Floats:
@@ -197,7 +197,7 @@ def _log_of_columns(e: Floats, memory: Memory) -> Floats:
 
 def _finite(r: Floats, m: Floats) -> Floats:
     """``r``, or a row's maximum where that is not finite."""
-    finite = np.isfinite(m)
-    if not _all(finite):
+    if not all_finite(m):
+        finite = np.isfinite(m)
         r[~finite] = m[~finite]
     return r

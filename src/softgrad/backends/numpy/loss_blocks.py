@@ -12,22 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._options import LossArgs
-from .blocks import Floats, Memory, column_sums, row_dots
+from .blocks import AS_LIST, Floats, Memory, all_finite, column_sums, least, row_dots
 from .dense_blocks import SAFE, are_in, shifted_columns, shifted_rows, shifts
 
 #: Below this exponent the label's own exponential is taken to be too small to divide by.
 FAR = {"f": -40.0, "d": -300.0}
-#: Labels that are looked at sooner as a list.
-FEW_LABELS = 32
 
 _max: Any = np.maximum.reduce
-_min: Any = np.minimum.reduce
-_all: Any = np.logical_and.reduce
 
 
 def within(labels: Floats, k: int) -> bool:
     """Whether all labels are classes; a negative one is a large number without its sign."""
-    if labels.size <= FEW_LABELS:
+    if labels.size <= AS_LIST:
         some = labels.tolist()
         return not some or (min(some) >= 0 and max(some) < k)
     if labels.dtype.kind == "i":
@@ -120,7 +116,7 @@ class Loss:
     @staticmethod
     def out_of_order(m: Floats | None, lean: Floats | None) -> Floats | None:
         """The numbers of the samples whose shift is not finite, or whose product with the smoothing is NaN, or None."""
-        if (m is None or _all(np.isfinite(m))) and (lean is None or not np.isnan(lean).any()):
+        if (m is None or all_finite(m)) and (lean is None or not np.isnan(lean).any()):
             return None
         bad = np.zeros(1, bool) if m is None else ~np.isfinite(m)
         return np.flatnonzero(bad if lean is None else bad | np.isnan(lean))
@@ -251,7 +247,7 @@ class Loss:
         """
         ratio = rest / own
         losses = np.log1p(ratio)
-        if apart.size and not _min(apart) >= FAR[self.dtype.char]:
+        if apart.size and not least(apart) >= FAR[self.dtype.char]:
             far = np.flatnonzero(apart < FAR[self.dtype.char])
             losses[far] = np.log(s[far]) - apart[far]
         weighted = not isinstance(t.own, float)

@@ -13,7 +13,7 @@ from ..._options import LossArgs
 from . import dense_blocks as blocks
 from .blocks import SMALL, Floats, Memory
 from .dense_blocks import FEW
-from .loss_blocks import Loss
+from .loss_blocks import Loss, Target, within
 
 _max: Any = np.maximum.reduce
 _sum: Any = np.add.reduce
@@ -64,9 +64,10 @@ def cross_entropy(x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[An
     k, n, dtype = x.shape[-1], job.labels.size, x.dtype
     divisor = float(n) if job.reduction == "mean" else 1.0
     loss = Loss(job, k, Memory(dtype), 1.0 / divisor, grad)
-    target = loss.target(job.labels.reshape(-1), None)
-    if target is None:
+    labels = job.labels.reshape(-1)
+    if not within(labels, k):
         return None
+    target = Target(labels.astype(np.intp, copy=False), 1.0, 1.0, 0.0)
     rows = x.reshape(n, k)
     if k <= FEW:
         z = rows.T.copy()

@@ -34,6 +34,8 @@ _SHARDED = (
 )
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
+#: What has derivatives of its own wherever it is called.
+_RECORDS = (*_DENSE, *_LOG_PROBS, *_LINEAR_LOG_PROBS, *_SHARDED, "divergence", "linear_divergence")
 _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
@@ -43,7 +45,7 @@ def _carries(x: Tensor, precision: str | None) -> bool:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
-    if function in (*_DENSE, *_LOG_PROBS, *_LINEAR_LOG_PROBS, *_SHARDED, "divergence", "linear_divergence"):
+    if function in _RECORDS:
         return True
     if function in _PULLS:
         why = obstacle(x, rest[0])

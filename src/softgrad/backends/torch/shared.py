@@ -131,7 +131,9 @@ def _host(a: Any) -> Any:
         return a
     if a.dtype is torch.bfloat16:
         a = a.to(torch.float32)
-    return a.detach().resolve_neg().numpy() if a.is_cpu else a.numpy(force=True)
+    if not a.is_cpu:
+        return a.numpy(force=True)
+    return a.detach().resolve_neg().numpy() if a.requires_grad or a.is_neg() else a.numpy()
 
 
 def _host_job(job: LossArgs) -> LossArgs:

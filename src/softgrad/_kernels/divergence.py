@@ -105,11 +105,10 @@ def compare(xp: Namespace, x: Array, y: Array, axis: int, temperature: float) ->
     own = xp.sum(xp.where(top, y, zero), axis=axis, keepdims=True, dtype=x.dtype) / count
     own = xp.where(xp.isfinite(own), own, m_y)
     centre, shift_lost = _apart(xp, own, m)
-    moved, ahead = (u - centre) / temperature, (m_y - own) / temperature
-    d = (moved + (lost - shift_lost) / temperature) - (ahead + (log_y - log_x))
-    # of two ways to the same number the one whose terms are smaller rounds less
-    direct = xp.abs(log_p) + xp.abs(log_q) < xp.abs(moved) + xp.abs(ahead)
-    d = xp.where(direct, xp.where(direct, log_q, zero) - xp.where(direct, log_p, zero), d)
+    step = (u - centre) / temperature
+    d = step + (lost - shift_lost) / temperature - ((m_y - own) / temperature + (log_y - log_x))
+    # far apart, logits are larger than the logarithms that they differ by
+    d = xp.where(xp.abs(log_q) + xp.abs(log_p) < xp.abs(step), log_q - log_p, d)
     # the normalisers leave a rounding in d: the sum of q - p, which is 0, tells it
     far = xp.logical_or(lone, d < -1)
     gap = xp.where(far, q - p, -q * xp.expm1(-xp.where(far, zero, d)))

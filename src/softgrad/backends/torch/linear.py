@@ -116,7 +116,7 @@ class Linear:
             j = min(i + size, count)
             piece = z.narrow(1 - dim, i, j - i)
             cut = rows_cut(start + i, start + j, self.first)
-            wide = piece if self.held is self.wide else put(piece, self.scratch(tuple(piece.shape), 4))
+            wide = piece if self.held is self.wide else put(piece, self.scratch(tuple(piece.shape), 6))
             loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), wide, wide, value, grad)
             if grad and wide is not piece:
                 put(wide, piece)

@@ -357,7 +357,9 @@ def calls_of(labels, c, where):
         "entropy": lambda x: sg.entropy(x) * c[:, 0],
         "entropy, where": lambda x: sg.entropy(x, where=where),
         "entropy_vjp": lambda x: sg.entropy_vjp(x, c[:, 0]),
-        "log_probs, scaled": lambda x: sg.log_probs(x, labels, where=where, temperature=0.5, softcap=4.0) * c,
+        "log_probs, scaled": lambda x: (
+            sg.log_probs(x, labels[:, 2:], where=where, temperature=0.5, softcap=4.0) * c[:, 2:]
+        ),
         "entropy, scaled": lambda x: sg.entropy(x, temperature=0.5, softcap=4.0),
     }
 

@@ -75,7 +75,7 @@ def rows(got, generic, i, axis, some, dtype, expected, floor):
             want = np.zeros(some.size, LD)
             want[some] = [LD(reference.mp.nstr(g, 25)) for g in exact]
             # by Jensen-Shannon the gradient is p times differences of log(p / m), near a constant where p and q part
-            compare(row, want, dtype, np.abs(want).max() + floor, f"{what}gradient by {name}", SUBNORMAL)
+            compare(row, want, dtype, np.abs(want).max() + floor + least, f"{what}gradient by {name}", SUBNORMAL)
 
 
 def top_k_call(rng, call, dtype):

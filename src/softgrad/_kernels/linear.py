@@ -68,7 +68,9 @@ class Wide:
         self.xp, self.X, self.job = xp, X, job
         memory = memory_of(xp, X)
         #: Whether products have operands in half precision, and sums in single: an accelerator's units are made for it.
-        self.half = memory is not None and job.precision is None and xp.finfo(W.dtype).bits < 32
+        info = xp.finfo(W.dtype)
+        # float16 has not the range that weights, or a mean over many samples, need
+        self.half = memory is not None and job.precision is None and info.bits < 32 and float(info.max) > 1e30
         self.given, self._W = W, None
         self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
         self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype

@@ -67,10 +67,10 @@ class Products(NamedTuple):
 
 def _products(W: Array, precision: str | None, memory: int | None) -> Products:
     wide = jnp.dtype(wide_dtype(jnp, W, precision))
-    if memory is None or precision is not None or jnp.finfo(W.dtype).bits >= 32:
+    # float16 has not the range that weights, or a mean over many samples, need
+    if memory is None or precision is not None or W.dtype != jnp.bfloat16:
         return Products(wide, wide, wide)
-    # float16 has not the range that a sum over the samples needs
-    return Products(wide, W.dtype, wide if W.dtype == jnp.float16 else W.dtype)
+    return Products(wide, W.dtype, W.dtype)
 
 
 def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) -> tuple[Any, Any]:

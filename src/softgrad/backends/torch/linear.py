@@ -22,6 +22,12 @@ from .samples import no_weight
 FEWEST_ROWS = 512
 
 
+def _fits(like: Tensor, job: LossArgs) -> bool:
+    """Whether slopes stay within the range of float16: no weights, and a mean that is divided at the end."""
+    plain = job.sample_weight is None and job.class_weight is None and not job.z_loss
+    return plain and shared.losses_in_place(like, torch.float16, job) is not None
+
+
 class Linear:
     """One pass over the data: the parameters, and the sums that its blocks add to."""
 
@@ -41,18 +47,20 @@ class Linear:
         #: What the operands of products are in: autocast's dtype where that is on, half precision as it came on a GPU.
         self.narrow = self.wide
         self.value_dtype = W.dtype
+        self.n, self.m = X.shape
+        self.k = W.shape[0]
+        # the logits' shape, with none of them held
+        like = torch.zeros((), dtype=self.wide, device=X.device).expand(self.n, self.k)
         if self.wide is torch.float32:
             if autocast(X):
                 self.narrow = torch.get_autocast_dtype(X.device.type)
                 self.value_dtype = self.wide
-            elif not host(X) and job.precision is None:
+            elif not host(X) and job.precision is None and (X.dtype is not torch.float16 or _fits(like, job)):
                 self.narrow = X.dtype
         #: What logits, their slopes and sums by W are held in.
         self.held = self.wide if host(X) else self.narrow
         self.W = W.to(self.narrow)
         self.bias = None if bias is None else bias.to(self.held)
-        self.n, self.m = X.shape
-        self.k = W.shape[0]
         self.first = self.k < ROWS and host(X)
         memory = linear_kernels.memory_of(xp, X)
         self.rows = linear_kernels.block_rows(self.n, self.k, self.held.itemsize, block_size, memory)
@@ -60,8 +68,6 @@ class Linear:
             most = BLOCK_BYTES // (max(1, self.m, self.k) * self.wide.itemsize)
             self.rows = min(self.rows, max(FEWEST_ROWS, most))
         self.scratch, self.logits = Scratch(X, self.wide), Scratch(X, self.held)
-        # the logits' shape, with none of them held
-        like = torch.zeros((), dtype=self.wide, device=X.device).expand(self.n, self.k)
         in_place = None if host(X) else shared.losses_in_place(like, self.held, job)
         self.loss = in_place or Loss(xp, View(like, like.shape, 1, False), job, self.wide, self.scratch)
         samples = self.loss.samples if isinstance(self.loss, Loss) else None

@@ -47,7 +47,7 @@ def calls(asarray):
         "logsumexp": (lambda x: sg.logsumexp(x, axis=-1, keepdims=True), (x,)),
         "logsumexp, b": (lambda x, b, w: sg.logsumexp(x, b=b, where=w, return_sign=True), (x, soft, where)),
         "softmax_vjp": (lambda p, g: sg.softmax_vjp(p, g), (soft, vector)),
-        "log_softmax_jvp": (lambda p, t: sg.log_softmax_jvp(p, t), (-soft, vector)),
+        "log_softmax_jvp": (lambda p, t: sg.log_softmax_jvp(p, t), (sg.log_softmax(soft), vector)),
         "loss": (lambda x, y: plain(x, y), (x, labels)),
         "loss, all options": (lambda x, y, s, w: full(x, y, sample_weight=s, where=w), (x, labels, weights, where)),
         "loss, soft targets": (lambda x, y: full(x, y), (x, soft)),

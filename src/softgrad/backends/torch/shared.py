@@ -154,10 +154,13 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
 
 def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
     """The loss, by Triton's kernel in place, of blocks of logits in ``dtype`` of the shape of ``like``, or None."""
-    like = like.new_zeros((), dtype=dtype).expand(like.shape)
-    if on_gpu("cross_entropy_value_and_grad", like, job) is None:
-        return None
-    return imported("..triton.loss").InPlace(like, job)
+    like = like.new_empty((), dtype=dtype).expand(like.shape)
+    return imported("..triton.loss").InPlace(like, job) if in_place(like, job) else None
+
+
+def in_place(like: Tensor, job: LossArgs) -> bool:
+    """Whether Triton's kernel takes a loss on logits like these."""
+    return on_gpu("cross_entropy_value_and_grad", like, job) is not None
 
 
 def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:

@@ -166,7 +166,9 @@ CALLS = {
     "statistics.hessian_diag": lambda a: statistics.hessian_diag(bound(a), *directions(a)),
     "statistics.linear_cross_entropy_hessian_diag": linear(statistics.linear_cross_entropy_hessian_diag),
     "statistics.coefficient_statistics": coefficients,
-    "calibration.temperature": lambda a: a(np.asarray(calibration.temperature(a(LOGITS), a(LABELS)).temperature)),
+    "calibration.temperature": lambda a: a(
+        np.asarray(calibration.temperature(a(LOGITS), a(LABELS)).temperature), samples=False
+    ),
     "identity.loss_from_probabilities": lambda a: identity.loss_from_probabilities(*columns(a)),
     "identity.loss_from_normalizer": lambda a: identity.loss_from_normalizer(*columns(a)),
     "identity.gradient_column": lambda a: identity.gradient_column(*columns(a), 1),

@@ -29,7 +29,7 @@ settings.register_profile("search", parent=settings.get_profile("softgrad"), der
 settings.load_profile("softgrad")
 
 #: What has a configuration of its own, and what is for a process in which Triton interprets its kernels.
-collect_ignore_glob = [] if triton_on_cpu.interpreted() else ["test_triton_*.py"]
+collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["test_triton_*.py"])]
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"

@@ -80,7 +80,7 @@ REPLACED = {
     "log_probs": (2, lambda d: sg.log_probs(d["x"], d["labels"])),
     "log_probs of several": (13, lambda d: sg.log_probs(d["x"], d["several"])),
     "log_probs_vjp": (2, lambda d: sg.log_probs_vjp(d["x"], d["labels"], d["sample_weight"])),
-    "linear_log_probs": (52, lambda d: sg.linear_log_probs(d["X"], d["labels"], d["W"], entropy=True)),
+    "linear_log_probs": (40, lambda d: sg.linear_log_probs(d["X"], d["labels"], d["W"], entropy=True)),
     "cross_entropy": (2, lambda d: sg.cross_entropy(d["x"], d["labels"])),
     "cross_entropy_grad": (1, lambda d: sg.cross_entropy_grad(d["x"], d["labels"])),
     "cross_entropy_value_and_grad": (2, lambda d: sg.cross_entropy_value_and_grad(d["x"], d["labels"])),

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 from ._array.labels import same_shape, sample_weights, shown_weights
 from ._array.namespace import Library, finish, floating, kind, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
-from ._array.scalars import number, one_of
+from ._array.scalars import number, one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
@@ -53,14 +53,6 @@ class JSOptions(Options, total=False):
 def mixture_weight(direction: Any) -> float:
     """The ``beta`` that a direction stands for."""
     return DIRECTIONS[one_of(direction, "direction", tuple(DIRECTIONS))]
-
-
-def positive_temperature(temperature: Any) -> float:
-    """``temperature`` as a float above 0."""
-    value = number(temperature, "temperature", 0.0)
-    if not 0.0 < value < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
-    return value
 
 
 def logits_names(wrt: Any) -> tuple[tuple[str, ...], bool]:
@@ -110,7 +102,7 @@ def _arguments(
     )
     job = shown_weights(lib, x, job)
     level = resolve_precision(precision)
-    scale = positive_temperature(temperature)
+    scale = positive(temperature, "temperature")
     return lib, x, DivergenceArgs(place, y, beta, scale, job.where, job.sample_weight, reduction, level)
 
 

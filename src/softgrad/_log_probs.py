@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from ._array.labels import check_labels, same_shape
 from ._array.namespace import Library, finish, floating, kind, library, mask, native, one_axis, same_place
 from ._array.precision import resolve_precision
-from ._array.scalars import number
+from ._array.scalars import positive
 from ._array.typing import Array, ArrayT, Precision
 from ._docstrings import passes_on_to
 from ._kernels.dense import device_of
@@ -33,10 +32,7 @@ def logits_and_axis(logits: Any, axis: Any, where: Any) -> tuple[Library, Array,
 
 def scaling_of(temperature: Any, softcap: Any) -> Scaling:
     """The options that scale logits, checked."""
-    for name, value in (("temperature", temperature), ("softcap", softcap)):
-        if not (value is None and name == "softcap") and not 0 < number(value, name, 0.0) < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return Scaling(float(temperature), None if softcap is None else float(softcap))
+    return Scaling(positive(temperature, "temperature"), None if softcap is None else positive(softcap, "softcap"))
 
 
 def with_axis(a: Array, axis: int) -> Array:

@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 from ._array.labels import same_shape, sample_weights
 from ._array.namespace import Library, finish, floating, kind, native, same_place
 from ._array.precision import resolve_precision
-from ._array.scalars import one_of
+from ._array.scalars import one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
-from ._divergence import Direction, mixture_weight, positive_temperature
+from ._divergence import Direction, mixture_weight
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
 from ._kernels.divergence import DivergenceArgs
@@ -81,7 +81,7 @@ def _arguments(
             at,
             y,
             mixture_weight(direction),
-            positive_temperature(temperature),
+            positive(temperature, "temperature"),
             sample_weight=None if sample_weight is None else sample_weights(lib, x, sample_weight, samples),
             reduction=one_of(reduction, "reduction", REDUCTIONS),
             precision=resolve_precision(precision),

@@ -18,6 +18,14 @@ def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
     return result
 
 
+def positive(value: Any, name: str) -> float:
+    """``value`` as a finite float above 0."""
+    result = number(value, name, 0.0)
+    if not 0.0 < result < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return result
+
+
 def integer(value: Any, name: str, what: str = "an int") -> int:
     """``value`` as an int; anything with ``__index__`` except bool."""
     try:

@@ -58,11 +58,10 @@ def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool
     """The results of a block of logits."""
     _, row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, wanted.scaling)
     normalizer = xp.log1p(row.rest)
-    log_p = row.d - (normalizer if row.lo is None else normalizer - row.lo)
+    log_p = kernels.log_of(row, normalizer)
     h = top = at = None
     if wanted.entropy:
-        r = kernels.spread_of(xp, z, 1, None, carry, wanted.scaling)
-        h = xp.squeeze(r.normalizer - r.mean, axis=1)
+        h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1 + row.rest, 1, carry)[1], axis=1)
     if wanted.top_k:
         at = likeliest(xp, z, wanted.top_k)
         top = kernels.picked(xp, log_p, at, 1)

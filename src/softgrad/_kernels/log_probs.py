@@ -64,14 +64,18 @@ def shifted_rows(
     return x, scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
 
 
+def log_of(row: Shifted, normalizer: Array) -> Array:
+    """The logarithms of the probabilities, by ``log1p(row.rest)``."""
+    return row.d - (normalizer if row.lo is None else normalizer - row.lo)
+
+
 def scaled_log_softmax(
     xp: Namespace, x: Array, axis: int, where: Array, precision: str | None, scaling: Scaling
 ) -> Array:
     """The log-softmax of scaled logits."""
     y, carry = widen(xp, x, precision)
     _, row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
-    normalizer = xp.log1p(row.rest)
-    r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
+    r = log_of(row, xp.log1p(row.rest))
     if shown is not None:
         r = xp.where(shown, r, xp.zeros_like(r) - math.inf)
     return narrow(xp, r, x.dtype)
@@ -173,9 +177,15 @@ class Spread(NamedTuple):
 def spread_of(xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling) -> Spread:
     """What entropy and its derivatives are made of."""
     x, row, shown, rows = shifted_rows(xp, x, axis, where, carry, scaling)
-    d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
     s = 1 + row.rest
-    return Spread(x, shown, rows, d, row.e / s, xp.log1p(row.rest), total(xp, row.e * d, axis, carry) / s)
+    d, mean = mean_of(xp, row, s, axis, carry)
+    return Spread(x, shown, rows, d, row.e / s, xp.log1p(row.rest), mean)
+
+
+def mean_of(xp: Namespace, row: Shifted, s: Array, axis: int, carry: bool) -> tuple[Array, Array]:
+    """(x - max, 0 where the probability is; its mean over the probabilities), with ``s`` the sum of exponentials."""
+    d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
+    return d, total(xp, row.e * d, axis, carry) / s
 
 
 def entropy(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from .._array.namespace import Library, floating, library
+from .._array.namespace import Library, floating, library, mask
 from .._array.scalars import integer
 from .._array.typing import Array, Wrt
+from .._kernels.dense import device_of
 from .._kernels.linear import BLOCK_BYTES, BLOCK_ROWS, block_rows
 from ..backends.sparse.samples import is_sparse, rows_of
 
@@ -37,6 +39,35 @@ def samples_of(X: Any, sample_axis: int) -> tuple[Library, Array, Array]:
             return lib, transposed(lib, X, sample_axis), np.zeros((1, 1), like.dtype)
     rows = transposed(lib, floating(lib, X, "X"), sample_axis)
     return lib, rows, rows
+
+
+def layout(sample_axis: Any, block_size: Any) -> tuple[int, int | None]:
+    """(sample axis, block size), checked."""
+    axis = integer(sample_axis, "sample_axis", "0 or 1")
+    if axis not in (0, 1):
+        raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
+    if block_size is not None:
+        block_size = integer(block_size, "block_size", "an int or None")
+        if block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {block_size}")
+    return axis, block_size
+
+
+def mask_of_logits(lib: Library, like: Array, where: Any, shape: tuple[int, int], axis: int) -> Array:
+    """``where`` beside logits of ``shape``, samples first; ``like`` tells dtype and device."""
+    if where is None:
+        return None
+    xp = lib.xp
+    if math.prod(like.shape):
+        logits = xp.broadcast_to(xp.reshape(like[:1, :1], (1, 1)), shape)
+    else:
+        logits = xp.zeros(shape, dtype=like.dtype, device=device_of(like))
+    where = mask(lib, transposed(lib, logits, axis), where, beside="the logits")
+    if where is None:
+        return None
+    if where.ndim < 2:
+        where = xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
+    return transposed(lib, where, axis)
 
 
 def rows_at_a_time(X: Array, classes: int, itemsize: int, copies: int = 1) -> int:

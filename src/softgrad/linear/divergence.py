@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import same_shape, sample_weights, shown_weights
-from .._array.namespace import Library, as_one_chunk, finish, floating, library, mask, same_place
+from .._array.namespace import Library, as_one_chunk, finish, floating, library, same_place
 from .._array.precision import resolve_precision
-from .._array.scalars import integer, number, one_of
+from .._array.scalars import number, one_of, positive
 from .._array.typing import Array, ArrayT, Precision, Reduction, Wrt
-from .._divergence import Direction, SharedOptions, js_divergence, kl_divergence, mixture_weight, positive_temperature
+from .._divergence import Direction, SharedOptions, js_divergence, kl_divergence, mixture_weight
 from .._docstrings import passes_on_to
-from .._kernels.dense import device_of, narrow
+from .._kernels.dense import narrow
 from .._kernels.divergence import DivergenceArgs
 from .._kernels.linear_divergence import Model
 from .._options import REDUCTIONS, LossArgs, only_known
 from ..backends._registry import run
-from .arguments import names_of, transposed
+from .arguments import layout, mask_of_logits, names_of, transposed
 
 
 class LinearOptions(SharedOptions, total=False):
@@ -63,19 +63,11 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
     return Model(rows, weights, rest[0] if rest else None)
 
 
-def layout(sample_axis: Any, block_size: Any, reduction: Any, names: tuple[str, ...]) -> tuple[int, int | None]:
-    """(sample axis, block size), with the reduction checked."""
-    axis = integer(sample_axis, "sample_axis", "0 or 1")
-    if axis not in (0, 1):
-        raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
-    if block_size is not None:
-        block_size = integer(block_size, "block_size", "an int or None")
-        if block_size < 1:
-            raise ValueError(f"block_size must be at least 1, got {block_size}")
-    one_of(reduction, "reduction", REDUCTIONS)
-    if names and reduction == "none":
+def checked_reduction(reduction: Any, names: tuple[str, ...]) -> str:
+    """``reduction``, one that has a gradient by ``names``."""
+    if one_of(reduction, "reduction", REDUCTIONS) == "none" and names:
         raise ValueError("reduction='none' gives a divergence for each sample: its gradient wants 'mean' or 'sum'")
-    return axis, block_size
+    return str(reduction)
 
 
 def _call(
@@ -92,7 +84,8 @@ def _call(
     precision: Any = None,
 ) -> tuple[Any, tuple[Any, ...]]:
     X, W, X_target, W_target, bias, bias_target = models
-    axis, block_size = layout(sample_axis, block_size, reduction, names)
+    axis, block_size = layout(sample_axis, block_size)
+    reduction = checked_reduction(reduction, names)
     lib = library(X, "X")
     like = floating(lib, X, "X")
     student = checked_model(lib, like, X, W, bias, axis, "")
@@ -103,19 +96,13 @@ def _call(
     if target.W.shape[0] != classes or not classes:
         raise ValueError(f"W_target has {target.W.shape[0]} classes, W has {classes} (sample_axis={axis})")
     weight = None if sample_weight is None else sample_weights(lib, like, sample_weight, (samples,))
-    if where is not None:
-        zero = lib.xp.zeros((1, 1), dtype=like.dtype, device=device_of(like))
-        full = lib.xp.broadcast_to(zero, (samples, classes))
-        where = mask(lib, transposed(lib, full, axis), where, beside="the logits")
-    if where is not None:
-        where = lib.xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
-        where = transposed(lib, where, axis)
+    where = mask_of_logits(lib, student.X, where, (samples, classes), axis)
     job = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
     args = DivergenceArgs(
         1,
         None,
         beta,
-        positive_temperature(temperature),
+        positive(temperature, "temperature"),
         where,
         job.sample_weight,
         reduction,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Unpack
 
 from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from .._array.namespace import as_one_chunk, finish, floating, mask, same_place
-from .._array.scalars import integer, number
+from .._array.namespace import as_one_chunk, finish, floating, same_place
+from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
-from .._kernels.dense import device_of
 from .._options import LossArgs, LossKeywords, LossOptions, only_known
 from ..backends._registry import run
 from ..backends.sparse.samples import namespace_of
-from .arguments import columns_of, names_of, rows_at_a_time, samples_of, transposed
+from .arguments import columns_of, layout, mask_of_logits, names_of, rows_at_a_time, samples_of, transposed
 from .penalty import on_gradient, on_hessian, on_value, rounded
 
 
@@ -86,15 +84,8 @@ class LinearCrossEntropy:
         **options: Unpack[LossKeywords],
     ) -> None:
         only_known(options, LossKeywords.__annotations__, "LinearCrossEntropy")
-        self.sample_axis = integer(sample_axis, "sample_axis", "0 or 1")
-        if self.sample_axis not in (0, 1):
-            raise ValueError(f"sample_axis must be 0 or 1, got {sample_axis!r}")
-        if block_size is not None:
-            block_size = integer(block_size, "block_size", "an int or None")
-        if block_size is not None and block_size < 1:
-            raise ValueError(f"block_size must be at least 1, got {block_size}")
+        self.sample_axis, self.block_size = layout(sample_axis, block_size)
         self.l2 = number(l2, "l2", 0.0)
-        self.block_size = block_size
         self.validate = validate
         self.loss = LossOptions(**options)
         if self.l2 and self.loss.reduction == "none":
@@ -162,7 +153,7 @@ class LinearCrossEntropy:
             self._labels,
             self._dense,
             self._sample_weight,
-            self._mask(classes),
+            mask_of_logits(self._lib, self._like, self._where, (self._X.shape[0], classes), self.sample_axis),
         )
         return W, bias, args
 
@@ -172,21 +163,6 @@ class LinearCrossEntropy:
         same_place(self._lib, self._like, a, name, "X")
         a = floating(self._lib, a, name)
         return a if a.dtype == self._like.dtype else self._lib.xp.astype(a, self._like.dtype)
-
-    def _mask(self, classes: int) -> Array:
-        where, xp = self._where, self._lib.xp
-        if where is None:
-            return None
-        full = (self._X.shape[0], classes)
-        like = xp.broadcast_to(xp.reshape(self._like[:1, :1], (1, 1)), full) if math.prod(self._like.shape) else None
-        if like is None:
-            like = xp.zeros(full, dtype=self._like.dtype, device=device_of(self._like))
-        where = mask(self._lib, transposed(self._lib, like, self.sample_axis), where, beside="the logits")
-        if where is None:
-            return None
-        if where.ndim < 2:
-            where = xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
-        return transposed(self._lib, where, self.sample_axis)
 
     def _names(self, wrt: Wrt, bias: Any) -> tuple[tuple[str, ...], bool]:
         """(The parameters to differentiate by, whether the answer is a single array)."""

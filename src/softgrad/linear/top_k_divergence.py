@@ -7,17 +7,17 @@ from typing import Any, Unpack
 from .._array.labels import sample_weights
 from .._array.namespace import finish, floating, library
 from .._array.precision import resolve_precision
-from .._array.scalars import one_of
+from .._array.scalars import one_of, positive
 from .._array.typing import ArrayT, Precision, Reduction, Wrt
-from .._divergence import Direction, mixture_weight, positive_temperature
+from .._divergence import Direction, mixture_weight
 from .._docstrings import passes_on_to
 from .._kernels.divergence import DivergenceArgs
 from .._kernels.linear_divergence import Given
-from .._options import REDUCTIONS, only_known
+from .._options import only_known
 from .._top_k_divergence import RESTS, Rest, SharedOptions, given_classes, top_k_kl_divergence
 from ..backends._registry import run
-from .arguments import names_of, transposed
-from .divergence import checked_model, layout
+from .arguments import layout, names_of, transposed
+from .divergence import checked_model, checked_reduction
 
 
 class LinearTopKOptions(SharedOptions, total=False):
@@ -44,7 +44,8 @@ def _call(
     block_size: Any = None,
     precision: Any = None,
 ) -> tuple[Any, tuple[Any, ...]]:
-    axis, block_size = layout(sample_axis, block_size, reduction, names)
+    axis, block_size = layout(sample_axis, block_size)
+    reduction = checked_reduction(reduction, names)
     lib = library(X, "X")
     like = floating(lib, X, "X")
     student = checked_model(lib, like, X, W, bias, axis, "")
@@ -54,9 +55,9 @@ def _call(
         1,
         None,
         mixture_weight(direction),
-        positive_temperature(temperature),
+        positive(temperature, "temperature"),
         sample_weight=None if sample_weight is None else sample_weights(lib, like, sample_weight, samples),
-        reduction=one_of(reduction, "reduction", REDUCTIONS),
+        reduction=reduction,
         precision=resolve_precision(precision),
         lump=one_of(rest, "rest", RESTS) == "lump",
     )

@@ -25,7 +25,7 @@ FEWEST_ROWS = 512
 def _fits(like: Tensor, job: LossArgs) -> bool:
     """Whether slopes stay within the range of float16: no weights, and a mean that is divided at the end."""
     plain = job.sample_weight is None and job.class_weight is None and not job.z_loss
-    return plain and shared.in_place(like.new_empty((), dtype=torch.float16).expand(like.shape), job)
+    return plain and shared.logits_in_place(like, torch.float16, job) is not None
 
 
 class Linear:
@@ -67,7 +67,7 @@ class Linear:
         if self.first and block_size is None:
             most = BLOCK_BYTES // (max(1, self.m, self.k) * self.wide.itemsize)
             self.rows = min(self.rows, max(FEWEST_ROWS, most))
-        self.scratch, self.logits = Scratch(X, self.wide), Scratch(X, self.held)
+        self.scratch, self.logits, self.widened = Scratch(X, self.wide), Scratch(X, self.held), Scratch(X, self.wide)
         in_place = None if host(X) else shared.losses_in_place(like, self.held, job)
         self.loss = in_place or Loss(xp, View(like, like.shape, 1, False), job, self.wide, self.scratch)
         samples = self.loss.samples if isinstance(self.loss, Loss) else None
@@ -122,7 +122,7 @@ class Linear:
             j = min(i + size, count)
             piece = z.narrow(1 - dim, i, j - i)
             cut = rows_cut(start + i, start + j, self.first)
-            wide = piece if self.held is self.wide else put(piece, self.scratch(tuple(piece.shape), 6))
+            wide = piece if self.held is self.wide else put(piece, self.widened(tuple(piece.shape)))
             loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), wide, wide, value, grad)
             if grad and wide is not piece:
                 put(wide, piece)

@@ -154,13 +154,14 @@ def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Te
 
 def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
     """The loss, by Triton's kernel in place, of blocks of logits in ``dtype`` of the shape of ``like``, or None."""
-    like = like.new_empty((), dtype=dtype).expand(like.shape)
-    return imported("..triton.loss").InPlace(like, job) if in_place(like, job) else None
+    logits = logits_in_place(like, dtype, job)
+    return None if logits is None else imported("..triton.loss").InPlace(logits, job)
 
 
-def in_place(like: Tensor, job: LossArgs) -> bool:
-    """Whether Triton's kernel takes a loss on logits like these."""
-    return on_gpu("cross_entropy_value_and_grad", like, job) is not None
+def logits_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Tensor | None:
+    """Logits in ``dtype`` that hold nothing, of the shape of ``like``, where Triton's kernel takes a loss on them."""
+    logits = like.new_empty((), dtype=dtype).expand(like.shape)
+    return None if on_gpu("cross_entropy_value_and_grad", logits, job) is None else logits
 
 
 def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:

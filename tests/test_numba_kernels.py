@@ -9,6 +9,7 @@ from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
 from kernel_cases import needs_numba
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import loss as loss_kernels
+from softgrad._options import LossArgs
 from softgrad.backends import _threads, numba
 
 #: Every number that is turned into columns; around one vector, two, four, and the parts of a long sum.
@@ -415,3 +416,11 @@ def test_what_is_kept_on_disk_is_out_of_date_with_any_module(monkeypatch):
     assert misses() == 1
     monkeypatch.undo()
     assert misses() == 1
+
+
+def test_a_label_that_is_a_scalar_is_read_as_an_array(rows):
+    # as a chunk of Dask's may be; the loops are given addresses
+    x, label = np.asarray([0.5, -1.0, 2.0]), np.int64(2)
+    job = LossArgs(0, label, False)
+    assert isinstance(rows.samples_of(job, (), 3, "d").labels, np.ndarray)
+    assert rows.cross_entropy(xp, x, job) == sg.cross_entropy(x, np.asarray(2))

@@ -40,7 +40,8 @@ class Samples(NamedTuple):
 def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, char: str) -> Samples:
     """Labels and weights of samples of a shape as a loop takes them."""
     labels, weight = job.labels, job.sample_weight
-    if labels.dtype.char != "l" or not labels.flags.c_contiguous:
+    # a chunk of Dask's may be a scalar, whose address is none of an array's
+    if not isinstance(labels, np.ndarray) or labels.dtype.char != "l" or not labels.flags.c_contiguous:
         labels = np.ascontiguousarray(labels, dtype=np.int64)
     if weight is not None:
         weight = np.ascontiguousarray(np.broadcast_to(weight, shape), dtype=char)

@@ -121,7 +121,13 @@ RUN = {
 
 
 #: Where more than the rounding of a few operations parts one library from another; the second derivatives end a fit.
-RTOL = {"softmax, float16": 2e-3, "softmax, bfloat16": 2e-2, "SoftmaxRegression.fit": 1e-7}
+# the last two stop an iteration, which sums in another order stop at another place
+RTOL = {
+    "softmax, float16": 2e-3,
+    "softmax, bfloat16": 2e-2,
+    "SoftmaxRegression.fit": 1e-7,
+    "calibration.temperature": 1e-6,
+}
 
 
 def observed(kind, name, library):

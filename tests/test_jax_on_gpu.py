@@ -45,8 +45,7 @@ def test_the_linear_model_in_blocks_with_operands_as_they_came(dtype, tolerance,
     X, W, b = (jax.numpy.asarray(rng.standard_normal(shape), dtype) for shape in ((n, m), (k, m), (k,)))
     labels = jax.numpy.asarray(rng.integers(0, k, n))
     wrt = ("X", "W", "bias")
-    static = LossArgs(1, None, False, **options)
-    arrays = linear.Arrays(labels, *(None,) * (len(linear.Arrays._fields) - 1))
+    static, arrays = linear.split(LossArgs(1, labels, False, **options))
     value, got = linear.value_and_grad(X, W, b, arrays, linear.Model(static, None, wrt))
     host = [np.asarray(a).astype("float64") for a in (X, W, b)]
     want_value, want = sg.linear_cross_entropy_value_and_grad(

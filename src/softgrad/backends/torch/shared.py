@@ -50,11 +50,11 @@ def traced(function: str, x: Tensor, *args: Any) -> bool:
 
 
 def on_host(x: Tensor) -> bool:
-    """Whether NumPy's kernels work on what the tensor holds: on a CPU, unless somebody asked for torch's own.
+    """Whether NumPy's kernels work on what the tensor holds: on a CPU, unless somebody asked for other kernels.
 
     They take all sizes, layouts and options, so that a row has the same bits in any company.
     """
-    return x.is_cpu and x.dtype in _HOST and asked_for() != "torch"
+    return x.is_cpu and x.dtype in _HOST and asked_for() not in ("torch", "triton")
 
 
 def host(function: str, *args: Any) -> Any:

@@ -93,6 +93,13 @@ def sums(e: Array, axis: int) -> tuple[Array, Array]:
     return others + jnp.round(s - 1 - others), s
 
 
+def narrowed(a: Array, dtype: Any) -> Array:
+    """``a`` in ``dtype``, rounded once: XLA goes from float64 to bfloat16 by way of float32."""
+    if dtype == jnp.bfloat16 and a.dtype == jnp.float64:
+        a = jax.lax.reduce_precision(a, 8, 7)
+    return a.astype(dtype)
+
+
 def wide(x: Array, precision: str | None = None) -> Array:
     """``x`` in the dtype to compute in."""
     return dense_kernels.widen(jnp, x, precision)[0]
@@ -128,7 +135,7 @@ def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> 
         return dense_kernels.softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
     e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
-    return zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+    return narrowed(zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where), x.dtype)
 
 
 def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -150,7 +157,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
     y = hide_logits(wide(x, precision), where, axis)
     d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
     r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
-    return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
+    return narrowed(r if where is None else jnp.where(where, r, -math.inf), x.dtype)
 
 
 def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -176,7 +183,7 @@ def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -
     # 0 at an infinite maximum too; a NaN beside it, which XLA's maximum passes over on a CPU, shows in the sum
     rest, _ = sums(jnp.exp(jnp.where(y == most, 0, y - most)), axis)
     r = m + jnp.log1p(rest)
-    return (r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf)).astype(x.dtype)
+    return narrowed(r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf), x.dtype)
 
 
 def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:

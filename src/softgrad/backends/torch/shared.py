@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
+from ..._kernels import high as high_kernels
 from ..._options import LossArgs
 from .. import numba, triton
 from .._registry import asked_for, call
@@ -63,6 +64,8 @@ def host(function: str, *args: Any) -> Any:
     dtype = x.dtype
     if dtype is torch.bfloat16:
         high = "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
+        if high and hasattr(high_kernels, function):
+            return getattr(high_kernels, function)(library(x, "x").xp, *args)
         wide = torch.float64 if high else torch.float32
         given = host(function, *(a.to(wide) if isinstance(a, Tensor) and a.dtype is dtype else a for a in args))
         return tuple(a.to(dtype) for a in given) if isinstance(given, tuple) else given.to(dtype)

@@ -2,7 +2,8 @@
 
 A number is a tuple of arrays, the first its value rounded, each next one what is missing from those before (Dekker
 1971; Priest 1991). Only additions, multiplications and divisions are made, and a library's own functions give no more
-than a first guess: every library has the same digits. Nothing here is fast: it is for the few rows that need it.
+than a first guess: every library has the same digits. Nothing here is fast, nor for a compiler, which may contract a
+product with a sum: it is for the few rows that need it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache, reduce
 
 from .._array.typing import Array, Namespace
-from .dense import cut, device_of, fuses, two_sum
+from .dense import cut, device_of, two_sum
 
 Number = tuple[Array, ...]
 
@@ -61,22 +62,16 @@ def _powers_of_two() -> Table:
     return (tuple(math.ldexp(1.0, i) for i in range(-1022, 1024)),)
 
 
-def _rounded(xp: Namespace, product: Array) -> Array:
-    """A product that no compiler contracts with what it is added to."""
-    return xp.where(product == product, product, xp.zeros_like(product)) if fuses(xp) else product
-
-
-def _split(xp: Namespace, a: Array) -> tuple[Array, Array]:
-    c = _rounded(xp, a * SPLITTER)
+def _split(a: Array) -> tuple[Array, Array]:
+    c = a * SPLITTER
     high = c - (c - a)
     return high, a - high
 
 
-def two_product(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array]:
+def two_product(a: Array, b: Array) -> tuple[Array, Array]:
     """``a * b``, and what its rounding lost."""
-    p = _rounded(xp, a * b)
-    (a_high, a_low), (b_high, b_low) = _split(xp, a), _split(xp, b)
-    # products of halves are exact: it does not matter whether these are contracted
+    p = a * b
+    (a_high, a_low), (b_high, b_low) = _split(a), _split(b)
     return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
@@ -125,7 +120,7 @@ def negative(a: Number) -> Number:
 def multiply(xp: Namespace, a: Number, b: Number, count: int) -> Number:
     """``a * b`` of finite numbers."""
     if count == 2:
-        p, low = two_product(xp, a[0], b[0])
+        p, low = two_product(a[0], b[0])
         for part in a[1:]:
             low = low + part * b[0]
         for part in b[1:]:
@@ -135,7 +130,7 @@ def multiply(xp: Namespace, a: Number, b: Number, count: int) -> Number:
     for i, x in enumerate(a):
         for j, y in enumerate(b):
             if i + j < count - 1:
-                product, error = two_product(xp, x, y)
+                product, error = two_product(x, y)
                 levels[i + j].append(product)
                 levels[i + j + 1].append(error)
             elif i + j == count - 1:
@@ -171,7 +166,7 @@ def exponential(xp: Namespace, d: Number, count: int) -> Number:
     # what is left: d - n log(2) / 4096, the multiple in one part more than the result has
     terms: list[Array] = [d[0]]
     for i in range(count + 1):
-        product, error = two_product(xp, n, zero + step[i])
+        product, error = two_product(n, zero + step[i])
         terms += [-product, *d[i + 1 : i + 2], -error]
     r = distilled(terms, count)
     whole = xp.floor(n / TABLE**2)

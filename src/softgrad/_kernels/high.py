@@ -146,8 +146,8 @@ def _cancels(xp: Namespace, r: Array, m: Array, dtype: DType, condition: Array) 
         unsure = off > UNITS * size
     else:
         unsure = dd.is_near_a_tie(xp, r, dtype, (size + xp.abs(m) + off) * ERROR)
-        unsure = xp.logical_or(unsure, condition > FAR)
-    unsure = xp.logical_and(unsure, fine)
+    # of a sum that cancels whole nothing is known, not even that it is 0
+    unsure = xp.logical_and(xp.logical_or(unsure, condition > FAR), fine)
     digits = xp.where(unsure, off / xp.where(size > 0, size, xp.ones_like(size)), xp.zeros_like(size))
     far = xp.logical_and(unsure, xp.logical_or(size == 0, xp.logical_not(digits < FAR)))
     return unsure, 3 if bool(xp.any(far)) else 2

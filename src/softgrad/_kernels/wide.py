@@ -258,6 +258,6 @@ class WideNamespace:
     def tanh(self, a: Wide) -> Wide:
         """As the standard's."""
         size = self.abs(a)
-        twice = self.expm1(2 * self.where(size < 100, size, 100.0))
+        twice = self.expm1(2 * self.where(size > 100, 100.0, size))
         r = twice / (twice + 2)
         return self.where(a < 0, -r, r)

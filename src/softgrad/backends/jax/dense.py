@@ -100,6 +100,26 @@ def narrowed(a: Array, dtype: Any) -> Array:
     return a.astype(dtype)
 
 
+#: Binary digits after the point of what float64 is rounded to.
+DIGITS = {"float32": 23, "float16": 10, "bfloat16": 7}
+
+
+def less(a: Array, b: Array, dtype: Any, more: Array | float = 0.0) -> Array:
+    """``a - b`` in float64, which is then rounded to ``dtype``: a tie moved to the side that the difference is on.
+
+    ``more`` has the sign of what ``a`` has lost already.
+    """
+    digits = DIGITS.get(str(jnp.dtype(dtype)))
+    if digits is None or a.dtype != jnp.float64:
+        return a - b
+    s, low = dense_kernels.two_sum(a, -b)
+    near = jax.lax.reduce_precision(s, 11, digits)
+    other = near + 2 * (s - near)
+    tie = (other != near) & (jax.lax.reduce_precision(other, 11, digits) == other)
+    low = jnp.where(low == 0, more, low)
+    return jnp.where(tie, s + jnp.sign(low) * jnp.abs(s) * 2.0**-52, s)
+
+
 def wide(x: Array, precision: str | None = None) -> Array:
     """``x`` in the dtype to compute in."""
     return dense_kernels.widen(jnp, x, precision)[0]
@@ -156,7 +176,7 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
     d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
-    r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
+    r = less(d, jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis), x.dtype)
     return narrowed(r if where is None else jnp.where(where, r, -math.inf), x.dtype)
 
 

@@ -15,7 +15,7 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import centred, difference, fuses, hide, narrow, shift, total, widen
 from .loss import divided, keep, mass, scaled, sum_all
-from .top_k import few, place, spread, with_rest
+from .top_k import few, spread, with_rest
 
 #: Names of the arrays that a gradient is taken by.
 NAMES = ("logits", "target_logits")
@@ -251,7 +251,6 @@ def divergence(
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     rows: Callable[..., tuple[Array, tuple[Array, ...]]] = rows,
-    place: Callable[..., Array] = place,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The divergence, reduced, and its gradients by ``wrt``: with labels by the logits alone."""
     axis, labels, scale = args.axis, args.labels, args.temperature
@@ -266,10 +265,10 @@ def divergence(
     if labels is None:
         each, found = rows(xp, x, y, args, wrt)
     else:
-        some = few(xp, x, labels, axis, scale, args.lump, place)
+        some = few(xp, x, labels, axis, scale, args.lump)
         y = y if some.hot is None else with_rest(xp, y, axis)
         each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
-        found = tuple(spread(xp, g, some, x, labels, axis, scale, place) for g in found)
+        found = tuple(spread(xp, g, some, x, labels, axis, scale) for g in found)
     each = scaled(xp, each, kept, weight)
     divisor = mass(xp, x, weights, None) if args.reduction == "mean" else None
     if args.reduction == "none":

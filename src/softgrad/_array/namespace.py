@@ -84,7 +84,7 @@ def _infer(x: Any, argument: str) -> Library:
     if "sparse" in cls.__module__.split(".") and cls.__module__.startswith(("scipy.", "cupyx.")):
         raise TypeError(
             f"{argument} is a sparse matrix ({cls.__module__.split('.')[0]}): exp(0) is 1, so that nothing stays "
-            "sparse; pass its .toarray(). Only the linear model takes samples in a scipy.sparse matrix"
+            "sparse; pass its .toarray(). Only the linear model takes sparse samples, its divergences apart"
         )
     xp = _namespace(x, declared)
     if xp is None:

@@ -79,16 +79,9 @@ def place(asarray):
 # --- the loss and its derivatives, for all options
 
 
-def every_combination():
-    """Options, target and arguments; where a call takes long, in each pair of the first two with one of the last."""
-    later = pytest.mark.full("torch", "cupy", "jax", "dask")
-    for i, options in enumerate(OPTIONS):
-        for j, target in enumerate(TARGETS):
-            for k, arguments in enumerate(ARGUMENTS):
-                yield pytest.param(options, target, arguments, marks=() if (i + j + k) % len(ARGUMENTS) == 0 else later)
-
-
-@pytest.mark.parametrize(("options", "target", "arguments"), list(every_combination()))
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_every_order_against_the_formula(options, target, arguments, asarray, to_numpy, place):
     options, arguments, labels = OPTIONS[options], ARGUMENTS[arguments], TARGETS[target]
     if "where" in arguments and target != "indices":

@@ -14,7 +14,7 @@ from ..._kernels.divergence import NAMES, DivergenceArgs
 from ..._kernels.log_probs import valid_labels
 from .. import _divergence
 from .autograd import XP, batched, nested_forward
-from .blocks import host, plain, plain_cotangent
+from .blocks import plain, plain_cotangent
 
 
 def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:
@@ -24,7 +24,7 @@ def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:
 
 def _plain_rows(x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
     """Rows of tensors that nothing records: on a CPU a block at a time."""
-    if not host(x) or x.numel() == 0:
+    if not x.is_cpu or x.numel() == 0:
         return generic.rows(XP, x, y, args, wrt)
     # threads share what is in one operation
     return _divergence.rows(XP, x, y, args, wrt, lambda task, n: task(0, n))
@@ -78,7 +78,7 @@ class Each(_Each):
     @staticmethod
     def forward(x: Tensor, y: Tensor, where: Tensor | None, *options: Any) -> Tensor:
         """The values; on a CPU with the gradient by ``x``, from the same exponentials."""
-        if not (x.requires_grad and host(x) and plain(x, y, where)):
+        if not (x.requires_grad and x.is_cpu and plain(x, y, where)):
             return _value(x, y, where, *options)
         value, (slope,) = _plain_rows(x, y, _args(where, options), NAMES[:1])
         # handed on to the context with the output, which is the same object there

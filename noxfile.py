@@ -28,8 +28,8 @@ if "PIP_FIND_LINKS" in os.environ:
 #: What is run beside the default matrix before a release.
 BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typing", "peers", "others", "mutants")
 BEFORE_RELEASE += ("accuracy", "same_bits", "fuzz")
-#: In the environment of nox: the tests sessions measure coverage, which takes a third more time.
-MEASURED = "SOFTGRAD_COVERAGE"
+#: In the environment of nox: the tests sessions run the tests marked full too, and measure coverage.
+FULL = "SOFTGRAD_FULL"
 STARTED = time.time()
 REPORTS = Path("build/reports")
 COVERAGE = Path("build/coverage")
@@ -101,12 +101,12 @@ def tests(session: nox.Session, backend: str) -> None:
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
-    measured = ("--cov=softgrad", "--cov-report=", "--cov-append") if MEASURED in os.environ else ()
+    options = ("--full", "--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
     if backend == "jax" and not session.posargs:
-        run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *measured, *NUMBERS)
+        run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *options, *NUMBERS)
         compile_quickly(session)
-        measured += tuple(f"--ignore={path}" for path in NUMBERS)
-    run_pytest(session, backend, f"--junit-xml={REPORTS}/{backend}.xml", *measured)
+        options += tuple(f"--ignore={path}" for path in NUMBERS)
+    run_pytest(session, backend, f"--junit-xml={REPORTS}/{backend}.xml", *options)
     if backend == "numpy" and not session.posargs:
         # back ends of libraries that are not in this environment cannot be imported
         doctest = ("--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "softgrad")
@@ -115,9 +115,9 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session(python=False)
 def full(session: nox.Session) -> None:
-    """Run everything, as before a release: the default matrix with its coverage measured, and all other sessions."""
+    """Run everything, as before a release: the default matrix with all tests and coverage, and all other sessions."""
     everything = (*nox.options.sessions, *BEFORE_RELEASE)
-    session.run(sys.executable, "-m", "nox", "-s", *everything, *session.posargs, env={MEASURED: "1"})
+    session.run(sys.executable, "-m", "nox", "-s", *everything, *session.posargs, env={FULL: "1"})
 
 
 @nox.session
@@ -213,7 +213,7 @@ def coverage(session: nox.Session) -> None:
     """Combine what the tests sessions measured; the kernels have to be covered whole."""
     missing = [name for name in BACKENDS if not (COVERAGE / f"data.{name}").exists()]
     if missing:
-        session.error(f"no coverage of {', '.join(missing)} yet: run {MEASURED}=1 nox -s tests")
+        session.error(f"no coverage of {', '.join(missing)} yet: run {FULL}=1 nox -s tests")
     session.install("-c", "constraints.txt", "coverage")
     session.env["COVERAGE_FILE"] = str(COVERAGE / "combined")
     session.run("coverage", "combine", "--keep", *(str(COVERAGE / f"data.{name}") for name in BACKENDS))

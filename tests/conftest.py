@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"library to test, repeated or comma separated: {', '.join(arrays.LOADERS)} (default: numpy)",
     )
     parser.addoption("--kernels", metavar="NAME", help="back end to prefer in every test, as of softgrad.backends.use")
+    parser.addoption("--full", action="store_true", help="run the tests marked full too, as before a release")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if triton_on_cpu.interpreted():
         triton_on_cpu.install()
     config.addinivalue_line("markers", "libraries(*names): collected for these array libraries alone")
+    config.addinivalue_line("markers", "full(*names): collected with --full alone, of these libraries or of all")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -98,13 +100,19 @@ def belongs(item: pytest.Function, tested: dict[str, arrays.Library]) -> bool:
     return not named or item.callspec.params["backend"] in named
 
 
+def left_for_later(item: pytest.Function, mark: pytest.Mark) -> bool:
+    """Whether a test waits for ``--full``: on the libraries that the mark names, or on all."""
+    return not mark.args or item.callspec.params["backend"] in mark.args
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    tested, chosen = config.stash[LIBRARIES], config.getoption("--kernels")
+    tested, chosen, full = config.stash[LIBRARIES], config.getoption("--kernels"), config.getoption("--full")
     kept, left = [], []
     for item in items:
         is_test = isinstance(item, pytest.Function)  # of doctests there is one library
         unusual = chosen and is_test and (item.path.stem in OF_KERNELS or "usual_kernels" in item.fixturenames)
-        (left if is_test and (unusual or not belongs(item, tested)) else kept).append(item)
+        late = not full and any(left_for_later(item, mark) for mark in item.iter_markers("full"))
+        (left if late or (is_test and (unusual or not belongs(item, tested))) else kept).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 

@@ -28,6 +28,8 @@ SHOWN[4] = False  # nothing is shown of this sample
 SHOWN[6, :6] = False  # and here nothing of the first shares
 SHOWN[:, 3:5] = False  # and nothing of any sample in a share of these
 SHOWN[3, 3] = True
+SHIFT = RNG.normal(size=K) * 2
+TAKEN_OUT = np.where(np.arange(K) == 5, -np.inf, SHIFT)  # the class that one sample is wrongly sure of
 
 #: By name: options of the loss; those of PER_CLASS are given by share.
 OPTIONS = {
@@ -47,10 +49,26 @@ OPTIONS = {
         "ignore_index": 6,
         "precision": "high",
     },
+    "temperature": {"temperature": 0.3, "reduction": "none"},
+    "softcap": {"softcap": 5.0, "where": SHOWN, "z_loss": 0.1},
+    "logit_shift": {"logit_shift": TAKEN_OUT, "reduction": "none"},
+    "focal": {"focal": 1.5, "class_weight": CLASS_WEIGHT, "z_loss": 0.1, "reduction": "sum"},
+    "scaled": {
+        "softcap": 5.0,
+        "temperature": 0.3,
+        "logit_shift": SHIFT,
+        "label_smoothing": 0.1,
+        "class_weight": CLASS_WEIGHT,
+        "where": SHOWN,
+        "z_loss": 0.1,
+    },
+    "scaled, focal": {"temperature": 0.7, "logit_shift": TAKEN_OUT, "focal": 2.0, "precision": "high"},
+    "smoothed, focal": {"focal": 1.5, "label_smoothing": 0.1, "where": SHOWN, "sample_weight": WEIGHT, "z_loss": 0.1},
+    "distribution, focal": {"labels": SOFT, "focal": 0.5, "logit_shift": SHIFT, "class_weight": CLASS_WEIGHT},
     "distribution": {"labels": SOFT, "class_weight": CLASS_WEIGHT},
     "distribution, all": {"labels": SOFT, "where": SHOWN, "label_smoothing": 0.1, "z_loss": 0.1, "reduction": "sum"},
 }
-PER_CLASS = ("class_weight", "where")
+PER_CLASS = ("class_weight", "where", "logit_shift")
 CUTS = {"one": (0, 11), "uneven": (0, 2, 11), "three": (0, 3, 5, 11), "ones": (0, 1, 2, 9, 10, 11)}
 
 
@@ -63,11 +81,17 @@ def of_share(options, part, asarray):
     given = dict(options)
     labels = given.pop("labels", LABELS)
     labels = asarray(labels, "int64") if labels.ndim == 1 else asarray(labels[:, part], "float64")
-    for name in ("class_weight", "sample_weight", "where"):
+    for name in ("class_weight", "sample_weight", "where", "logit_shift"):
         if name in given:
             value = given[name][..., part] if name in PER_CLASS else given[name]
             given[name] = asarray(value, "bool" if name == "where" else "float64")
     return labels, given
+
+
+def collectives(options):
+    """What the value asks for; factors of several classes of a sample wait for the normalizer."""
+    several = "focal" in options and ("labels" in options or "label_smoothing" in options)
+    return ["max", "sum"] + ["sum"] * several
 
 
 def whole(options):

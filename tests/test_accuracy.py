@@ -286,6 +286,7 @@ def test_references_are_kept_and_read_back(tmp_path):
     assert read["softmax"].scale is None
 
 
+@pytest.mark.full
 def test_the_program_fails_where_a_bound_is_broken(tmp_path, monkeypatch, capsys):
     arguments = ["--dtypes", "float32", "--no-long", "--no-peers", "--cache", str(tmp_path)]
     monkeypatch.setattr(_measure, "bound", lambda *_: 0.01)
@@ -298,6 +299,7 @@ def test_the_program_refuses_a_library_it_does_not_know():
         program.main(["--libraries", "numpyy"])
 
 
+@pytest.mark.full
 @pytest.mark.libraries("numpy", "torch")
 def test_the_program_writes_its_page_and_picture(backend, tmp_path, monkeypatch, capsys):
     (tmp_path / "_static").mkdir()

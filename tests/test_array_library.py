@@ -21,6 +21,7 @@ def brought():
     sg.backends.unregister("tiny")
 
 
+@pytest.mark.full
 def test_it_keeps_the_contract(brought):
     report = check_backend(brought, show=False, on_failure="return")
     assert report.ok, "\n".join(f"{check.promise}: {check.detail}" for check in report.failures)

@@ -110,6 +110,7 @@ def test_the_command_prints_and_writes(tmp_path):
     assert f"Wrote {out}: everything that was measured." in " ".join(done.stdout.split())
 
 
+@pytest.mark.full
 def test_the_command_refuses_what_it_cannot_write_before_it_measures(tmp_path):
     for option, name in (
         ("--json", "none/bench.json"),

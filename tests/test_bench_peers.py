@@ -34,6 +34,7 @@ def numbers(result):
     return np.sort(np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts]))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("usual_kernels")
 def test_memory_is_that_of_one_call():
     # far below the logits, 115 MiB
@@ -43,6 +44,7 @@ def test_memory_is_that_of_one_call():
     assert _memory.peak(_cases.Case("linear", (64, 8, 4)), "float64", "nobody") is None
 
 
+@pytest.mark.full
 def test_the_command_draws(tmp_path, capsys):
     out = tmp_path / "bench.png"
     words = ["--group", "tiny", "--quick", "--rounds", "2", "--threads", "1", "--dtype", "float64"]

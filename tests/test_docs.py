@@ -209,9 +209,10 @@ frame.onload = async () => {
 </script>"""
 
 
-#: Widths of the blocks of code of a page on a laptop, each with what it would need.
-WIDTHS = """<iframe width="1280" height="800"></iframe><pre></pre><script>
-const frame = document.querySelector("iframe");
+#: Widths of a page and its blocks of code in a window, each with what it would need.
+WIDTHS = """<iframe height="800"></iframe><pre></pre><script>
+const frame = document.querySelector("iframe"), [width, address] = location.search.slice(1).split(",");
+frame.width = width;
 frame.onload = async () => {
   const page = frame.contentDocument;
   await page.fonts.ready;
@@ -222,7 +223,7 @@ frame.onload = async () => {
     blocks: blocks.map((each) => [each.clientWidth, each.scrollWidth, each.innerText.slice(0, 200)]),
   });
 };
-frame.src = location.search.slice(1);
+frame.src = address;
 </script>"""
 
 
@@ -279,18 +280,37 @@ def test_the_formulas_of_the_derivation_are_laid_out_without_a_network(browse, s
     assert not re.search(r"\\(?:frac|sum|nabla|mathsf)|\$\$", seen["text"])
 
 
+@pytest.fixture
+def widths(browse, server):
+    """What a page and its blocks of code need beside what a window of a width gives them."""
+
+    def widths(page, width):
+        found = browse(f"{server}/widths.html?{width},/{page}.html")
+        seen = json.loads(html.unescape(re.search(r"<pre>(.*)</pre>", found, re.DOTALL)[1]))
+        assert seen["title"]
+        return seen
+
+    return widths
+
+
 @needs_pages
 @needs_browser
 @pytest.mark.parametrize(
     "page", ["index", "derivation", "migrating", "tutorial", "performance", "howto/after_the_fit", "api/cross_entropy"]
 )
-def test_no_block_of_code_scrolls_sideways_on_a_laptop(page, browse, server):
-    found = browse(f"{server}/widths.html?/{page}.html")
-    seen = json.loads(html.unescape(re.search(r"<pre>(.*)</pre>", found, re.DOTALL)[1]))
-    assert seen["title"]
+def test_no_block_of_code_scrolls_sideways_on_a_laptop(page, widths):
+    seen = widths(page, 1280)
     assert seen["blocks"]
     assert seen["body"][1] <= seen["body"][0]
     assert not [block for block in seen["blocks"] if block[1] > block[0]]
+
+
+@needs_pages
+@needs_browser
+@pytest.mark.parametrize("page", ["index", "derivation", "migrating", "performance", "api/cross_entropy"])
+def test_no_page_scrolls_sideways_on_a_telephone(page, widths):
+    body = widths(page, 400)["body"]
+    assert body[1] <= body[0]
 
 
 @needs_pages

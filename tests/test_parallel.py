@@ -52,7 +52,7 @@ def test_shares_of_logits_give_the_loss_of_the_whole(cuts, options, xp, asarray,
         close(found, value)
         close(again, value)
         close(slope, grad[:, part])
-    assert [op for op, _ in meeting.calls] == ["max", "sum"] * 2
+    assert [op for op, _ in meeting.calls] == cases.collectives(options) * 2
 
 
 @eager
@@ -80,7 +80,7 @@ def test_shares_of_the_linear_model_give_the_loss_of_the_whole(cuts, options, bl
             close(slopes[0], grads[0][part], 1e-12, 1e-14)
             close(slopes[1], grads[1][part], 1e-12, 1e-14)
             close(slopes[2], grads[2], 1e-12, 1e-14)
-    assert [op for op, _ in meeting.calls] == ["max", "sum"] + ["sum"] * (not each)
+    assert [op for op, _ in meeting.calls] == cases.collectives(options) + ["sum"] * (not each)
 
 
 def test_the_closed_forms_are_kept(xp, asarray, to_numpy):
@@ -98,6 +98,37 @@ def test_the_closed_forms_are_kept(xp, asarray, to_numpy):
     want = [oracle.rounded(a) for a in (exact_losses(logits, [0, 2]), exact_slopes(logits, [0, 2]))]
     close(value, want[0], 1e-15, 0)
     close(np.concatenate([left, right], axis=1), want[1], 1e-15, 0)
+
+
+SCALED = {
+    "temperature": {"temperature": 1 / 32},
+    "softcap": {"softcap": 2.0**19, "temperature": 1 / 32},
+    "logit_shift": {"logit_shift": np.asarray([30.0, 0.0, -3.5, 1.0, -np.inf]), "focal": 2.0},
+    "smoothed": {"logit_shift": np.asarray([30.0, 0.0, -3.5, 1.0, 2.0]), "softcap": 2.0**19, "label_smoothing": 0.1},
+}
+
+
+@eager
+@pytest.mark.parametrize("options", SCALED)
+def test_scaled_shares_keep_the_digits_of_differences(options, xp, asarray, to_numpy):
+    options = SCALED[options]
+    # large logits with one of them ahead; the last class of all, and is taken out, or behind once it is shifted
+    logits = 2.0**20 + np.asarray([[1.0, 0.0, -0.5, 2.0, 40.0], [0.0, 0.5, 0.25, -1.0, 1.0]])
+    labels, cuts = np.asarray([0, 0]), (0, 1, 3, 5)
+    want = oracle.cross_entropy(logits, labels, **options)
+    meeting, parts = threads(xp, cuts), cases.shares(cuts)
+
+    def one(rank, reduce):
+        given = {**options, "first_class": cuts[rank], "reduce": reduce, "reduction": "none"}
+        if "logit_shift" in given:
+            given["logit_shift"] = asarray(given["logit_shift"][parts[rank]])
+        x, index = asarray(logits[:, parts[rank]]), asarray(labels, "int64")
+        return [to_numpy(a) for a in parallel.cross_entropy_value_and_grad(x, index, **given)]
+
+    found = meeting.run(one)
+    for value, _ in found:
+        close(value, oracle.rounded(want.value("none")), 2e-13, 0)
+    close(np.concatenate([grad for _, grad in found], axis=1), oracle.rounded(want.grad("none")), 2e-13, 0)
 
 
 def exact_losses(logits, labels):
@@ -283,6 +314,12 @@ def test_what_has_no_derivative_says_so(torch):
         grad.sum().backward()
 
 
-@pytest.mark.parametrize(("count", "options"), [(2, ("plain", "hidden")), (4, ("all", "z_loss", "distribution, all"))])
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [
+        (2, ("plain", "hidden", "softcap", "scaled, focal")),
+        (4, ("all", "z_loss", "distribution, all", "smoothed, focal")),
+    ],
+)
 def test_devices_of_jax(count, options, jax):
     together([["jax_shards.py", count, *options]])

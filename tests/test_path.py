@@ -51,6 +51,7 @@ def test_the_paths_are_the_fits_of_the_folds():
     np.testing.assert_allclose(model.coef_, whole.coef_, atol=2e-4)
 
 
+@pytest.mark.full
 def test_a_warm_start_takes_fewer_steps(capsys):
     Cs = list(np.logspace(-1, 1, 20))
     folds = StratifiedKFold(2)

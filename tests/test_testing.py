@@ -239,6 +239,7 @@ def broken(monkeypatch):
     return BROKEN
 
 
+@pytest.mark.full
 def test_a_broken_plug_in_is_found_out(broken, capsys):
     with pytest.raises(testing.ContractError, match="BREAKS") as caught:
         testing.check_backend(broken)
@@ -349,6 +350,7 @@ array = ones = zeros = asarray
 """
 
 
+@pytest.mark.full
 def test_all_libraries_skip_one_without_a_driver(tmp_path):
     (tmp_path / "cupy.py").write_text(NO_DRIVER)
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["softgrad.testing.plugin"]\n')

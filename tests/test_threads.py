@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import full
 from softgrad.backends import _threads
 
 
@@ -228,7 +229,7 @@ print("interrupts" if interrupts > 100 else interrupts)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("kernels", ["numba", "numpy"])
+@pytest.mark.parametrize("kernels", ["numba", *full("numpy")])
 def test_calls_after_interrupts_return_with_all_threads(kernels):
     seconds = os.environ.get("SOFTGRAD_INTERRUPT_SECONDS", "3")
     hide = "import sys; sys.modules['numba'] = None\n" if kernels == "numpy" else ""

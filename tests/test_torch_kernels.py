@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -17,17 +18,13 @@ from kernel_cases import loss_case
 
 pytestmark = pytest.mark.usefixtures("torch")
 
-RNG = np.random.default_rng(12)
-# sizes on both sides of every threshold: class first, padded rows, short rows, native rows, levelled sums
+# sizes on both sides of every threshold: few classes, sums of more than 1024
 SHAPES = [
     ((5,), 0),
     ((300, 2), 1),
     ((4000, 7), 1),
     ((500, 15), -1),
-    ((300, 16), 1),
     ((300, 21), 1),
-    ((300, 31), 1),
-    ((200, 47), 1),
     ((200, 100), 1),
     ((40, 1000), 1),
     ((3, 3000), 1),
@@ -41,22 +38,21 @@ SHAPES = [
 ]
 BOUND = {"float32": 70, "float64": 500, "float16": 1, "bfloat16": 1}
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-MODULES = ("blocks", "dense", "loss", "loss_blocks", "samples", "pull", "linear")
 raised_inside_torch = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 
-@pytest.fixture(params=["host", "device", "shared"])
+@pytest.fixture
+def rng(request):
+    """Draws of a test's own, whatever ran before it."""
+    return np.random.default_rng(zlib.crc32(request.node.originalname.encode()))
+
+
+@pytest.fixture(params=["device", "shared"])
 def place(request, monkeypatch):
-    """Run the code for a CPU, the code for a device that no value may be waited for, and those of NumPy's memory."""
+    """Run the code for a device and, of a CPU, the kernels of NumPy's memory."""
     shared = importlib.import_module("softgrad.backends.torch.shared")
-    monkeypatch.setattr(shared.numba, "LEAST", 1 if request.param == "shared" else 1 << 60)
-    if request.param != "shared":
-        monkeypatch.setattr(shared, "_HOST", ())
     if request.param == "device":
-        for name in MODULES:
-            module = importlib.import_module(f"softgrad.backends.torch.{name}")
-            if hasattr(module, "host"):
-                monkeypatch.setattr(module, "host", lambda x: False)
+        monkeypatch.setattr(shared, "_HOST", ())
     return request.param
 
 
@@ -81,8 +77,8 @@ def ulps(got, exact, dtype):
     return np.max(np.abs(got.astype(np.longdouble) - exact) / unit)
 
 
-def logits(shape, scale, asarray, dtype):
-    return asarray(RNG.normal(size=shape) * scale, dtype)
+def logits(rng, shape, scale, asarray, dtype):
+    return asarray(rng.normal(size=shape) * scale, dtype)
 
 
 # --- dense
@@ -90,10 +86,10 @@ def logits(shape, scale, asarray, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
-def test_dense_kernels_agree_with_the_generic_ones(shape, axis, dtype, place, asarray, to_numpy, torch):
+def test_dense_kernels_agree_with_the_generic_ones(shape, axis, dtype, place, asarray, to_numpy, torch, rng):
     for scale, masked in itertools.product((0.5, 20.0), (False, True)):
-        x = logits(shape, scale, asarray, dtype)
-        where = asarray(RNG.random(shape) > 0.3, "bool") if masked else None
+        x = logits(rng, shape, scale, asarray, dtype)
+        where = asarray(rng.random(shape) > 0.3, "bool") if masked else None
         before = x.clone(), x._version
         for name in ("softmax", "log_softmax", "logsumexp"):
             function = getattr(sg, name)
@@ -107,10 +103,10 @@ def test_dense_kernels_agree_with_the_generic_ones(shape, axis, dtype, place, as
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
-def test_derivatives_of_the_softmax(shape, axis, dtype, place, asarray, to_numpy):
+def test_derivatives_of_the_softmax(shape, axis, dtype, place, asarray, to_numpy, rng):
     wide = np.longdouble
     for scale in (0.5, 20.0):
-        x, c = logits(shape, scale, asarray, "float64"), logits(shape, 1.0, asarray, dtype)
+        x, c = logits(rng, shape, scale, asarray, "float64"), logits(rng, shape, 1.0, asarray, dtype)
         cotangent = to_numpy(c).astype(wide)
 
         def total(a):
@@ -140,11 +136,11 @@ def test_derivatives_of_the_softmax(shape, axis, dtype, place, asarray, to_numpy
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_numpy, torch):
+def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_numpy, torch, rng):
     x = np.zeros((3, 40))
     x[:, 7] = 30.0
     # no term of a sum cancels another
-    c = RNG.uniform(1, 2, x.shape)
+    c = rng.uniform(1, 2, x.shape)
     c[:, 7] = 5.0
     p = np.exp(x - 30.0) / (1 + 39 * np.exp(-30.0))
     others = np.sum(np.delete(p * (c - c[:, 7:8]) if name == "softmax" else c, 7, axis=1), axis=1)
@@ -160,8 +156,8 @@ def test_a_sure_class_pulls_back_what_the_others_do(name, place, asarray, to_num
 
 
 @pytest.mark.parametrize("order", ["transposed", "every other row", "every other class", "expanded", "reversed axes"])
-def test_strides_do_not_matter(order, place, asarray, to_numpy):
-    x = logits((60, 40), 3.0, asarray, "float64")
+def test_strides_do_not_matter(order, place, asarray, to_numpy, rng):
+    x = logits(rng, (60, 40), 3.0, asarray, "float64")
     x = {
         "transposed": lambda: x.T,
         "every other row": lambda: x[::2],
@@ -169,7 +165,7 @@ def test_strides_do_not_matter(order, place, asarray, to_numpy):
         "expanded": lambda: x[:1].expand(60, 40),
         "reversed axes": lambda: x.reshape(4, 15, 40).permute(2, 1, 0),
     }[order]()
-    labels = asarray(RNG.integers(0, x.shape[-1], x.shape[:-1]), "int64")
+    labels = asarray(rng.integers(0, x.shape[-1], x.shape[:-1]), "int64")
     for axis in range(x.ndim):
         for name in ("softmax", "log_softmax", "logsumexp"):
             function = getattr(sg, name)
@@ -185,13 +181,13 @@ def test_strides_do_not_matter(order, place, asarray, to_numpy):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("classes", [2, 7, 15, 16, 20, 33, 100, 1000, 1500])
-def test_a_dominant_class_keeps_its_digits(classes, dtype, place, asarray, to_numpy, torch):
+def test_a_dominant_class_keeps_its_digits(classes, dtype, place, asarray, to_numpy, torch, rng):
     gaps = np.array([3.0, 4.5, 8.0, 15.0, 30.0, 60.0, 80.0])
-    rows = np.where(RNG.random((len(gaps), classes)) < 0.5, 0.0, RNG.normal(size=(len(gaps), classes)))
+    rows = np.where(rng.random((len(gaps), classes)) < 0.5, 0.0, rng.normal(size=(len(gaps), classes)))
     label = classes // 2
     rows[:, label] = rows.max(axis=1) + gaps
     # many rows beside the few, so that no kernel takes the way for a small array
-    many = np.concatenate([RNG.normal(size=(4096 // classes + 1, classes)), rows])
+    many = np.concatenate([rng.normal(size=(4096 // classes + 1, classes)), rows])
     x = asarray(many, dtype)
     exact = to_numpy(x[-len(gaps) :]).astype(np.longdouble)
     labels = asarray(np.full(len(many), label), "int64")
@@ -214,12 +210,12 @@ def test_a_dominant_class_keeps_its_digits(classes, dtype, place, asarray, to_nu
 
 
 @pytest.mark.parametrize("classes", [16, 64, 700, 1000])
-def test_terms_that_round_alike_do_not_add_up(classes, asarray, to_numpy):
+def test_terms_that_round_alike_do_not_add_up(classes, asarray, to_numpy, rng):
     # every term loses the same part of its digits beside a sum near 1, in the worst direction
     gaps = np.linspace(5.0, 14.0, 64)
     rows = np.zeros((64, classes))
     rows[:, 0] = gaps
-    x = asarray(np.concatenate([rows, RNG.normal(size=(4096 // classes + 200, classes)) * 0.1]), "float32")
+    x = asarray(np.concatenate([rows, rng.normal(size=(4096 // classes + 200, classes)) * 0.1]), "float32")
     exact = to_numpy(x[:64]).astype(np.longdouble)
     top = -np.log1p(np.exp(exact[:, 1:] - exact[:, :1]).sum(axis=1))
     assert ulps(to_numpy(sg.log_softmax(x))[:64, 0], top, "float32") <= 70
@@ -243,9 +239,9 @@ def test_a_long_axis_loses_nothing(axis, asarray, to_numpy):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("classes", [5, 20, 100, 2000])
-def test_one_bad_row_leaves_the_others_alone(classes, dtype, place, asarray, to_numpy):
-    rows = RNG.normal(size=(50, classes))
-    labels = RNG.integers(0, classes, 50)
+def test_one_bad_row_leaves_the_others_alone(classes, dtype, place, asarray, to_numpy, rng):
+    rows = rng.normal(size=(50, classes))
+    labels = rng.integers(0, classes, 50)
     bad = rows.copy()
     bad[3, 1], bad[17, 2], bad[30] = np.nan, np.inf, -np.inf
     good = np.setdiff1d(np.arange(50), [3, 17, 30])
@@ -266,9 +262,9 @@ def test_one_bad_row_leaves_the_others_alone(classes, dtype, place, asarray, to_
             np.testing.assert_allclose(to_numpy(got), to_numpy(expected), **tolerance)
 
 
-def test_equal_largest_logits(place, asarray, to_numpy):
+def test_equal_largest_logits(place, asarray, to_numpy, rng):
     for classes, ties in ((4, 4), (20, 3), (40, 40), (500, 2), (1500, 1500)):
-        rows = RNG.normal(size=(64, classes)) - 30
+        rows = rng.normal(size=(64, classes)) - 30
         rows[:, :ties] = 1.5
         x = asarray(rows, "float64")
         tie = -np.log(np.exp(rows[0] - 1.5).sum())
@@ -304,12 +300,20 @@ def doubled(value):
     return value.double() if hasattr(value, "double") and value.is_floating_point() else value
 
 
-def generic_in_double(loss, method, x, target, arguments):
-    weight = doubled(loss.class_weight)
-    fields = {name: getattr(loss, name) for name in ("axis", "label_smoothing", "ignore_index", "z_loss", "reduction")}
-    loss = sg.CrossEntropy(class_weight=weight, **fields)
-    arguments = {name: doubled(value) for name, value in arguments.items()}
-    return generic(getattr(loss, method), x.double(), doubled(target), **arguments)
+_REFERENCES = {}
+
+
+def generic_in_double(case, loss, x, target, arguments):
+    """Value and gradient by the generic kernel, computed once for both places."""
+    case = str(case)
+    if (found := _REFERENCES.pop(case, None)) is None:
+        weight = doubled(loss.class_weight)
+        names = ("axis", "label_smoothing", "ignore_index", "z_loss", "reduction")
+        loss = sg.CrossEntropy(class_weight=weight, **{name: getattr(loss, name) for name in names})
+        arguments = {name: doubled(value) for name, value in arguments.items()}
+        found = generic(loss.value_and_grad, x.double(), doubled(target), **arguments)
+        _REFERENCES[case] = found
+    return found
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
@@ -320,7 +324,7 @@ def test_loss_kernels_agree_with_the_generic_ones(shape, axis, dtype, place, asa
             continue  # no label would be left
         loss, x, target, arguments = loss_case(options, shape, axis, dtype, asarray)
         assert sg.backends.explain("cross_entropy_value_and_grad", x, target, axis=axis).backend == "torch"
-        expected = generic_in_double(loss, "value_and_grad", x, target, arguments)
+        expected = generic_in_double((shape, axis, options, dtype), loss, x, target, arguments)
         got = loss.value_and_grad(x, target, **arguments)
         tolerance = {"rtol": {"float32": 3e-5, "float64": 1e-12, "bfloat16": 2e-2}[dtype]}
         for one, other in zip((*got, loss(x, target, **arguments)), (*expected, expected[0]), strict=True):
@@ -337,12 +341,12 @@ def test_loss_kernels_agree_with_the_generic_ones(shape, axis, dtype, place, asa
 
 
 @pytest.mark.parametrize("classes", [3, 20, 60])
-def test_targets_with_an_infinite_cost(classes, place, asarray, to_numpy):
-    rows = RNG.normal(size=(40, classes))
+def test_targets_with_an_infinite_cost(classes, place, asarray, to_numpy, rng):
+    rows = rng.normal(size=(40, classes))
     rows[:, 1] = -np.inf
-    soft = RNG.random((40, classes))
+    soft = rng.random((40, classes))
     soft[:30, 1] = 0
-    for target in (asarray(soft, "float64"), asarray(RNG.integers(0, 3, 40), "int64")):
+    for target in (asarray(soft, "float64"), asarray(rng.integers(0, 3, 40), "int64")):
         for got, expected in zip(
             sg.CrossEntropy(reduction="none").value_and_grad(asarray(rows), target),
             generic(sg.CrossEntropy(reduction="none").value_and_grad, asarray(rows), target),
@@ -352,10 +356,10 @@ def test_targets_with_an_infinite_cost(classes, place, asarray, to_numpy):
             np.testing.assert_allclose(to_numpy(got), to_numpy(expected), rtol=1e-12, atol=1e-15)
 
 
-def test_a_label_far_below_the_top(asarray, to_numpy):
+def test_a_label_far_below_the_top(asarray, to_numpy, rng):
     # its probability underflows, its loss does not
     for classes in (20, 40):
-        rows = RNG.normal(size=(300, classes))
+        rows = rng.normal(size=(300, classes))
         rows[::7, 3] = -150.0
         x = asarray(rows, "float32")
         for reduction in ("none", "sum"):
@@ -366,8 +370,8 @@ def test_a_label_far_below_the_top(asarray, to_numpy):
             np.testing.assert_allclose(to_numpy(loss.value_and_grad(x, labels)[0]), expected, rtol=3e-6)
 
 
-def test_why_a_kernel_declines(asarray, torch):
-    x, labels = asarray(RNG.normal(size=(3, 4))), asarray([0, 1, 2], "int64")
+def test_why_a_kernel_declines(asarray, torch, rng):
+    x, labels = asarray(rng.normal(size=(3, 4))), asarray([0, 1, 2], "int64")
     explained = sg.backends.explain("cross_entropy_grad", x.clone().requires_grad_(True), labels)
     assert explained.backend == "generic"
     assert "gradient" in explained.declined[0][1]
@@ -376,7 +380,7 @@ def test_why_a_kernel_declines(asarray, torch):
     assert "high" in explained.declined[0][1]
     with torch.no_grad():
         assert sg.backends.explain("cross_entropy_grad", x.clone().requires_grad_(True), labels).backend == "torch"
-    p = asarray(RNG.dirichlet(np.ones(10), 5000))
+    p = asarray(rng.dirichlet(np.ones(10), 5000))
     assert sg.backends.explain("softmax_vjp", p, p).backend == "torch"
     explained = sg.backends.explain("softmax_vjp", p, p.clone().requires_grad_(True))
     assert explained.backend == "generic"
@@ -394,7 +398,7 @@ def linear_case(n, features, classes, dtype, asarray, torch):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize(("n", "features", "classes"), [(50, 4, 3), (3000, 6, 5), (70, 8, 40), (0, 3, 4), (5, 0, 4)])
-def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype, place, asarray, to_numpy, torch):
+def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype, place, asarray, to_numpy, torch, rng):
     X, labels, W, bias = linear_case(n, features, classes, dtype, asarray, torch)
     soft = asarray(np.random.default_rng(1).random((n, classes)), dtype)
     ignoring = torch.where(torch.arange(n) % 3 == 0, -1, labels)
@@ -430,39 +434,6 @@ def test_linear_kernels_agree_with_the_generic_ones(n, features, classes, dtype,
             one, other = to_numpy(one).astype(np.float64), to_numpy(other)
             scale = np.abs(other).max(initial=0.0)
             np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * scale, err_msg=str(options))
-
-
-def test_large_linear_models_are_numbas_where_it_is_installed(asarray, torch):
-    from softgrad._options import LossArgs
-    from softgrad.backends.torch import shared
-
-    if shared.numba.BACKEND is None:
-        pytest.skip("numba is not installed")
-    X, labels, W, bias = linear_case(shared.numba.LEAST // 8, 8, 3, "float32", asarray, torch)
-    name = "linear_cross_entropy_value_and_grad"
-
-    def lent(X=X, **options):
-        return shared.linear(name, X, W, bias, LossArgs(1, labels, False, **options), ("W", "bias"), None, None)
-
-    value, grads = lent()
-    expected, exact = generic(sg.linear_cross_entropy_value_and_grad, X, labels, W, bias, wrt=("W", "bias"))
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(grads, exact, rtol=1e-4, atol=1e-7)
-    for other in (lent(X[:9]), lent(X.t().contiguous().t()), lent(X.double())):
-        assert other is None
-    everything = {
-        "where": torch.ones(1, 3, dtype=torch.bool),
-        "class_weight": torch.ones(3),
-        "label_smoothing": 0.1,
-        "z_loss": 0.1,
-        "precision": "high",
-    }
-    for option, given in everything.items():
-        assert lent(**{option: given}) is None, option
-    with sg.backends.use("torch"):
-        assert lent() is None
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert lent() is None
 
 
 def test_pieces_run_on_torchs_threads(torch):
@@ -615,9 +586,9 @@ def test_gradients_to_second_order(name, arguments, torch):
     assert torch.autograd.gradgradcheck(function, (x,), check_fwd_over_rev=True)
 
 
-def test_gradients_of_the_linear_loss_to_second_order(arguments, asarray, torch):
+def test_gradients_of_the_linear_loss_to_second_order(arguments, asarray, torch, rng):
     _, labels, _ = arguments
-    X, W, bias = (asarray(RNG.normal(size=s)).requires_grad_(True) for s in ((3, 2), (4, 2), (4,)))
+    X, W, bias = (asarray(rng.normal(size=s)).requires_grad_(True) for s in ((3, 2), (4, 2), (4,)))
     for options in ({}, {"reduction": "none", "z_loss": 0.1}, {"reduction": "sum", "block_size": 2}):
 
         def function(X, W, bias, options=options):
@@ -630,9 +601,9 @@ def test_gradients_of_the_linear_loss_to_second_order(arguments, asarray, torch)
     assert torch.autograd.gradcheck(lambda w: sg.linear_cross_entropy(X, labels, W, sample_weight=w), (weight,))
 
 
-def test_gradients_of_weights_and_soft_targets(arguments, asarray, torch):
+def test_gradients_of_weights_and_soft_targets(arguments, asarray, torch, rng):
     x, labels, _ = arguments
-    soft, weight = asarray(RNG.random((3, 4))), asarray([0.5, 1.0, 2.0])
+    soft, weight = asarray(rng.random((3, 4))), asarray([0.5, 1.0, 2.0])
     by_class = asarray([1.0, 2.0, 0.5, 3.0])
     leaves = [a.requires_grad_(True) for a in (x, soft, weight, by_class)]
 
@@ -791,7 +762,7 @@ def test_fake_tensors_have_the_right_shapes(torch):
         assert sg.linear_cross_entropy_grad(X, labels, W).shape == (40, 3)
 
 
-def test_kernels_in_place_wait_for_no_device(torch):
+def test_kernels_in_place_wait_for_no_device(torch, monkeypatch):
     """Whatever reads a value raises on fake tensors, where there is none to read."""
     import array_api_compat.torch as xp
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -800,20 +771,18 @@ def test_kernels_in_place_wait_for_no_device(torch):
     from softgrad.backends.torch import dense as torch_dense
     from softgrad.backends.torch import linear as torch_linear
     from softgrad.backends.torch import loss as torch_loss
+    from softgrad.backends.torch import shared
 
+    monkeypatch.setattr(shared, "_HOST", ())
     with FakeTensorMode():
-
-        def on_gpu(*shape, dtype=torch.float32):
-            return torch.empty(shape, device="cuda", dtype=dtype)
-
         for shape, axis in (((6, 40), 1), ((6, 5), 1), ((3, 2000, 4), 1), ((2, 3000), 1)):
             for dtype in (torch.float32, torch.float16):
-                x = on_gpu(*shape, dtype=dtype)
+                x = torch.empty(shape, dtype=dtype)
                 samples = shape[:axis] + shape[axis + 1 :]
                 for function in (torch_dense.softmax, torch_dense.log_softmax, torch_dense.logsumexp):
                     for precision in (None, "high"):
-                        assert function(x, axis, precision).device.type == "cuda"
-                labels = on_gpu(*samples, dtype=torch.int64)
+                        assert function(x, axis, precision).dtype is dtype
+                labels = torch.empty(samples, dtype=torch.int64)
                 jobs = [
                     LossArgs(axis, labels, False),
                     LossArgs(
@@ -821,27 +790,27 @@ def test_kernels_in_place_wait_for_no_device(torch):
                         labels,
                         False,
                         label_smoothing=0.1,
-                        class_weight=on_gpu(shape[axis]),
-                        sample_weight=on_gpu(*samples),
+                        class_weight=torch.empty(shape[axis]),
+                        sample_weight=torch.empty(samples),
                         ignore_index=-1,
                         z_loss=0.1,
                     ),
-                    LossArgs(axis, on_gpu(*shape), True, reduction="none"),
+                    LossArgs(axis, torch.empty(shape), True, reduction="none"),
                 ]
                 for job in jobs:
                     value, gradient = torch_loss.cross_entropy(xp, x, job, True, True)
                     assert gradient.shape == x.shape
                     assert value.shape == (samples if job.reduction == "none" else ())
-        X, W, bias = on_gpu(500, 3), on_gpu(40, 3), on_gpu(40)
-        job = LossArgs(1, on_gpu(500, dtype=torch.int64), False, ignore_index=3, sample_weight=on_gpu(500))
+        X, W, bias = torch.empty(500, 3), torch.empty(40, 3), torch.empty(40)
+        job = LossArgs(1, torch.empty(500, dtype=torch.int64), False, ignore_index=3, sample_weight=torch.empty(500))
         wrt = ("W", "bias", "X")
         value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, wrt, (1, 0), 64)
         assert [tuple(g.shape) for g in grads] == [(2, 3), (2,), (500, 3)]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_autocast_takes_losses_in_single_precision(dtype, asarray, torch, to_numpy):
-    x, labels = asarray(RNG.normal(size=(20, 6)), dtype), asarray(RNG.integers(0, 6, 20), "int64")
+def test_autocast_takes_losses_in_single_precision(dtype, asarray, torch, to_numpy, rng):
+    x, labels = asarray(rng.normal(size=(20, 6)), dtype), asarray(rng.integers(0, 6, 20), "int64")
     expected = to_numpy(sg.cross_entropy(x.double(), labels))
     assert sg.cross_entropy(x, labels).dtype == x.dtype
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -851,7 +820,7 @@ def test_autocast_takes_losses_in_single_precision(dtype, asarray, torch, to_num
             np.testing.assert_allclose(to_numpy(value), expected, rtol=1e-6)
         value.backward()
         assert leaf.grad.dtype == x.dtype
-        X, W = asarray(RNG.normal(size=(20, 3)), "float32"), asarray(RNG.normal(size=(6, 3)), "float32")
+        X, W = asarray(rng.normal(size=(20, 3)), "float32"), asarray(rng.normal(size=(6, 3)), "float32")
         leaves = [X.requires_grad_(True), W.requires_grad_(True)]
         value = sg.linear_cross_entropy(X, labels, W)
         assert value.dtype == torch.float32

@@ -9,7 +9,6 @@ import softgrad as sg
 from softgrad import backends
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import linear as linear_kernels
-from softgrad.backends.torch import linear, shared
 from softgrad.backends.torch.autograd import XP
 from softgrad.backends.triton import loss
 
@@ -33,8 +32,6 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 @pytest.fixture(autouse=True)
 def on_a_gpu(monkeypatch):
     """CPU tensors taken for those of a small GPU: blocks of 8 rows."""
-    monkeypatch.setattr(linear, "host", lambda x: False)
-    monkeypatch.setattr(shared, "linear", lambda *args: None)
     monkeypatch.setitem(dense_kernels.MEMORY, XP.__name__, lambda x: 1)
     monkeypatch.setattr(linear_kernels, "BLOCK_BYTES", 1)
     monkeypatch.setattr(linear_kernels, "DEVICE_ROWS", (8, 16))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import softgrad
+from marks import full
 from softgrad import _cli
 from softgrad.testing import _libraries
 
@@ -81,8 +82,8 @@ def test_wrong_use_is_told_in_words(call, words, expected):
     assert "\nsoftgrad: error: forged" not in err
 
 
-@pytest.mark.parametrize("words", [CHECK, f"{CHECK} --json", "check --help"])
-@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("words", ["check --help", *full(CHECK, f"{CHECK} --json")])
+@pytest.mark.parametrize("unbuffered", [False, *full(True)])
 @posix
 def test_a_closed_pipe_ends_the_program_quietly(words, unbuffered):
     done = shell(f"softgrad {words} | true; exit ${{PIPESTATUS[0]}}", unbuffered)
@@ -95,8 +96,8 @@ def test_a_pipe_that_is_closed_amid_the_output_is_no_error():
     assert (done.returncode, done.stderr, done.stdout) == (0, "", '{\n  "softgrad": "0.1')
 
 
-@pytest.mark.parametrize("words", [CHECK, f"{CHECK} --json", "--version"])
-@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("words", [f"{CHECK} --json", *full(CHECK, "--version")])
+@pytest.mark.parametrize("unbuffered", [False, *full(True)])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_told(words, unbuffered):
     done = shell(f"softgrad {words} > /dev/full", unbuffered)
@@ -109,6 +110,7 @@ def test_an_error_that_cannot_be_told_is_an_exit_code():
     assert shell("softgrad check --data none.csv 2> /dev/full").returncode == 2
 
 
+@pytest.mark.full
 @posix
 def test_closed_streams_leave_the_exit_code():
     assert shell(f"softgrad {CHECK} >&-").returncode == 0
@@ -208,6 +210,7 @@ def test_what_is_not_permitted_is_told(call, tmp_path):
         assert "ermission denied" in err
 
 
+@pytest.mark.full
 def test_names_in_a_file_cannot_steer_the_terminal(command, data, tmp_path):
     path = data(f"{HOSTILE}.csv", columns=[HOSTILE, "b", "c"], classes=["None", HOSTILE, "z"])
     done = command(*NUMPY, "--data", str(path))
@@ -223,6 +226,7 @@ def test_names_in_a_file_cannot_steer_the_terminal(command, data, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.full
 @posix
 def test_a_name_that_is_no_text_is_shown_with_its_bytes(command, tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"d\xff\xe9.npz")  # noqa: PTH118 -- pathlib takes no bytes
@@ -238,6 +242,7 @@ def test_a_name_that_is_no_text_is_shown_with_its_bytes(command, tmp_path):
     assert r"d\xff\xe9.npz: no array named 'z'" in done.stderr
 
 
+@pytest.mark.full
 def test_a_terminal_without_the_signs_is_served_too(command):
     environment = {"PYTHONIOENCODING": "ascii", "PATH": "", "SYSTEMROOT": os.environ.get("SYSTEMROOT", "")}
     done = command(*NUMPY, env=environment)

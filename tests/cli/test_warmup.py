@@ -13,6 +13,7 @@ import softgrad as sg
 from softgrad.backends import numba
 
 
+@pytest.mark.full
 def test_what_is_warmed_up_is_loaded_by_the_next_process(usual_kernels):
     pytest.importorskip("numba")
     # in the usual folder: what is compiled here serves the tests that follow

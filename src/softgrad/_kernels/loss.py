@@ -27,7 +27,7 @@ from .dense import (
     widen,
     without_each,
 )
-from .scaling import Scaling, bend, scaled_shift, slope
+from .scaling import Scaling, bend, scaled_shift, scaling_of, slope
 
 
 class Rows(NamedTuple):
@@ -127,8 +127,7 @@ def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     shown = rows = None
     if job.where is not None:
         x, shown, rows = hide(xp, x, job.axis, job.where)
-    shift = None if job.logit_shift is None else along(xp, narrow(xp, job.logit_shift, x.dtype), x, job.axis)
-    scaling = Scaling(job.temperature, job.softcap, shift)
+    scaling = scaling_of(xp, x, job)
     row = scaled_shift(xp, x, job.axis, carry, scaling, job.where)
     log_sum = log_normalizer(xp, row, job.axis) if job.z_loss else None
     return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), None, log_sum, scaling)
@@ -197,7 +196,7 @@ def others(xp: Namespace, r: Rows) -> Array:
     return without_each(xp, r.row, r.s)
 
 
-def _focal(xp: Namespace, r: Rows, job: LossArgs, function: Callable[..., Array] = focal.first) -> Rows:
+def with_focal(xp: Namespace, r: Rows, job: LossArgs, function: Callable[..., Array] = focal.first) -> Rows:
     """``r`` with the target weights times a derivative of the focal factor, where there is one."""
     if not job.focal:
         return r
@@ -210,10 +209,10 @@ def _scaled_gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     row = r.row
     if r.v is None:
         g = xp.where(r.hot, -r.o, row.e) / r.s
-        if r.w is not None:
-            g = g * r.w
+        if r.T is not None:
+            g = g * r.T
     else:
-        r = _focal(xp, r, job)
+        r = with_focal(xp, r, job)
         g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
     if job.z_loss:
         g = g + _weighted(2 * job.z_loss * r.log_sum, r) * (row.e / r.s)
@@ -255,9 +254,9 @@ def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
     apart = u - centre
     mean = total(xp, p * apart, axis)
     spread = p * (apart - mean)
-    h = spread if r.T is None else spread * _focal(xp, r, job).T
+    h = spread if r.T is None else spread * with_focal(xp, r, job).T
     if job.focal:
-        change = _focal(xp, r, job, focal.second).v * (apart - mean)
+        change = with_focal(xp, r, job, focal.second).v * (apart - mean)
         h = h + change * (others(xp, r) / r.s) - p * (total(xp, change, axis) - change)
     if job.z_loss:
         h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
@@ -270,9 +269,9 @@ def diagonal(xp: Namespace, r: Rows, job: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
     p, q = r.row.e / r.s, others(xp, r) / r.s
     spread = p * q
-    h = spread if r.T is None else spread * _focal(xp, r, job).T
+    h = spread if r.T is None else spread * with_focal(xp, r, job).T
     if job.focal:
-        change = _focal(xp, r, job, focal.second)
+        change = with_focal(xp, r, job, focal.second)
         h = h + change.v * q**2 + p**2 * (change.T - change.v)
     if job.z_loss:
         h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * p), r)

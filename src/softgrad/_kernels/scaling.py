@@ -10,7 +10,21 @@ import math
 from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
-from .dense import Shifted, along, beside, device_of, difference, fuses, hide, lost, shift, shifted, two_sum
+from .._options import LossArgs
+from .dense import (
+    Shifted,
+    along,
+    beside,
+    device_of,
+    difference,
+    fuses,
+    hide,
+    lost,
+    narrow,
+    shift,
+    shifted,
+    two_sum,
+)
 
 
 class Scaling(NamedTuple):
@@ -25,6 +39,12 @@ class Scaling(NamedTuple):
     def identity(self) -> bool:
         """Whether the logits stay as they are."""
         return self.temperature == 1.0 and self.softcap is None and self.logit_shift is None
+
+
+def scaling_of(xp: Namespace, x: Array, job: LossArgs) -> Scaling:
+    """How a loss scales the logits ``x``."""
+    shift = None if job.logit_shift is None else along(xp, narrow(xp, job.logit_shift, x.dtype), x, job.axis)
+    return Scaling(job.temperature, job.softcap, shift)
 
 
 def scaled(xp: Namespace, x: Array, scaling: Scaling) -> Array:
@@ -45,7 +65,7 @@ def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scali
     if scaling.identity:
         return shift(xp, x, axis, carry)
     c, added = scaling.softcap, scaling.logit_shift
-    y = x if c is None else _finite(xp, x)
+    y = x if c is None else finite(xp, x)
     if added is None:
         most, most_added = xp.max(y, axis=axis, keepdims=True), None
     else:
@@ -57,23 +77,34 @@ def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scali
         most, most_added = (
             xp.sum(xp.where(first, a, zero), axis=axis, keepdims=True, dtype=x.dtype) for a in (y, added)
         )
-    d = _apart(xp, y, most)
-    lo = lost(xp, y, most, d) if carry and c is None else None
-    if c is not None:
-        d = c * _tanh_apart(xp, y / c, most / c, d / c)
-    if scaling.temperature != 1.0:
-        d, lo = _divided(xp, d, lo, scaling.temperature)
-    if added is not None:
-        step = _apart(xp, added, most_added)
-        if lo is None:
-            d = d + step
-        else:
-            whole, error = two_sum(d, step)
-            error = error + (lo + lost(xp, added, most_added, step))
-            d, lo = whole, xp.where(xp.isfinite(error), error, xp.zeros_like(error))
+    d, lo = apart(xp, y, most, carry, scaling, most_added)
     if where is not None and c is not None:
         d = hide(xp, d, axis, where)[0]
     return shifted(xp, x, scaled(xp, most, scaling._replace(logit_shift=most_added)), d, lo, axis, carry)
+
+
+def apart(
+    xp: Namespace, x: Array, most: Array, carry: bool, scaling: Scaling, most_added: Array = None
+) -> tuple[Array, Array]:
+    """(How far scaled logits are above that of a class with ``most`` and the shift ``most_added``, what was rounded).
+
+    The latter is None with a softcap, or unless ``carry``; with one no logit may be infinite.
+    """
+    c, added = scaling.softcap, scaling.logit_shift
+    d = _apart(xp, x, most)
+    lo = lost(xp, x, most, d) if carry and c is None else None
+    if c is not None:
+        d = c * _tanh_apart(xp, x / c, most / c, d / c)
+    if scaling.temperature != 1.0:
+        d, lo = _divided(xp, d, lo, scaling.temperature)
+    if added is None:
+        return d, lo
+    step = _apart(xp, added, most_added)
+    if lo is None:
+        return d + step, None
+    whole, error = two_sum(d, step)
+    error = error + (lo + lost(xp, added, most_added, step))
+    return whole, xp.where(xp.isfinite(error), error, xp.zeros_like(error))
 
 
 def slope(xp: Namespace, x: Array, scaling: Scaling) -> Array | float:
@@ -95,7 +126,7 @@ def _apart(xp: Namespace, x: Array, m: Array) -> Array:
     return difference(xp, x, m) if fuses(xp) else x - m
 
 
-def _finite(xp: Namespace, x: Array) -> Array:
+def finite(xp: Namespace, x: Array) -> Array:
     """``x`` with the largest numbers in place of infinities, of which the tanh is the same."""
     largest = xp.zeros_like(x) + xp.finfo(x.dtype).max
     return xp.where(x == math.inf, largest, xp.where(x == -math.inf, -largest, x))

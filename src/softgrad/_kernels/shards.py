@@ -1,8 +1,14 @@
 """The cross-entropy whose classes are split over processes: each holds some columns of the logits, or rows of W.
 
-A process sums its share beside the maximum m_s of that share. One collective finds the maximum m of all, the sums times
-exp(m_s - m) are added by another: that is the merge of :mod:`softgrad.partial`, and the closed forms follow from the
-merged sums. The gradient by a share of the logits needs nothing more from anybody.
+A process sums its share beside the largest scaled logit of that share. One collective finds a level that all can
+measure theirs from, the sums times the exponentials of how far they are below it are added by another: that is the
+merge of :mod:`softgrad.partial`, and the closed forms follow from the merged sums. The gradient by a share of the
+logits needs nothing more from anybody.
+
+With a temperature and a softcap the class that is largest is so before they are applied, and its logit is the level.
+With a shift by class the level is a logit of one class and the shift that makes the largest scaled logit of it: digits
+are kept, but no class is level. So the sums bring logit and shift of the class that is the largest, to be taken beside
+it. Factors of the focal loss that are not the label's alone are summed once the normalizer is known, by a third.
 """
 
 from __future__ import annotations
@@ -13,24 +19,34 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import Shifted, along, difference, exponential, fuses, lost, nan_unless, narrow, total, widen
-from .linear import Wide, add, counted
+from . import focal
+from .dense import Shifted, along, exponential, nan_unless, narrow, total
 from .loss import (
     Rows,
-    divided,
     gradient,
     index_labels,
     index_loss,
     iota,
-    keep,
-    mass,
-    reduced,
-    scaled,
+    losses,
     settle,
+    with_focal,
 )
+from .scaling import Scaling, apart, finite, scaled, scaling_of
 
 #: The options that the kernels here take.
-TAKES = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
+TAKES = (
+    "softcap",
+    "temperature",
+    "logit_shift",
+    "label_smoothing",
+    "class_weight",
+    "focal",
+    "ignore_index",
+    "z_loss",
+    "precision",
+    "sample_weight",
+    "where",
+)
 #: ``reduce(array, "max" or "sum")``: over the processes, element by element.
 Reduce: TypeAlias = Callable[[Array, str], Array]
 
@@ -38,20 +54,32 @@ Reduce: TypeAlias = Callable[[Array, str], Array]
 class Shard(NamedTuple):
     """A process's share of the classes, prepared."""
 
-    #: Its logits, -inf where a class is hidden.
+    #: Its logits, -inf where a class is hidden; with a softcap finite elsewhere.
     x: Array
     shown: Array
     hot: Array
     #: Target weights before smoothing, but for plain class indices; class weights, or None.
     q: Array
     weight: Array
+    scaling: Scaling
+
+
+class Level(NamedTuple):
+    """What scaled logits are measured from, the class axis kept; the last two None but with a shift by class."""
+
+    #: A logit, before it is scaled; the shift that is added to it; what the two give.
+    x: Array
+    shift: Array = None
+    z: Array = None
 
 
 class Merged(NamedTuple):
     """What all processes know of each sample, the class axis kept; None where the options do not ask for it."""
 
+    #: Logit and shift of the class of the largest scaled logit.
     m: Array
-    #: Sum of all exponentials beside m; without one maximum's; without the label's.
+    shift: Array
+    #: Sum of all exponentials beside it; without one maximum's; without the label's.
     s: Array
     rest: Array
     o: Array
@@ -67,23 +95,25 @@ class Merged(NamedTuple):
     loss: Array
 
 
-def below(xp: Namespace, x: Array, m: Array, carry: bool) -> tuple[Array, Array]:
-    """(x - m, what its rounding lost or None) for a number ``m`` a row that no element exceeds."""
-    d = difference(xp, x, m) if fuses(xp) else x - m
-    return d, lost(xp, x, m, d) if carry else None
+def below(xp: Namespace, x: Array, level: Level, carry: bool, scaling: Scaling) -> tuple[Array, Array]:
+    """(How far scaled logits are above a level, what its rounding lost or None); of -inf itself, softcap or not."""
+    d, lo = apart(xp, x, level.x, carry, scaling, level.shift)
+    return (d if scaling.softcap is None else xp.where(x == -math.inf, xp.zeros_like(d) - math.inf, d)), lo
 
 
-def gap(xp: Namespace, low: Array, high: Array) -> Array:
-    """``low - high`` for ``low <= high``, where two infinities are level and one is infinitely far."""
+def gap(xp: Namespace, low: Array, high: Array, near: Callable[[Array, Array], Array] = lambda a, b: a - b) -> Array:
+    """``near(low, high)`` for ``low <= high``, where two infinities are level and one is infinitely far."""
     zero = xp.zeros_like(high)
-    near = xp.where(xp.isinf(low), zero, low) - xp.where(xp.isinf(high), zero, high)
+    step = near(xp.where(xp.isinf(low), zero, low), xp.where(xp.isinf(high), zero, high))
     far = xp.logical_or(low == -math.inf, high == math.inf)
-    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), near)
+    return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), step)
 
 
 def shard(xp: Namespace, x: Array, job: LossArgs, first: Any) -> Shard:
     """The share that begins with class ``first``."""
     axis, shown, hot, q = job.axis, None, None, None
+    if job.softcap is not None:
+        x = finite(xp, x)
     if job.where is not None:
         shown = xp.broadcast_to(job.where, x.shape)
         x = xp.where(shown, x, xp.zeros_like(x) - math.inf)
@@ -94,37 +124,59 @@ def shard(xp: Namespace, x: Array, job: LossArgs, first: Any) -> Shard:
         labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis)
         hot = iota(xp, x, axis, labels.dtype) + first == labels
         q = xp.astype(hot, x.dtype) if job.label_smoothing else None
-    return Shard(x, shown, hot, q, weight)
+    return Shard(x, shown, hot, q, weight, scaling_of(xp, x, job))
+
+
+def focuses(job: LossArgs) -> bool:
+    """Whether factors of several classes of a sample ask for a sum of their own, once the normalizer is known."""
+    return bool(job.focal and (job.dense or job.label_smoothing))
 
 
 def _columns(job: LossArgs) -> tuple[str, ...]:
     """The sums that are exchanged: by options that all processes share, so that all exchange the same."""
     names = ["count", "size", "w"]
-    if job.dense or job.label_smoothing:
-        names += ["cost", "target"]
-    else:
+    if not (job.dense or job.label_smoothing):
         names += ["o", "logit"]
-    if job.label_smoothing:
-        names += ["spread", "weights"]
+    elif not job.focal:
+        names += ["cost", "target", *(("spread", "weights") if job.label_smoothing else ())]
     if job.dense or job.label_smoothing or job.z_loss:
         names += ["others", "ties"]
+    if job.logit_shift is not None:
+        names += ["winners", "most", "most_shift", *(("label_shift",) if "o" in names else ())]
     return tuple(names)
 
 
-def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Array, dict[str, Array]]:
-    """(maximum, sums beside it) of a share."""
-    axis, (x, shown, hot, q, weight) = job.axis, part
-    m = xp.max(x, axis=axis, keepdims=True)
-    zero = xp.zeros_like(m)
+def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
+    """The class of a share with the largest scaled logit, -inf where nothing is left of it."""
+    x, scaling = part.x, part.scaling
+    if scaling.logit_shift is None:
+        return Level(xp.max(x, axis=axis, keepdims=True))
+    z = scaled(xp, x, scaling)
+    z = z if scaling.softcap is None else xp.where(x == -math.inf, x, z)
+    index = iota(xp, x, axis)
+    first = index == xp.argmax(z, axis=axis, keepdims=True)
+    most, added, z = (
+        xp.sum(xp.where(first, a, xp.zeros_like(x)), axis=axis, keepdims=True, dtype=x.dtype)
+        for a in (x, scaling.logit_shift, z)
+    )
+    none = z == -math.inf
+    return Level(xp.where(none, z, most), xp.where(none, xp.zeros_like(z), added), z)
+
+
+def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Level, dict[str, Array]]:
+    """(largest class, sums beside it) of a share."""
+    axis, (x, shown, hot, q, weight, scaling) = job.axis, part
+    most = _largest(xp, part, axis)
+    zero = xp.zeros_like(most.x)
     # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
-    d, lo = below(xp, x, xp.where(m == -math.inf, zero, m), carry)
+    d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), carry, scaling)
     e = exponential(xp, d, lo)
     names, sums = _columns(job), {}
 
     def each(a: Array, where: Array = None, carry: bool = False) -> Array:
         return total(xp, a if where is None else xp.where(where, a, zero), axis, carry)
 
-    sums["count"] = xp.zeros_like(m) + x.shape[axis] if shown is None else each(xp.astype(shown, x.dtype))
+    sums["count"] = xp.zeros_like(zero) + x.shape[axis] if shown is None else each(xp.astype(shown, x.dtype))
     sums["size"] = each(xp.astype(hot, x.dtype) if q is None else q)
     if weight is None:
         sums["w"] = sums["size"]
@@ -133,57 +185,96 @@ def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Array
     if "o" in names:
         sums["o"] = total(xp, xp.where(hot, zero, e), axis, carry)
         sums["logit"] = each(x, hot)
+    if "label_shift" in names:
+        sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), hot)
     if "others" in names:
         top = d == 0
         sums["others"] = each(e, xp.logical_not(top), carry)
         sums["ties"] = each(e, top)
-    if q is not None:
+    if "cost" in names:
         cost = -d if lo is None else -d - lo
         factor = (1 - job.label_smoothing) * (q if weight is None else q * weight)
         sums["target"] = each(factor)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), carry)
         if job.label_smoothing:
-            factor = xp.broadcast_to(xp.ones_like(m) if weight is None else weight, x.shape)
+            factor = xp.broadcast_to(xp.ones_like(zero) if weight is None else weight, x.shape)
             sums["weights"] = each(factor, shown)
             costs = xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost)))
             costs = costs if shown is None else xp.logical_and(costs, shown)
             sums["spread"] = each(factor * cost, costs, carry)
-    return m, sums
+    return most, sums
 
 
-def _step(xp: Namespace, low: Array, high: Array, carry: bool) -> tuple[Array, Array]:
-    """(low - high, its exponential)."""
-    step = gap(xp, low, high)
-    lo = lost(xp, low, high, step) if carry else None
-    return step, exponential(xp, step, lo)
+def _step(xp: Namespace, low: Level, high: Level, job: LossArgs, carry: bool) -> tuple[Array, Array]:
+    """(how far one level is above a higher one, its exponential)."""
+    rounded: Array = None
+
+    def near(a: Array, b: Array) -> Array:
+        nonlocal rounded
+        scaling = Scaling(job.temperature, job.softcap, low.shift)
+        step, rounded = apart(xp, a, b, carry, scaling, high.shift)
+        return step
+
+    step = gap(xp, low.x, high.x, near)
+    return step, exponential(xp, step, rounded)
 
 
-def meet(xp: Namespace, low: Array, sums: dict[str, Array], job: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def meet(xp: Namespace, low: Level, sums: dict[str, Array], job: LossArgs, reduce: Reduce, carry: bool) -> Merged:
     """The sums of all shares, by one maximum and one sum over the processes."""
-    m = reduce(low, "max")
-    step, scale = _step(xp, low, m, carry)
-    zero, sums = xp.zeros_like(low), dict(sums)
+    zero, sums = xp.zeros_like(low.x), dict(sums)
+    if low.shift is None:
+        high = Level(reduce(low.x, "max"))
+        level = low.x == high.x if "others" in sums else None
+    else:
+        packed = reduce(xp.stack([low.x, low.z], axis=0), "max")
+        x, z = packed[0, ...], packed[1, ...]
+        high = Level(x, z - scaled(xp, x, Scaling(job.temperature, job.softcap)), z)
+        level = low.z == z
+        sums["winners"] = xp.where(level, zero + 1, zero)
+        sums["most"], sums["most_shift"] = (xp.where(level, a, zero) for a in low[:2])
+    step, scale = _step(xp, low, high, job, carry)
     if "o" in sums:
         sums["o"] = sums["o"] * scale
     if "others" in sums:
-        level = low == m
-        sums["others"] = xp.where(level, sums["others"], (sums["others"] + sums["ties"]) * scale)
-        sums["ties"] = xp.where(level, sums["ties"], zero)
+        others, ties = sums["others"], sums["ties"]
+        sums["others"] = xp.where(level, others if low.shift is None else others * scale, (others + ties) * scale)
+        sums["ties"] = xp.where(level, ties if low.shift is None else ties * scale, zero)
     # in a share of which nothing is left every cost is infinite already
-    up = xp.where(low == -math.inf, zero, -step)
+    _moved(xp, sums, xp.where(low.x == -math.inf, zero, -step))
+    names = _columns(job)
+    # in parts: CuPy would carry the addresses of more than eight arrays from the host to the device
+    parts = [xp.stack([sums[name] for name in names[i : i + 6]], axis=0) for i in range(0, len(names), 6)]
+    packed = reduce(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0), "sum")
+    sums = {name: packed[i, ...] for i, name in enumerate(names)}
+    if low.shift is not None:
+        high, sums = _beside_largest(xp, high, sums, job, carry)
+    return _merge(xp, high, sums, job, carry)
+
+
+def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
+    """Costs measured from a level that is higher by ``up``."""
     for name, weight in (("cost", "target"), ("spread", "weights")):
         if name in sums:
-            sums[name] = sums[name] + xp.where(sums[weight] == 0, zero, sums[weight] * up)
-    names = _columns(job)
-    # in two parts: CuPy would carry the addresses of more than eight arrays from the host to the device
-    parts = [xp.stack([sums[name] for name in some], axis=0) for some in (names[:5], names[5:]) if some]
-    packed = reduce(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0), "sum")
-    return _merge(xp, m, {name: packed[i, ...] for i, name in enumerate(names)}, job, carry)
+            sums[name] = sums[name] + xp.where(sums[weight] == 0, xp.zeros_like(up), sums[weight] * up)
 
 
-def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: LossArgs, carry: bool) -> Merged:
-    zero = xp.zeros_like(m)
+def _beside_largest(
+    xp: Namespace, level: Level, sums: dict[str, Array], job: LossArgs, carry: bool
+) -> tuple[Level, dict[str, Array]]:
+    """(The class of the largest scaled logit, the sums beside it); of several that are level their mean."""
+    count, one = sums["winners"], xp.ones_like(level.x)
+    most = Level(sums["most"] / count, sums["most_shift"] / count)
+    step, scale = _step(xp, most, level, job, carry)
+    sums = {name: sums[name] / scale if name in ("o", "others", "ties") else sums[name] for name in sums}
+    if "ties" in sums:
+        sums["ties"] = xp.where(count == 1, one, sums["ties"])
+    _moved(xp, sums, step)
+    return most, sums
+
+
+def _merge(xp: Namespace, most: Level, sums: dict[str, Array], job: LossArgs, carry: bool) -> Merged:
+    m, zero = most.x, xp.zeros_like(most.x)
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
     valid = None if job.dense else size > 0
     T: Array = None
@@ -191,32 +282,41 @@ def _merge(xp: Namespace, m: Array, sums: dict[str, Array], job: LossArgs, carry
     if "others" in sums:
         rest = sums["others"] + (sums["ties"] - 1)
     if "o" in sums:
-        o, logit = sums["o"], sums["logit"]
-        d, lo = below(xp, logit, m, carry)
+        o, T = sums["o"], w
+        scaling = Scaling(job.temperature, job.softcap, sums.get("label_shift"))
+        d, lo = below(xp, sums["logit"], most, carry, scaling)
         e = exponential(xp, d, lo)
         s, loss = o + e, index_loss(xp, o, e, d, lo, w)
+        if job.focal:
+            q = o / s
+            loss = loss * q**job.focal
+            T = w * focal.first(xp, e / s, q, index_loss(xp, o, e, d, lo, None), job.focal)
     else:
-        s, T, loss = 1 + rest, sums["target"], sums["cost"]
+        s, loss = 1 + rest, zero
         if job.label_smoothing:
             uniform = size * job.label_smoothing / xp.where(rows, sums["count"], zero + 1)
-            T = T + uniform * sums["weights"]
-            loss = loss + xp.where(uniform == 0, zero, uniform * sums["spread"])
-        loss = loss + T * xp.log1p(rest)
+        if "cost" in sums:
+            T, loss = sums["target"], sums["cost"]
+            if uniform is not None:
+                T = T + uniform * sums["weights"]
+                loss = loss + xp.where(uniform == 0, zero, uniform * sums["spread"])
+            loss = loss + T * xp.log1p(rest)
     if job.z_loss:
-        log_sum = m + xp.log1p(rest)
+        log_sum = scaled(xp, m, Scaling(job.temperature, job.softcap, most.shift)) + xp.log1p(rest)
         loss = loss + w * (job.z_loss * log_sum**2)
     # a sample of which every class is hidden counts in no mean
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
-    all_ = Merged(m, s, rest, o, log_sum, rows, valid, xp.where(rows, w, zero), T, uniform, loss)
+    w = xp.where(rows, w, zero)
+    all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
     return all_._replace(loss=settle(xp, all_, loss))
 
 
-def slopes(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Array:
-    """D loss / d logits of a share by row, before sample weights."""
-    x, shown, hot, q, weight = part
-    d, lo = below(xp, x, all_.m, carry)
+def _rows(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Rows:
+    """A share as a part of the whole."""
+    x, shown, hot, q, weight, scaling = part
+    d, lo = below(xp, x, Level(all_.m, all_.shift), carry, scaling)
     v = None
     if q is not None:
         v = (1 - job.label_smoothing) * q
@@ -226,153 +326,29 @@ def slopes(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool)
     row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.rest, x)
     # of a class that is shown here the sample shows something; without a label that is a class s is NaN
     rows = None if shown is None else all_.rows
-    r = Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum)
-    return gradient(xp, r, job)
+    return Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
 
 
-def cleared(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, bool]:
-    """The logits to compute with, 0 in samples that do not count, and whether rounding is carried."""
-    x, carry = widen(xp, logits, job.precision)
-    kept, _ = keep(xp, job, x)
-    return x if kept is None else xp.where(kept, x, xp.zeros_like(x)), carry
+def focused(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Array:
+    """A share's part of losses with focal factors, and of the target weights in their gradient."""
+    r, job = _rows(xp, part, all_, job, carry), job._replace(z_loss=0.0)
+    return xp.stack([losses(xp, r, job, carry), with_focal(xp, r, job).T], axis=0)
 
 
-def merged(xp: Namespace, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Merged:
-    """What all shares of the logits amount to."""
-    x, carry = cleared(xp, logits, job)
-    return meet(xp, *alone(xp, shard(xp, x, job, first), job, carry), job, reduce, carry)
+def with_focused(all_: Merged, sums: Array) -> Merged:
+    """What all shares amount to, with the sums of what ``focused`` gives."""
+    return all_._replace(loss=all_.loss + sums[0, ...], T=sums[1, ...])
 
 
-def pulled(xp: Namespace, logits: Array, all_: Merged, job: LossArgs, first: Any, factor: Array) -> Array:
-    """The gradient by a share of the logits, times ``factor`` by sample, from what all shares amount to."""
-    x, carry = cleared(xp, logits, job)
-    g = slopes(xp, shard(xp, x, job, first), all_, job, carry)
-    return narrow(xp, scaled(xp, g, keep(xp, job, x)[0], factor), logits.dtype)
+def slopes(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Array:
+    """D loss / d logits of a share by row, before sample weights."""
+    r = _rows(xp, part, all_, job, carry)
+    if focuses(job):
+        r = with_focal(xp, r, job)._replace(T=all_.T)
+    return gradient(xp, r, job._replace(focal=0.0))
 
 
-def _finished(xp: Namespace, loss: Array, w: Array, job: LossArgs) -> tuple[Array, Array, Array, Array]:
-    """(value, kept, weight, divisor) of the losses and class weights of all samples."""
-    kept, weight = keep(xp, job, loss)
-    divisor = mass(xp, loss, job, w) if job.reduction == "mean" else None
-    return reduced(xp, scaled(xp, loss, kept, weight), job, divisor), kept, weight, divisor
-
-
-def sharded_cross_entropy(
-    xp: Namespace,
-    logits: Array,
-    job: LossArgs,
-    first: Any,
-    reduce: Reduce,
-    merged: Callable[..., tuple[Array, ...]] = merged,
-) -> Array:
-    """The loss, reduced; ``merged`` may be another way to the same sums."""
-    all_ = Merged(*merged(xp, logits, job, first, reduce))
-    return narrow(xp, _finished(xp, all_.loss, all_.w, job)[0], logits.dtype)
-
-
-def sharded_cross_entropy_value_and_grad(
-    xp: Namespace, logits: Array, job: LossArgs, first: Any, reduce: Reduce
-) -> tuple[Array, Array]:
-    """The loss, and the gradient by a share of the logits."""
-    x, carry = cleared(xp, logits, job)
-    part = shard(xp, x, job, first)
+def gathered(xp: Namespace, part: Shard, job: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+    """What all shares amount to: of the losses and the sums in the gradient."""
     all_ = meet(xp, *alone(xp, part, job, carry), job, reduce, carry)
-    value, kept, weight, divisor = _finished(xp, all_.loss, all_.w, job)
-    if divisor is not None:
-        weight = divided(xp, xp.ones_like(all_.loss) if weight is None else weight, divisor)
-    g = scaled(xp, slopes(xp, part, all_, job, carry), kept, weight)
-    return narrow(xp, value, logits.dtype), narrow(xp, g, logits.dtype)
-
-
-def _cut(all_: Merged, start: int, stop: int, n: int) -> Merged:
-    return all_ if stop - start == n else Merged(*(None if a is None else a[start:stop, ...] for a in all_))
-
-
-class LinearShard:
-    """The linear model with some rows of W, its logits made in blocks, again for the gradient if there are several."""
-
-    def __init__(
-        self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, block_size: int | None
-    ) -> None:
-        self.xp, self.job, self.first = xp, job, first
-        self.model = Wide(xp, X, W, bias, job, block_size)
-        self.carry = widen(xp, W[:1, ...], job.precision)[1]
-        one = self.model.n <= self.model.rows
-        self.kept = list(self.model.blocks()) if one else None
-
-    def merged(self, reduce: Reduce) -> Merged:
-        """What all shares amount to, from one pass over X."""
-        xp, lows, sums = self.xp, [], []
-        for _, _, _, z, piece in self.kept or self.model.blocks():
-            low, found = alone(xp, shard(xp, z, piece, self.first), piece, self.carry)
-            lows.append(low)
-            sums.append(found)
-        if len(lows) == 1:
-            return meet(xp, lows[0], sums[0], self.job, reduce, self.carry)
-        whole = {name: xp.concat([some[name] for some in sums], axis=0) for name in sums[0]}
-        return meet(xp, xp.concat(lows, axis=0), whole, self.job, reduce, self.carry)
-
-    def grads(self, all_: Merged, factor: Array, wrt: tuple[str, ...], reduce: Reduce) -> tuple[Array, ...]:
-        """The gradients of the sum of the losses times ``factor`` by sample, the class axis kept; None is 1."""
-        xp, model = self.xp, self.model
-        grads: dict[str, Any] = dict.fromkeys(wrt)
-        rows: list[Array] = []
-        beside = model.visible(model.operand) if "X" in grads else None
-        for start, stop, x, z, piece in self.kept or model.blocks():
-            some = _cut(all_, start, stop, model.n)
-            g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
-            times = factor if factor is None or stop - start == model.n else factor[start:stop, ...]
-            g = scaled(xp, g, keep(xp, piece, z)[0], times)
-            if "W" in grads:
-                grads["W"] = add(grads["W"], model.product(g.T, x))
-            if "bias" in grads:
-                grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, g, 0), axis=0))
-            if "X" in grads:
-                rows.append(counted(xp, model.product(g, beside), piece))
-        if rows:
-            grads["X"] = reduce(rows[0] if len(rows) == 1 else xp.concat(rows, axis=0), "sum")
-        return tuple(grads[name] for name in wrt)
-
-
-def linear_merged(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
-) -> Merged:
-    """What all shares of the logits of the linear model amount to."""
-    return LinearShard(xp, X, W, bias, job, first, block_size).merged(reduce)
-
-
-def sharded_linear_cross_entropy(
-    xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
-    job: LossArgs,
-    first: Any,
-    reduce: Reduce,
-    block_size: int | None = None,
-    merged: Callable[..., tuple[Array, ...]] = linear_merged,
-) -> Array:
-    """The loss, reduced; ``merged`` may be another way to the same sums."""
-    all_ = Merged(*merged(xp, X, W, bias, job, first, reduce, block_size))
-    return narrow(xp, _finished(xp, all_.loss, all_.w, job)[0], W.dtype)
-
-
-def sharded_linear_cross_entropy_value_and_grad(
-    xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
-    job: LossArgs,
-    wrt: tuple[str, ...],
-    first: Any,
-    reduce: Reduce,
-    block_size: int | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
-    """The loss, and its gradients by the share of W and bias, and by X, which is summed over the processes."""
-    model = LinearShard(xp, X, W, bias, job, first, block_size)
-    all_ = model.merged(reduce)
-    value, _, weight, divisor = _finished(xp, all_.loss, all_.w, job)
-    grads = model.grads(all_, weight, wrt, reduce)
-    if divisor is not None:
-        grads = tuple(divided(xp, g, divisor) for g in grads)
-    return narrow(xp, value, W.dtype), tuple(narrow(xp, g, W.dtype) for g in grads)
+    return with_focused(all_, reduce(focused(xp, part, all_, job, carry), "sum")) if focuses(job) else all_

@@ -15,9 +15,10 @@ from .._kernels import divergence as divergence_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import linear_divergence as linear_divergence_kernels
 from .._kernels import linear_log_probs as linear_log_prob_kernels
+from .._kernels import linear_shards as linear_shard_kernels
 from .._kernels import log_probs as log_prob_kernels
 from .._kernels import loss as loss_kernels
-from .._kernels import shards as shard_kernels
+from .._kernels import sharded as sharded_kernels
 from .._options import OPTIONS, LossArgs, given
 
 #: The kernels written against the standard, by name.
@@ -50,13 +51,8 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
                     "linear_cross_entropy_hessian"
                 ),
             ),
-            (
-                shard_kernels,
-                (
-                    "sharded_cross_entropy sharded_cross_entropy_value_and_grad sharded_linear_cross_entropy "
-                    "sharded_linear_cross_entropy_value_and_grad"
-                ),
-            ),
+            (sharded_kernels, "sharded_cross_entropy sharded_cross_entropy_value_and_grad"),
+            (linear_shard_kernels, "sharded_linear_cross_entropy sharded_linear_cross_entropy_value_and_grad"),
         )
         for name in names.split()
     }

@@ -27,6 +27,8 @@ class Pool(NamedTuple):
     region: Any
     #: How many the library itself would use.
     most: Callable[[], int]
+    #: Its matrix product on them, of NumPy arrays: (out, a, b, beta) writes ``a @ b + beta * out`` into ``out``.
+    product: Callable[[Any, Any, Any, float], None] | None = None
 
 
 VARIABLE = "SOFTGRAD_WORKERS"
@@ -290,6 +292,12 @@ def region() -> Any:
     """OpenMP's entry to a parallel region, where the pieces of a call run on its threads."""
     pool = _lent.get()
     return None if pool is None else pool.region
+
+
+def product() -> Callable[[Any, Any, Any, float], None] | None:
+    """The matrix product of the library that keeps the threads of this call awake, or None."""
+    pool = _lent.get()
+    return None if pool is None else pool.product
 
 
 def each(work: Callable[[], None], parts: int) -> None:

@@ -45,6 +45,8 @@ def cross_entropy(
         ``"sum"``, and gives each the result: :func:`torch_distributed`, :func:`jax_axis`, or your own.
     class_weight : array, list of numbers, optional
         The share's part: one weight for each of its classes; None is 1.
+    logit_shift : array, list of numbers, optional
+        The share's part: one number for each of its classes, added last; None is 0.
     sample_weight : array or number, optional
         The same in each process. Broadcasts to the samples' shape; booleans are 1 and 0.
     where : bool array, optional
@@ -67,9 +69,12 @@ def cross_entropy(
 
     Notes
     -----
-    ``reduce`` is called twice: with the maximum of the share, an array of the samples' shape, and with 5 to 11 sums for
-    each sample. The result can be differentiated by the share of the logits and by the sample weights, which calls it
-    no more, with PyTorch once and in reverse mode, with JAX likewise; the other arguments are constants.
+    ``reduce`` is called twice: with the maximum of the share, one number for each sample or two with ``logit_shift``,
+    and with 5 to 12 sums for each. Where ``focal`` weighs several classes of a sample, those of a distribution or of
+    ``label_smoothing``, their factors wait for the normalizer of the whole: a third call adds two sums more.
+
+    The result can be differentiated by the share of the logits and by the sample weights, which calls it no more, with
+    PyTorch once and in reverse mode, with JAX likewise; the other arguments are constants.
 
     ``torch.compile`` breaks its graph at this call.
 

@@ -63,6 +63,8 @@ def linear_cross_entropy(
         The share's part; None is 0.
     class_weight : array, list of numbers, optional
         The share's part: one weight for each of its classes; None is 1.
+    logit_shift : array, list of numbers, optional
+        The share's part: one number for each of its classes, added last; None is 0.
     sample_weight : array or number, optional
         The same in each process: one weight per sample; of booleans, 1 and 0.
     where : bool array, optional
@@ -82,9 +84,9 @@ def linear_cross_entropy(
 
     Notes
     -----
-    ``reduce`` is called twice however many blocks there are. The derivatives by the share of W and bias call it no
-    more; the derivative by X, which all classes add to, is summed by a third call. Where the logits take more than one
-    block they are made again for the gradient, rather than kept.
+    ``reduce`` is called as in :func:`softgrad.parallel.cross_entropy`, however many blocks there are. The derivatives
+    by the share of W and bias call it no more; the derivative by X, which all classes add to, is summed by one more
+    call. Where the logits take more than one block they are made again for the gradient, rather than kept.
 
     A penalty on W is yours to add: its gradient by the share of W is that of the share alone.
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._array.typing import Array
-from ..._kernels import shards as generic
+from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
 from ..._options import LossArgs
 from .linear import Arrays, split
@@ -35,7 +35,7 @@ def _as_varying(grad: Array, x: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _merged(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
-    return tuple(generic.merged(jnp, logits, job._replace(**arrays), first, reduce))
+    return tuple(sharded.merged(jnp, logits, job._replace(**arrays), first, reduce))
 
 
 def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
@@ -46,7 +46,7 @@ def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, re
 def _merged_backward(job: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
     logits, first, arrays, out = kept
     job = job._replace(**arrays)
-    grad = generic.pulled(jnp, logits, Merged(*out), job, first, Merged(*cotangents).loss)
+    grad = sharded.pulled(jnp, logits, Merged(*out), job, first, Merged(*cotangents).loss)
     return _as_varying(grad, logits), None, None
 
 
@@ -65,7 +65,7 @@ def _linear_merged(
     block_size: int | None,
 ) -> Any:
     job = job._replace(**arrays)
-    return tuple(generic.linear_merged(jnp, X, W, bias, job, first, reduce, block_size))
+    return tuple(linear_shards.linear_merged(jnp, X, W, bias, job, first, reduce, block_size))
 
 
 def _linear_forward(
@@ -78,7 +78,7 @@ def _linear_forward(
 def _linear_backward(job: LossArgs, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
     X, W, bias, first, arrays, out = kept
     names = NAMES if bias is not None else NAMES[:2]
-    model = generic.LinearShard(jnp, X, W, bias, job._replace(**arrays), first, block)
+    model = linear_shards.LinearShard(jnp, X, W, bias, job._replace(**arrays), first, block)
 
     def meet(grad: Array, op: str) -> Array:
         # where JAX follows what varies, the cotangent of a shared X is summed below
@@ -108,7 +108,7 @@ def _linear_recorded(
 
 def sharded_cross_entropy(xp: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Array:
     """The loss, reduced."""
-    return generic.sharded_cross_entropy(jnp, logits, job, first, reduce, _recorded)
+    return sharded.sharded_cross_entropy(jnp, logits, job, first, reduce, _recorded)
 
 
 def sharded_linear_cross_entropy(
@@ -122,4 +122,4 @@ def sharded_linear_cross_entropy(
     block_size: int | None = None,
 ) -> Array:
     """The loss, reduced."""
-    return generic.sharded_linear_cross_entropy(jnp, X, W, bias, job, first, reduce, block_size, _linear_recorded)
+    return linear_shards.sharded_linear_cross_entropy(jnp, X, W, bias, job, first, reduce, block_size, _linear_recorded)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _threads
 from .blocks import Floats, Memory
 
 #: Multiplications of a product that OpenBLAS does without packing its operands and without threads.
@@ -42,8 +43,12 @@ def _in_place(gemm: Any, total: Floats, a: Floats, b: Floats, beta: float) -> No
 def product_beside(out: Floats, a: Floats, b: Floats, total: Floats) -> None:
     """``out`` (rows in order of memory) = ``a @ b``, by the library that adds to ``total``.
 
-    SciPy and NumPy bring a BLAS each, and the threads of one wait, at work, on the cores of the other's.
+    SciPy, NumPy and PyTorch bring a BLAS each, and the threads of one wait, at work, on the cores of the other's.
     """
+    theirs = _threads.product()
+    if theirs is not None:
+        theirs(out, a, b, 0.0)
+        return
     gemm = _adds(total) if a.size and b.size and out.dtype == total.dtype else None
     if gemm is None:
         np.matmul(a, b, out=out)
@@ -57,6 +62,10 @@ def add_product(total: Floats, a: Floats, b: Floats, first: bool) -> None:
         product_beside(total, a, b, total)
         return
     if not a.size or not b.size:
+        return
+    theirs = _threads.product()
+    if theirs is not None:
+        theirs(total, a, b, 1.0)
         return
     gemm = _adds(total)
     if gemm is not None:
@@ -74,10 +83,14 @@ def _columns(a: Floats) -> tuple[Floats, bool]:
     return (a.T, True) if a.flags.c_contiguous else (np.asfortranarray(a), False)
 
 
+def _product(out: Floats, a: Floats, b: Floats, beta: float) -> None:
+    np.matmul(a, b, out=out)
+
+
 def write_product(out: Floats, a: Floats, b: Floats) -> None:
     """``out`` = ``a @ b``, in ``out``'s dtype."""
     if out.dtype == a.dtype:
-        np.matmul(a, b, out=out)
+        (_threads.product() or _product)(out, a, b, 0.0)
     else:
         np.copyto(out, a @ b, casting="same_kind")
 

@@ -22,7 +22,7 @@ from ..triton.graphs import loss_operator
 from . import dense as torch_dense
 from . import loss as torch_loss
 from . import shared
-from .blocks import host, kept_where, plain, plain_cotangent
+from .blocks import kept_where, plain, plain_cotangent
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 from .shared import traced
 
@@ -227,7 +227,7 @@ class _Losses(Function):  # type: ignore[misc]
         job = _job(target, where, axis, precision)
         if _carries(x, precision) or not plain(x, target, where):
             return _generic_losses(x, target, where, axis, precision)
-        loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and host(x))
+        loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and x.is_cpu)
         assert loss is not None
         if slope is not None:
             # handed on to the context with the output, which is the same object there

@@ -11,10 +11,9 @@ from torch.autograd import Function
 
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
-from ..._kernels.log_probs import valid_labels
 from .. import _divergence
 from .autograd import XP, batched, nested_forward
-from .blocks import host, plain, plain_cotangent
+from .blocks import plain, plain_cotangent
 
 
 def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:
@@ -24,7 +23,7 @@ def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:
 
 def _plain_rows(x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
     """Rows of tensors that nothing records: on a CPU a block at a time."""
-    if not host(x) or x.numel() == 0:
+    if not x.is_cpu or x.numel() == 0:
         return generic.rows(XP, x, y, args, wrt)
     # threads share what is in one operation
     return _divergence.rows(XP, x, y, args, wrt, lambda task, n: task(0, n))
@@ -78,7 +77,7 @@ class Each(_Each):
     @staticmethod
     def forward(x: Tensor, y: Tensor, where: Tensor | None, *options: Any) -> Tensor:
         """The values; on a CPU with the gradient by ``x``, from the same exponentials."""
-        if not (x.requires_grad and host(x) and plain(x, y, where)):
+        if not (x.requires_grad and x.is_cpu and plain(x, y, where)):
             return _value(x, y, where, *options)
         value, (slope,) = _plain_rows(x, y, _args(where, options), NAMES[:1])
         # handed on to the context with the output, which is the same object there
@@ -127,12 +126,6 @@ def _rows(xp: Any, x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, .
     return operation.apply(x, y, where, args.axis, args.beta, args.temperature), ()
 
 
-def place(xp: Any, values: Tensor, labels: Tensor, x: Tensor, axis: int) -> Tensor:
-    """``values`` at the labels among the classes of ``x``, 0 at the others."""
-    index = valid_labels(xp, labels, x, axis)[0].to(torch.int64)
-    return torch.zeros_like(x).scatter(axis, index, values)
-
-
 def divergence(xp: Any, logits: Tensor, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
-    return generic.divergence(xp, logits, args, wrt, _rows, place)
+    return generic.divergence(xp, logits, args, wrt, _rows)

@@ -1,10 +1,12 @@
 """The linear softmax model on PyTorch tensors: blocks of logits in place, two matrix products each.
 
-With few classes the logits stand class first and a block is small, so that X is read once for both products.
+On a CPU NumPy's kernels go through the blocks, with torch's products; on a GPU Triton's loss turns a block of logits
+into its slopes. Where neither can, the generic kernel takes the loss of each block from the registry.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +15,10 @@ from torch import Tensor
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
+from .._registry import call
 from . import shared
-from .blocks import BLOCK_BYTES, Block, Scratch, View, autocast, host, put, rows_cut, working
-from .loss import ROWS, TAKEN, Loss
-from .samples import no_weight
-
-#: Samples of a block with few classes at least.
-FEWEST_ROWS = 512
+from .blocks import autocast, working
+from .loss import TAKEN
 
 
 def _fits(like: Tensor, job: LossArgs) -> bool:
@@ -29,7 +28,7 @@ def _fits(like: Tensor, job: LossArgs) -> bool:
 
 
 class Linear:
-    """One pass over the data: the parameters, and the sums that its blocks add to."""
+    """One pass over the data on a GPU: the parameters, and the sums that its blocks add to."""
 
     def __init__(
         self,
@@ -44,9 +43,8 @@ class Linear:
     ) -> None:
         self.X, self.wrt = X, wrt
         self.wide = working(X.dtype, job.precision)
-        #: What the operands of products are in: autocast's dtype where that is on, half precision as it came on a GPU.
+        #: What operands of products, logits and slopes are in: autocast's dtype where that is on, or as X came.
         self.narrow = self.wide
-        self.value_dtype = W.dtype
         self.n, self.m = X.shape
         self.k = W.shape[0]
         # the logits' shape, with none of them held
@@ -54,90 +52,45 @@ class Linear:
         if self.wide is torch.float32:
             if autocast(X):
                 self.narrow = torch.get_autocast_dtype(X.device.type)
-                self.value_dtype = self.wide
-            elif not host(X) and job.precision is None and (X.dtype is not torch.float16 or _fits(like, job)):
+            elif job.precision is None and (X.dtype is not torch.float16 or _fits(like, job)):
                 self.narrow = X.dtype
-        #: What logits, their slopes and sums by W are held in.
-        self.held = self.wide if host(X) else self.narrow
+        #: The loss of a block in place, or None where there is none.
+        self.loss = shared.losses_in_place(like, self.narrow, job)
+        if self.loss is None:
+            return
         self.W = W.to(self.narrow)
-        self.bias = None if bias is None else bias.to(self.held)
-        self.first = self.k < ROWS and host(X)
+        self.bias = None if bias is None else bias.to(self.narrow)
         memory = linear_kernels.memory_of(xp, X)
-        self.rows = linear_kernels.block_rows(self.n, self.k, self.held.itemsize, block_size, memory)
-        if self.first and block_size is None:
-            most = BLOCK_BYTES // (max(1, self.m, self.k) * self.wide.itemsize)
-            self.rows = min(self.rows, max(FEWEST_ROWS, most))
-        self.scratch, self.logits, self.widened = Scratch(X, self.wide), Scratch(X, self.held), Scratch(X, self.wide)
-        in_place = None if host(X) else shared.losses_in_place(like, self.held, job)
-        self.loss = in_place or Loss(xp, View(like, like.shape, 1, False), job, self.wide, self.scratch)
-        samples = self.loss.samples if isinstance(self.loss, Loss) else None
-        self.ignored = None if samples is None else samples.ignored
-        if samples is None:
-            kept, _ = loss_kernels.keep(xp, job, like)
-            self.ignored = None if kept is None else kept.logical_not()
-        if self.ignored is not None and not host(X):
-            # for all blocks at once, which is one launch
+        self.rows = linear_kernels.block_rows(self.n, self.k, self.narrow.itemsize, block_size, memory)
+        kept, _ = loss_kernels.keep(xp, job, like)
+        self.ignored = None if kept is None else kept.logical_not()
+        if self.ignored is not None:
+            # for all blocks at once, which is one launch; a NaN there must not reach a product as 0 * NaN
             self.X = X.masked_fill(self.ignored, 0)
         self.classes = None if classes is None else torch.tensor(classes, device=X.device)
         self.grads: dict[str, Tensor] = {}
-        #: What slopes are multiplied by: beside the slope 0 of a hidden class a parameter may be anything.
-        self.beside = self.W
         if "X" in wrt:
-            if job.where is not None:
-                self.beside = self.W.masked_fill(~self.W.isfinite(), 0)
             self.grads["X"] = torch.empty_like(X, dtype=self.wide if X.dtype is torch.float16 else X.dtype)
         #: What the first block writes and the others add to; half precision with float16's range is too small.
-        self.sums = self.wide if self.held is torch.float16 else self.held
+        self.sums = self.wide if self.narrow is torch.float16 else self.narrow
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> Tensor:
         """``a @ b`` in ``out``."""
-        if out.dtype is self.narrow and a.dtype is b.dtype is self.narrow:
+        if out.dtype is self.narrow:
             return torch.mm(a, b, out=out)
-        return put(torch.mm(a.to(self.narrow), b.to(self.narrow)), out)
+        # no copy, which a build without a GPU refuses to a fake tensor of one
+        return torch.mul(torch.mm(a, b), 1, out=out)
 
     def block(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """(rows of X, their logits: class first with few classes)."""
+        """(rows of X, their logits)."""
         x = self.X.narrow(0, start, stop - start).to(self.narrow)
-        if self.ignored is not None and host(x):
-            # what stands in a sample that does not count must not reach a product as 0 * NaN
-            x = x.masked_fill(self.ignored.narrow(0, start, stop - start), 0)
-        if self.first:
-            z = self.product(self.W, x.t(), self.logits((self.k, stop - start)))
-            return x, z if self.bias is None else z.add_(self.bias.unsqueeze(1))
-        if self.bias is not None and not host(x):
-            return x, torch.addmm(self.bias, x, self.W.t())
-        z = self.product(x, self.W.t(), self.logits((stop - start, self.k)))
-        return x, z if self.bias is None else z.add_(self.bias)
-
-    def losses(self, start: int, z: Tensor, value: bool, grad: bool) -> list[Tensor]:
-        """Losses of the rows from ``start`` on, in pieces of each 1-D; leaves the gradient in their logits."""
-        if not isinstance(self.loss, Loss):
-            each: list[Tensor] = self.loss.block(start, z, value, grad)
-            return each
-        out = []
-        dim = 0 if self.first else 1
-        count = z.shape[1 - dim]
-        size = max(1, BLOCK_BYTES // (self.k * self.wide.itemsize)) if host(z) else max(1, count)
-        for i in range(0, count, size):
-            j = min(i + size, count)
-            piece = z.narrow(1 - dim, i, j - i)
-            cut = rows_cut(start + i, start + j, self.first)
-            wide = piece if self.held is self.wide else put(piece, self.widened(tuple(piece.shape)))
-            loss = self.loss.block(Block(cut, dim, tuple(piece.shape)), wide, wide, value, grad)
-            if grad and wide is not piece:
-                put(wide, piece)
-            if loss is not None:
-                out.append(loss.reshape(-1))
-        return out
+        return x, torch.mm(x, self.W.t()) if self.bias is None else torch.addmm(self.bias, x, self.W.t())
 
     def spread(self, start: int, stop: int, x: Tensor, g: Tensor) -> None:
         """Add what a block's slopes ``g`` give to the gradients."""
         if "X" in self.wrt:
-            rows = self.product(g.t() if self.first else g, self.beside, self.grads["X"].narrow(0, start, stop - start))
-            if self.ignored is not None and host(rows):
-                # 0 times what is NaN in a parameter
-                rows.masked_fill_(self.ignored.narrow(0, start, stop - start), 0)
-        slopes = g if self.first else g.t()
+            self.product(g, self.W, self.grads["X"].narrow(0, start, stop - start))
+        slopes = g.t()
         if self.classes is not None and ("W" in self.wrt or "bias" in self.wrt):
             slopes = slopes.index_select(0, self.classes)
         if "bias" in self.wrt:
@@ -151,38 +104,65 @@ class Linear:
             elif self.narrow is self.sums:
                 held.addmm_(slopes, x)
             else:
-                held.add_(torch.mm(slopes.to(self.narrow), x))
+                held.add_(torch.mm(slopes, x))
 
     def run(self, value: bool, grad: bool) -> list[Tensor]:
-        """Go through the blocks; returns the losses, in pieces of each 1-D."""
-        out = []
+        """Go through the blocks; returns the losses of each."""
+        out: list[Tensor] = []
         for start in range(0, max(1, self.n), self.rows):
             stop = min(start + self.rows, self.n)
             x, z = self.block(start, stop)
-            out += self.losses(start, z, value, grad)
+            out += self.loss.block(start, z, value, grad)
             if grad:
                 self.spread(start, stop, x, z)
             del x, z  # before the next of their size is made
-        if "X" in self.grads and self.ignored is not None and not host(self.X):
+        if not grad:
+            return out
+        if "X" in self.grads and self.ignored is not None:
+            # 0 times what is NaN in a parameter
             self.grads["X"].masked_fill_(self.ignored, 0)
+        nothing = None if self.loss.scale is None else self.loss.scale == 0
+        for each in self.grads.values():
+            if self.loss.late is not None:
+                each.mul_(self.loss.late)
+            if nothing is not None:
+                each.masked_fill_(nothing, 0)
         return out
+
+
+def _cast(X: Tensor) -> bool:
+    """Whether autocast makes half precision of the operands of products."""
+    return X.dtype is not torch.float64 and autocast(X)
+
+
+def _widened(a: Any, always: bool = True) -> Any:
+    """Parameters of float16, whose range is too small for sums of slopes, in single precision; ``always`` or not."""
+    return a.float() if always and a is not None and a.dtype is not torch.float64 else a
+
+
+def _of_block(name: str, xp: Any, z: Tensor, job: LossArgs) -> Any:
+    """A loss of a block of logits, which under autocast come in half precision."""
+    return call(name, xp, z.float() if _cast(z) else z, job)
 
 
 def linear_cross_entropy(
     xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced."""
-    if job.beyond(TAKEN):
-        return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, block_size)
-    lent = shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
-    if lent is not None:
-        return lent
-    model = Linear(xp, X, W, bias, job, block_size=block_size)
-    pieces = model.run(True, False)
-    dtype = model.value_dtype
-    if job.reduction == "none":
-        return torch.cat(pieces).to(dtype) if pieces else X.new_zeros(0, dtype=dtype)
-    return model.loss.total([piece.sum() for piece in pieces], dtype)
+    dtype = torch.float32 if _cast(X) else W.dtype
+    if not job.beyond(TAKEN):
+        lent: Tensor | None = shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
+        if lent is not None:
+            return lent.to(dtype)
+        model = Linear(xp, X, W, bias, job, block_size=block_size)
+        if model.loss is not None:
+            pieces = model.run(True, False)
+            if job.reduction == "none":
+                return torch.cat(pieces).to(dtype)
+            return model.loss.total([piece.sum() for piece in pieces], dtype)
+    loss = partial(_of_block, "cross_entropy")
+    W, bias = (_widened(a, _cast(X)) for a in (W, bias))
+    return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, block_size, loss)
 
 
 def value_and_grad(
@@ -197,27 +177,24 @@ def value_and_grad(
     final: bool = True,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss and its gradients; those of float16 in float32, whose range they need, unless they are ``final``."""
-    if job.beyond(TAKEN):
-        if not final and W.dtype is torch.float16:
-            W, bias = W.float(), None if bias is None else bias.float()
-        return linear_kernels.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block_size)
-    arguments = (X, W, bias, job, wrt, classes, block_size)
-    lent = shared.linear("linear_cross_entropy_value_and_grad", *arguments)
-    if lent is not None:
-        return lent
-    model = Linear(xp, X, W, bias, job, wrt, classes, block_size)
-    pieces = model.run(True, True)
-    value = model.loss.total([piece.sum() for piece in pieces], model.value_dtype)
-    if model.loss.late is not None:
-        for grad in model.grads.values():
-            grad.mul_(model.loss.late)
-    nothing = no_weight(model.loss.scale)
-    if nothing is not None:
-        # 0 times what is NaN in a parameter
-        for grad in model.grads.values():
-            grad.masked_fill_(nothing, 0)
-    dtypes = (X.dtype if name == "X" else W.dtype for name in wrt)
-    return value, tuple(
-        model.grads[name] if not final and dtype is torch.float16 else model.grads[name].to(dtype)
-        for name, dtype in zip(wrt, dtypes, strict=True)
-    )
+    half = W.dtype is torch.float16
+    dtype = torch.float32 if _cast(X) else W.dtype
+    dtypes = [X.dtype if name == "X" else W.dtype for name in wrt]
+    if not final:
+        dtypes = [torch.float32 if each is torch.float16 else each for each in dtypes]
+    options = job, wrt, classes, block_size
+    found = None
+    if not job.beyond(TAKEN):
+        parameters = [_widened(a, half and not final) for a in (W, bias)]
+        found = shared.linear("linear_cross_entropy_value_and_grad", X, *parameters, *options)
+        if found is None:
+            model = Linear(xp, X, W, bias, *options)
+            if model.loss is not None:
+                sums = [piece.sum() for piece in model.run(True, True)]
+                found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
+    if found is None:
+        W, bias = (_widened(a, half or _cast(X)) for a in (W, bias))
+        loss = partial(_of_block, "cross_entropy_value_and_grad")
+        found = linear_kernels.linear_cross_entropy_value_and_grad(xp, X, W, bias, *options, loss)
+    value, grads = found
+    return value.to(dtype), tuple(g.to(dtype) for g, dtype in zip(grads, dtypes, strict=True))

@@ -1,10 +1,8 @@
-"""The cross-entropy of PyTorch tensors that nothing records, its gradient, or both: in place, in blocks.
-
-Masked classes go through the generic kernel, block by block.
-"""
+"""The cross-entropy of PyTorch tensors that nothing records, its gradient, or both: another library's, or in place."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,119 +11,20 @@ from torch import Tensor
 from ..._kernels import loss as generic
 from ..._options import LossArgs
 from . import shared
-from .blocks import NATIVE_SUM, SHORT, Block, Scratch, View, blocks, host, put, view, working
-from .loss_blocks import dense_block, index_block, native_losses, target, weigh
-from .samples import Samples, inverse, no_weight, prepare
+from .blocks import kept_where, working
 
-#: The options that the kernels in place take; a loss with others goes through the generic ones.
+#: The options that these kernels take; a loss with others goes through the generic ones.
 TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
-#: Classes below which a block stands class first: torch's maximum of a row is slow there.
-ROWS = 32
 
 
-class Masked:
-    """A loss under a mask, block by block through the generic kernel."""
-
-    def __init__(self, xp: Any, v: View, job: LossArgs, wide: torch.dtype) -> None:
-        self.xp, self.job = xp, job._replace(reduction="none", precision=None)
-        self.labels = v.logits(job.labels) if job.dense else v.samples(job.labels)
-        self.where = None if job.where is None else v.logits(job.where)
-        weight = job.sample_weight
-        self.weight = None if weight is None else v.samples(weight.expand(v.sample_shape))
-        self.scale: Tensor | float | None = None
-        if job.reduction == "mean":
-            like = torch.zeros((), dtype=wide, device=v.x.device)
-            weights = [
-                generic.total_weight(xp, like.expand(part.shape), self.part(part)) for part in blocks(v, wide.itemsize)
-            ]
-            self.scale = inverse(torch.stack(weights).sum() if weights else 0.0)
-        #: Where the mean is of nothing: its loss and gradient are 0, whatever stands in the logits.
-        self.none = no_weight(self.scale)
-
-    def part(self, block: Block) -> LossArgs:
-        """The job of a block."""
-        cut, dim, _ = block
-        return self.job._replace(
-            axis=dim,
-            labels=cut(self.labels) if self.job.dense else cut(self.labels).squeeze(dim),
-            where=None if self.where is None else cut(self.where),
-            sample_weight=None if self.weight is None else cut(self.weight).squeeze(dim),
-        )
-
-    def block(self, block: Block, src: Tensor, z: Tensor, grad: bool) -> Tensor:
-        """Losses of a block, the class axis kept; leaves the gradient in ``z``."""
-        job = self.part(block)
-        if grad:
-            loss, slope = generic.cross_entropy_value_and_grad(self.xp, src, job)
-            torch.mul(slope, 1.0 if self.scale is None else self.scale, out=z)
-        else:
-            loss = generic.cross_entropy(self.xp, src, job)
-        if self.none is not None:
-            loss = loss.masked_fill(self.none, 0)
-            if grad:
-                z.masked_fill_(self.none, 0)
-        return loss.unsqueeze(block.dim)
-
-
-class Loss:
-    """A loss on data that is seen as ``v``, for one block after the other."""
-
-    #: What gradients are still to be multiplied by.
-    late: Tensor | float | None = None
-
-    def __init__(self, xp: Any, v: View, job: LossArgs, wide: torch.dtype, scratch: Scratch) -> None:
-        self.xp, self.v, self.job, self.wide, self.scratch = xp, v, job, wide, scratch
-        self.soft = job.dense or bool(job.label_smoothing)
-        self.masked = Masked(xp, v, job, wide) if job.where is not None else None
-        self.samples: Samples | None = None
-        if self.masked is None:
-            self.samples = prepare(xp, v, job, wide)
-            self.scale = self.samples.scale
-        else:
-            self.scale = self.masked.scale
-
-    def block(
-        self, block: Block, src: Tensor, z: Tensor, value: bool, grad: bool, short: bool = False
-    ) -> Tensor | None:
-        """Losses of a block, the class axis kept; leaves the gradient in ``z``, which may be ``src``."""
-        _, dim, shape = block
-        at = self.at(block)
-        if at is not None and not self.soft:
-            return index_block(src, z, dim, at, self.job.z_loss, value, grad, short)
-        # what is read again later must not be written over
-        src = put(src, self.scratch(shape, 1))
-        if at is not None:
-            weights = target(z, dim, at, self.job.dense, self.job.label_smoothing, self.scratch(shape, 2))
-            loss = dense_block(src, z, dim, at, weights, self.job.z_loss, value, grad, self.scratch)
-            if not host(loss) or loss.sum().isfinite():
-                return loss
-            if self.masked is None:
-                self.masked = Masked(self.xp, self.v, self.job, self.wide)
-        assert self.masked is not None
-        return self.masked.block(block, src, z, grad)
-
-    def at(self, block: Block) -> Samples | None:
-        """The samples of a block; None under a mask."""
-        if self.samples is None:
-            return None
-        cut, all_ = block.cut, self.samples
-        return all_._replace(
-            labels=cut(all_.labels),
-            weight=None if all_.weight is None else cut(all_.weight),
-            w=None if all_.w is None else cut(all_.w),
-            ignored=None if all_.ignored is None else cut(all_.ignored),
-        )
-
-    def total(self, sums: list[Tensor], dtype: torch.dtype) -> Tensor:
-        """The reduced loss from the sums of the blocks."""
-        value = torch.stack(sums).sum() if sums else torch.zeros((), dtype=self.wide, device=self.v.x.device)
-        return (value if self.scale is None else value * self.scale).to(dtype)
-
-
-def _native(v: View, job: LossArgs, wide: torch.dtype) -> bool:
-    """Whether torch's own kernels are ahead for class indices: single precision in short rows, or for losses alone."""
-    simple = not (job.dense or job.label_smoothing or job.where is not None or job.z_loss)
-    return simple and v.rows and host(v.x) and v.x.dtype is wide is torch.float32 and SHORT <= v.classes <= NATIVE_SUM
+def label_weight(job: LossArgs, x: Tensor) -> Tensor | None:
+    """The class weight of each sample's label, the class axis kept; 0 where it is no class."""
+    if job.class_weight is None:
+        return None
+    labels = job.labels.to(torch.int64)
+    inside = labels.clamp(0, x.shape[job.axis] - 1)
+    weight = job.class_weight.to(x.dtype)[inside]
+    return kept_where(labels == inside, weight).unsqueeze(job.axis)
 
 
 def cross_entropy(xp: Any, x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
@@ -133,38 +32,61 @@ def cross_entropy(xp: Any, x: Tensor, job: LossArgs, value: bool, grad: bool) ->
     lent = shared.cross_entropy(x, job, value, grad)
     if lent is not None:
         return lent
-    wide = working(x.dtype, job.precision)
-    v = view(x, job.axis)
-    scratch = Scratch(x, wide)
-    loss = Loss(xp, v, job, wide, scratch)
-    native = _native(v, job, wide)
-    first = not native and v.rows and v.classes < ROWS and host(x)
-    g = v.empty(x.dtype) if grad else None
-    each = v.empty_samples(wide) if value and job.reduction == "none" else None
-    sums: list[Tensor] = []
-    for part in blocks(v, wide.itemsize, first):
-        src = part.cut(v.x)
-        to = None if g is None else part.cut(g)
-        direct = to is not None and wide is x.dtype and not first
-        z = to if direct and to is not None else scratch(part.shape)
-        if native and not grad:
-            at = loss.at(part)
-            assert at is not None
-            some: Tensor | None = z.new_empty((part.shape[0], 1))
-            native = native_losses(src, z, at.labels, some)
-            weigh(some, at)
-        else:
-            some = loss.block(part, src, z, value, grad, native and v.classes < ROWS)
-        if to is not None and not direct:
-            put(z, to)
-        if value and some is not None:
-            if each is None:
-                sums.append(some.sum())
-            else:
-                put(some, part.cut(each))
-    result = None
-    if each is not None:
-        result = v.back_samples(each).to(x.dtype)
-    elif value:
-        result = loss.total(sums, x.dtype)
-    return result, None if g is None else v.back(g)
+    if job.where is not None:
+        return shared.as_pair(getattr(generic, shared.LOSSES[value, grad])(xp, x, job), value, grad)
+    return _in_place(xp, x, job, value, grad)
+
+
+def _in_place(xp: Any, logits: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
+    """One array of the logits' size becomes the gradient; a class of each row is set apart from the others' sum.
+
+    That is the label or, of targets with a weight for each class ``v``, the largest.
+    """
+    axis = job.axis
+    x = logits.to(working(logits.dtype, job.precision))
+    kept, weight = generic.keep(xp, job, x)
+    v: Tensor | None = None
+    if job.dense or job.label_smoothing:
+        _, v, T, w, valid = generic.target(xp, x, job, None)
+        m, at = x.max(axis, keepdim=True)
+    else:
+        labels = job.labels.to(torch.int64).unsqueeze(axis)
+        at = labels.clamp(0, x.shape[axis] - 1)
+        valid, T = labels == at, label_weight(job, x)
+        w, m = T, x.amax(axis, keepdim=True)
+    z = x - m
+    d = z.gather(axis, at) if v is None else (v * z).masked_fill_(v == 0, 0).sum(axis, keepdim=True)
+    e = z.exp_().gather(axis, at)
+    others = z.scatter_(axis, at, 0).sum(axis, keepdim=True)
+    # with its class at the maximum e - 1 is 0, and the others are all that is left
+    log_s = (others + (e - 1)).log1p_()
+    lse = log_s + m if job.z_loss else None
+    divisor = None
+    if job.reduction == "mean":
+        divisor = generic.mass(xp, x, job, torch.ones_like(e) if w is None else w)
+    loss = slopes = None
+    if value:
+        each = generic.index_loss(xp, others, e, d, None, w) if v is None else T * log_s - d
+        if lse is not None:
+            each = each + job.z_loss * lse * lse * (1 if w is None else w)
+        if valid is not None:
+            each = kept_where(valid, each, math.nan)
+        loss = generic.reduced(xp, generic.scaled(xp, each, kept, weight), job, divisor).to(logits.dtype)
+    if grad:
+        own = (1 if w is None else w) if v is None else v.gather(axis, at)
+        whole = own if v is None else T
+        extra = 0 if lse is None else 2 * job.z_loss * lse * (1 if w is None else w)
+        s = others + e
+        factor = torch.ones_like(s) if weight is None else weight
+        if divisor is not None:
+            factor = factor / divisor
+            # a NaN that counts for nothing must not stay as 0 * NaN
+            kept = divisor != 0 if kept is None else kept & (divisor != 0)
+        if valid is not None:
+            factor = kept_where(valid, factor, math.nan)
+        z.mul_((whole + extra) * factor / s)
+        if v is not None:
+            z.addcmul_(v, factor, value=-1)
+        z.scatter_(axis, at, ((whole - own + extra) * e - own * others) * factor / s)
+        slopes = (z if kept is None else z.masked_fill_(~kept, 0)).to(logits.dtype)
+    return loss, slopes

@@ -1,7 +1,7 @@
 """Cotangents of softmax and log-softmax of PyTorch tensors, pulled back to the logits.
 
-torch's own kernels subtract two numbers that are close where one class has nearly all of the sum. There the cotangent
-is centred on its value at that class first, or its terms are summed without it.
+Where one class has nearly all of the sum, two numbers that are close would be subtracted: the cotangent is centred on
+its value at that class first, or its terms are summed without it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from torch import Tensor
 
 from ..._kernels.dense import SURE
 from . import shared
-from .blocks import host, kept_where, plain_cotangent
-
-#: How near to 0 the logarithm of a probability is for torch's kernels to lose its digits.
-NEAR = 1 / 16
+from .blocks import kept_where, plain_cotangent
 
 
 def _wide(*arrays: Tensor) -> list[Tensor]:
@@ -58,16 +55,8 @@ def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     return (apart - (p * apart).sum(axis, keepdim=True)).to(dtype)
 
 
-def _pulled(
-    name: str,
-    closed: Callable[[Tensor, Tensor, int], Tensor],
-    backward: Callable[[Tensor, Tensor, int, torch.dtype], Tensor],
-    bound: float,
-    a: Tensor,
-    c: Tensor,
-    axis: int,
-) -> Tensor:
-    """The fastest kernel's, where rows that have a value above ``bound`` are taken again in closed form."""
+def _pulled(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tensor, c: Tensor, axis: int) -> Tensor:
+    """Another library's kernel where nothing is recorded, else the closed form."""
     axis %= a.ndim
     if shared.traced(f"{name}_vjp", a, c, axis):
         return torch.ops.softgrad.pull(a, c, axis, name == "log_softmax")
@@ -78,21 +67,14 @@ def _pulled(
         return kernel(None, a, c, axis)
     if shared.on_host(a) and c.is_cpu:
         return shared.host(f"{name}_vjp", a, c, axis)
-    if not host(a):
-        return closed(a, c, axis)
-    out = backward(c, a, axis, a.dtype)
-    near = a.amax(axis) > bound
-    if near.any():
-        rows = closed(a.movedim(axis, -1)[near], c.movedim(axis, -1)[near], -1)
-        out.movedim(axis, -1)[near] = rows
-    return out
+    return closed(a, c, axis)
 
 
 def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
-    return _pulled("softmax", softmax_closed, torch._softmax_backward_data, SURE, p, c, axis)
+    return _pulled("softmax", softmax_closed, p, c, axis)
 
 
 def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
-    return _pulled("log_softmax", log_softmax_closed, torch._log_softmax_backward_data, -NEAR, log_p, c, axis)
+    return _pulled("log_softmax", log_softmax_closed, log_p, c, axis)

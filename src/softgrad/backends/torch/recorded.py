@@ -10,7 +10,7 @@ from ..._options import LossArgs
 from . import rules
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
 from .blocks import kept_where
-from .loss import TAKEN
+from .loss import TAKEN, label_weight
 
 
 def _tracked(a: Tensor | None) -> bool:
@@ -20,16 +20,6 @@ def _tracked(a: Tensor | None) -> bool:
     if a.requires_grad or torch.compiler.is_compiling():
         return a.requires_grad
     return torch.autograd.forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def label_weight(job: LossArgs, x: Tensor) -> Tensor | None:
-    """The class weight of each sample's label, the class axis kept; 0 where it is no class."""
-    if job.class_weight is None:
-        return None
-    labels = job.labels.to(torch.int64)
-    inside = labels.clamp(0, x.shape[job.axis] - 1)
-    weight = job.class_weight.to(x.dtype)[inside]
-    return kept_where(labels == inside, weight).unsqueeze(job.axis)
 
 
 def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:

@@ -17,7 +17,7 @@ from ..triton.graphs import loss_operator
 from . import shared
 from .autograd import XP
 from .blocks import obstacle, plain_cotangent
-from .recorded import label_weight
+from .loss import label_weight
 
 
 def takes(x: Tensor, job: LossArgs) -> bool:

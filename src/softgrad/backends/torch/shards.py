@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._kernels import shards as generic
+from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
-from ..._options import LossArgs
+from ..._options import BY_CLASS, LossArgs
 from . import autograd
 from .blocks import autocast
 
@@ -28,7 +28,7 @@ def _as_given(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def _constant(job: LossArgs) -> None:
-    for name in ("labels", "class_weight"):
+    for name in ("labels", *(name for _, name in BY_CLASS)):
         given = getattr(job, name)
         if given is not None and given.requires_grad:
             raise TypeError(f"{name} requires a gradient: with classes split over processes it is a constant")
@@ -59,7 +59,7 @@ class _Merge(Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
-        return tuple(generic.merged(autograd.XP, logits, job, first, reduce))
+        return tuple(sharded.merged(autograd.XP, logits, job, first, reduce))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -71,7 +71,7 @@ class _Merge(Function):  # type: ignore[misc]
     def backward(ctx: Any, *cotangents: Any) -> Any:
         logits, *fields = ctx.saved_tensors
         with torch.no_grad():
-            grad = generic.pulled(autograd.XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
+            grad = sharded.pulled(autograd.XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
         return _Once.apply(grad, logits, cotangents[LOSS]), None, None, None
 
 
@@ -81,7 +81,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
     @staticmethod
     def forward(X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
         with _as_given(X):
-            return tuple(generic.linear_merged(autograd.XP, X, W, bias, *rest))
+            return tuple(linear_shards.linear_merged(autograd.XP, X, W, bias, *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -95,7 +95,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
         needed = zip(NAMES, ctx.needs_input_grad, strict=False)
         names = tuple(name for name, need in needed if need)
         with torch.no_grad(), _as_given(X):
-            model = generic.LinearShard(autograd.XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
+            model = linear_shards.LinearShard(autograd.XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
             grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
             grads = tuple(g.to(W.dtype) for g in grads)
         given = (X, W, bias, cotangents[LOSS])
@@ -114,7 +114,7 @@ def _linear_recorded(_: Any, X: Tensor, W: Tensor, bias: Tensor | None, *rest: A
 def sharded_cross_entropy(xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Tensor:
     """The loss, reduced."""
     _constant(job)
-    return generic.sharded_cross_entropy(xp, logits, job, first, reduce, _recorded)
+    return sharded.sharded_cross_entropy(xp, logits, job, first, reduce, _recorded)
 
 
 def sharded_cross_entropy_value_and_grad(
@@ -122,7 +122,7 @@ def sharded_cross_entropy_value_and_grad(
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the gradient by a share of the logits; neither is recorded."""
     with torch.no_grad():
-        return generic.sharded_cross_entropy_value_and_grad(xp, logits, job, first, reduce)
+        return sharded.sharded_cross_entropy_value_and_grad(xp, logits, job, first, reduce)
 
 
 def sharded_linear_cross_entropy(
@@ -137,7 +137,7 @@ def sharded_linear_cross_entropy(
 ) -> Tensor:
     """The loss, reduced."""
     _constant(job)
-    return generic.sharded_linear_cross_entropy(xp, X, W, bias, job, first, reduce, block_size, _linear_recorded)
+    return linear_shards.sharded_linear_cross_entropy(xp, X, W, bias, job, first, reduce, block_size, _linear_recorded)
 
 
 def sharded_linear_cross_entropy_value_and_grad(
@@ -145,4 +145,4 @@ def sharded_linear_cross_entropy_value_and_grad(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss, and its gradients; none is recorded."""
     with torch.no_grad(), _as_given(X):
-        return generic.sharded_linear_cross_entropy_value_and_grad(xp, X, W, bias, job, *rest)
+        return linear_shards.sharded_linear_cross_entropy_value_and_grad(xp, X, W, bias, job, *rest)

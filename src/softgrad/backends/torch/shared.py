@@ -7,7 +7,7 @@ tensors, since torch's own operations give a row other bits in another batch.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..._array.namespace import library, quiet
 from ..._options import LossArgs
-from .. import numba, triton
+from .. import triton
 from .._registry import asked_for, call
 from ..numpy import log_probs as numpy_log_probs
 from . import threads
@@ -27,7 +27,8 @@ from .blocks import autocast
 _HOST = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: Numbers from which more than one thread is at work.
 AWAKE = 1 << 15
-_LOSSES = {
+#: The kernels of a loss, by whether the value and the gradient are asked for.
+LOSSES = {
     (True, False): "cross_entropy",
     (False, True): "cross_entropy_grad",
     (True, True): "cross_entropy_value_and_grad",
@@ -60,20 +61,27 @@ def on_host(x: Tensor) -> bool:
 def host(function: str, *args: Any) -> Any:
     """What a kernel for NumPy arrays gives, as tensors; bfloat16 is taken in float32, or in float64 for all digits."""
     x = args[0]
-    dtype = x.dtype
-    if dtype is torch.bfloat16:
-        high = "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
-        wide = torch.float64 if high else torch.float32
-        given = host(function, *(a.to(wide) if isinstance(a, Tensor) and a.dtype is dtype else a for a in args))
-        return tuple(a.to(dtype) for a in given) if isinstance(given, tuple) else given.to(dtype)
+    if x.dtype is torch.bfloat16:
+        return _each(lambda a: a.to(torch.bfloat16), host(function, *_widened(args)))
     arrays = [_host_job(a) if isinstance(a, LossArgs) else _host(a) for a in args]
-    if x.numel() < AWAKE:
+    if x.numel() < AWAKE and not function.startswith("linear"):
         with quiet():
             out = call(function, _numpy(), *arrays)
     else:
         with threads.shared(), quiet():
             out = call(function, _numpy(), *arrays)
-    return tuple(map(torch.from_numpy, out)) if isinstance(out, tuple) else torch.from_numpy(out)
+    return _each(lambda a: torch.from_numpy(np.asarray(a)), out)
+
+
+def _widened(args: tuple[Any, ...]) -> Iterator[Any]:
+    high = "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
+    wide = torch.float64 if high else torch.float32
+    return (a.to(wide) if isinstance(a, Tensor) and a.dtype is torch.bfloat16 else a for a in args)
+
+
+def _each(function: Callable[[Any], Tensor], given: Any) -> Any:
+    """``function`` of every array in tuples of them."""
+    return tuple(_each(function, a) for a in given) if isinstance(given, tuple) else function(given)
 
 
 @cache
@@ -140,16 +148,19 @@ def _host_job(job: LossArgs) -> LossArgs:
     return LossArgs._make(map(_host, job))
 
 
+def as_pair(given: Any, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
+    """What a kernel of ``LOSSES`` gave as (loss, gradient), each None where it is not asked for."""
+    loss, slope = given if value and grad else (given, given)
+    return loss if value else None, slope if grad else None
+
+
 def cross_entropy(x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None] | None:
     """(loss, gradient), each None where it is not asked for; None where torch is to do it."""
-    kernel = on_gpu(_LOSSES[value, grad], x, job)
+    name = LOSSES[value, grad]
+    kernel = on_gpu(name, x, job)
     if kernel is not None:
-        given = kernel(None, x, job)
-        return given if value and grad else ((given, None) if value else (None, given))
-    if not on_host(x):
-        return None
-    given = host(_LOSSES[value, grad], x, job)
-    return given if value and grad else ((given, None) if value else (None, given))
+        return as_pair(kernel(None, x, job), value, grad)
+    return as_pair(host(name, x, job), value, grad) if on_host(x) else None
 
 
 def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
@@ -164,25 +175,8 @@ def logits_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Tensor |
     return None if on_gpu("cross_entropy_value_and_grad", logits, job) is None else logits
 
 
-def linear(function: str, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any) -> Any:
-    """What a linear model's kernel gives, as tensors; None where torch is to do it."""
-    tensors = [a for a in (X, W, bias) if a is not None]
-    if (
-        numba.BACKEND is None
-        or X.numel() < numba.LEAST
-        or not all(a.is_cpu and a.dtype in (torch.float32, torch.float64) for a in tensors)
-        or not X.is_contiguous()
-        or (X.dtype is torch.float32 and autocast(X))
-        or job.labels.dtype is torch.uint64
-        or job.beyond(numba.BACKEND.options)
-        or asked_for() == "torch"
-    ):
+def linear(function: str, X: Tensor, W: Tensor, *args: Any) -> Any:
+    """What a linear model's kernel gives, as tensors, of bfloat16 in a wider dtype; None where torch is to do it."""
+    if not (on_host(X) and on_host(W)) or autocast(X):
         return None
-    arguments = (_host(X), _host(W), _host(bias), _host_job(job), *rest)
-    if numba.should_run(function, None, *arguments) is not True:
-        return None
-    with threads.shared(), quiet():
-        out = getattr(imported("..numba.linear"), function)(None, *arguments)
-    if isinstance(out, tuple):
-        return torch.from_numpy(out[0]), tuple(torch.from_numpy(a) for a in out[1])
-    return torch.from_numpy(out)
+    return host(function, *_widened((X, W, *args)))

@@ -46,6 +46,12 @@ def region() -> Any:
     return None if _forked else _openmp()
 
 
+def product(out: Any, a: Any, b: Any, beta: float) -> None:
+    """``a @ b + beta * out`` in ``out``, of NumPy arrays."""
+    result, left, right = (torch.from_numpy(each) for each in (out, a, b))
+    torch.addmm(result, left, right, beta=beta, out=result)
+
+
 def shared() -> _threads.lent:
     """Run what is shared out in the ``with`` block on torch's threads, and on no more than torch may use."""
-    return _threads.lent(_threads.Pool(region(), torch.get_num_threads))
+    return _threads.lent(_threads.Pool(region(), torch.get_num_threads, product))

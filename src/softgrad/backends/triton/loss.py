@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._options import LossArgs
-from ..torch.blocks import View, view
-from ..torch.samples import inverse
+from ..torch.blocks import View, inverse, view
 from . import loss_kernels
 from .graphs import loss_operator
 from .layout import Wrap, as_it_is, launch, on_device_of, strides, together

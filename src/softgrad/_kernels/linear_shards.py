@@ -1,0 +1,135 @@
+"""The linear softmax model whose classes are split over processes: each holds some rows of W.
+
+What the shares of the logits amount to is :mod:`.shards`'; here they are made in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from .._array.typing import Array, Namespace
+from .._options import LossArgs
+from .dense import narrow, total, widen
+from .linear import Wide, add, counted
+from .loss import divided, keep, scaled
+from .sharded import finished
+from .shards import (
+    Level,
+    Merged,
+    Reduce,
+    Shard,
+    alone,
+    focused,
+    focuses,
+    meet,
+    shard,
+    slopes,
+    with_focused,
+)
+
+
+def _cut(all_: Merged, start: int, stop: int, n: int) -> Merged:
+    return all_ if stop - start == n else Merged(*(None if a is None else a[start:stop, ...] for a in all_))
+
+
+class LinearShard:
+    """The linear model with some rows of W, its logits made in blocks, again for the gradient if there are several."""
+
+    def __init__(
+        self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, block_size: int | None
+    ) -> None:
+        self.xp, self.job, self.first = xp, job, first
+        self.model = Wide(xp, X, W, bias, job, block_size)
+        self.carry = widen(xp, W[:1, ...], job.precision)[1]
+        one = self.model.n <= self.model.rows
+        self.kept = list(self.model.blocks()) if one else None
+
+    def shares(self) -> Iterator[tuple[Shard, LossArgs, int, int]]:
+        """(share of the logits, its job, start, stop) of each block."""
+        for start, stop, _, z, piece in self.kept or self.model.blocks():
+            yield shard(self.xp, z, piece, self.first), piece, start, stop
+
+    def merged(self, reduce: Reduce) -> Merged:
+        """What all shares amount to, from one pass over X; from two if ``focuses``."""
+        xp, job, carry = self.xp, self.job, self.carry
+        lows, found = zip(*(alone(xp, part, piece, carry) for part, piece, _, _ in self.shares()), strict=True)
+        low = Level(*(self._joined(parts) for parts in zip(*lows, strict=True)))
+        sums = {name: self._joined([some[name] for some in found]) for name in found[0]}
+        all_ = meet(xp, low, sums, job, reduce, carry)
+        if not focuses(job):
+            return all_
+        each = [
+            focused(xp, part, _cut(all_, start, stop, self.model.n), piece, carry)
+            for part, piece, start, stop in self.shares()
+        ]
+        return with_focused(all_, reduce(self._joined(each, 1), "sum"))
+
+    def _joined(self, parts: Sequence[Array], axis: int = 0) -> Array:
+        """The results of all blocks; None where there are none."""
+        return parts[0] if len(parts) == 1 or parts[0] is None else self.xp.concat(list(parts), axis=axis)
+
+    def grads(self, all_: Merged, factor: Array, wrt: tuple[str, ...], reduce: Reduce) -> tuple[Array, ...]:
+        """The gradients of the sum of the losses times ``factor`` by sample, the class axis kept; None is 1."""
+        xp, model = self.xp, self.model
+        grads: dict[str, Any] = dict.fromkeys(wrt)
+        rows: list[Array] = []
+        beside = model.visible(model.operand) if "X" in grads else None
+        for start, stop, x, z, piece in self.kept or model.blocks():
+            some = _cut(all_, start, stop, model.n)
+            g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
+            times = factor if factor is None or stop - start == model.n else factor[start:stop, ...]
+            g = scaled(xp, g, keep(xp, piece, z)[0], times)
+            if "W" in grads:
+                grads["W"] = add(grads["W"], model.product(g.T, x))
+            if "bias" in grads:
+                grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, g, 0), axis=0))
+            if "X" in grads:
+                rows.append(counted(xp, model.product(g, beside), piece))
+        if rows:
+            grads["X"] = reduce(rows[0] if len(rows) == 1 else xp.concat(rows, axis=0), "sum")
+        return tuple(grads[name] for name in wrt)
+
+
+def linear_merged(
+    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
+) -> Merged:
+    """What all shares of the logits of the linear model amount to."""
+    return LinearShard(xp, X, W, bias, job, first, block_size).merged(reduce)
+
+
+def sharded_linear_cross_entropy(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: LossArgs,
+    first: Any,
+    reduce: Reduce,
+    block_size: int | None = None,
+    merged: Callable[..., tuple[Array, ...]] = linear_merged,
+) -> Array:
+    """The loss, reduced; ``merged`` may be another way to the same sums."""
+    all_ = Merged(*merged(xp, X, W, bias, job, first, reduce, block_size))
+    return narrow(xp, finished(xp, all_.loss, all_.w, job)[0], W.dtype)
+
+
+def sharded_linear_cross_entropy_value_and_grad(
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array,
+    job: LossArgs,
+    wrt: tuple[str, ...],
+    first: Any,
+    reduce: Reduce,
+    block_size: int | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The loss, and its gradients by the share of W and bias, and by X, which is summed over the processes."""
+    model = LinearShard(xp, X, W, bias, job, first, block_size)
+    all_ = model.merged(reduce)
+    value, _, weight, divisor = finished(xp, all_.loss, all_.w, job)
+    grads = model.grads(all_, weight, wrt, reduce)
+    if divisor is not None:
+        grads = tuple(divided(xp, g, divisor) for g in grads)
+    return narrow(xp, value, W.dtype), tuple(narrow(xp, g, W.dtype) for g in grads)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, beside, device_of
+from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, beside, device_of
 from . import libraries
 from .errors import AxisError, MixedArraysError
 from .libraries.declaration import ArrayLibrary
@@ -100,6 +100,8 @@ def _infer(x: Any, argument: str) -> Library:
         AS_LIKE.setdefault(xp.__name__, declared.as_like)
     if declared.product is not None:
         PRODUCTS.setdefault(xp.__name__, declared.product)
+    if declared.scatter is not None:
+        SCATTERS.setdefault(xp.__name__, declared.scatter)
     if declared.memory is not None:
         MEMORY.setdefault(xp.__name__, declared.memory)
     return Library(

@@ -75,6 +75,7 @@ LIBRARY = ArrayLibrary(
     is_abstract=lambda array: isinstance(array, _jax().core.Tracer),
     fuses=lambda: True,
     product=_product,
+    scatter=lambda a, index, values, axis: _jax().numpy.put_along_axis(a, index, values, axis, inplace=False),
     memory=jax_memory,
     compile=_compile,
     session=_session,

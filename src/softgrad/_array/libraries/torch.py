@@ -91,6 +91,7 @@ LIBRARY = ArrayLibrary(
     strangers=_strangers,
     as_like=_as_like,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
+    scatter=lambda a, index, values, axis: a.scatter(axis, index.long(), values),
     memory=torch_memory,
     autograd="torch autograd",
     gradient=_gradient,

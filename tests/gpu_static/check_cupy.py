@@ -16,8 +16,6 @@ import softgrad as sg
 from cupy_on_cpu._log import Source
 from softgrad.backends.cupy.source import BLOCK, STAGED, THREAD
 
-#: By one worker: what is made for all of its tests takes long.
-pytestmark = pytest.mark.xdist_group("cupy")
 DTYPES = ("float16", "float32", "float64")
 #: Few classes, a thread a row, and many, a block a row: aligned to 16 bytes or not.
 CLASSES = (5, 70, 72)

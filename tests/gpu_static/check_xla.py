@@ -34,8 +34,6 @@ H200 = """gpu_device_info {
 }
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 7 } runtime_version { major: 12 minor: 8 patch: 0 }
 device_description_str: "NVIDIA H200\""""
-#: By one worker: what is made for all of its tests takes long.
-pytestmark = pytest.mark.xdist_group("xla")
 ROWS, CLASSES = 8192, 128256
 FUNCTIONS = {
     "softmax": lambda x, y: sg.softmax(x),

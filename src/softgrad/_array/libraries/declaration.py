@@ -128,6 +128,9 @@ class ArrayLibrary:
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
         ``product(a, b)``: the matrix product, where ``matmul`` may round its operands.
+    scatter : callable, optional
+        ``scatter(a, index, values, axis)``: a copy of ``a`` with the values at the entries that ``index`` names along
+        the axis.
     memory : callable, optional
         ``memory(array)``: bytes of the accelerator that it is on, by which blocks are cut; None on a CPU.
     compile : callable, optional
@@ -174,6 +177,7 @@ class ArrayLibrary:
     asks: Callable[[Array], bool] = field(default_factory=lambda: _yes)
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
+    scatter: Callable[[Array, Array, Array, int], Array] | None = None
     memory: Callable[[Array], int | None] | None = None
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     session: Callable[[], AbstractContextManager[Any]] = field(default_factory=lambda: contextlib.nullcontext)

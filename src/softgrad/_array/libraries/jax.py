@@ -76,6 +76,7 @@ LIBRARY = ArrayLibrary(
     asks=lambda array: False,
     fuses=lambda: True,
     product=_product,
+    scatter=lambda a, index, values, axis: _jax().numpy.put_along_axis(a, index, values, axis, inplace=False),
     memory=jax_memory,
     compile=_compile,
     session=_session,

@@ -100,6 +100,7 @@ LIBRARY = ArrayLibrary(
     as_like=_as_like,
     asks=_asks,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
+    scatter=lambda a, index, values, axis: a.scatter(axis, index.long(), values),
     memory=torch_memory,
     autograd="torch autograd",
     gradient=_gradient,

@@ -83,7 +83,8 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
     cache = Path(session.cache_dir).resolve() / "jax"
     session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
-    session.run("python", "-m", "pytest", f"--backend={backend}", *SPREAD, *args, *session.posargs)
+    extent = ("--full",) if FULL in os.environ else ()
+    session.run("python", "-m", "pytest", f"--backend={backend}", *extent, *SPREAD, *args, *session.posargs)
     # the next run gives the tests to other workers: each gets what any of them has compiled
     for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
         if not (folder / program.name).exists():
@@ -101,7 +102,7 @@ def tests(session: nox.Session, backend: str) -> None:
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
-    options = ("--full", "--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
+    options = ("--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
     if backend == "jax" and not session.posargs:
         run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *options, *NUMBERS)
         compile_quickly(session)

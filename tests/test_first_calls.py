@@ -74,6 +74,7 @@ def single(backend):
     return python(CALLS + "show()", backend)
 
 
+@pytest.mark.full("torch", "jax", "cupy")
 def test_first_calls_of_several_threads_find_the_back_ends_of_single_ones(backend, single):
     for _ in range(2):
         assert python(CALLS + TOGETHER + "show()", backend) == single

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, beside, device_of
+from .._kernels.wide import ASKS
 from . import libraries
 from .errors import AxisError, MixedArraysError
 from .libraries.declaration import ArrayLibrary
@@ -104,6 +105,7 @@ def _infer(x: Any, argument: str) -> Library:
         SCATTERS.setdefault(xp.__name__, declared.scatter)
     if declared.memory is not None:
         MEMORY.setdefault(xp.__name__, declared.memory)
+    ASKS.setdefault(xp.__name__, declared.asks)
     return Library(
         xp,
         declared.name,

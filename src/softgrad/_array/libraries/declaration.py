@@ -61,6 +61,10 @@ def _no(*_: Any) -> bool:
     return False
 
 
+def _yes(*_: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class ArrayLibrary:
     """An array library: how its arrays are made and read, and where they differ from others.
@@ -118,6 +122,8 @@ class ArrayLibrary:
         ``strangers(x, other)``: whether no operation takes both, of two types.
     as_like : callable, optional
         ``as_like(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
+    asks : callable, optional
+        ``asks(array)``: whether its values may decide what is computed next; without it they may.
     fuses : callable, optional
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
@@ -168,6 +174,7 @@ class ArrayLibrary:
     complaint: Callable[[Array], str | None] | None = None
     strangers: Callable[[Array, Array], bool] | None = None
     as_like: Callable[[Array, Array], Array] | None = None
+    asks: Callable[[Array], bool] = field(default_factory=lambda: _yes)
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
     scatter: Callable[[Array, Array, Array, int], Array] | None = None

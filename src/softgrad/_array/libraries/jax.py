@@ -73,6 +73,7 @@ LIBRARY = ArrayLibrary(
     synchronize=lambda results: _jax().block_until_ready(results),
     device_label=lambda array: f"{array.device.platform}:{array.device.id}",
     is_abstract=lambda array: isinstance(array, _jax().core.Tracer),
+    asks=lambda array: False,
     fuses=lambda: True,
     product=_product,
     scatter=lambda a, index, values, axis: _jax().numpy.put_along_axis(a, index, values, axis, inplace=False),

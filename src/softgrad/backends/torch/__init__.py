@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._kernels import dense as dense_kernels
+from ..._kernels import high as high_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
@@ -56,8 +56,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     job = next(each for each in rest if isinstance(each, LossArgs))
     if function in _VALUES:
         return True
-    if _carries(x, job.precision) and (function.startswith("linear") or not shared.on_host(x)):
+    if _carries(x, job.precision) and function.startswith("linear"):
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
+    if operations.settles(x, job.precision) and not function.startswith("linear"):
+        return "precision='high' is rounded as everywhere by the generic kernel"
     others = job.beyond(torch_loss.TAKEN)
     if others:
         return f"no kernel in place takes {', '.join(others)}"
@@ -72,14 +74,14 @@ def _dense(
     name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
 ) -> Tensor:
     known = plain(x, where)
-    if known and where is None and not _carries(x, precision):
+    if known and where is None and not (_carries(x, precision) or operations.settles(x, precision)):
         return getattr(dense, name)(x, axis, precision)
     if where is not None:
         where = where.expand(x.shape)
     if known:
         return getattr(operations, name)(x, where, axis, precision)
     if operations.nested_forward():
-        return getattr(dense_kernels, name)(operations.XP, x, axis, where, precision)
+        return getattr(high_kernels, name)(operations.XP, x, axis, where, precision)
     return operations.recorded(operation, x, where, axis, precision)
 
 
@@ -133,8 +135,8 @@ def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
         return loss_kernels.cross_entropy(xp, x, job)
     if not plain(x, *job.arrays):
         return recorded.cross_entropy(x, job).to(x.dtype)
-    if job.beyond(torch_loss.TAKEN) or (_carries(x, job.precision) and not shared.on_host(x)):
-        return loss_kernels.cross_entropy(xp, x, job)
+    if job.beyond(torch_loss.TAKEN) or operations.settles(x, job.precision):
+        return high_kernels.cross_entropy(xp, x, job)
     value = torch_loss.cross_entropy(xp, x, job, True, False)[0]
     assert value is not None
     return value

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._array.namespace import library
-from ..._kernels import dense as dense_kernels
+from ..._kernels import high as high_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from ..triton.graphs import loss_operator
@@ -41,9 +41,9 @@ def nested_forward() -> bool:
     return levels is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
 
 
-def _carries(x: Tensor, precision: str | None) -> bool:
-    """Whether the rounding of x - max is asked for: the generic kernels alone do that."""
-    return precision == "high" and x.dtype is torch.float64
+def settles(x: Tensor, precision: str | None) -> bool:
+    """Whether only the kernels of NumPy or the generic ones give the bits that all libraries do."""
+    return precision == "high" and not shared.on_host(x)
 
 
 def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -52,8 +52,8 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
         return torch.ops.softgrad.dense(x, "softmax", axis)
     if plain(x, where) and shared.on_host(x):
         return shared.host("softmax", x, axis, where, precision)
-    if _carries(x, precision) or not plain(x, where):
-        return dense_kernels.softmax(XP, x, axis, where, precision)
+    if settles(x, precision) or not plain(x, where):
+        return high_kernels.softmax(XP, x, axis, where, precision)
     if where is None:
         return torch_dense.softmax(x, axis, precision)
     return kept_where(where, torch_dense.softmax(x.masked_fill(~where, -math.inf), axis, precision))
@@ -65,8 +65,8 @@ def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | Non
         return torch.ops.softgrad.dense(x, "log_softmax", axis)
     if plain(x, where) and shared.on_host(x):
         return shared.host("log_softmax", x, axis, where, precision)
-    if _carries(x, precision) or not plain(x, where):
-        return dense_kernels.log_softmax(XP, x, axis, where, precision)
+    if settles(x, precision) or not plain(x, where):
+        return high_kernels.log_softmax(XP, x, axis, where, precision)
     if where is None:
         return torch_dense.log_softmax(x, axis, precision)
     hidden = ~where
@@ -79,8 +79,8 @@ def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None)
         return torch.ops.softgrad.dense(x, "logsumexp", axis)
     if plain(x, where) and shared.on_host(x):
         return shared.host("logsumexp", x, axis, where, precision)
-    if _carries(x, precision) or not plain(x, where):
-        return dense_kernels.logsumexp(XP, x, axis, where, precision)
+    if settles(x, precision) or not plain(x, where):
+        return high_kernels.logsumexp(XP, x, axis, where, precision)
     if where is not None:
         x = x.masked_fill(~where, -math.inf)
     return torch_dense.logsumexp(x, axis, precision)
@@ -225,7 +225,7 @@ class _Losses(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
         job = _job(target, where, axis, precision)
-        if _carries(x, precision) or not plain(x, target, where):
+        if settles(x, precision) or not plain(x, target, where):
             return _generic_losses(x, target, where, axis, precision)
         loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and x.is_cpu)
         assert loss is not None
@@ -293,7 +293,7 @@ class _Slopes(Function):  # type: ignore[misc]
         x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Tensor:
         job = _job(target, where, axis, precision, weight)
-        ours = plain_cotangent(weight, x, target, where) and (shared.on_host(x) or not _carries(x, precision))
+        ours = plain_cotangent(weight, x, target, where) and not settles(x, precision)
         if not ours:
             return _generic_slopes(x, target, weight, where, axis, precision)
         slope = torch_loss.cross_entropy(XP, x, job, False, True)[1]

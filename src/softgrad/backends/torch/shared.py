@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
+from ..._kernels import high as high_kernels
 from ..._options import LossArgs
 from .. import triton
 from .._registry import asked_for, call
@@ -62,6 +63,9 @@ def host(function: str, *args: Any) -> Any:
     """What a kernel for NumPy arrays gives, as tensors; bfloat16 is taken in float32, or in float64 for all digits."""
     x = args[0]
     if x.dtype is torch.bfloat16:
+        if _is_high(args) and hasattr(high_kernels, function):
+            # from float64 torch goes to half precision by way of float32
+            return getattr(high_kernels, function)(library(x, "x").xp, *args)
         return _each(lambda a: a.to(torch.bfloat16), host(function, *_widened(args)))
     arrays = [_host_job(a) if isinstance(a, LossArgs) else _host(a) for a in args]
     if x.numel() < AWAKE and not function.startswith("linear"):
@@ -73,9 +77,12 @@ def host(function: str, *args: Any) -> Any:
     return _each(lambda a: torch.from_numpy(np.asarray(a)), out)
 
 
+def _is_high(args: tuple[Any, ...]) -> bool:
+    return "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
+
+
 def _widened(args: tuple[Any, ...]) -> Iterator[Any]:
-    high = "high" in [a.precision if isinstance(a, LossArgs) else a for a in args if not isinstance(a, Tensor)]
-    wide = torch.float64 if high else torch.float32
+    wide = torch.float64 if _is_high(args) else torch.float32
     return (a.to(wide) if isinstance(a, Tensor) and a.dtype is torch.bfloat16 else a for a in args)
 
 

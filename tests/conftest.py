@@ -22,10 +22,11 @@ settings.register_profile(
     "softgrad",
     deadline=None,
     derandomize=True,
-    max_examples=25,
+    max_examples=10,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("full", parent=settings.get_profile("softgrad"), max_examples=25)
 settings.register_profile("search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500)
 settings.load_profile("softgrad")
 
@@ -66,6 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     asked = [name.strip() for option in config.getoption("--backend") for name in option.split(",")]
+    if config.getoption("--full"):
+        settings.load_profile("full")
     libraries = {}
     for name in dict.fromkeys(asked or ["numpy"]):
         if name not in arrays.LOADERS:

@@ -175,8 +175,11 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
     if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
-    d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
-    r = less(d, jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis), x.dtype)
+    m = jnp.max(y, axis=axis, keepdims=True)
+    d = dense_kernels.difference(jnp, y, m)
+    # of one difference XLA on a GPU would keep, for the sum and the result, all in float32 in memory
+    apart = d if jax_memory(y) is None else jnp.where(y == m, 0, y - m)
+    r = less(d, jnp.expand_dims(jnp.log1p(sums(jnp.exp(apart), axis)[0]), axis), x.dtype)
     return narrowed(r if where is None else jnp.where(where, r, -math.inf), x.dtype)
 
 

@@ -67,8 +67,8 @@ class Laid(NamedTuple):
         return tuple(i - (i > own) for i in self.order if i != own)
 
     def samples(self, a: Floats) -> Floats:
-        """An array of the samples' shape, likewise."""
-        return np.ascontiguousarray(a.transpose(self._samples()))
+        """An array of the samples' shape, likewise; of no dimensions if it has none."""
+        return np.asarray(a.transpose(self._samples()), order="C")
 
     def back(self, a: Floats) -> Floats:
         """A result of the logits' shape as they were."""

@@ -141,7 +141,8 @@ class _Call:
             if target is None:
                 known = (labels >= 0) & (labels < k)
                 unknown = ~known if job.ignore_index is None else ~known & (labels != job.ignore_index)
-                target = loss.target(np.where(known, labels, 0), weight)
+                # those that are ignored stay what they are
+                target = loss.target(np.where(unknown, 0, labels), weight)
         results: list[tuple[Floats, int]] = []
         if target is not None and k <= FEW:
             wide = dst if dst is None or dst.dtype == self.work else memory(5, dst.shape)

@@ -13,8 +13,8 @@ from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
 from ..._kernels.log_probs import valid_labels
 from .. import _divergence
-from .autograd import XP, batched, nested_forward
-from .blocks import plain, plain_cotangent
+from .autograd import batched, nested_forward
+from .blocks import XP, plain, plain_cotangent
 
 
 def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:

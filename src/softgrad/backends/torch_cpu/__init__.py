@@ -28,16 +28,8 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 AWAKE = 1 << 15
 #: With these the linear model is NumPy's; with others torch's products have the generic kernel ahead.
 _LOSS_OPTIONS = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
+_DENSE = ("softmax", "log_softmax", "logsumexp")
 _FUNCTIONS = tuple(name for name in NUMPY.functions if name not in ("divergence", "linear_cross_entropy_hvp"))
-
-
-def _tensors(args: tuple[Any, ...]) -> Iterator[Tensor]:
-    """The tensors among the arguments, those in a tuple of some too."""
-    for a in args:
-        if isinstance(a, Tensor):
-            yield a
-        elif isinstance(a, tuple):
-            yield from _tensors(a)
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
@@ -48,22 +40,23 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return f"{x.dtype} on {x.device.type} is not NumPy's"
     if asked_for() in ("torch", "triton"):
         return "PyTorch's own kernels are asked for"
-    arrays = tuple(_tensors(rest))
+    if function in _DENSE:
+        return obstacle(x, rest[1]) or True
+    arrays = [a for a in rest if isinstance(a, Tensor)]
+    arrays += [a for some in rest if isinstance(some, tuple) for a in some if isinstance(a, Tensor)]
     why = obstacle(x, *arrays)
     if why is not None:
         return why
-    if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
-        return "autograd batches a cotangent"
-    if function.endswith(("softmax_vjp", "softmax_jvp")):
-        same = x.dtype is rest[0].dtype and rest[0].is_cpu and x.numel() > 0
-        return same or "an empty array and two dtypes are the generic kernel's"
-    if "cross_entropy" in function:
-        if (function.startswith("linear") or x.dtype.itemsize < 4) and autocast(x):
-            return "autocast chooses the dtype"
-        if function.startswith("linear"):
-            return _linear(x, *rest)
-    elif function.startswith("linear") and autocast(x):
+    linear = function.startswith("linear")
+    if (linear or (x.dtype.itemsize < 4 and "cross_entropy" in function)) and autocast(x):
         return "autocast chooses the dtype"
+    if linear and "cross_entropy" in function:
+        return _linear(x, *rest)
+    if function.endswith(("vjp", "jvp", "hvp")):
+        if any(torch._C._functorch.is_legacy_batchedtensor(a) for a in arrays):
+            return "autograd batches a cotangent"
+        if "softmax" in function and not (x.dtype is rest[0].dtype and rest[0].is_cpu and x.numel()):
+            return "an empty array and two dtypes are the generic kernel's"
     return True
 
 
@@ -78,16 +71,16 @@ def _linear(X: Tensor, W: Tensor, bias: Tensor | None, args: LossArgs, *rest: An
 
 def _readable(a: Any) -> Any:
     """A tensor as NumPy reads it, without a copy where it can; so too those of a tuple."""
+    if isinstance(a, Tensor):
+        if a.dtype is torch.bfloat16:
+            a = a.to(torch.float32)
+        if not a.is_cpu:
+            return a.numpy(force=True)
+        return a.detach().resolve_neg().numpy() if a.requires_grad or a.is_neg() else a.numpy()
     if isinstance(a, tuple):
         make = getattr(a, "_make", tuple)
-        return make(_readable(each) for each in a)
-    if not isinstance(a, Tensor):
-        return a
-    if a.dtype is torch.bfloat16:
-        a = a.to(torch.float32)
-    if not a.is_cpu:
-        return a.numpy(force=True)
-    return a.detach().resolve_neg().numpy() if a.requires_grad or a.is_neg() else a.numpy()
+        return make(map(_readable, a))
+    return a
 
 
 def _widened(args: tuple[Any, ...]) -> Iterator[Any]:
@@ -100,7 +93,7 @@ def _widened(args: tuple[Any, ...]) -> Iterator[Any]:
 def _tensor(a: Any, dtype: torch.dtype | None) -> Any:
     """What NumPy gave as a tensor; so too what is in a tuple."""
     if isinstance(a, tuple):
-        return tuple(_tensor(each, dtype) for each in a)
+        return tuple([_tensor(each, dtype) for each in a])
     if a is None:
         return None
     tensor = torch.from_numpy(np.asarray(a))
@@ -118,24 +111,27 @@ class OfNumPy(Delegate):
 
     def __init__(self, function: str) -> None:
         self.function = function
+        #: Which argument tells the dtype of the results: of a linear model the weights.
+        self.like = 2 if function.startswith("linear") else 1
 
     def arguments(self, *args: Any) -> tuple[Any, ...]:
         """What the kernel of NumPy arrays is called with."""
-        return (_numpy(), *map(_readable, _widened(args[1:])))
+        given: Any = args[1:]
+        if torch.bfloat16 in (args[1].dtype, args[self.like].dtype):
+            given = _widened(given)
+        return (_numpy(), *map(_readable, given))
 
     def __call__(self, *args: Any) -> Any:
         """What it gives, as tensors."""
-        x = args[1]
-        # of a linear model the weights tell the dtype of the results
-        like = args[2] if self.function.startswith("linear") else x
         arrays = self.arguments(*args)
-        if x.numel() < AWAKE and not self.function.startswith("linear"):
+        if self.like == 1 and args[1].numel() < AWAKE:
             with quiet():
                 out = call(self.function, *arrays)
         else:
             with threads.shared(), quiet():
                 out = call(self.function, *arrays)
-        return _tensor(out, torch.bfloat16 if like.dtype is torch.bfloat16 else None)
+        dtype = args[self.like].dtype
+        return _tensor(out, dtype if dtype is torch.bfloat16 else None)
 
 
 @cache

@@ -83,7 +83,8 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
     cache = Path(session.cache_dir).resolve() / "jax"
     session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
-    session.run("python", "-m", "pytest", f"--backend={backend}", *SPREAD, *args, *session.posargs)
+    extent = ("--full",) if FULL in os.environ else ()
+    session.run("python", "-m", "pytest", f"--backend={backend}", *extent, *SPREAD, *args, *session.posargs)
     # the next run gives the tests to other workers: each gets what any of them has compiled
     for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
         if not (folder / program.name).exists():
@@ -101,7 +102,7 @@ def tests(session: nox.Session, backend: str) -> None:
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
-    options = ("--full", "--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
+    options = ("--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
     if backend == "jax" and not session.posargs:
         run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *options, *NUMBERS)
         compile_quickly(session)
@@ -143,10 +144,13 @@ def gpu_static(session: nox.Session) -> None:
     """Compile the code for GPUs as their compilers have it, with no GPU: what is refused, spills or is slow fails."""
     install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
-    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadgroup", *static, *session.posargs)
+    # a file to a worker: what is made for all tests of one takes long
+    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
     suite = [*map(str, sorted(Path("tests").glob("test_triton_*.py")))]
     suite += [f"tests/test_{name}.py" for name in ("softmax", "cross_entropy")]
-    interpreted = ("--backend=torch", "--kernels=triton", *SPREAD, *suite)
+    # long, and of no other kernel than the rest: a million classes, thousands of rows, every dtype of labels
+    chosen = "not loses_no_digits and not lifts_above_a_half and not every_integer_dtype"
+    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *SPREAD, *suite)
     session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 
 

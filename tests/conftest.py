@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +22,11 @@ settings.register_profile(
     "softgrad",
     deadline=None,
     derandomize=True,
-    max_examples=25,
+    max_examples=10,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("full", parent=settings.get_profile("softgrad"), max_examples=25)
 settings.register_profile("search", parent=settings.get_profile("softgrad"), derandomize=False, max_examples=500)
 settings.load_profile("softgrad")
 
@@ -33,6 +35,8 @@ collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"
+#: Where a call takes long: of the combinations of a test's parameters a part is taken, in which each value occurs.
+SLOW = ("torch", "cupy", "jax", "dask")
 #: Modules that hold one back end's kernels, or the choice of them, to what they promise.
 OF_KERNELS = {
     "test_backends",
@@ -63,6 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     asked = [name.strip() for option in config.getoption("--backend") for name in option.split(",")]
+    if config.getoption("--full"):
+        settings.load_profile("full")
     libraries = {}
     for name in dict.fromkeys(asked or ["numpy"]):
         if name not in arrays.LOADERS:
@@ -105,6 +111,32 @@ def left_for_later(item: pytest.Function, mark: pytest.Mark) -> bool:
     return not mark.args or item.callspec.params["backend"] in mark.args
 
 
+def parameters(item: pytest.Item) -> dict[str, int]:
+    """Which value a test has of each set of parameters that are combined."""
+    if not hasattr(item, "callspec"):
+        return {}
+    together = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    names = [names.split(",") if isinstance(names, str) else names for names in together]
+    tied = {"backend", *(name.strip() for each in names for name in each[1:])}
+    return {name: index for name, index in item.callspec.indices.items() if name not in tied}
+
+
+def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Those of slow libraries in which indices of parameters add up to a multiple of the second longest range."""
+    longest: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in items:
+        for name, index in parameters(item).items():
+            ranges = longest[item.nodeid.partition("[")[0]]
+            ranges[name] = max(ranges[name], index + 1)
+    kept = []
+    for item in items:
+        step = sorted([1, 1, *longest[item.nodeid.partition("[")[0]].values()])[-2]
+        slow = hasattr(item, "callspec") and item.callspec.params.get("backend") in SLOW
+        if not slow or sum(parameters(item).values()) % step == 0:
+            kept.append(item)
+    return kept
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     tested, chosen, full = config.stash[LIBRARIES], config.getoption("--kernels"), config.getoption("--full")
     kept, left = [], []
@@ -113,6 +145,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         unusual = chosen and is_test and (item.path.stem in OF_KERNELS or "usual_kernels" in item.fixturenames)
         late = not full and any(left_for_later(item, mark) for mark in item.iter_markers("full"))
         (left if late or (is_test and (unusual or not belongs(item, tested))) else kept).append(item)
+    if not full:
+        candidates, kept = kept, thinned(kept)
+        left += set(candidates).difference(kept)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 

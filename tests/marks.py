@@ -1,5 +1,6 @@
 """Marks of parameters."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,3 +9,8 @@ import pytest
 def full(*values: Any) -> list[Any]:
     """Parameters of a test that are taken with ``--full`` alone."""
     return [pytest.param(*(each if isinstance(each, tuple) else (each,)), marks=pytest.mark.full) for each in values]
+
+
+def some(values: Iterable[Any], *chosen: Any) -> list[Any]:
+    """All values; those that are not chosen are taken with ``--full`` alone."""
+    return [each if each in chosen else pytest.param(each, marks=pytest.mark.full) for each in values]

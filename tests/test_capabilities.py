@@ -144,6 +144,7 @@ def observed(kind, name, library):
     return "lazy" if lazy else "works", None
 
 
+@pytest.mark.full("jax")
 @pytest.mark.parametrize("name", [*declared.FUNCTIONS, *declared.OPTIONS])
 def test_what_is_declared_is_what_happens(name, backend, library):
     unsupported = []

@@ -73,6 +73,28 @@ def test_number_of_kernels_of_the_generic_code(name, on_device):
     assert len(record.launches) == expected, f"{record.launches}: lower the number if it fell, defend it if it rose"
 
 
+SEVERAL = {
+    "log_probs": lambda x, few, labels: sg.log_probs(x, labels),
+    "top_k_kl_divergence": sg.top_k_kl_divergence,
+    "top_k_kl_divergence_grad": sg.top_k_kl_divergence_grad,
+    "renormalized": lambda *arrays: sg.top_k_kl_divergence_value_and_grad(*arrays, rest="renormalize"),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_the_number_of_kernels_does_not_grow_with_the_labels_of_a_sample(name, on_device):
+    cupy, launches = cupy_on_cpu.install(), []
+    x = cupy.asarray(np.random.default_rng(3).normal(size=(4, 30)))
+    for k in (2, 9):
+        labels = (-x).argsort(axis=1)[:, :k]
+        arrays = x, sg.log_probs(x, labels), labels
+        SEVERAL[name](*arrays)
+        with cupy_on_cpu.count() as record:
+            SEVERAL[name](*arrays)
+        launches.append(len(record.launches))
+    assert launches[0] == launches[1] < 250
+
+
 REPLACED = {
     "softmax": (1, lambda d: sg.softmax(d["x"])),
     "log_softmax": (1, lambda d: sg.log_softmax(d["x"], axis=0)),

@@ -113,6 +113,7 @@ def test_signed_sums_are_right_beside_factors_of_zero(asarray, to_numpy):
     np.testing.assert_allclose(to_numpy(got), expected, rtol=1e-14)
 
 
+@pytest.mark.full
 def test_no_nan_is_made_on_the_way(jax, asarray, to_numpy):
     x, b = asarray([[1.0, 2.0], [0.5, -np.inf]]), asarray([[1.0, 2.0], [0.0, 3.0]])
     with jax.debug_nans(True):

@@ -74,6 +74,7 @@ def single(backend):
     return python(CALLS + "show()", backend)
 
 
+@pytest.mark.full("torch", "jax", "cupy")
 def test_first_calls_of_several_threads_find_the_back_ends_of_single_ones(backend, single):
     for _ in range(2):
         assert python(CALLS + TOGETHER + "show()", backend) == single
@@ -131,12 +132,14 @@ def beside(backend, code):
     return python(CALLS.replace("rng = np", f"OTHERS = {others}\n{code}\nrng = np", 1) + "show()", backend)
 
 
+@pytest.mark.full("torch", "jax", "cupy")
 def test_a_half_imported_library_harms_no_call_on_other_arrays(backend, single, tmp_path):
     for name in OTHERS:
         (tmp_path / f"{name}.py").write_text("import builtins\nbuiltins.at_it.set()\nbuiltins.go.wait()\n", "utf-8")
     assert beside(backend, HALF_IMPORTED.replace("FOLDER", repr(str(tmp_path)))) == single
 
 
+@pytest.mark.full("torch", "jax", "cupy")
 @pytest.mark.parametrize("stub", STUBS)
 def test_a_stub_of_a_library_harms_no_call_on_other_arrays(backend, single, stub):
     assert beside(backend, STUBS[stub]) == single

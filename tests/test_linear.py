@@ -359,6 +359,7 @@ def test_hessian(options, sample_axis, asarray, to_numpy):
     close(hessian, _hessian(problem, "W", "W"))
 
 
+@pytest.mark.full("jax")
 @pytest.mark.parametrize("sample_axis", [0, 1])
 def test_hessian_of_a_pair_is_nested(sample_axis, asarray, to_numpy):
     problem, names = Problem(asarray, OPTIONS["all"], sample_axis=sample_axis), ("W", "bias")

@@ -266,3 +266,24 @@ def test_a_process_holds_one_block_of_logits(backend):
     run = subprocess.run([sys.executable, "-c", _PROGRAM, backend], capture_output=True, text=True, check=True)
     # all logits are 391 MiB
     assert float(run.stdout) < 64
+
+
+@pytest.mark.libraries("numpy")
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("sample_axis", "block_size"), [(0, 4), (1, None)])
+def test_samples_in_a_sparse_matrix(sample_axis, block_size, options):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    dense, weights, labels, c = np.where(X > 0, X, 0.0), W, LABELS, C
+    if sample_axis:
+        dense, weights, labels, c = dense.T, W.T, LABELS.T, C.T
+    given = {"sample_axis": sample_axis, **options}
+    expected = sg.linear_log_probs(dense, labels, weights, BIAS, entropy=True, top_k=2, **given)
+    slopes = sg.linear_log_probs_vjp(dense, labels, weights, BIAS, (c, CE), **given)
+    given["block_size"] = block_size
+    for rows in (scipy_sparse.csc_array(dense), scipy_sparse.csr_matrix(dense)):
+        found = sg.linear_log_probs(rows, labels, weights, BIAS, entropy=True, top_k=2, **given)
+        got = sg.linear_log_probs_vjp(rows, labels, weights, BIAS, (c, CE), **given)
+        for a, b in zip((*found, *got), (*expected, *slopes), strict=True):
+            near(a, b)
+    with pytest.raises(ValueError, match="wrt names X, which is sparse"):
+        sg.linear_log_probs_vjp(rows, labels, weights, BIAS, (c, CE), wrt="X", **given)

@@ -10,6 +10,7 @@ import pytest
 import oracle
 import parallel_cases as cases
 import softgrad as sg
+from marks import full
 from softgrad import parallel
 from softgrad.parallel import arguments
 
@@ -280,7 +281,9 @@ def together(commands):
     assert not failed, failed[0]
 
 
-@pytest.mark.parametrize(("task", "count"), [("agree", 2), ("agree", 3), ("ended", 2), ("late", 2), ("outsiders", 2)])
+@pytest.mark.parametrize(
+    ("task", "count"), [("agree", 3), ("ended", 2), *full(("agree", 2), ("late", 2), ("outsiders", 2))]
+)
 def test_processes_of_torch_distributed(task, count, torch, tmp_path):
     together([["torch_processes.py", task, rank, count, tmp_path / "store"] for rank in range(count)])
 

@@ -5,6 +5,7 @@ import pytest
 
 import divergence_reference as reference
 import softgrad as sg
+from marks import some
 
 RNG = np.random.default_rng(7)
 N, K, M = 5, 9, 3
@@ -203,6 +204,7 @@ def test_torch_keeps_no_logits(torch):
     assert not any(shape[-1:] == (K,) and len(shape) == 2 for shape in kept), kept
 
 
+@pytest.mark.parametrize("kind", some(KINDS, KINDS[0]), indirect=True)
 def test_torch_compiles_and_batches(kind, torch):
     x, told, labels = torch.asarray(X), torch.asarray(TOLD), torch.asarray(LABELS)
     slopes = expected(1.7 * X, TOLD, LABELS, **kind)[1] * 1.7

@@ -65,6 +65,14 @@ def install() -> None:
         _extents[:] = [_extent(each) for each in on_host[0] if hasattr(each, "data_ptr")]
         return on_host
 
+    patch, patched = interpreter._patch_lang, {}
+
+    def patch_once(fn: Any) -> Any:
+        # Triton's language is patched at every call of every function, which takes two fifths of the interpreter's time
+        if id(fn.__globals__) not in patched:
+            patched[id(fn.__globals__)] = patch(fn)
+        return interpreter._LangPatchScope()  # of nothing
+
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a row of NaN alone
@@ -73,3 +81,4 @@ def install() -> None:
     builder.create_masked_load, builder.create_masked_store = create_masked_load, create_masked_store
     builder.create_fma = create_fma
     executor._init_args_hst, executor.__call__ = init_args, run
+    interpreter._patch_lang = patch_once

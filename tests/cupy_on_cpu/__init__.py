@@ -37,7 +37,7 @@ from types import ModuleType
 from . import _compile, _entry_points, _libraries
 from ._build import INCLUDE, SOURCES, EmulationError, shared_library
 from ._driver import Driver
-from ._log import HostTransferError, Record, count, forbid_host_copies, log
+from ._log import HostTransferError, Record, count, forbid_host_copies, log, sources_alone
 from ._memory import DeviceFaultError, Memory
 from ._runtime import Runtime
 
@@ -51,6 +51,7 @@ __all__ = [
     "install",
     "installed",
     "log",
+    "sources_alone",
 ]
 
 _installed: ModuleType | None = None

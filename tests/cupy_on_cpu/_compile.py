@@ -77,6 +77,11 @@ def compile_module(
     if enable_cooperative_groups or to_ltoir:
         raise NotImplementedError("the CPU emulation has neither cooperative groups nor link-time output")
     log.sources[Source(source, tuple(options), tuple(name_expressions or ()))] = None
+    if not log.runs:
+        module = function.Module()
+        module.load(b"")
+        module._set_mapping({name: _entry_name(i, name) for i, name in enumerate(name_expressions or ())})
+        return module
     prelude = _prelude_for(source, options)
     text = translate(source, name_expressions or ())
     flags = _flags(options)

@@ -58,6 +58,7 @@ class Log(Record):
         self.sources: dict[Source, None] = {}
         self.bytes_in_use = 0
         self._forbidden = 0
+        self.runs = True
 
     def to_host(self, what: str) -> None:
         """Refuse a transfer to the host or a wait for the device, if they are forbidden now."""
@@ -89,6 +90,16 @@ def forbid_host_copies() -> Iterator[None]:
         yield
     finally:
         log._forbidden -= 1
+
+
+@contextlib.contextmanager
+def sources_alone() -> Iterator[None]:
+    """Keep what would be compiled, but compile and run nothing: arrays hold anything, here and in the process after."""
+    log.runs = False
+    try:
+        yield
+    finally:
+        log.runs = True
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,60 +12,48 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from softgrad.backends.triton import layout
-
-#: A100, H100 and H200, B200.
-CAPABILITIES = (80, 90, 100)
-_BIN = Path(triton.__file__).parent / "backends/nvidia/bin"
-ITEM = {"fp16": 2, "bf16": 2, "fp32": 4}
+_TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
 class Compiled(NamedTuple):
-    """What a kernel uses, and its loads of global memory."""
+    """What a kernel uses, and its accesses of global memory."""
 
     registers: int
     #: Bytes of a thread's own memory: what is spilled goes there.
     stack: int
     local: int
-    #: Bits of each load from global memory and of each store to it, as instructions stand in the code.
+    #: Bits of each load from global memory and of each store to it.
     loads: list[int]
     stores: list[int]
-    #: Instructions in all.
-    size: int
-
-
-def _bits(operation: str) -> int:
-    found = re.search(r"\.(?:U|S)?(8|16|64|128|256)\b", operation)
-    return int(found[1]) if found else 32
+    #: The layout of each sum over a row's classes, which its order follows.
+    sums: list[str]
+    #: Additions, multiplications and fused ones.
+    operations: Counter[str]
 
 
 def compile_kernel(
-    kernel: Any, arguments: dict[str, str], constants: dict[str, Any], capability: int, warps: int, folder: Path
+    kernel: Any, arguments: dict[str, str], constants: dict[str, Any], capability: int, folder: Path, **options: Any
 ) -> Compiled:
     """Compile with every pointer and every size a multiple of 16, which whole rows of 128,256 classes are."""
-    names = kernel.arg_names
-    signature = {name: "constexpr" if name in constants else arguments[name] for name in names}
+    signature = {name: "constexpr" if name in constants else arguments[name] for name in kernel.arg_names}
     even = {
         (i,): [["tt.divisibility", 16]]
         for i, kind in enumerate(signature.values())
         if kind.startswith("*") or kind in ("i32", "i64")
     }
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=even)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     path = folder / "kernel.cubin"
     path.write_bytes(compiled.asm["cubin"])
-    told = subprocess.run([_BIN / "cuobjdump", "-res-usage", path], capture_output=True, text=True, check=True)
+    told = subprocess.run([_TOOL, "-res-usage", path], capture_output=True, text=True, check=True)
     used = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told.stdout + told.stderr)
     assert used is not None
-    sass = subprocess.run([_BIN / "nvdisasm", "-c", path], capture_output=True, text=True, check=True).stdout
-    loads = [_bits(each) for each in re.findall(r"\bLDG\.[\w.]+", sass)]
-    stores = [_bits(each) for each in re.findall(r"\bSTG\.[\w.]+", sass)]
-    return Compiled(
-        *map(int, used.groups()), loads, stores, len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/", sass, re.MULTILINE))
-    )
-
-
-def shape_of(k: int) -> dict[str, Any]:
-    """The constants of a launch on many rows of ``k`` classes next to each other."""
-    shape = layout.launch(1 << 16, k, True)
-    return {"tile": shape.tile, "ROWS": shape.rows, "BLOCK": shape.block, "warps": shape.warps}
+    ptx, layouts = compiled.asm["ptx"], compiled.asm["ttgir"]
+    accesses = re.findall(r"\b(ld|st)\.global\S*?(?:\.v(\d))?\.[bfsu](\d+)\b", ptx)
+    bits = {
+        kind: [int(many or 1) * int(size) for each, many, size in accesses if each == kind] for kind in ("ld", "st")
+    }
+    named = dict(re.findall(r"^(#\w+) = (#ttg.blocked<.*>)$", layouts, re.MULTILINE))
+    sums = [named[each] for each in re.findall(r"tensor<\d+x\d+xf32, (#\w+)>\) -> tensor<\d+xf32, #ttg.slice", layouts)]
+    operations = Counter(re.findall(r"\b(add|sub|mul|fma)\.(?:rn\.)?(?:ftz\.)?f32\b", ptx))
+    return Compiled(*map(int, used.groups()), bits["ld"], bits["st"], sums, operations)

@@ -8,6 +8,7 @@ import counting
 import pytest
 import torch
 import triton
+from ceilings import within
 from torch._functorch.aot_autograd import aot_module_simplified
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
@@ -17,14 +18,15 @@ from softgrad.backends.triton import loss, rows
 
 ROWS, CLASSES = 8192, 128256
 OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.01, "ignore_index": -100}
-#: By function: launches at most, and bytes moved in multiples of the logits'.
+#: By function: launches, and bytes moved in multiples of the logits', of many long rows and of few.
 CEILINGS = {
-    "softmax": (1, 3.0),
-    "log_softmax": (1, 3.0),
-    "logsumexp": (1, 1.0),
-    "loss": (2, 1.0),
-    "loss and gradient": (2, 3.0),
-    "with options": (4, 3.0),
+    "softmax": ((1, 3.0), (2, 3.0)),
+    "log_softmax": ((1, 3.0), (2, 3.0)),
+    "logsumexp": ((1, 1.0), (2, 1.0)),
+    "loss": ((2, 1.0), (3, 1.0)),
+    "loss and gradient": ((2, 3.0), (3, 3.0)),
+    "weighted": ((4, 3.0), (5, 3.0)),
+    "with options": ((4, 3.0), (4, 3.0)),
 }
 CALLS = {
     "softmax": lambda x, y: sg.softmax(x),
@@ -32,39 +34,45 @@ CALLS = {
     "logsumexp": lambda x, y: sg.logsumexp(x, axis=-1),
     "loss": sg.cross_entropy,
     "loss and gradient": sg.cross_entropy_value_and_grad,
+    "weighted": lambda x, y: sg.cross_entropy_value_and_grad(x, y, ignore_index=-100, z_loss=0.01),
     "with options": lambda x, y: sg.cross_entropy_value_and_grad(x, y, **OPTIONS),
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [ROWS, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", CEILINGS)
-def test_launches_and_bytes(name, dtype, monkeypatch):
-    most_launches, most_passes = CEILINGS[name]
+def test_launches_and_bytes(name, dtype, rows, monkeypatch):
+    most_launches, most_passes = CEILINGS[name][rows < ROWS]
     with counting.counted(monkeypatch) as count:
-        x = torch.empty((ROWS, CLASSES), dtype=dtype, device="cuda")
-        y = torch.empty(ROWS, dtype=torch.int64, device="cuda")
+        x = torch.empty((rows, CLASSES), dtype=dtype, device="cuda")
+        y = torch.empty(rows, dtype=torch.int64, device="cuda")
         CALLS[name](x, y)
     # a reduced loss is rounded to half precision
-    rounds = "loss" in name or "options" in name
-    assert count.launches.total() <= most_launches + (rounds and dtype.itemsize < 4), count.launches
-    # beside the logits only labels and losses
-    assert count.bytes <= (most_passes + 1e-3) * x.numel() * x.element_size()
+    rounds = name not in ("softmax", "log_softmax", "logsumexp") and dtype.itemsize < 4
+    # beside the logits only labels and losses, and 16 bytes for 4096 classes of a row that is split
+    passes = round(count.bytes / (x.numel() * x.element_size()), 2)
+    within(
+        {"launches": most_launches + rounds, "passes": most_passes},
+        {"launches": count.launches.total(), "passes": passes},
+    )
 
 
-#: The linear model of (4096, 4096, 128256), gradients by X and W; by dtype and the device's GB: blocks, launches, GB.
+#: The linear model of (4096, 4096, 128256), gradients by X and W; by dtype, GB of the device and whether samples may be
+#: ignored: blocks, launches, GB.
 LINEAR = {
-    ("bfloat16", 141): (2, 15, 13.9),
-    ("bfloat16", 80): (4, 25, 22.3),
-    ("bfloat16", 42): (7, 40, 34.9),
-    ("float16", 141): (2, 25, 28.9),
-    ("float32", 141): (4, 24, 44.4),
+    ("bfloat16", 141, False): (2, 15, 13.9),
+    ("bfloat16", 141, True): (2, 29, 16.2),
+    ("bfloat16", 80, False): (4, 25, 22.3),
+    ("bfloat16", 42, False): (7, 40, 34.9),
+    ("float16", 141, False): (2, 25, 28.9),
+    ("float16", 141, True): (2, 39, 33.4),
+    ("float32", 141, False): (4, 24, 44.4),
 }
 
 
-@pytest.mark.parametrize("ignores", [False, True])
-@pytest.mark.parametrize(("dtype", "memory"), LINEAR)
+@pytest.mark.parametrize(("dtype", "memory", "ignores"), LINEAR)
 def test_blocks_launches_and_bytes_of_the_linear_model(dtype, memory, ignores, monkeypatch):
-    blocks, most_launches, most_bytes = LINEAR[dtype, memory]
     n, m = 4096, 4096
     monkeypatch.setattr("softgrad._array.memory._cuda_memory", lambda index: memory * 10**9)
     with counting.counted(monkeypatch) as count:
@@ -72,11 +80,9 @@ def test_blocks_launches_and_bytes_of_the_linear_model(dtype, memory, ignores, m
         y = torch.empty(n, dtype=torch.int64, device="cuda")
         options = {"ignore_index": -100} if ignores else {}
         sg.linear_cross_entropy_value_and_grad(X, y, W, wrt=("W", "X"), **options)
-    assert count.launches["loss_loop"] == blocks
-    assert count.launches.total() <= most_launches + 14 * ignores, count.launches
-    # samples that do not count are masked in X and its gradient, a mean of nothing in both gradients
-    masks = ignores * (2 * W.numel() + 6 * X.numel()) * max(W.element_size(), 4 if dtype == "float16" else 0)
-    assert count.bytes <= 1e9 * most_bytes + masks
+    figures = count.launches["loss_loop"], count.launches.total(), count.bytes / 1e9
+    names = "blocks", "launches", "GB"
+    within(dict(zip(names, LINEAR[dtype, memory, ignores], strict=True)), dict(zip(names, figures, strict=True)))
 
 
 class _Driver:
@@ -107,9 +113,9 @@ def graph(function, *args):
     raise AssertionError("nothing was compiled")
 
 
-@pytest.mark.parametrize("name", CEILINGS)
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "loss and gradient", "with options"])
 @pytest.mark.parametrize("classes", [64, CLASSES])
-def test_a_compiled_graph_holds_the_kernel(name, classes, monkeypatch):
+def test_a_compiled_graph_holds_the_kernels(name, classes, monkeypatch):
     monkeypatch.setattr(triton.runtime.driver, "_active", _Driver())
     for module in (rows, loss):
         monkeypatch.setattr(module, "on_device_of", lambda x: contextlib.nullcontext())
@@ -118,6 +124,7 @@ def test_a_compiled_graph_holds_the_kernel(name, classes, monkeypatch):
         y = torch.empty(16, dtype=torch.int64, device="cuda")
         operations = graph(CALLS[name], x, y)
     kernels = [each for each in operations if each.startswith("triton_kernel_wrapper")]
-    assert len(kernels) == (2 if name == "with options" else 1), operations
+    # few long rows are split; with smoothing they are not, but the mean has a kernel for its divisor
+    assert len(kernels) == (2 if name == "with options" or classes == CLASSES else 1), operations
     # what a row's classes are computed by is the kernel alone
     assert not any(word in each for each in operations for word in ("exp", "log", "amax", "where"))

@@ -2,80 +2,124 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import aot
 import pytest
+from ceilings import within
 
-from softgrad.backends.triton import dense_kernels, loss_kernels
+from softgrad.backends.triton import dense_kernels, layout, loss_kernels
 
-#: Classes of several rows a program, of a row in registers, of a row in a loop.
-CLASSES = (64, 8192, 128256)
-#: Registers of a thread at most: the multiprocessor has 65,536 for up to 512 threads of a program.
+#: A dtype, the classes of rows that share a program, fill one or are long, and A100, H100 and H200 or B200. What holds
+#: of a dtype and a shape on one is looked at on the others for long rows.
+CASES = {
+    "short": ("bf16", 64, 90),
+    "whole": ("bf16", 8192, 90),
+    "whole, float32": ("fp32", 8192, 90),
+    "long": ("bf16", 128256, 90),
+    "long, float32": ("fp32", 128256, 90),
+    "long, A100": ("bf16", 128256, 80),
+    "long, B200": ("bf16", 128256, 100),
+}
+#: Registers of a thread at most, by function and case, and those of the two kernels of a long row that is split: the
+#: multiprocessor has 65,536 for up to 512 threads of a program.
 CEILINGS = {
-    "softmax": 48,
-    "log_softmax": 48,
-    "logsumexp": 64,
-    "softmax_vjp": 80,
-    "log_softmax_vjp": 72,
-    "index": 80,
-    "every option": 112,
+    "softmax": (32, 32, 38, 32, 40, 32, 32, 32, 32),
+    "log_softmax": (32, 32, 32, 32, 40, 32, 32, 32, 32),
+    "logsumexp": (32, 40, 32, 47, 48, 48, 32, 40, 32),
+    "softmax_vjp": (45, 58, 62, 64, 74, 64, 72),
+    "log_softmax_vjp": (43, 56, 64, 32, 40, 34, 38),
+    "index": (60, 59, 61, 40, 64, 39, 38, 32, 32),
+    "index, weighted": (72, 64, 64, 40, 60, 58, 32, 32, 39),
+    "every option": (80, 87, 88, 64, 80, 80, 64),
 }
 _LAST = {"inner": 1} | {f"{name}_{part}": one for name in "xyacg" for part, one in (("inner", 0), ("class", 1))}
 _LAST |= {"out_inner": 0, "out_class": 1}
 
 
-def kernel(name: str, dtype: str, k: int) -> tuple:
-    """(kernel, types of its arguments, its constants, warps) of a function on rows of ``k`` classes."""
-    shape = aot.shape_of(k)
-    kind, more = "tile" if shape.pop("tile") else "loop", {}
+def kernel(name: str, dtype: str, k: int, part: str = "") -> tuple:
+    """(kernel, types of its arguments, its constants, warps) of a function on many or, in parts, few rows."""
+    shape = layout.launch(1 if part else 1 << 16, k, True, may_split=bool(part))
+    kind, more = "tile" if shape.tile else "loop", {}
+    assert (shape.parts > 0) == bool(part)
     pointer = f"*{dtype}"
-    types = {f"{each}_ptr": pointer for each in ("x", "out", "a", "c", "grad")}
+    types = {f"{each}_ptr": pointer for each in ("x", "out", "a", "c", "grad")} | {"parts_ptr": "*fp32"}
     types |= {f"{each}_outer": "i32" for each in ("x", "out", "a", "c", "y", "g")} | {"n": "i32", "k": "i32"}
-    warps = shape.pop("warps")
-    if name in ("index", "every option"):
-        every = name == "every option"
-        found = getattr(loss_kernels, f"loss_{kind}")
+    if name.startswith(("index", "every")):
+        module, stem = loss_kernels, "loss"
         types |= {f"{each}_ptr": "*fp32" for each in ("class", "weight", "divisor", "value")}
         types |= {"y_ptr": "*i64", "ignored": "i32", "scale": "fp32", "smoothing": "fp32", "z": "fp32"}
-        more = {"VALUE": True, "GRAD": True, "DENSE": False, "SOFT": every, "Z": every}
-        more |= dict.fromkeys(("WEIGHTED", "BALANCED", "DIVIDED", "IGNORES"), every)
+        more = {"VALUE": True, "GRAD": True, "DENSE": False, "SOFT": name == "every option"}
+        more |= dict.fromkeys(("WEIGHTED", "BALANCED", "DIVIDED", "IGNORES", "Z"), name != "index")
     elif name.endswith("vjp"):
-        found = getattr(dense_kernels, f"pull_{kind}")
-        more = {"LOG": name.startswith("log")}
+        module, stem, more = dense_kernels, "pull", {"LOG": name.startswith("log")}
     else:
-        found = getattr(dense_kernels, f"dense_{kind}")
+        module, stem = dense_kernels, "dense"
         more = {"MODE": ("softmax", "log_softmax", "logsumexp").index(name)}
-    constants = {each: one for each, one in (_LAST | shape | more).items() if each in found.arg_names}
-    return found, types, constants, warps
+    found = getattr(module, f"{stem}_{'parts' if part == 'parts' else kind}")
+    more |= {"ROWS": shape.rows, "BLOCK": shape.block, "SPLIT": bool(part)}
+    constants = {each: one for each, one in (_LAST | more).items() if each in found.arg_names}
+    return found, types, constants, shape.warps
 
 
-#: Every shape for one architecture, every architecture for long rows; float16 is bfloat16 with other conversions.
-CASES = [
-    *((dtype, k, 90) for dtype in ("bf16", "fp32") for k in CLASSES),
-    *(
-        (dtype, CLASSES[-1], capability)
-        for dtype in ("bf16", "fp32")
-        for capability in aot.CAPABILITIES
-        if capability != 90
-    ),
-    ("fp16", CLASSES[-1], 90),
-]
+@cache
+def compiled(name: str, dtype: str, k: int, capability: int, part: str = "", **options: bool) -> aot.Compiled:
+    """A kernel of a function; each once."""
+    found, types, constants, warps = kernel(name, dtype, k, part)
+    with TemporaryDirectory() as folder:
+        return aot.compile_kernel(found, types, constants, capability, Path(folder), num_warps=warps, **options)
 
 
-@pytest.mark.parametrize(("dtype", "k", "capability"), CASES)
 @pytest.mark.parametrize("name", CEILINGS)
-def test_kernels_stay_in_registers_and_read_by_128_bits(name, dtype, k, capability, tmp_path):
-    found, types, constants, warps = kernel(name, dtype, k)
-    used = aot.compile_kernel(found, types, constants, capability, warps, tmp_path)
-    assert used.registers <= CEILINGS[name], used
-    assert used.stack == used.local == 0, used
-    # of the rows; labels, weights and what belongs to a row are read one by one
-    assert max(used.loads) == 128, used
-    wide = used.loads.count(128)
-    assert wide >= (2 if dtype == "fp32" else 1) * (2 if name.endswith("vjp") else 1), used
-    if name != "logsumexp":
-        assert used.stores.count(128) >= 1, used
+def test_kernels_stay_in_registers_and_read_by_128_bits(name):
+    cases = dict(CASES)
+    if len(CEILINGS[name]) > len(CASES):
+        cases |= {"parts": (*CASES["long"], "parts"), "merge": (*CASES["long"], "merge")}
+    used = {case: compiled(name, *arguments) for case, arguments in cases.items()}
+    for case, each in used.items():
+        assert each.stack == each.local == 0, (case, each)
+        writes = case != "parts" and name != "logsumexp"
+        # of the rows; labels, weights and what belongs to a row are read one by one
+        if case != "merge" or writes:
+            wide = sum(bits // 128 for bits in each.loads)
+            least = (2 if "float32" in case else 1) * (2 if name.endswith("vjp") else 1)
+            assert wide >= least, (case, each)
+        if writes:
+            assert max(each.stores) >= 128, (case, each)
+    within(dict(zip(cases, CEILINGS[name], strict=True)), {case: each.registers for case, each in used.items()})
+
+
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "index"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_a_split_row_is_summed_as_a_whole_one(name, dtype):
+    """In the same layout, and with no sum that a compiler may fuse with a product in one kernel and not in another."""
+    loop, parts = (compiled(name, dtype, 128256, 90, part) for part in ("", "parts"))
+    assert loop.sums
+    assert set(loop.sums) == set(parts.sums)
+    for part in ("", "parts", "merge"):
+        free = compiled(name, dtype, 128256, 90, part)
+        bound = compiled(name, dtype, 128256, 90, part, enable_fp_fusion=False)
+        assert free.operations["add"] == bound.operations["add"]
+
+
+#: How the table of the documentation calls what is not a function's name.
+_WORDS = {
+    "index": "loss and gradient",
+    "index, weighted": "the same with weights, `z_loss`, `ignore_index`",
+    "every option": "the same with smoothing too",
+}
+
+
+@pytest.mark.parametrize("name", CEILINGS)
+def test_the_documentation_has_these_registers(name):
+    whole, whole32, long, long32 = CEILINGS[name][1:5]
+    text = (Path(__file__).parents[2] / "docs/performance.md").read_text()
+    (line,) = (each for each in text.splitlines() if each.startswith(f"| {_WORDS.get(name, f'`{name}`')} |"))
+    assert line.endswith(f"| {whole} / {whole32} | {long} / {long32} |")
 
 
 def test_a_kernel_that_spills_is_seen(tmp_path):
     found, types, constants, _ = kernel("every option", "fp32", 8192)
-    assert aot.compile_kernel(found, types, constants, 90, 4, tmp_path).stack > 0
+    assert aot.compile_kernel(found, types, constants, 90, tmp_path, num_warps=4).stack > 0

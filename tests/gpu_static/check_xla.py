@@ -20,6 +20,7 @@ os.environ["PATH"] += f":{Path(triton.__file__).parent / 'backends/nvidia/bin'}"
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from ceilings import within  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
@@ -34,8 +35,6 @@ H200 = """gpu_device_info {
 }
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 7 } runtime_version { major: 12 minor: 8 patch: 0 }
 device_description_str: "NVIDIA H200\""""
-#: By one worker: what is made for all of its tests takes long.
-pytestmark = pytest.mark.xdist_group("xla")
 ROWS, CLASSES = 8192, 128256
 FUNCTIONS = {
     "softmax": lambda x, y: sg.softmax(x),
@@ -45,15 +44,14 @@ FUNCTIONS = {
 }
 #: Fused kernels, and what is held beside arguments and results in multiples of the logits' bytes.
 CEILINGS = {
-    ("softmax", "float32"): (8, 0.01),
-    ("log_softmax", "float32"): (8, 0.05),
-    ("logsumexp", "float32"): (6, 0.05),
-    ("loss and gradient", "float32"): (13, 0.01),
-    ("softmax", "bfloat16"): (8, 0.01),
-    # the differences from the maximum, in float32
-    ("log_softmax", "bfloat16"): (9, 2.1),
-    ("logsumexp", "bfloat16"): (6, 0.1),
-    ("loss and gradient", "bfloat16"): (13, 0.01),
+    ("softmax", "float32"): (8, 0.00028),
+    ("log_softmax", "float32"): (8, 0.0165),
+    ("logsumexp", "float32"): (6, 0.033),
+    ("loss and gradient", "float32"): (13, 0.0003),
+    ("softmax", "bfloat16"): (8, 0.00057),
+    ("log_softmax", "bfloat16"): (8, 0.033),
+    ("logsumexp", "bfloat16"): (6, 0.065),
+    ("loss and gradient", "bfloat16"): (13, 0.0006),
 }
 
 
@@ -79,9 +77,8 @@ def test_functions_take_no_more_than_stated(name, dtype, place):
     program = compiled(place, FUNCTIONS[name], ((ROWS, CLASSES), dtype), ((ROWS,), "int32"))
     kernels = program.as_text().count(" fusion(")
     held = program.memory_analysis().temp_size_in_bytes / (ROWS * CLASSES * jnp.dtype(dtype).itemsize)
-    most_kernels, most_held = CEILINGS[name, dtype]
-    assert kernels <= most_kernels
-    assert held <= most_held
+    names = "kernels", "held"
+    within(dict(zip(names, CEILINGS[name, dtype], strict=True)), dict(zip(names, (kernels, held), strict=True)))
 
 
 def _rounded(place):
@@ -113,4 +110,4 @@ def test_the_linear_model_walks_in_few_blocks_and_copies_no_weights(dtype, most_
     program = compiled(place, linear, ((n, m), dtype), ((n,), "int32"), ((CLASSES, m), dtype))
     assert re.findall(r"known_trip_count\W+n\W+(\d+)", program.as_text()) == ["4"]
     # a block of logits in float32 is 0.53 GB; W is 1.05 GB in bfloat16
-    assert program.memory_analysis().temp_size_in_bytes <= 1e9 * most_held
+    within({dtype: most_held}, {dtype: program.memory_analysis().temp_size_in_bytes / 1e9})

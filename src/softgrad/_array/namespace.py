@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, beside, device_of
+from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, beside, device_of
+from .._kernels.wide import ASKS
 from . import libraries
 from .errors import AxisError, MixedArraysError
 from .libraries.declaration import ArrayLibrary
@@ -84,7 +85,7 @@ def _infer(x: Any, argument: str) -> Library:
     if "sparse" in cls.__module__.split(".") and cls.__module__.startswith(("scipy.", "cupyx.")):
         raise TypeError(
             f"{argument} is a sparse matrix ({cls.__module__.split('.')[0]}): exp(0) is 1, so that nothing stays "
-            "sparse; pass its .toarray(). Only the linear model takes samples in a scipy.sparse matrix"
+            "sparse; pass its .toarray(). Only the linear model takes sparse samples, its divergences apart"
         )
     xp = _namespace(x, declared)
     if xp is None:
@@ -100,8 +101,11 @@ def _infer(x: Any, argument: str) -> Library:
         AS_LIKE.setdefault(xp.__name__, declared.as_like)
     if declared.product is not None:
         PRODUCTS.setdefault(xp.__name__, declared.product)
+    if declared.scatter is not None:
+        SCATTERS.setdefault(xp.__name__, declared.scatter)
     if declared.memory is not None:
         MEMORY.setdefault(xp.__name__, declared.memory)
+    ASKS.setdefault(xp.__name__, declared.asks)
     return Library(
         xp,
         declared.name,

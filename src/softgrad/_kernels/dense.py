@@ -24,6 +24,8 @@ AS_LIKE: dict[str, Callable[[Array, Array], Array]] = {}
 MEMORY: dict[str, Callable[[Array], int | None]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
 PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
+#: By name of a namespace: a copy of an array with values at the entries that an index names along an axis.
+SCATTERS: dict[str, Callable[[Array, Array, Array, int], Array]] = {}
 
 
 class Shifted(NamedTuple):

@@ -15,7 +15,7 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import centred, difference, fuses, hide, narrow, shift, total, widen
 from .loss import divided, keep, mass, scaled, sum_all
-from .top_k import few, place, spread, with_rest
+from .top_k import few, spread, with_rest
 
 #: Names of the arrays that a gradient is taken by.
 NAMES = ("logits", "target_logits")
@@ -191,28 +191,58 @@ def rows(
     return total(xp, terms, axis), tuple(grads)
 
 
-def wide_rows(
-    xp: Namespace, x: Array, y: Array, temperature: float, reverse: bool, wrt: tuple[str, ...]
+def plain_rows(
+    xp: Namespace, x: Array, y: Array, temperature: float, beta: float, wrt: tuple[str, ...], wide: bool
 ) -> tuple[Array, tuple[Array, ...], Array]:
-    """``rows`` of matrices of float32, in float64, and of which rows that leaves digits enough."""
-    x, y = (xp.astype(a, xp.float64) for a in ((y, x) if reverse else (x, y)))
+    """``rows`` of matrices as the formulas are written, and of which rows that leaves digits enough.
+
+    With ``wide`` in float64 for float32; else KL in their own format, which is enough where it is not small: then the
+    sum of q |log(q / p)| is at most 1 more than KL, and a rounding of each logarithm is not much of it.
+    """
+    x, y = (xp.astype(a, xp.float64) for a in (x, y)) if wide else (x, y)
+    x, y = (y, x) if beta == 1.0 else (x, y)
+    d, e = (a - xp.max(a, axis=-1, keepdims=True) for a in (x, y))
     if temperature != 1.0:
-        x, y = x / temperature, y / temperature
-    m, n = (xp.max(a, axis=-1, keepdims=True) for a in (x, y))
-    p, q = xp.exp(x - m), xp.exp(y - n)
+        d, e = d / temperature, e / temperature
+    p, q = xp.exp(d), xp.exp(e)
     s, t = (xp.sum(a, axis=-1, keepdims=True) for a in (p, q))
-    u = y - x
-    mean = xp.sum(q * u, axis=-1, keepdims=True) / t
-    value = mean - ((n - m) + xp.log(t / s))
-    good = xp.logical_and(value >= PLAIN, value < math.inf)
-    grads = []
-    for name in wrt:
-        if (name == "logits") == reverse:
-            good = xp.logical_and(good, t > 1 + PLAIN)
-            grads.append(q * ((u - mean) / (t * temperature)))
-        else:
-            grads.append(p / (s * temperature) - q / (t * temperature))
-    return value, tuple(grads), xp.squeeze(good, axis=-1)
+    names = NAMES[::-1] if beta == 1.0 else NAMES
+    found = {}
+    if 0.0 < beta < 1.0:
+        p, q = p / s, q / t
+        m = xp.log(beta * q + (1 - beta) * p)
+        value = 0.0
+        for name, weight, a, log_a, norm in (("logits", 1 - beta, p, d, s), ("target_logits", beta, q, e, t)):
+            far = log_a - m
+            mean = xp.sum(a * far, axis=-1, keepdims=True)
+            value = value + weight * (mean - xp.log(norm))
+            if name in wrt:
+                found[name] = a * ((far - mean) * (weight / temperature))
+    else:
+        far = e - d
+        mean = xp.sum(q * far, axis=-1, keepdims=True) / t
+        norm = xp.log(t / s)
+        value = mean - norm
+        if names[0] in wrt:
+            found[names[0]] = p * (1 / (s * temperature)) - q * (1 / (t * temperature))
+        if names[1] in wrt:
+            found[names[1]] = q * ((far - mean) * (1 / (t * temperature)))
+    good = value < math.inf
+    if wide:
+        good = xp.logical_and(good, value >= PLAIN)
+        for name, norm in zip(names, (s, t), strict=True):
+            # of what is nearly sure the others' slopes are next to its rounding
+            if name in wrt and (name == names[1] or 0.0 < beta < 1.0):
+                good = xp.logical_and(good, norm > 1 + PLAIN)
+    else:
+        good = xp.logical_and(good, value >= (1 + xp.abs(norm)) / 8)
+        if names[0] in wrt:
+            g = found[names[0]]
+            most = xp.maximum(xp.max(g, axis=-1, keepdims=True), -xp.min(g, axis=-1, keepdims=True))
+            good = xp.logical_and(good, most * (8 * temperature) >= 1 / xp.minimum(s, t))
+        if names[1] in wrt:
+            good = xp.logical_and(good, t > 1.125)
+    return value, tuple(found[name] for name in wrt), xp.squeeze(good, axis=-1)
 
 
 def divergence(
@@ -221,7 +251,6 @@ def divergence(
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     rows: Callable[..., tuple[Array, tuple[Array, ...]]] = rows,
-    place: Callable[..., Array] = place,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The divergence, reduced, and its gradients by ``wrt``: with labels by the logits alone."""
     axis, labels, scale = args.axis, args.labels, args.temperature
@@ -236,10 +265,10 @@ def divergence(
     if labels is None:
         each, found = rows(xp, x, y, args, wrt)
     else:
-        some = few(xp, x, labels, axis, scale, args.lump, place)
+        some = few(xp, x, labels, axis, scale, args.lump)
         y = y if some.hot is None else with_rest(xp, y, axis)
         each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
-        found = tuple(spread(xp, g, some, x, labels, axis, scale, place) for g in found)
+        found = tuple(spread(xp, g, some, x, labels, axis, scale) for g in found)
     each = scaled(xp, each, kept, weight)
     divisor = mass(xp, x, weights, None) if args.reduction == "mean" else None
     if args.reduction == "none":

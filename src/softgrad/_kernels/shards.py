@@ -225,7 +225,7 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], job: LossArgs, reduc
     zero, sums = xp.zeros_like(low.x), dict(sums)
     if low.shift is None:
         high = Level(reduce(low.x, "max"))
-        level = low.x == high.x
+        level = low.x == high.x if "others" in sums else None
     else:
         packed = reduce(xp.stack([low.x, low.z], axis=0), "max")
         x, z = packed[0, ...], packed[1, ...]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
-from .dense import cut, difference, fuses, log_normalizer, shift
+from .dense import SCATTERS, cut, difference, fuses, log_normalizer, shift
 from .log_probs import hot_labels, picked, valid_labels
 from .loss import iota
 
@@ -24,8 +23,10 @@ class Few(NamedTuple):
 
 def place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> Array:
     """``values`` at the labels among the classes of ``x``, 0 at the others."""
-    out = xp.zeros_like(x)
-    for i, hot in enumerate(hot_labels(xp, valid_labels(xp, labels, x, axis)[0], x, axis)):
+    index, out = valid_labels(xp, labels, x, axis)[0], xp.zeros_like(x)
+    if xp.__name__ in SCATTERS:
+        return SCATTERS[xp.__name__](out, index, values, axis)
+    for i, hot in enumerate(hot_labels(xp, index, x, axis)):
         out = xp.where(hot, cut(values, axis, i, i + 1), out)
     return out
 
@@ -37,7 +38,6 @@ def few(
     axis: int,
     temperature: float,
     lump: bool,
-    place: Callable[..., Array] = place,
 ) -> Few:
     """The logits of the labels' classes and of the others together, the sum of whose exponentials is theirs."""
     if temperature != 1.0:
@@ -63,7 +63,6 @@ def spread(
     labels: Array,
     axis: int,
     temperature: float,
-    place: Callable[..., Array] = place,
 ) -> Array:
     """A derivative by the logits of ``few`` as one by those of all classes."""
     count = labels.shape[axis]

@@ -13,6 +13,7 @@ from .._array.libraries import MATRIX, OTHERS
 from .._array.libraries.declaration import ArrayLibrary
 from .._kernels import dense as dense_kernels
 from .._kernels import divergence as divergence_kernels
+from .._kernels import high as high_kernels
 from .._kernels import linear as linear_kernels
 from .._kernels import linear_divergence as linear_divergence_kernels
 from .._kernels import linear_log_probs as linear_log_prob_kernels
@@ -29,19 +30,20 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
         for module, names in (
             (
                 dense_kernels,
+                "softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp complex_logsumexp",
+            ),
+            (
+                high_kernels,
                 (
-                    "softmax log_softmax logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp "
-                    "signed_logsumexp complex_logsumexp"
+                    "softmax log_softmax logsumexp signed_logsumexp cross_entropy cross_entropy_grad "
+                    "cross_entropy_value_and_grad"
                 ),
             ),
             (linear_log_prob_kernels, "linear_log_probs linear_log_probs_vjp"),
             (log_prob_kernels, "log_probs log_probs_vjp entropy entropy_vjp"),
             (
                 loss_kernels,
-                (
-                    "cross_entropy cross_entropy_grad cross_entropy_value_and_grad cross_entropy_hvp "
-                    "cross_entropy_hessian_diag total_weight"
-                ),
+                "cross_entropy_hvp cross_entropy_hessian_diag total_weight",
             ),
             (divergence_kernels, "divergence"),
             (linear_divergence_kernels, "linear_divergence"),

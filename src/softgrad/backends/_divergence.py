@@ -9,8 +9,8 @@ from .._array.typing import Array, Namespace
 from .._kernels import divergence as generic
 from .._kernels.divergence import DivergenceArgs
 
-#: Elements of a block.
-BLOCK = 1 << 15
+#: Elements of a block: of float64 fewer bytes than those from which malloc asks the system for pages, each time.
+BLOCK = 15 << 10
 
 
 def _in_rows(xp: Namespace, a: Array, axis: int) -> Array:
@@ -32,32 +32,35 @@ def rows(
     where = None if args.where is None else _in_rows(xp, xp.broadcast_to(args.where, x.shape), axis)
     n, k = a.shape
     value, grads = xp.empty_like(a[:, :1]), tuple(xp.empty_like(a) for _ in wrt)
-    plain = x.dtype == xp.float32 and where is None and args.beta in (0.0, 1.0)
+    single, mixed = x.dtype == xp.float32, 0.0 < args.beta < 1.0
+    plain = where is None and (single or (x.dtype == xp.float64 and not mixed))
     step = max(1, BLOCK // k)
 
-    def exact(index: Any) -> tuple[Array, tuple[Array, ...]]:
+    def store(index: Any, found: tuple[Array, tuple[Array, ...]]) -> None:
+        for out, part in zip((value, *grads), (found[0], *found[1]), strict=True):
+            out[index] = part
+
+    def exact(index: Any) -> None:
         some = args._replace(axis=1, where=None if where is None else where[index])
-        return generic.rows(xp, a[index], b[index], some, wrt)
+        store(index, generic.rows(xp, a[index], b[index], some, wrt))
 
     def task(start: int, stop: int) -> None:
+        again = []
         for i in range(start, stop, step):
             block = slice(i, min(i + step, stop))
             if not plain:
-                each, slopes = exact(block)
-            else:
-                each, slopes, good = generic.wide_rows(xp, a[block], b[block], args.temperature, args.beta == 1.0, wrt)
-                if not good.all():
-                    again = xp.nonzero(xp.logical_not(good))[0]
-                    for out, part in zip((each, *slopes), _flat(exact(i + again)), strict=True):
-                        out[again] = xp.astype(part, out.dtype)
-            for out, part in zip((value, *grads), (each, *slopes), strict=True):
-                out[block] = part
+                exact(block)
+                continue
+            *found, good = generic.plain_rows(xp, a[block], b[block], args.temperature, args.beta, wrt, single)
+            store(block, tuple(found))
+            if not good.all():
+                again.append(i + xp.nonzero(xp.logical_not(good))[0])
+        if again:
+            rows = xp.concat(again)
+            for i in range(0, rows.shape[0], step):
+                exact(rows[i : i + step])
 
     run(task, n)
     kept = (*shape[:axis], *shape[axis + 1 :])
     back = tuple(xp.moveaxis(xp.reshape(g, (*kept, k)), -1, axis) for g in grads)
     return xp.reshape(value, (*shape[:axis], 1, *shape[axis + 1 :])), back
-
-
-def _flat(found: tuple[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
-    return found[0], *found[1]

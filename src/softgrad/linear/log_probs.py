@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .._array.labels import check_labels, same_shape
 from .._array.namespace import Library, floating, kind, library, native, same_place
 from .._array.scalars import integer
@@ -14,7 +16,7 @@ from .._log_probs import scaling_of, with_axis, without_axis
 from .._options import LossArgs
 from ..backends._registry import run
 from ..backends.sparse.samples import is_sparse
-from .arguments import names_of, transposed
+from .arguments import transposed
 from .model import LinearCrossEntropy
 
 
@@ -55,13 +57,12 @@ class _Problem:
     def __init__(
         self, X: Any, labels: Any, W: Any, bias: Any, sample_axis: int, block_size: Any, precision: Any, validate: bool
     ) -> None:
-        if is_sparse(X):
-            raise TypeError("X is a sparse matrix: pass its toarray()")
-        lib = self.lib = library(X, "X")
+        like = np.zeros(0) if is_sparse(X) else X
+        lib = self.lib = library(like, "X")
         if X.ndim != 2:
             raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
         axis = integer(sample_axis, "sample_axis", "0 or 1")
-        same_place(lib, X, labels, "labels", "X")
+        same_place(lib, like, labels, "labels", "X")
         labels = native(lib, labels)
         if kind(lib.xp, labels.dtype) != "integer":
             raise TypeError(f"labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -88,7 +89,7 @@ class _Problem:
     @property
     def arrays(self) -> tuple[Any, ...]:
         """What every kernel is given."""
-        return self.lib, self.lib.xp, self.model._X, self.W, self.bias, self.job
+        return self.lib, self.model._xp, self.model._X, self.W, self.bias, self.job
 
     def out(self, a: Array) -> Array:
         """Rows of samples as the caller has them."""
@@ -116,6 +117,7 @@ def linear_log_probs(
     ----------
     X : array
         Samples of real numbers: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
+        Also a ``scipy.sparse`` matrix, whose library is then NumPy.
     labels : array of ints
         ``(n_samples,)``, or several a sample: ``(n_samples, m)``, or ``(m, n_samples)`` with ``sample_axis=1``.
     W : array
@@ -149,7 +151,7 @@ def linear_log_probs(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, labels are no integers, or X is sparse.
+        If an array is not of real numbers, or labels are no integers.
     ValueError
         If shapes do not agree, or an option is out of its range.
     LabelError
@@ -227,8 +229,8 @@ def linear_log_probs_vjp(
     array([[ 1.],
            [-1.]])
     """
-    names, single = names_of(wrt, bias)
     problem = _Problem(X, labels, W, bias, sample_axis, block_size, precision, validate)
+    names, single = problem.model._names(wrt, bias)
     if not isinstance(cotangents, (tuple, list)) or len(cotangents) != 2:
         raise ValueError("cotangents must be a pair, of the log-probabilities and of the entropies (None for none)")
     first, second = cotangents

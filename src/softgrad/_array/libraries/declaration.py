@@ -61,6 +61,10 @@ def _no(*_: Any) -> bool:
     return False
 
 
+def _yes(*_: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class ArrayLibrary:
     """An array library: how its arrays are made and read, and where they differ from others.
@@ -118,10 +122,15 @@ class ArrayLibrary:
         ``strangers(x, other)``: whether no operation takes both, of two types.
     as_like : callable, optional
         ``as_like(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
+    asks : callable, optional
+        ``asks(array)``: whether its values may decide what is computed next; without it they may.
     fuses : callable, optional
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
         ``product(a, b)``: the matrix product, where ``matmul`` may round its operands.
+    scatter : callable, optional
+        ``scatter(a, index, values, axis)``: a copy of ``a`` with the values at the entries that ``index`` names along
+        the axis.
     memory : callable, optional
         ``memory(array)``: bytes of the accelerator that it is on, by which blocks are cut; None on a CPU.
     compile : callable, optional
@@ -165,8 +174,10 @@ class ArrayLibrary:
     complaint: Callable[[Array], str | None] | None = None
     strangers: Callable[[Array, Array], bool] | None = None
     as_like: Callable[[Array, Array], Array] | None = None
+    asks: Callable[[Array], bool] = field(default_factory=lambda: _yes)
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
+    scatter: Callable[[Array, Array, Array, int], Array] | None = None
     memory: Callable[[Array], int | None] | None = None
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     session: Callable[[], AbstractContextManager[Any]] = field(default_factory=lambda: contextlib.nullcontext)

@@ -19,6 +19,12 @@ def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
     return np.array(host, dtype=getattr(np, dtype))
 
 
+def _scatter(a: Array, index: Array, values: Array, axis: int) -> Array:
+    out = np.array(a)
+    np.put_along_axis(out, index, values, axis)
+    return out
+
+
 def _refuses(cls: type) -> str | None:
     names = (base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "numpy")
     return next((_REFUSED[name] for name in names if name in _REFUSED), None)
@@ -36,5 +42,6 @@ LIBRARY = ArrayLibrary(
     make=_make,
     read=lambda xp, array: np.asarray(array),
     device_label=lambda array: "cpu",
+    scatter=_scatter,
     refuses=_refuses,
 )

@@ -49,6 +49,14 @@ def _complaint(x: Array) -> str | None:
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
 
 
+def _asks(array: Array) -> bool:
+    torch: Any = importlib.import_module("torch")
+    # in a trace, or where a function is transformed, there may be no values
+    hidden = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    recorded = array.requires_grad and torch.is_grad_enabled()
+    return not (hidden or recorded or _is_abstract(array) or hasattr(array, "device_mesh"))
+
+
 def _as_like(a: Array, x: Array) -> Array:
     if hasattr(x, "device_mesh"):
         tensor = importlib.import_module("torch.distributed.tensor")
@@ -90,7 +98,9 @@ LIBRARY = ArrayLibrary(
     complaint=_complaint,
     strangers=_strangers,
     as_like=_as_like,
+    asks=_asks,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
+    scatter=lambda a, index, values, axis: a.scatter(axis, index.long(), values),
     memory=torch_memory,
     autograd="torch autograd",
     gradient=_gradient,

@@ -25,7 +25,8 @@ def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs
 
 def _kernel(x: Array, vector: Array, *arrays: Array, function: str, job: LossArgs) -> Any:
     piece = _chunk_args(job, x, arrays)
-    x, _ = widen(library(x, "a chunk").xp, x, None)
+    if job.reduction != "none":
+        x, _ = widen(library(x, "a chunk").xp, x, None)
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
@@ -41,7 +42,10 @@ def _weights(x: Array, vector: Array, *arrays: Array, job: LossArgs) -> Any:
 
 
 def _rows(call: Any, logits: Array, job: LossArgs, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
-    """One row of results a sample, before the reduction; in float32 at least, as what is weighted may outgrow half."""
+    """One row of results a sample, before the reduction.
+
+    What is reduced is in float32 at least, as what is weighted may outgrow half; the rest is rounded once.
+    """
     bare = job._replace(**dict.fromkeys(ARRAYS))
     # a class vector is one chunk for all: the axes that it lacks are given as size 1
     shape = (-1,) + (1,) * (logits.ndim - 1 - job.axis)
@@ -49,7 +53,8 @@ def _rows(call: Any, logits: Array, job: LossArgs, *, keeps_axis: bool, vector: 
     by_class = {name: da.reshape(own[name].rechunk(-1), shape) for _, name in BY_CLASS if own[name] is not None}
     samples = {"sample_weight"} if job.dense else {"sample_weight", "labels"}
     arrays = [(logits, True), (vector, True), *((a, name not in samples) for name, a in (own | by_class).items())]
-    return rowwise(call, job.axis, arrays, _held(logits), keeps_axis=keeps_axis, options={"job": bare, **options})
+    dtype = logits.dtype if job.reduction == "none" and call is _kernel else _held(logits)
+    return rowwise(call, job.axis, arrays, dtype, keeps_axis=keeps_axis, options={"job": bare, **options})
 
 
 def _held(logits: Array) -> Any:

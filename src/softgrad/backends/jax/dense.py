@@ -93,6 +93,33 @@ def sums(e: Array, axis: int) -> tuple[Array, Array]:
     return others + jnp.round(s - 1 - others), s
 
 
+def narrowed(a: Array, dtype: Any) -> Array:
+    """``a`` in ``dtype``, rounded once: XLA goes from float64 to bfloat16 by way of float32."""
+    if dtype == jnp.bfloat16 and a.dtype == jnp.float64:
+        a = jax.lax.reduce_precision(a, 8, 7)
+    return a.astype(dtype)
+
+
+#: Binary digits after the point of what float64 is rounded to.
+DIGITS = {"float32": 23, "float16": 10, "bfloat16": 7}
+
+
+def less(a: Array, b: Array, dtype: Any, more: Array | float = 0.0) -> Array:
+    """``a - b`` in float64, which is then rounded to ``dtype``: a tie moved to the side that the difference is on.
+
+    ``more`` has the sign of what ``a`` has lost already.
+    """
+    digits = DIGITS.get(str(jnp.dtype(dtype)))
+    if digits is None or a.dtype != jnp.float64:
+        return a - b
+    s, low = dense_kernels.two_sum(a, -b)
+    near = jax.lax.reduce_precision(s, 11, digits)
+    other = near + 2 * (s - near)
+    tie = (other != near) & (jax.lax.reduce_precision(other, 11, digits) == other)
+    low = jnp.where(low == 0, more, low)
+    return jnp.where(tie, s + jnp.sign(low) * jnp.abs(s) * 2.0**-52, s)
+
+
 def wide(x: Array, precision: str | None = None) -> Array:
     """``x`` in the dtype to compute in."""
     return dense_kernels.widen(jnp, x, precision)[0]
@@ -128,7 +155,7 @@ def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> 
         return dense_kernels.softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
     e = jnp.exp(dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True)))
-    return zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where).astype(x.dtype)
+    return narrowed(zero_hidden(e / jnp.expand_dims(total(e, axis), axis), where), x.dtype)
 
 
 def _softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -148,9 +175,12 @@ def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None)
     if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
     y = hide_logits(wide(x, precision), where, axis)
-    d = dense_kernels.difference(jnp, y, jnp.max(y, axis=axis, keepdims=True))
-    r = d - jnp.expand_dims(jnp.log1p(sums(jnp.exp(d), axis)[0]), axis)
-    return (r if where is None else jnp.where(where, r, -math.inf)).astype(x.dtype)
+    m = jnp.max(y, axis=axis, keepdims=True)
+    d = dense_kernels.difference(jnp, y, m)
+    # of one difference XLA on a GPU would keep, for the sum and the result, all in float32 in memory
+    apart = d if jax_memory(y) is None else jnp.where(y == m, 0, y - m)
+    r = less(d, jnp.expand_dims(jnp.log1p(sums(jnp.exp(apart), axis)[0]), axis), x.dtype)
+    return narrowed(r if where is None else jnp.where(where, r, -math.inf), x.dtype)
 
 
 def _log_softmax_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -176,7 +206,7 @@ def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -
     # 0 at an infinite maximum too; a NaN beside it, which XLA's maximum passes over on a CPU, shows in the sum
     rest, _ = sums(jnp.exp(jnp.where(y == most, 0, y - most)), axis)
     r = m + jnp.log1p(rest)
-    return (r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf)).astype(x.dtype)
+    return narrowed(r if rows is None else jnp.where(jnp.squeeze(rows, axis=axis), r, -math.inf), x.dtype)
 
 
 def _logsumexp_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
-from ..._kernels.log_probs import valid_labels
 
 
 class Arrays(NamedTuple):
@@ -52,15 +51,9 @@ def rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]
     return _each(x, y, args.where, args._replace(target=None, where=None, sample_weight=None)), ()
 
 
-def place(xp: Any, values: Array, labels: Array, x: Array, axis: int) -> Array:
-    """``values`` at the labels among the classes of ``x``, 0 at the others."""
-    index = valid_labels(xp, labels, x, axis)[0]
-    return jnp.put_along_axis(jnp.zeros_like(x), index, values, axis, inplace=False)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _compiled(args: DivergenceArgs, wrt: tuple[str, ...], x: Array, arrays: Arrays) -> Any:
-    return generic.divergence(jnp, x, args._replace(**arrays._asdict()), wrt, rows, place)
+    return generic.divergence(jnp, x, args._replace(**arrays._asdict()), wrt, rows)
 
 
 def divergence(xp: Any, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:

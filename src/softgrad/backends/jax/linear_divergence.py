@@ -16,7 +16,7 @@ from ..._kernels.divergence import divergence as kernel
 from ..._kernels.linear import memory_of
 from ..._kernels.linear_divergence import Given, Model
 from ..._kernels.loss import divided
-from .divergence import place, rows
+from .divergence import rows
 from .linear import _is_zero, over_blocks, taken
 
 NAMES = ("X", "W", "bias")
@@ -54,7 +54,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
         x = generic.counted(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
         z = generic.logits_of(jnp, x, w, b)
         piece = generic.against(jnp, piece, target, lambda a: taken(a, start, size, n), wide)
-        value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows, place)
+        value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows)
         sums, out = ({}, {"value": value}) if args.reduction == "none" else ({"value": value}, {})
         if "W" in names:
             sums["W"] = product(jnp, grads[0].T, x)

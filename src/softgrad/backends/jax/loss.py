@@ -13,7 +13,7 @@ from ..._kernels import loss as generic
 from ..._kernels.dense import difference, nan_where
 from ..._options import LossArgs
 from . import rules
-from .dense import centred, hide_logits, is_compensated, log_softmax, logsumexp, softmax, total, wide, zero_hidden
+from .dense import centred, hide_logits, is_compensated, less, log_softmax, logsumexp, softmax, total, wide, zero_hidden
 
 #: The options that the closed forms below take; a loss with others goes through the generic kernels under a rule.
 TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
@@ -84,7 +84,9 @@ def losses(x: Array, target: Array, where: Array | None, axis: int, precision: s
         return _settled(total(target * cost, axis), where, axis)
     _, _, others, d, valid = _pieces(x, target, where, axis)
     # with the label at the maximum exp(d) - 1 is 0, and the others are all that is left
-    return _or_nan(_settled(jnp.log1p(others + (jnp.exp(d) - 1)) - d, where, axis), valid)
+    own = jnp.exp(d)
+    loss = less(jnp.log1p(others + (own - 1)), d, jnp.float32, own)
+    return _or_nan(_settled(loss, where, axis), valid)
 
 
 def _losses_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -142,7 +144,7 @@ def cross_entropy(logits: Array, job: LossArgs) -> Array:
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = jnp.where(kept, x, 0)
-    precision = job.precision if is_compensated(x, job.precision) else None
+    precision = job.precision if is_compensated(logits, job.precision) else None
     target, w = job.labels, None
     special = bool(job.beyond(TAKEN))
     if special:

@@ -14,6 +14,8 @@ import numpy as np
 
 from .. import _threads
 
+#: Numbers whose copies stay in the nearest cache.
+AT_A_TIME = 1 << 13
 Floats: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Block: TypeAlias = tuple[int, int, int, int]
 T = TypeVar("T")
@@ -258,11 +260,49 @@ def narrow(wide: Floats, out: Floats) -> None:
     if out is wide:
         return
     if out.dtype.char == "e":
-        wide = np.ascontiguousarray(wide, np.float32)
+        wide = _odd(wide) if wide.dtype.char == "d" else np.ascontiguousarray(wide, np.float32)
         if wide.size and np.abs(wide).max() < HALF_LIMIT:
             out.view(np.uint16)[...] = _half_bits(wide)
             return
     np.copyto(out, wide, casting="same_kind")
+
+
+def _odd(wide: Floats) -> Floats:
+    """Float64 in float32, to an odd number where it is none: rounded again, it is as if it had been rounded once."""
+    single = np.ascontiguousarray(wide, np.float32)
+    bits = single.view(np.int32)
+    back = single.astype(np.float64)
+    bits -= np.abs(back) > np.abs(wide)
+    bits |= back != wide
+    return single
+
+
+def unsure(wide: Floats, share: float, dtype: np.dtype[Any], axis: int, more: float = 0.0) -> Floats:
+    """The numbers of the samples, ``axis`` left out, with a result that may be rounded either way.
+
+    A result may be off by ``share`` of itself and of ``more``.
+    """
+    if not more and dtype.char == "f" and wide.flags.c_contiguous and _all_sure(wide.reshape(-1), share):
+        return np.empty(0, np.intp)
+    size = (np.abs(wide) + more) * share
+    low, high = np.empty(wide.shape, dtype), np.empty(wide.shape, dtype)
+    narrow(wide - size, low)
+    narrow(wide + size, high)
+    apart = (low != high) & np.isfinite(wide)
+    return np.flatnonzero(apart.any(axis) if wide.ndim > 1 else apart)
+
+
+def _all_sure(flat: Floats, share: float) -> bool:
+    """Whether numbers are rounded to the same ones of float32 if a share of them is added or taken."""
+    moved, low, high = (np.empty(AT_A_TIME, dtype) for dtype in (np.float64, np.float32, np.float32))
+    for start in range(0, flat.size, AT_A_TIME):
+        some = flat[start : start + AT_A_TIME]
+        n = some.size
+        np.copyto(low[:n], np.multiply(some, 1 - share, out=moved[:n]), casting="same_kind")
+        np.copyto(high[:n], np.multiply(some, 1 + share, out=moved[:n]), casting="same_kind")
+        if not np.array_equal(low[:n], high[:n]):
+            return False
+    return True
 
 
 def _half_bits(wide: Floats) -> Floats:

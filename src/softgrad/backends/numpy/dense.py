@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..._kernels import dense as dense_kernels
+from ..._kernels import high as high_kernels
 from . import dense_blocks as blocks
 from . import small
-from .blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, view
+from .blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, unsure, view
 from .dense_blocks import FEW, rows_into, rows_of, shifted_columns, working
 
 
@@ -18,14 +18,14 @@ def softmax(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) ->
     """Exponentials over their sum."""
     if where is None and precision is None and small.fits(x, axis):
         return small.softmax(x)
-    return _whole(xp, x, axis, where, precision, blocks.softmax, blocks.softmax_columns, dense_kernels.softmax, 0.0)
+    return _whole(xp, x, axis, where, precision, blocks.softmax, blocks.softmax_columns, high_kernels.softmax, 0.0)
 
 
 def log_softmax(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) -> Floats:
     """Logarithm of the softmax."""
     if where is None and precision is None and small.fits(x, axis):
         return small.log_softmax(x)
-    kernels = blocks.log_softmax, blocks.log_softmax_columns, dense_kernels.log_softmax
+    kernels = blocks.log_softmax, blocks.log_softmax_columns, high_kernels.log_softmax
     return _whole(xp, x, axis, where, precision, *kernels, -np.inf)
 
 
@@ -38,19 +38,25 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
         shown = seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
-    carried = precision == "high" and work == x.dtype
+    carried, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             src = _visible(seen.x[o0:o1, :, i0:i1], None if shown is None else shown[o0:o1, :, i0:i1], memory)
             if carried:
-                values = dense_kernels.logsumexp(xp, rows_of(src, memory), 1, None, precision)
+                values = high_kernels.logsumexp(xp, rows_of(src, memory), 1, None, precision)
             elif src.shape[1] <= FEW:
                 values = blocks.logsumexp_columns(*shifted_columns(src, memory), memory)
             else:
                 values = blocks.logsumexp(rows_of(src, memory), memory)
-            narrow(values.reshape(o1 - o0, i1 - i0), out3[o0:o1, i0:i1])
+            dst = out3[o0:o1, i0:i1]
+            narrow(values.reshape(dst.shape), dst)
+            if settles:
+                # of a small result the terms that cancelled tell how far it may be off
+                for some in _pieces(unsure(values, high_kernels.ERROR, x.dtype, 0, 1.0), src.shape[1]):
+                    rows = _picked(src, some).astype(x.dtype, copy=False)
+                    dst[np.divmod(some, dst.shape[1])] = high_kernels.logsumexp(xp, rows, 1, None, precision)
 
         return block
 
@@ -66,6 +72,20 @@ def _visible(src: Floats, shown: Floats | None, memory: Memory) -> Floats:
     wide = memory(8, src.shape)
     np.copyto(wide, src)
     return hide(wide, np.ascontiguousarray(shown))
+
+
+def _pieces(some: Floats, k: int) -> Iterator[Floats]:
+    """Numbers of samples, few at a time."""
+    step = max(1, high_kernels.PIECE // k)
+    for i in range(0, len(some), step):
+        yield some[i : i + step]
+
+
+def _picked(src: Floats, some: Floats) -> Floats:
+    """Some samples of a block, as rows."""
+    outer, inner = np.divmod(some, src.shape[2])
+    rows: Floats = src[outer, :, inner]
+    return rows
 
 
 def _whole(
@@ -84,7 +104,7 @@ def _whole(
     shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty(x.shape, x.dtype)
-    carried = precision == "high" and work == x.dtype
+    carried, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
@@ -96,14 +116,20 @@ def _whole(
             if carried:
                 y, own = generic(xp, rows_of(src, memory), 1, None, precision), False
             elif k <= FEW:
-                z = of_columns(*shifted_columns(src, memory), memory).reshape(k, o, i)
-                narrow(z.transpose(1, 0, 2), dst)
-                own = True
+                z = of_columns(*shifted_columns(src, memory), memory)
+                narrow(z.reshape(k, o, i).transpose(1, 0, 2), dst)
+                y, own = z.T, True
             else:
                 y, own = rows_into(dst, memory)
                 of_rows(rows_of(src, memory), y, memory)
             if not own:
                 narrow(y.reshape(o, i, k).transpose(0, 2, 1), dst)
+            if settles:
+                result, along = (z, 0) if k <= FEW else (y, 1)
+                for some in _pieces(unsure(result, high_kernels.ERROR, x.dtype, along), k):
+                    rows = _picked(src, some).astype(x.dtype, copy=False)
+                    outer, inner = np.divmod(some, i)
+                    dst[outer, :, inner] = generic(xp, rows, 1, None, precision)
             if mask is not None:
                 # a row that is NaN hides its classes still, and one that shows nothing is not NaN
                 np.copyto(dst, hidden, where=~mask)

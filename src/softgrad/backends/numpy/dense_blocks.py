@@ -149,7 +149,8 @@ def log_softmax(x: Floats, y: Floats, memory: Memory) -> None:
     rest = memory.row_sums(e, s)
     if len(near) < len(rest):
         rest = rest.take(near // k)
-    flat[near] = -np.log1p(rest / own)
+    # not negated: what is sure has the logarithm 0, not -0
+    flat[near] = 0.0 - np.log1p(rest / own)
 
 
 def logsumexp(x: Floats, memory: Memory) -> Floats:

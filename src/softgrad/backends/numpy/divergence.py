@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..._array.namespace import quietly
 from ..._array.typing import Array, Namespace
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import DivergenceArgs
-from ..._kernels.log_probs import valid_labels
 from .. import _divergence, _threads
 from .blocks import threads_for
 
@@ -25,12 +22,6 @@ def _rows(xp: Namespace, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[st
     return _divergence.rows(xp, x, y, args, wrt, run)
 
 
-def _place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> Array:
-    out = np.zeros_like(x)
-    np.put_along_axis(out, valid_labels(xp, labels, x, axis)[0], values, axis)
-    return out
-
-
 def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
-    return generic.divergence(xp, logits, args, wrt, _rows, _place)
+    return generic.divergence(xp, logits, args, wrt, _rows)

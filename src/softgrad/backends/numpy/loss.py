@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..._kernels import high as high_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from . import small
-from .blocks import Block, Floats, Memory, View, narrow, over_blocks, view
+from .blocks import Block, Floats, Memory, View, narrow, over_blocks, unsure, view
 from .dense_blocks import FEW, rows_into, rows_of, working
 from .loss_blocks import Loss
 
@@ -80,7 +81,11 @@ class _Call:
                 self.divisor = dense_mass(job, self.labels, self.weight)
             else:
                 self.divisor = mass(job, self.labels, self.weight, self.k)
-        self.fast = not job.beyond(TAKEN) and not (x.dtype.char == "d" and job.precision == "high")
+        #: Whether results are rounded from float64, and some computed again.
+        self.settles = job.precision == "high" and self.work != self.dtype
+        # where the log-sum-exp of z_loss is nearly 0, rounded results ask for more digits of it
+        carried = job.precision == "high" and (x.dtype.char == "d" or job.z_loss)
+        self.fast = not job.beyond(TAKEN) and not carried
 
     def run(self) -> tuple[Any, Any]:
         if self.divisor == 0.0:
@@ -121,11 +126,13 @@ class _Call:
                 known = (labels >= 0) & (labels < k)
                 unknown = ~known if job.ignore_index is None else ~known & (labels != job.ignore_index)
                 target = loss.target(np.where(known, labels, 0), weight)
+        results: list[tuple[Floats, int]] = []
         if target is not None and k <= FEW:
             wide = dst if dst is None or dst.dtype == self.work else memory(5, dst.shape)
             losses = loss.columns(src, wide, target)
             if wide is not dst and wide is not None and dst is not None:
                 narrow(wide, dst)
+            results += [] if wide is None else [(wide, 1)]
         else:
             x = rows_of(src, memory)
             e, own = (memory(0, x.shape), True) if dst is None else rows_into(dst, memory)
@@ -135,10 +142,16 @@ class _Call:
                 losses = loss.rows(x, e, target)
             if dst is not None and not own:
                 narrow(e.reshape(o, i, k).transpose(0, 2, 1), dst)
+            results += [] if dst is None else [(e, 1)]
         odd = loss.odd
         if unknown is not None:
             odd = np.flatnonzero(unknown) if odd is None else np.union1d(odd, np.flatnonzero(unknown))
-        if odd is not None:
+        if self.settles:
+            results += [] if self.losses2 is None else [(losses, 0)]
+            for result, axis in results:
+                again = unsure(result, high_kernels.ERROR, self.dtype, axis)
+                odd = again if odd is None else np.union1d(odd, again)
+        if odd is not None and len(odd):
             losses[odd] = self.generic_rows(memory, at, odd)
         return losses
 
@@ -160,14 +173,28 @@ class _Call:
             reduction="none",
             precision=job.precision if self.work == self.dtype else None,
         )
-        x = self.rows(self.view.x, at, some).astype(self.work, copy=False)
+        x = self.rows(self.view.x, at, some)
+        if self.settles:
+            piece = piece._replace(reduction=job.reduction, precision=job.precision)
+            divisor = np.asarray(self.divisor) if job.reduction == "mean" else None
+            losses, grad = high_kernels.loss_rows(self.xp, x, piece, True, self.grad3 is not None, divisor)
+            if self.grad3 is not None:
+                self._put(grad, at, some)
+            return np.asarray(losses)[:, 0]
+        x = x.astype(self.work, copy=False)
         if self.grad3 is None:
             return np.asarray(loss_kernels.cross_entropy(self.xp, x, piece))
         losses, grad = loss_kernels.cross_entropy_value_and_grad(self.xp, x, piece)
         grad = np.multiply(grad, self.work.type(1.0 / self.divisor)).astype(self.dtype, copy=False)
+        self._put(grad, at, some)
+        return np.asarray(losses)
+
+    def _put(self, grad: Floats, at: Block, some: Any) -> None:
+        """Write the gradient of some samples of a block."""
+        assert self.grad3 is not None
+        o0, o1, i0, i1 = at
         o, i = np.divmod(np.arange((o1 - o0) * (i1 - i0))[some], i1 - i0)
         self.grad3[o0 + o, :, i0 + i] = grad
-        return np.asarray(losses)
 
 
 def _loss(xp: Any, x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:

@@ -11,6 +11,8 @@ _FUNCTIONS = (
     "linear_cross_entropy_value_and_grad",
     "linear_cross_entropy_hvp",
     "linear_cross_entropy_hessian",
+    "linear_log_probs",
+    "linear_log_probs_vjp",
 )
 
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
+from ..._kernels import linear_log_probs as log_prob_kernels
+from ..._kernels.linear_log_probs import Rows, Wanted
+from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from ..numpy import loss as numpy_loss
 
@@ -76,3 +79,27 @@ def linear_cross_entropy_hessian(
     """The Hessian as (k, m, k, m)."""
     rows = block_size or block_rows(X, len(W), copies=2)
     return linear_kernels.linear_cross_entropy_hessian(xp, X, _by_columns(W), bias, job, intercept, rows)
+
+
+def linear_log_probs(
+    xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, wanted: Wanted, block_size: int | None = None
+) -> Rows:
+    """What is wanted of every sample."""
+    rows = block_size or block_rows(X, len(W))
+    return log_prob_kernels.linear_log_probs(xp, X, _by_columns(W), bias, job, wanted, rows)
+
+
+def linear_log_probs_vjp(
+    xp: Namespace,
+    X: Any,
+    W: Array,
+    bias: Array,
+    job: LossArgs,
+    wrt: tuple[str, ...],
+    scaling: Scaling,
+    cotangents: Rows,
+    block_size: int | None = None,
+) -> tuple[Array, ...]:
+    """What cotangents give by W and bias."""
+    rows = block_size or block_rows(X, len(W))
+    return log_prob_kernels.linear_log_probs_vjp(xp, X, _by_columns(W), bias, job, wrt, scaling, cotangents, rows)

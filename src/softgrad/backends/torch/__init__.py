@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._kernels import dense as dense_kernels
+from ..._kernels import high as high_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
@@ -49,8 +49,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     job = next(each for each in rest if isinstance(each, LossArgs))
     if function in _VALUES:
         return True
-    if _carries(x, job.precision):
+    if _carries(x, job.precision) and function.startswith("linear"):
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
+    if job.precision == "high" and not function.startswith("linear"):
+        return "precision='high' is rounded as everywhere by the generic kernel"
     others = job.beyond(torch_loss.TAKEN)
     if others:
         return f"no kernel in place takes {', '.join(others)}"
@@ -66,10 +68,10 @@ def _dense(
         where = where.expand(x.shape)
     if not plain(x, where):
         if operations.nested_forward():
-            return getattr(dense_kernels, name)(XP, x, axis, where, precision)
+            return getattr(high_kernels, name)(XP, x, axis, where, precision)
         return operations.recorded(operation, x, where, axis, precision)
-    if _carries(x, precision):
-        return getattr(dense_kernels, name)(XP, x, axis, where, precision)
+    if precision == "high":
+        return getattr(high_kernels, name)(XP, x, axis, where, precision)
     if where is None:
         return getattr(dense, name)(x, axis, precision)
     hidden = ~where
@@ -111,8 +113,8 @@ def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
         value = recorded.cross_entropy(x, job).to(x.dtype)
     elif x is not logits:
         value = call("cross_entropy", xp, x, job)
-    elif job.beyond(torch_loss.TAKEN) or _carries(x, job.precision):
-        value = loss_kernels.cross_entropy(xp, x, job)
+    elif job.beyond(torch_loss.TAKEN) or job.precision == "high":
+        value = high_kernels.cross_entropy(xp, x, job)
     else:
         value = torch_loss.in_place(xp, x, job, True, False)[0]
     return value

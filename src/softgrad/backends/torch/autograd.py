@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._kernels import dense as dense_kernels
+from ..._kernels import high as high_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from .._registry import call
@@ -39,7 +39,7 @@ def _value(name: str, x: Tensor, where: Tensor | None, axis: int, precision: str
     if traced(name, x, axis, where, precision):
         traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis)
         return traced_value
-    kernel = partial(call, name) if plain(x, where) else getattr(dense_kernels, name)
+    kernel = partial(call, name) if plain(x, where) else getattr(high_kernels, name)
     value: Tensor = kernel(XP, x, axis, where, precision)
     return value
 

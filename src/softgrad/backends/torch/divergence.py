@@ -11,7 +11,6 @@ from torch.autograd import Function
 
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
-from ..._kernels.log_probs import valid_labels
 from .. import _divergence
 from .autograd import batched, nested_forward
 from .blocks import XP, plain, plain_cotangent
@@ -127,12 +126,6 @@ def _rows(xp: Any, x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, .
     return operation.apply(x, y, where, args.axis, args.beta, args.temperature), ()
 
 
-def place(xp: Any, values: Tensor, labels: Tensor, x: Tensor, axis: int) -> Tensor:
-    """``values`` at the labels among the classes of ``x``, 0 at the others."""
-    index = valid_labels(xp, labels, x, axis)[0].to(torch.int64)
-    return torch.zeros_like(x).scatter(axis, index, values)
-
-
 def divergence(xp: Any, logits: Tensor, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
-    return generic.divergence(xp, logits, args, wrt, _rows, place)
+    return generic.divergence(xp, logits, args, wrt, _rows)

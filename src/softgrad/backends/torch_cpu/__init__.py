@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..._array.namespace import library, quiet
+from ..._kernels import high as high_kernels
 from ..._options import LossArgs
 from .._declaration import Backend, Delegate
 from .._registry import asked_for, call
@@ -28,6 +29,8 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 AWAKE = 1 << 15
 #: With these the linear model is NumPy's; with others torch's products have the generic kernel ahead.
 _LOSS_OPTIONS = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
+#: Whose results with ``precision="high"`` are rounded once.
+_SETTLED = frozenset(name for name in NUMPY.functions if hasattr(high_kernels, name))
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _FUNCTIONS = tuple(name for name in NUMPY.functions if name not in ("divergence", "linear_cross_entropy_hvp"))
 
@@ -40,6 +43,8 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return f"{x.dtype} on {x.device.type} is not NumPy's"
     if asked_for() in ("torch", "triton"):
         return "PyTorch's own kernels are asked for"
+    if x.dtype is torch.bfloat16 and function in _SETTLED and _is_high(rest):
+        return "from float64 torch goes to half precision by way of float32"
     if function in _DENSE:
         return obstacle(x, rest[1]) or True
     arrays = [a for a in rest if isinstance(a, Tensor)]
@@ -83,10 +88,13 @@ def _readable(a: Any) -> Any:
     return a
 
 
+def _is_high(args: tuple[Any, ...]) -> bool:
+    return any("high" in (a, getattr(a, "precision", None)) for a in args if isinstance(a, (str, LossArgs)))
+
+
 def _widened(args: tuple[Any, ...]) -> Iterator[Any]:
     """The arguments with single precision, or double for all digits, in place of bfloat16."""
-    high = any("high" in (a, getattr(a, "precision", None)) for a in args if isinstance(a, (str, LossArgs)))
-    wide = torch.float64 if high else torch.float32
+    wide = torch.float64 if _is_high(args) else torch.float32
     return (a.to(wide) if isinstance(a, Tensor) and a.dtype is torch.bfloat16 else a for a in args)
 
 

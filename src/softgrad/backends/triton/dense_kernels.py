@@ -1,8 +1,9 @@
 """Triton's kernels of softmax, its logarithm, log-sum-exp and their derivatives.
 
-Each comes twice: where a row fits in registers, and in a loop over its classes, which reads it twice. An array is
-(outer, classes, inner), as its strides say; ``ROWS`` rows go to a program, however many there are, so that a row's
-result depends on the row alone.
+Each comes twice: where a row fits in registers, and in a loop over chunks of its classes, which reads it twice. Few
+long rows are split: a program takes a chunk, and a second launch merges the chunks in the order of the loop, to the
+same bits. An array is (outer, classes, inner), as its strides say; ``ROWS`` rows go to a program, however many there
+are, so that a row's result depends on the row alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .mathematics import exp, expm1, log1p, merge, starts
+from .mathematics import exp, expm1, log1p, merge, part, starts
 
 
 @triton.jit
@@ -53,9 +54,25 @@ def dense_tile(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer
 
 
 @triton.jit
-def dense_loop(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer, out_inner, out_class,
-               MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """The same of rows that do not fit."""
+def dense_parts(x_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, MODE: tl.constexpr, BLOCK: tl.constexpr):
+    """What a chunk of a row adds, four numbers for each, where a row's chunks go to programs of their own."""
+    rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
+    at = starts(rows, inner, x_outer, x_inner)[:, None] + c[None, :] * x_class
+    x = tl.load(x_ptr + at, mask=(c < k)[None, :], other=float("-inf")).to(tl.float32)
+    m, others, ties = part(x)
+    to = parts_ptr + (rows * tl.num_programs(1) + tl.program_id(1)) * 4
+    tl.store(to, m)
+    tl.store(to + 1, others)
+    tl.store(to + 2, ties)
+    if MODE == 2:
+        tl.store(to + 3, tl.max((x != x).to(tl.int32), 1).to(tl.float32))
+
+
+@triton.jit
+def dense_loop(x_ptr, parts_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer, out_inner, out_class,
+               MODE: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``dense_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     start = starts(rows, inner, x_outer, x_inner)
@@ -64,19 +81,27 @@ def dense_loop(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer
     ties = tl.zeros((ROWS,), tl.float32)
     nan = tl.zeros((ROWS,), tl.int32)
     for first in range(0, k, BLOCK):
-        c = first + tl.arange(0, BLOCK).to(tl.int64)
-        mask = live[:, None] & (c < k)[None, :]
-        x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
-        m, others, ties = merge(m, others, ties, x)
-        if MODE == 2:
-            nan = tl.maximum(nan, tl.max((x != x).to(tl.int32), 1))
+        if SPLIT:
+            at = parts_ptr + (rows * tl.cdiv(k, BLOCK) + first // BLOCK) * 4
+            here, others2, ties2 = tl.load(at), tl.load(at + 1), tl.load(at + 2)
+            if MODE == 2:
+                nan = tl.maximum(nan, tl.load(at + 3).to(tl.int32))
+        else:
+            c = first + tl.arange(0, BLOCK).to(tl.int64)
+            mask = live[:, None] & (c < k)[None, :]
+            x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+            here, others2, ties2 = part(x)
+            if MODE == 2:
+                nan = tl.maximum(nan, tl.max((x != x).to(tl.int32), 1))
+        m, others, ties = merge(m, others, ties, here, others2, ties2)
     rest = others + (ties - 1.0)
     if MODE == 2:
         tl.store(out_ptr + rows, _log_sum(m, rest, nan).to(out_ptr.dtype.element_ty), mask=live)
     else:
         to = starts(rows, inner, out_outer, out_inner)
         normalizer = _normalizer(rest, MODE)
-        for first in range(0, k, BLOCK):
+        own = tl.program_id(1) * BLOCK
+        for first in range(own, own + BLOCK if SPLIT else k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
             x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)

@@ -13,6 +13,9 @@ from torch import Tensor
 TILE, SHORT = 8192, 2048
 #: Classes of a turn where they do not fit.
 BLOCK = 4096
+#: Rows up to which each of their chunks has a program of its own, where it has at least so many: more rows fill a GPU,
+#: and the second reading of one finds it in the cache where its program has just read it.
+SPLIT_ROWS, SPLIT_PARTS = 128, 8
 #: The same where classes are not next to each other, and the rows whose elements of a class are.
 APART_TILE, APART_ELEMENTS, APART_BLOCK, APART_ROWS = 256, 4096, 128, 32
 
@@ -26,10 +29,17 @@ class Launch(NamedTuple):
 
     #: Whether rows stay in registers.
     tile: bool
-    grid: tuple[int]
+    grid: tuple[int, int]
     rows: int
     block: int
     warps: int
+    #: Chunks of a row, where each goes to a program; otherwise 0.
+    parts: int
+
+    def scratch(self, x: Tensor) -> Tensor | None:
+        """For what is found in the chunks of a row, four numbers each, on the device of ``x``."""
+        size = self.grid[0], self.parts, 4
+        return torch.empty(size, dtype=torch.float32, device=x.device) if self.parts else None
 
 
 def power_of_two(n: int) -> int:
@@ -37,7 +47,7 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def launch(n: int, k: int, together: bool) -> Launch:
+def launch(n: int, k: int, together: bool, may_split: bool = False) -> Launch:
     """For ``n`` rows of ``k`` classes, which are next to each other or not; a row's order of sums depends on ``k``."""
     block = power_of_two(k)
     tile = block <= (TILE if together else APART_TILE)
@@ -49,7 +59,10 @@ def launch(n: int, k: int, together: bool) -> Launch:
         block = block if tile else APART_BLOCK
     rows = min(rows, 256)
     warps = min(16, max(4, rows * block // 512))
-    return Launch(tile, (-(-n // rows),), rows, block, warps)
+    parts = -(-k // block)
+    if not may_split or tile or not together or n > SPLIT_ROWS or parts < SPLIT_PARTS:
+        parts = 0
+    return Launch(tile, (-(-n // rows), max(1, parts)), rows, block, warps, parts)
 
 
 def strides(a: Tensor) -> tuple[int, int, int]:

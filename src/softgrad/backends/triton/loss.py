@@ -77,16 +77,27 @@ def launched(
     """Write losses and gradient of logits (rows, classes) or (outer, classes, inner); ``grad`` may be ``x``."""
     k = x.shape[1]
     n, inner = x.numel() // k, 1 if x.ndim == 2 else x.shape[2]
-    shape = launch(n, k, together(x))
-    kernel = loss_kernels.loss_tile if shape.tile else loss_kernels.loss_loop
-    wrap(kernel)[shape.grid](
-        x, at.labels, at.balance, at.weight, at.divisor, values, grad, n, k, inner, *strides(x),
+    soft = job.dense or job.label_smoothing != 0
+    # the loss by weights is a second sum over the classes, which would take a third launch
+    shape = launch(n, k, together(x), may_split=not soft)
+    kernel, grid = loss_kernels.loss_tile, shape.grid
+    scratch: tuple[Tensor | None, ...] = ()
+    more: dict[str, bool] = {}
+    if not shape.tile:
+        kernel, scratch, more = loss_kernels.loss_loop, (shape.scratch(x),), {"SPLIT": shape.parts > 0}
+        if shape.parts:
+            wrap(loss_kernels.loss_parts)[grid](
+                x, at.labels, *scratch, k, inner, *strides(x), BLOCK=shape.block, num_warps=shape.warps
+            )
+            grid = (n, 1) if grad is None else grid
+    wrap(kernel)[grid](
+        x, at.labels, at.balance, at.weight, at.divisor, *scratch, values, grad, n, k, inner, *strides(x),
         *(strides(at.labels) if job.dense else (0, 0, 0)), *((0, 0, 0) if grad is None else strides(grad)),
         at.scale, job.ignore_index or 0, job.label_smoothing, job.z_loss,
-        VALUE=values is not None, GRAD=grad is not None, SOFT=job.dense or job.label_smoothing != 0, DENSE=job.dense,
+        VALUE=values is not None, GRAD=grad is not None, SOFT=soft, DENSE=job.dense,
         WEIGHTED=at.weight is not None, BALANCED=at.balance is not None, DIVIDED=at.divisor is not None,
-        IGNORES=job.ignore_index is not None and not job.dense, Z=job.z_loss != 0, ROWS=shape.rows, BLOCK=shape.block,
-        num_warps=shape.warps,
+        IGNORES=job.ignore_index is not None and not job.dense, Z=job.z_loss != 0, **more, ROWS=shape.rows,
+        BLOCK=shape.block, num_warps=shape.warps,
     )  # fmt: skip
 
 

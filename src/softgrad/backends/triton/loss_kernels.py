@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .mathematics import exp, log1p, merge, starts
+from .mathematics import exp, log1p, merge, part, part_beside, starts
 
 
 @triton.jit
@@ -145,12 +145,28 @@ def loss_tile(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
 
 
 @triton.jit
-def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner, x_outer, x_inner,
-              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
+def loss_parts(x_ptr, y_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, BLOCK: tl.constexpr):
+    """What a chunk of a row adds, and the label's logit, where a row's chunks go to programs of their own."""
+    rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
+    start = starts(rows, inner, x_outer, x_inner)
+    y = tl.load(y_ptr + rows).to(tl.int64)
+    x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=(c < k)[None, :], other=float("-inf"))
+    m, others = part_beside(x.to(tl.float32), c, y)
+    own = tl.load(x_ptr + start + y * x_class, mask=(y >= 0) & (y < k), other=0.0).to(tl.float32)
+    to = parts_ptr + (rows * tl.num_programs(1) + tl.program_id(1)) * 4
+    tl.store(to, m)
+    tl.store(to + 1, others)
+    tl.store(to + 2, own)
+
+
+@triton.jit
+def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, parts_ptr, value_ptr, grad_ptr, n, k, inner, x_outer,
+              x_inner, x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
               VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
               BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
-              ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """The same of rows that do not fit."""
+              SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``loss_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     start = starts(rows, inner, x_outer, x_inner)[:, None]
@@ -166,24 +182,25 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
     weighed = tl.zeros((ROWS,), tl.float32)
     balances = tl.zeros((ROWS,), tl.float32)
     for first in range(0, k, BLOCK):
-        c = first + tl.arange(0, BLOCK).to(tl.int64)
-        mask = live[:, None] & (c < k)[None, :]
-        x = tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
-        if SOFT:
-            m, others, ties = merge(m, others, ties, x)
-            balance = _class_weight(class_ptr, c, k, BALANCED)
-            balances += tl.sum(balance, 0)
-            if DENSE:
-                q = tl.load(y_ptr + q_start + c[None, :] * y_class, mask=mask, other=0.0).to(tl.float32)
-                size += tl.sum(q, 1)
-                weighed += tl.sum(q * balance[None, :], 1)
+        ties2 = tl.zeros((ROWS,), tl.float32)
+        if SPLIT:
+            at = parts_ptr + (rows * tl.cdiv(k, BLOCK) + first // BLOCK) * 4
+            here, others2 = tl.load(at), tl.load(at + 1)
         else:
-            up = tl.maximum(m, tl.max(x, 1))
-            # of classes that are all -inf so far: nothing
-            at = tl.where(up == float("-inf"), 0.0, up)[:, None]
-            e = tl.where(c[None, :] == y[:, None], 0.0, exp(x - at))
-            others = tl.where(up > m, others * exp(m - up), others) + tl.sum(e, 1)
-            m = up
+            c = first + tl.arange(0, BLOCK).to(tl.int64)
+            mask = live[:, None] & (c < k)[None, :]
+            x = tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+            if SOFT:
+                here, others2, ties2 = part(x)
+                balance = _class_weight(class_ptr, c, k, BALANCED)
+                balances += tl.sum(balance, 0)
+                if DENSE:
+                    q = tl.load(y_ptr + q_start + c[None, :] * y_class, mask=mask, other=0.0).to(tl.float32)
+                    size += tl.sum(q, 1)
+                    weighed += tl.sum(q * balance[None, :], 1)
+            else:
+                here, others2 = part_beside(x, c, y)
+        m, others, ties = merge(m, others, ties, here, others2, ties2)
     if SOFT:
         rest = others + (ties - 1.0)
         if DENSE:
@@ -194,8 +211,12 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
         T = (1.0 - smoothing) * weighed + size * (smoothing / k) * balances
         log_s = log1p(rest)
     else:
-        gap = tl.load(x_ptr + starts(rows, inner, x_outer, x_inner) + y * x_class, mask=valid & live, other=0.0)
-        gap = gap.to(tl.float32) - m
+        if SPLIT:
+            # the gradient may be written where the logits are, by another program
+            label = tl.load(parts_ptr + rows * tl.cdiv(k, BLOCK) * 4 + 2)
+        else:
+            label = tl.load(x_ptr + starts(rows, inner, x_outer, x_inner) + y * x_class, mask=valid & live, other=0.0)
+        gap = label.to(tl.float32) - m
         rest = others + (exp(gap) - 1.0)
         log_s = log1p(rest)
     lse = m + log_s
@@ -204,8 +225,9 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
     if GRAD:
         # the gradient may be written where the logits are: every warp has read the label's by then
         tl.debug_barrier()
+    mine = tl.program_id(1) * BLOCK
     if GRAD or SOFT:
-        for first in range(0, k, BLOCK):
+        for first in range(mine, mine + BLOCK if SPLIT else k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
             d = (
@@ -233,7 +255,7 @@ def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_
         if Z:
             loss += z * lse * lse * own
         loss = tl.where(nothing, 0.0, loss * weight)
-        tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live)
+        tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live & (rows * 0 + mine == 0))
 
 
 @triton.jit

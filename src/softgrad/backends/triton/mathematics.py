@@ -48,15 +48,30 @@ def starts(rows, inner, by_outer, by_inner):
 
 
 @triton.jit
-def merge(m, others, ties, x):
-    """The running maximum, exponentials below it and ties at it, of rows and their next classes."""
-    n = tl.maximum(m, tl.max(x, 1))
-    up = n > m
-    others = tl.where(up, (others + ties) * exp(m - n), others)
-    ties = tl.where(up, 0.0, ties)
-    # of classes that are all -inf so far: nothing
-    d = x - tl.where(n == float("-inf"), 0.0, n)[:, None]
+def part(x):
+    """(maximum, exponentials below it, ties at it) of a chunk of classes, whatever came before it."""
+    m = tl.max(x, 1)
+    # of classes that are all -inf: nothing
+    d = x - tl.where(m == float("-inf"), 0.0, m)[:, None]
     top = d == 0.0
-    others += tl.sum(tl.where(top, 0.0, exp(d)), 1)
-    ties += tl.sum(tl.where(top, 1.0, 0.0), 1)
+    return m, tl.sum(tl.where(top, 0.0, exp(d)), 1), tl.sum(tl.where(top, 1.0, 0.0), 1)
+
+
+@triton.jit
+def part_beside(x, c, y):
+    """(maximum, exponentials of all classes but the label's) of a chunk of classes ``c``."""
+    m = tl.max(x, 1)
+    at = tl.where(m == float("-inf"), 0.0, m)[:, None]
+    return m, tl.sum(tl.where(c[None, :] == y[:, None], 0.0, exp(x - at)), 1)
+
+
+@triton.jit
+def merge(m, others, ties, m2, others2, ties2):
+    """The classes so far and the next chunk's; no sum is left to a compiler to fuse: all kernels round alike."""
+    n = tl.maximum(m, m2)
+    scale = exp(tl.minimum(m, m2) - n)
+    up, down = m2 > m, m2 < m
+    below = tl.where(down, tl.fma(others2 + ties2, scale, others), others + others2)
+    others = tl.where(up, tl.fma(others + ties, scale, others2), below)
+    ties = tl.where(up, ties2, tl.where(down, ties, ties + ties2))
     return n, others, ties

@@ -20,13 +20,21 @@ def dense(function: str, x: Tensor, axis: int, wrap: Wrap = as_it_is) -> Tensor:
     n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
     sums = function == "logsumexp"
     out = torch.empty(v.sample_shape, dtype=x.dtype, device=x.device) if sums else torch.empty_like(v.x)
-    shape = launch(n, k, together(v.x))
-    kernel = dense_kernels.dense_tile if shape.tile else dense_kernels.dense_loop
+    shape, mode = launch(n, k, together(v.x), may_split=True), _MODES[function]
+    layout = n, k, inner, *strides(v.x), *((0, 0, 0) if sums else strides(out))
+    options = {"MODE": mode, "BLOCK": shape.block, "num_warps": shape.warps}
     with on_device_of(x):
-        wrap(kernel)[shape.grid](
-            v.x, out, n, k, inner, *strides(v.x), *((0, 0, 0) if sums else strides(out)),
-            MODE=_MODES[function], ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
-        )  # fmt: skip
+        if shape.tile:
+            wrap(dense_kernels.dense_tile)[shape.grid](v.x, out, *layout, ROWS=shape.rows, **options)
+            return out if sums else v.back(out)
+        parts, grid = None, shape.grid
+        if shape.parts:
+            parts = shape.scratch(x)
+            wrap(dense_kernels.dense_parts)[grid](v.x, parts, k, inner, *strides(v.x), **options)
+            grid = (n, 1) if sums else grid
+        wrap(dense_kernels.dense_loop)[grid](
+            v.x, parts, out, *layout, SPLIT=parts is not None, ROWS=shape.rows, **options
+        )
     return out if sums else v.back(out)
 
 

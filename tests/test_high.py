@@ -1,0 +1,159 @@
+"""High precision: the same bits on every library, and digits where nearly all of a sum cancels."""
+
+import math
+
+import array_api_compat.numpy as np_compat
+import mpmath
+import numpy as np
+import pytest
+
+import same_bits_libraries as libraries
+import softgrad as sg
+from accuracy._families import PLAIN
+from accuracy._formats import FORMATS
+from softgrad._kernels.wide import Wide, WideNamespace
+
+BITS = 400
+#: Which libraries compute rows again where high precision needs it: a trace cannot.
+SETTLED = ("numpy", "torch", "array_api_strict", "dask", "cupy")
+
+
+def ulps(got, exact):
+    """The largest distance, in units in the last place of the exact float64."""
+    units = [mpmath.mpf(float(np.spacing(abs(float(e))))) for e in exact]
+    return max(float(abs(mpmath.mpf(float(g)) - e) / u) for g, e, u in zip(got, exact, units, strict=True))
+
+
+def exact_sum(x, b=None):
+    b = np.ones_like(x) if b is None else b
+    return mpmath.fsum(mpmath.mpf(f) * mpmath.exp(mpmath.mpf(v)) for f, v in zip(b.tolist(), x.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("group", libraries.GROUPS)
+def test_the_bits_are_those_of_numpy(group, dtype, backend, library):
+    if not library.has_dtype(dtype):
+        pytest.skip("no such dtype")
+    if backend == "jax" and (dtype == "float16" or group not in ("dense", "loss")):
+        pytest.skip("each function is compiled for each shape; nox -s same_bits compares all")
+    first, subject = libraries.Subject("numpy"), libraries.Subject("generic" if backend == "numpy" else backend)
+    form, tally = FORMATS[dtype], libraries.Tally()
+    for family in PLAIN:
+        if backend == "jax" and family.__name__ in libraries.NEAR_ZERO:
+            continue
+        host = libraries.batch(family, form, 5, 1, 400)
+        expected = first.run(group, host, dtype)
+        for name, result in subject.run(group, host, dtype).items():
+            libraries.compare(result, expected[name], form, tally, f"{family.__name__}, {name}")
+    assert tally.values
+    assert not tally.differ, tally.example
+    assert not tally.flushed or subject.library.declared.flushes()
+
+
+@pytest.mark.libraries("numpy")
+def test_the_comparison_sees_a_bit_and_a_sign():
+    tally = libraries.Tally()
+    a = np.asarray([1.0, 0.0, np.nan], "float32")
+    libraries.compare(a, a.copy(), FORMATS["float32"], tally, "")
+    assert (tally.differ, tally.flushed) == (0, 0)
+    libraries.compare(np.asarray([1.0, -0.0, np.inf], "float32"), a, FORMATS["float32"], tally, "")
+    libraries.compare(np.nextafter(a, np.float32(9)), a, FORMATS["float32"], tally, "")
+    assert tally.differ == 3 + 1
+
+
+@pytest.mark.libraries("numpy")
+def test_a_result_beside_a_tie_is_rounded_to_its_side():
+    # x - log(1 + e**x) is x less 2**-26 of it, and x lies halfway between two float32 numbers for the first difference
+    x = np.asarray([[0.0, -34.103426], [2.0**-24, -40.0]], np.float32)
+    x = np.concatenate([x, x + np.float32(1)])
+    with mpmath.workprec(BITS):
+        for row, got in zip(x, sg.log_softmax(x, precision="high"), strict=True):
+            log_sum = mpmath.log(exact_sum(row.astype(np.float64)))
+            expected = [mpmath.mpf(float(v)) - log_sum for v in row]
+            for g, e in zip(got, expected, strict=True):
+                assert abs(mpmath.mpf(float(g)) - e) <= mpmath.mpf(float(np.spacing(np.abs(g)))) / 2
+
+
+@pytest.mark.libraries(*SETTLED)
+@pytest.mark.parametrize("k", [3, 12, 100])
+def test_the_log_sum_exp_of_a_distributions_logarithms_has_its_digits(k, library, to_numpy):
+    x = np.log(np.random.default_rng(k).dirichlet(np.ones(k), 8))
+    got = to_numpy(sg.logsumexp(library.asarray(x), axis=-1, precision="high"))
+    with mpmath.workprec(BITS):
+        assert ulps(got, [mpmath.log(exact_sum(row)) for row in x]) <= 2
+
+
+@pytest.mark.libraries(*SETTLED)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_terms_that_cancel_leave_a_logarithm_its_digits(dtype, library, to_numpy):
+    rng = np.random.default_rng(0)
+    x, b = rng.normal(size=(24, 7)).astype(dtype), rng.normal(size=(24, 7)).astype(dtype)
+    # all terms twice, of both signs, and a last one down to 2**-90 of them
+    last = np.linspace(-0.3, -90 * math.log(2), 24)[:, None]
+    x = np.concatenate([x, x[:, ::-1], last], axis=1).astype(dtype)
+    b = np.concatenate([b, -b[:, ::-1], np.ones((24, 1))], axis=1).astype(dtype)
+    got, sign = sg.logsumexp(
+        library.asarray(x, dtype), axis=-1, b=library.asarray(b, dtype), return_sign=True, precision="high"
+    )
+    with mpmath.workprec(BITS):
+        sums = [exact_sum(*(a.astype(np.float64) for a in pair)) for pair in zip(x, b, strict=True)]
+        exact = [mpmath.log(abs(s)) for s in sums]
+        got = to_numpy(got)
+        assert (to_numpy(sign) == [float(mpmath.sign(s)) for s in sums]).all()
+        if dtype == "float32":
+            assert (got == np.asarray([float(e) for e in exact], np.float32)).all()
+        else:
+            assert ulps(got, exact) <= 2
+
+
+@pytest.mark.libraries(*SETTLED)
+def test_terms_that_cancel_whole_are_nothing(library, to_numpy):
+    x, b = library.asarray([[1.0, 2.0, 1.0, 2.0]]), library.asarray([[1.0, 3.0, -1.0, -3.0]])
+    value, sign = sg.logsumexp(x, axis=-1, b=b, return_sign=True, precision="high")
+    assert to_numpy(value).tolist() == [-math.inf]
+    assert to_numpy(sign).tolist() == [0.0]
+
+
+def _value(number, i):
+    return mpmath.fsum(mpmath.mpf(float(part[i])) for part in number.parts)
+
+
+@pytest.mark.libraries("numpy")
+@pytest.mark.parametrize(("count", "digits"), [(2, 84), (3, 120)])
+@pytest.mark.parametrize("name", ["exp", "log", "log1p", "expm1", "tanh", "inverse", "square", "power"])
+def test_numbers_in_parts_have_their_digits(name, count, digits):
+    rng = np.random.default_rng(0)
+    space = WideNamespace(np_compat, count)
+    a = 10.0 ** rng.uniform(-25, 2.5, 60) * (1 if name in ("log", "power") else rng.choice([-1, 1], 60))
+    a = np.where(a < -0.99, -a, a) if name == "log1p" else a
+    number = Wide(space, (a, a * 2.0**-54))
+    functions = {
+        "inverse": (lambda v: 1 / v, lambda v: 1 / v),
+        "square": (lambda v: v * v, lambda v: v * v),
+        "power": (lambda v: v**0.75, lambda v: v ** mpmath.mpf(0.75)),
+    }
+    ours, exact = functions.get(name, (getattr(space, name, None), getattr(mpmath, name, None)))
+    with mpmath.workprec(BITS):
+        got = ours(number)
+        for i in range(a.size):
+            expected = exact(_value(number, i))
+            assert abs(_value(got, i) / expected - 1) < mpmath.mpf(2) ** -digits
+
+
+@pytest.mark.libraries("numpy")
+@pytest.mark.parametrize("count", [2, 3])
+def test_numbers_in_parts_know_infinities(count):
+    space = WideNamespace(np_compat, count)
+    a = space.of(np.asarray([np.inf, -np.inf, np.nan, 0.0, -1e308]))
+    with np.errstate(all="ignore"):
+        for got, expected in (
+            (a + 1, a.parts[0] + 1),
+            (a * 2, a.parts[0] * 2),
+            (1 / a, 1 / a.parts[0]),
+            (space.exp(a), np.exp(a.parts[0])),
+            (space.log(a), np.log(a.parts[0])),
+            (space.tanh(a), np.tanh(a.parts[0])),
+            (space.sum(a, axis=0), a.parts[0].sum()),
+        ):
+            np.testing.assert_array_equal(got.parts[0], expected)
+            assert all((part == 0).all() or np.isfinite(part).all() for part in got.parts[1:])

@@ -29,6 +29,7 @@ SHOWN[6, :6] = False  # and here nothing of the first shares
 SHOWN[:, 3:5] = False  # and nothing of any sample in a share of these
 SHOWN[3, 3] = True
 SHIFT = RNG.normal(size=K) * 2
+SHIFT[7:9] = 4.0  # ties in one share, and over two
 TAKEN_OUT = np.where(np.arange(K) == 5, -np.inf, SHIFT)  # the class that one sample is wrongly sure of
 
 #: By name: options of the loss; those of PER_CLASS are given by share.

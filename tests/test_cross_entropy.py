@@ -656,3 +656,26 @@ def test_any_options_against_the_formula(
     for name, (array, kind) in got.items():
         expected = oracle.rounded(getattr(reference, kind)("sum"))
         np.testing.assert_allclose(to_numpy(array), expected, rtol=1e-11, atol=scale, err_msg=name)
+
+
+def test_ignored_samples_count_for_nothing_beside_labels_that_are_no_class(asarray, to_numpy):
+    x, y = asarray(np.arange(12.0).reshape(4, 3) % 5), asarray(np.asarray([-100, 7, 1, -100]), "int64")
+    for options in ({}, {"label_smoothing": 0.1}):
+        value, grad = sg.cross_entropy_value_and_grad(x, y, ignore_index=-100, reduction="none", **options)
+        wrong = np.asarray([False, True, False, False])
+        np.testing.assert_array_equal(np.isnan(to_numpy(value)), wrong)
+        np.testing.assert_array_equal(np.isnan(to_numpy(grad)).all(1), wrong)
+        assert not to_numpy(value)[[0, 3]].any()
+        assert not to_numpy(grad)[[0, 3]].any()
+
+
+@pytest.mark.libraries("numpy", "torch")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_weight_of_the_only_sample_of_strided_logits(dtype, asarray, to_numpy):
+    x = asarray(np.arange(6.0), dtype)[::2]
+    value, grad = sg.cross_entropy_value_and_grad(
+        x, asarray(1, "int64"), sample_weight=asarray(0.5, dtype), reduction="sum"
+    )
+    whole, slope = sg.cross_entropy_value_and_grad(np.asarray([0.0, 2.0, 4.0]), 1, reduction="sum")
+    np.testing.assert_allclose(to_numpy(value), whole / 2, rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(grad), slope / 2, rtol=1e-6)

@@ -17,6 +17,7 @@ from ._inputs import Call
 from ._linear import linear_call
 from ._log_probs import linear_log_probs_call, log_probs_call
 from ._loss import loss_call
+from ._parallel import parallel_call
 from ._scaled import scaled_call
 
 #: Kinds of calls and their shares.
@@ -28,8 +29,9 @@ KINDS = (
     (linear_log_probs_call, 0.03),
     (loss_call, 0.2),
     (divergence_call, 0.1),
-    (linear_call, 0.17),
+    (linear_call, 0.15),
     (top_k_call, 0.03),
+    (parallel_call, 0.02),
 )
 #: The share of JAX's calls that are compiled with what comes before them.
 COMPILED = 0.3

@@ -263,12 +263,15 @@ def _beside_largest(
     xp: Namespace, level: Level, sums: dict[str, Array], job: LossArgs, carry: bool
 ) -> tuple[Level, dict[str, Array]]:
     """(The class of the largest scaled logit, the sums beside it); of several that are level their mean."""
-    count, one = sums["winners"], xp.ones_like(level.x)
-    most = Level(sums["most"] / count, sums["most_shift"] / count)
+    count = sums["winners"]
+    x, lowest = sums["most"] / count, -float(xp.finfo(count.dtype).max)
+    # several that were -inf under a softcap add up to it again
+    most = Level(xp.where(level.x == lowest, level.x, x), sums["most_shift"] / count)
     step, scale = _step(xp, most, level, job, carry)
     sums = {name: sums[name] / scale if name in ("o", "others", "ties") else sums[name] for name in sums}
     if "ties" in sums:
-        sums["ties"] = xp.where(count == 1, one, sums["ties"])
+        # in one share they are as many as classes: a rounding would cover the others
+        sums["ties"] = xp.where(count == 1, xp.round(sums["ties"]), sums["ties"])
     _moved(xp, sums, step)
     return most, sums
 
@@ -276,7 +279,8 @@ def _beside_largest(
 def _merge(xp: Namespace, most: Level, sums: dict[str, Array], job: LossArgs, carry: bool) -> Merged:
     m, zero = most.x, xp.zeros_like(most.x)
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
-    valid = None if job.dense else size > 0
+    # what shows nothing counts for nothing, whatever its label
+    valid = None if job.dense else xp.logical_or(size > 0, xp.logical_not(rows))
     T: Array = None
     rest, log_sum, uniform, o = T, T, T, T
     if "others" in sums:
@@ -308,6 +312,8 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], job: LossArgs, ca
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
+        # as in the undivided loss, a label that is no class has the weight of a sample, but none of a class
+        w = w if job.class_weight is not None else xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
     all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
     return all_._replace(loss=settle(xp, all_, loss))

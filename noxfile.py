@@ -319,12 +319,17 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def same_bits(session: nox.Session) -> None:
-    """Compare the bits of rows in every company, with numba and without; fails where one differs."""
+    """Compare the bits of rows in every company, with numba and without, and of libraries; fails where one differs."""
     install(session, "test", *BACKENDS, package="-e .")
-    session.env["PYTHONPATH"] = "tests"
+    session.env["PYTHONPATH"] = os.pathsep.join(("tests", "tools"))
     for numba, libraries in (("1", "numpy,torch,dask"), ("0", ",".join(BACKENDS))):
         options = ("--libraries", libraries, *session.posargs)
         session.run("python", "tests/same_bits.py", *options, env={"SOFTGRAD_NUMBA": numba})
+    program = ("python", "tests/same_bits_libraries.py", "--libraries")
+    session.run(*program, "generic,torch,torch generic,array_api_strict,dask", "--dtypes", "float32,float16,bfloat16")
+    session.run(*program, "cupy", "--values", "2e5", "--at-a-time", "8000")
+    # XLA's programs: how many differ is printed, and is no failure
+    session.run(*program, "jax", "--values", "1e6", "--at-a-time", "24000", success_codes=(0, 1))
 
 
 @nox.session

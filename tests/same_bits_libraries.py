@@ -164,15 +164,17 @@ def rounds() -> Iterator[tuple[int, Any, int]]:
 
 
 def run(names: list[str], dtypes: list[str], groups: list[str], values: int, at_a_time: int) -> int:
-    """Compare, print, and return how many differ."""
-    first = Subject("numpy")
-    subjects = [Subject(name) for name in names]
+    """Compare with NumPy or, where that lacks a format, with torch; print, and return how many differ."""
     found = 0
+    everyone = [Subject(name) for name in ("numpy", "torch", *names)]
     for dtype in dtypes:
         form = FORMATS[dtype]
+        # NumPy has no bfloat16, and array-api-strict none of half precision
+        first, *subjects = (subject for subject in everyone if subject.library.has_dtype(dtype))
+        subjects = [subject for subject in subjects if subject.name in names]
         tallies: dict[tuple[str, str, str], Tally] = {}
         spent: Counter[str] = Counter()
-        done = 0
+        done, words = 0, ", ".join(subject.name for subject in subjects)
         for seed, family, k in rounds():
             if done >= values:
                 break
@@ -181,7 +183,7 @@ def run(names: list[str], dtypes: list[str], groups: list[str], values: int, at_
             for group in groups:
                 started = time.perf_counter()
                 expected = first.run(group, host, dtype)
-                spent["numpy"] += time.perf_counter() - started
+                spent[first.name] += time.perf_counter() - started
                 for subject in subjects:
                     started = time.perf_counter()
                     got = subject.run(group, host, dtype)
@@ -198,7 +200,7 @@ def run(names: list[str], dtypes: list[str], groups: list[str], values: int, at_
             found += tally.differ
         total = sum(tally.values for tally in tallies.values())
         print(
-            f"{dtype}: {done:,} logits, {total:,} results compared; seconds: "
+            f"{dtype}: {done:,} logits, {total:,} results of {words} compared with {first.name}'s; seconds: "
             + ", ".join(f"{name} {s:.0f}" for name, s in spent.items()),
             flush=True,
         )

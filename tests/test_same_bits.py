@@ -44,3 +44,58 @@ def test_a_value_has_the_same_bits_where_autograd_records_it(torch):
     assert torch.equal(loss, sg.cross_entropy(x, labels, reduction="none"))
     loss.sum().backward()
     assert torch.equal(recorded.grad, sg.cross_entropy_grad(x, labels, reduction="none"))
+
+
+@pytest.mark.libraries("numpy", "torch")
+@pytest.mark.usefixtures("usual_kernels")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"precision": "high"}], ids=str)
+@pytest.mark.parametrize("k", [3, 40, 5000])
+def test_a_mean_does_not_depend_on_the_number_of_threads(k, options, dtype, library, to_numpy):
+    rng = np.random.default_rng(k)
+    n = 300_000 // k
+    x = library.asarray(rng.normal(size=(n, k)) * 3, dtype)
+    labels = library.asarray(rng.integers(0, k, n), None)
+    found = set()
+    for threads in (1, 2, 3, 5):
+        with sg.backends.workers(threads):
+            found.add(tuple(to_numpy(a).tobytes() for a in sg.cross_entropy_value_and_grad(x, labels, **options)))
+    assert len(found) == 1
+
+
+def _on_dask(da, chunks):
+    rng = np.random.default_rng(0)
+    X = da.from_array(rng.normal(size=(3000, 8)), chunks=(chunks, -1))
+    labels = da.from_array(rng.integers(0, 5, 3000), chunks=chunks)
+    W = rng.normal(size=(5, 8))
+    logits = X @ W.T
+    value, (grad,) = sg.linear_cross_entropy_value_and_grad(X, labels, W, wrt=("W",))
+    return [sg.cross_entropy(logits, labels), value, grad]
+
+
+@pytest.mark.libraries("dask")
+def test_on_dask_the_order_of_the_workers_does_not_show(library):
+    dask = pytest.importorskip("dask")
+    found = set()
+    for workers in (1, 2, 4, 4):
+        with dask.config.set(scheduler="threads", num_workers=workers):
+            found.add(tuple(np.asarray(a).tobytes() for a in dask.compute(*_on_dask(dask.array, 100))))
+    assert len(found) == 1
+
+
+@pytest.mark.libraries("dask")
+def test_on_dask_a_worker_that_is_killed_does_not_show(library):
+    distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
+    with dask.config.set(scheduler="synchronous"):
+        expected = [np.asarray(a).tobytes() for a in dask.compute(*_on_dask(dask.array, 100))]
+    settings = {"dashboard_address": None, "threads_per_worker": 1, "processes": False}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 9}),
+        distributed.LocalCluster(n_workers=2, **settings) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        futures = client.compute(_on_dask(dask.array, 100))
+        # with it go the results that it holds
+        cluster.sync(next(iter(cluster.workers.values())).close, nanny=False)
+        assert [np.asarray(a).tobytes() for a in client.gather(futures)] == expected

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._options import LossArgs
 from ..numpy.blocks import Floats, memory_order, threads_for
-from ..numpy.loss import mass
+from ..numpy.loss import mass, sum_of
 from . import column_loops, entries
 from ._width import VECTOR_BYTES
 from .columns import in_order
@@ -183,11 +183,15 @@ def _loss(x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> tuple[
     labels, weights, divisor = samples_of(job, samples, shape[axis], char)
     if divisor == 0.0:
         return np.zeros((), char), np.zeros(shape, char) if want_grad else None
-    losses = np.empty(samples, char) if want_value and job.reduction == "none" else None
+    # where threads share the samples, the order of their own sums depends on how many there are
+    apart = job.reduction == "none" or x.size >= AWAKE_ELEMENTS
+    losses = np.empty(samples, char) if want_value and apart else None
     grad = np.empty(shape, char) if want_grad else None
     options = {"skipped": job.ignore_index, "factor": 1.0 / divisor}
     total = share_out(entries.LOSS, IN_ORDER[char], x, axis, labels, weights, losses, grad, **options)
-    return np.array(total / divisor, char) if losses is None else losses, grad
+    if job.reduction == "none":
+        return losses, grad
+    return np.array((total if losses is None else sum_of(losses)) / divisor, char), grad
 
 
 def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:

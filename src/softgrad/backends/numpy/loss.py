@@ -11,7 +11,7 @@ from ..._kernels import high as high_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from . import small
-from .blocks import Block, Floats, Memory, View, narrow, over_blocks, unsure, view
+from .blocks import AT_A_TIME, Block, Floats, Memory, View, narrow, over_blocks, unsure, view
 from .dense_blocks import FEW, rows_into, rows_of, working
 from .loss_blocks import Loss
 
@@ -55,6 +55,20 @@ def dense_mass(job: LossArgs, labels: Floats, weight: Floats | None) -> float:
     return total
 
 
+def sum_of(losses: Floats) -> float:
+    """The sum of all losses, in float64 and in an order that their number decides."""
+    flat = losses.reshape(-1)
+    if flat.dtype.char == "d" or flat.size <= AT_A_TIME:
+        return float(np.add.reduce(flat, dtype=np.float64))
+    wide = np.empty(AT_A_TIME)
+    total = 0.0
+    for start in range(0, flat.size, AT_A_TIME):
+        some = wide[: min(AT_A_TIME, flat.size - start)]
+        np.copyto(some, flat[start : start + AT_A_TIME])
+        total += float(np.add.reduce(some))
+    return total
+
+
 class _Call:
     """One call of a kernel: the arrays as (outer, class, inner), and what comes out."""
 
@@ -70,11 +84,14 @@ class _Call:
         weight = job.sample_weight
         self.weight = None if weight is None else seen.samples(np.broadcast_to(weight, samples))
         self.where = None if job.where is None else seen.logits(np.broadcast_to(job.where, x.shape))
-        self.grad = self.grad3 = self.losses = self.losses2 = None
+        self.grad = self.grad3 = self.losses = self.losses2 = self.each = None
         if want_grad:
             self.grad, self.grad3 = seen.empty(x.shape, x.dtype)
         if want_value and job.reduction == "none":
             self.losses, self.losses2 = seen.empty_samples(samples, x.dtype)
+        elif want_value:
+            # of all samples: added in an order that no number of threads decides
+            self.each = np.empty((seen.x.shape[0], seen.x.shape[2]), self.work)
         self.divisor = 1.0
         if job.reduction == "mean":
             if job.dense:
@@ -92,23 +109,22 @@ class _Call:
             if self.grad3 is not None:
                 self.grad3[...] = 0
             return np.zeros((), self.dtype), self.grad
-        total = 0.0
         if self.x.size:
-            total = sum(over_blocks(self.view.x.shape, self.work, self.make))
+            over_blocks(self.view.x.shape, self.work, self.make)
         value: Any = self.losses
-        if value is None and self.want_value:
-            value = np.asarray(total / self.divisor).astype(self.dtype)
+        if self.each is not None:
+            value = np.asarray(sum_of(self.each) / self.divisor).astype(self.dtype)
         return value, self.grad
 
-    def make(self, memory: Memory) -> Callable[[Block], float]:
+    def make(self, memory: Memory) -> Callable[[Block], None]:
         loss = Loss(self.job, self.k, memory, 1.0 / self.divisor, self.want_grad)
 
-        def block(at: Block) -> float:
+        def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             losses = self.fast_block(loss, at) if self.fast else self.generic_rows(loss.memory, at, slice(None))
-            if self.losses2 is not None:
-                self.losses2[o0:o1, i0:i1] = losses.reshape(o1 - o0, i1 - i0)
-            return float(np.add.reduce(losses, None, dtype=np.float64)) if self.want_value else 0.0
+            out = self.losses2 if self.each is None else self.each
+            if out is not None:
+                out[o0:o1, i0:i1] = losses.reshape(o1 - o0, i1 - i0)
 
         return block
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.metadata
 import subprocess
 import sys
@@ -371,3 +373,56 @@ def test_each_back_end_takes_the_options_of_the_linear_model_that_it_names(optio
 def test_an_option_that_there_is_not():
     with pytest.raises(sg.BackendError, match=r"takes unknown options \['temper'\]"):
         Backend("mine", ("numpy:ndarray",), {}, options=("temper",))
+
+
+def explained_calls(asarray):
+    rng = np.random.default_rng(2)
+    x, X, W = (asarray(rng.normal(size=shape), "float32") for shape in ((30, 6), (30, 4), (6, 4)))
+    y, c = asarray(rng.integers(0, 6, 30), "int64"), asarray(rng.normal(size=30), "float32")
+    where = asarray(rng.random((30, 6)) > 0.2, "bool")
+    dense = ("softmax", "log_softmax", "logsumexp")
+    yield from ((name, (x,), {"axis": -1, **options}) for name in dense for options in ({}, {"where": where}))
+    yield from ((f"{name}_{kind}", (x, x), {}) for name in dense[:2] for kind in ("vjp", "jvp"))
+    for kind in ("", "_grad", "_value_and_grad"):
+        yield from ((f"cross_entropy{kind}", (x, y), options) for options in ({}, {"label_smoothing": 0.1}))
+    yield "cross_entropy_hvp", (x, y, x), {}
+    yield from ((f"linear_cross_entropy{kind}", (X, y, W), {}) for kind in ("", "_grad"))
+    yield "linear_cross_entropy", (X, y, W), {"softcap": 3.0}
+    yield "linear_log_probs", (X, y, W), {"entropy": True}
+    yield from (("log_probs", (x, y), {}), ("entropy", (x,), {}), ("entropy_vjp", (x, c), {}))
+
+
+def called(function, *args, **options):
+    """The code that a call runs."""
+    seen = set()
+    sys.setprofile(lambda frame, event, arg: seen.add(frame.f_code) if event == "call" else None)
+    try:
+        function(*args, **options)
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+@pytest.mark.libraries("numpy", "torch")
+@pytest.mark.parametrize("chosen", [None, "generic", "numpy", "torch"])
+def test_explain_names_the_function_that_runs(chosen, asarray, backend):
+    if chosen in ("numpy", "torch") and chosen != backend:
+        return
+    for name, args, options in explained_calls(asarray):
+        with backends.use(chosen) if chosen else contextlib.nullcontext():
+            told = backends.explain(name, *args, **options)
+            ran = called(getattr(sg, name), *args, **options)
+        if backend == "torch":
+            assert told.array_type == "torch.Tensor"
+            # with these the linear model takes the products of torch's generic kernel
+            assert (told.backend in ("numpy", "numba")) == (chosen is None and "softcap" not in options), told
+        module, _, kernel = told.implementation.partition(":")
+        assert getattr(importlib.import_module(module), kernel).__code__ in ran, told
+
+
+@pytest.mark.libraries("torch")
+def test_explain_names_torch_for_what_is_recorded(asarray):
+    x = asarray(np.zeros((3, 4))).requires_grad_(True)
+    told = backends.explain("softmax", x)
+    assert told.backend == "torch"
+    assert told.declined == (("torch_cpu", "a gradient is recorded"),)

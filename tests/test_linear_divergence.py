@@ -154,3 +154,18 @@ def test_errors_name_what_is_wrong(error, words, change):
     options = {name: value for name, value in change.items() if isinstance(name, str)}
     with pytest.raises(error, match=words):
         sg.linear_kl_divergence_value_and_grad(*models, **options)
+
+
+def test_torch_maps_and_compiles(torch):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (5, 3), (7, 3), (5, 2), (7, 2)
+    X_, W_, *target = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+
+    def f(W):
+        return sg.linear_kl_divergence(X_, W, *target, temperature=2.0)
+
+    stacked = torch.stack([W_, 2 * W_])
+    torch.testing.assert_close(torch.func.vmap(f)(stacked), torch.stack([f(W) for W in stacked]))
+    mapped = torch.func.vmap(torch.func.grad(f))(stacked)
+    torch.testing.assert_close(mapped, torch.stack([torch.func.grad(f)(W) for W in stacked]))
+    torch.testing.assert_close(torch.compile(f, backend="eager", fullgraph=True)(W_), f(W_))

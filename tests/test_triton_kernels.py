@@ -12,7 +12,8 @@ import triton.language as tl
 import softgrad as sg
 import triton_on_cpu
 from softgrad import backends
-from softgrad.backends.triton import layout, mathematics
+from softgrad._options import LossArgs
+from softgrad.backends.triton import layout, loss, mathematics
 
 pytestmark = pytest.mark.libraries("torch")
 
@@ -224,6 +225,18 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
         assert kernels == [
             *itertools.chain(*((parts[0], each) for each in dense), *((parts[1], each) for each in loss))
         ]
+
+
+@pytest.mark.parametrize("label", [3, 39])
+def test_a_split_row_may_leave_its_gradient_in_its_place(label, monkeypatch):
+    """No program reads what another may have overwritten: the interpreter runs them one after the other."""
+    for name, small in (("TILE", 2), ("BLOCK", 16), ("SPLIT_PARTS", 3)):
+        monkeypatch.setattr(layout, name, small)
+    x, labels = drawn((2, 40)), torch.tensor([label, 20])
+    want = sg.cross_entropy_grad(x, labels, reduction="sum")
+    (values,) = loss.InPlace(x, LossArgs(1, labels, False, reduction="sum")).block(0, x, True, True)
+    assert torch.equal(x, want)
+    assert values.shape == (2,)
 
 
 def test_whether_a_row_is_split_changes_nothing_of_its_chunks():

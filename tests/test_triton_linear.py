@@ -9,7 +9,7 @@ import softgrad as sg
 from softgrad import backends
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import linear as linear_kernels
-from softgrad.backends.torch.autograd import XP
+from softgrad.backends.torch.blocks import XP
 from softgrad.backends.triton import loss
 
 pytestmark = pytest.mark.libraries("torch")

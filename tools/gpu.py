@@ -137,6 +137,13 @@ def sanitized(device: Device) -> dict[str, str]:
     return out
 
 
+def unchecked(device: Device) -> str:
+    """Why nothing ran under compute-sanitizer."""
+    if device.library == "jax":
+        return "not run: XLA's kernels are not softgrad's"
+    return "not run, in a rehearsal" if shutil.which("compute-sanitizer") else "not run: it is not installed"
+
+
 def milliseconds(device: Device, calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Median time of each, the contenders taking turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -262,7 +269,7 @@ def main() -> None:
         print("worst error in units in the last place:", ", ".join(f"{name} {u:.2f}" for name, u in worst.items()))
         checked = {} if options.rehearse else sanitized(device)
         kept = kept and all(each == "clean" for each in checked.values())
-        print("compute-sanitizer:", ", ".join(f"{name} {each}" for name, each in checked.items()) or "not run")
+        print("compute-sanitizer:", ", ".join(f"{name} {each}" for name, each in checked.items()) or unchecked(device))
         rows = []
         for row in timings(device, options.rehearse):
             print(line(row), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -119,6 +120,18 @@ class Backend:
         for path in (*self.types, *self.functions.values(), *([self.should_run] if self.should_run else [])):
             if path.count(":") != 1:
                 raise BackendError(f"back end {self.name!r}: {path!r} is not of the form 'module:name'")
+
+
+class Delegate(ABC):
+    """A kernel that calls the one of the same name for another library's arrays, which ``explain`` names then."""
+
+    @abstractmethod
+    def arguments(self, *args: Any) -> tuple[Any, ...]:
+        """What it is called with: the namespace, the array whose type selects the back end, the others."""
+
+    @abstractmethod
+    def __call__(self, *args: Any) -> Any:
+        """What that gives, as arrays of this library."""
 
 
 class Implementation(NamedTuple):

@@ -25,7 +25,7 @@ _PACKAGE = __package__
 #: Top-level module of an array's type: the built-in back ends (modules of this package) to load for it.
 _BUILTIN = {
     "numpy": ("numpy", "numba"),
-    "torch": ("torch", "triton"),
+    "torch": ("torch", "triton", "torch_cpu"),
     "cupy": ("cupy",),
     "jax": ("jax",),
     "jaxlib": ("jax",),

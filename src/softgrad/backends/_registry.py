@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from .._array import libraries
@@ -15,7 +16,7 @@ from .._array.errors import BackendError
 from .._array.namespace import Library, quiet, tracing
 from .._options import OPTIONS, places
 from . import _discovery
-from ._declaration import GENERIC, LOSSES, Backend, Explanation, Implementation
+from ._declaration import GENERIC, LOSSES, Backend, Delegate, Explanation, Implementation
 
 #: The functions that ``explain`` accepts, by name; filled in by the package.
 PUBLIC: dict[str, Callable[..., Any]] = {}
@@ -227,9 +228,16 @@ def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
         if verdict is True:
             break
         declined.append((step.backend, str(verdict)))
+    if isinstance(step.call, Delegate):
+        inner = _explained(function, step.call.arguments(*args))
+        return replace(inner, array_type=_named(cls), declined=(*declined, *inner.declined))
     kernel = getattr(step.call, "__wrapped__", step.call)
     where = f"{getattr(kernel, '__module__', '?')}:{getattr(kernel, '__qualname__', repr(kernel))}"
-    return Explanation(function, f"{cls.__module__}.{cls.__qualname__}", step.backend, where, tuple(declined))
+    return Explanation(function, _named(cls), step.backend, where, tuple(declined))
+
+
+def _named(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def available() -> dict[str, Backend]:

@@ -15,7 +15,14 @@ import numpy as np
 from .. import backends
 from .._array.errors import BackendError
 from .._array.typing import Array, Device, NDArray
-from . import _contract_dense, _contract_divergence, _contract_linear, _contract_log_probs, _contract_loss
+from . import (
+    _contract_dense,
+    _contract_divergence,
+    _contract_linear,
+    _contract_log_probs,
+    _contract_loss,
+    _contract_parallel,
+)
 from ._contract import CLAUSES, Clause, Kit, Skip
 from ._host import Arrays
 from ._libraries import LIBRARIES, LibraryMissingError, open_library
@@ -23,7 +30,14 @@ from ._terminal import Terminal
 
 Status: TypeAlias = Literal["passed", "failed", "skipped"]
 OnFailure: TypeAlias = Literal["raise", "exit", "return"]
-_PARTS = (_contract_dense, _contract_log_probs, _contract_loss, _contract_divergence, _contract_linear)
+_PARTS = (
+    _contract_dense,
+    _contract_log_probs,
+    _contract_loss,
+    _contract_divergence,
+    _contract_linear,
+    _contract_parallel,
+)
 _SECTIONS = ("values", "gradients", "edge cases", "dtypes", "layout", "devices", "transforms", "large", "kernels")
 
 

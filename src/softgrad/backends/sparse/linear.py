@@ -27,6 +27,11 @@ def block_rows(X: Any, classes: int, copies: int = 1) -> int:
     return -(-n // -(-n // most))
 
 
+def _few_rows(X: Any, classes: int) -> int:
+    """Rows of a block for the generic kernels, which hold some more arrays of its size."""
+    return max(16, block_rows(X, classes) // 8)
+
+
 def _by_columns(W: Array) -> Array:
     """``W`` whose transpose is in order of memory, as SciPy's product wants it."""
     return np.asfortranarray(W)
@@ -85,7 +90,7 @@ def linear_log_probs(
     xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, wanted: Wanted, block_size: int | None = None
 ) -> Rows:
     """What is wanted of every sample."""
-    rows = block_size or block_rows(X, len(W))
+    rows = block_size or _few_rows(X, len(W))
     return log_prob_kernels.linear_log_probs(xp, X, _by_columns(W), bias, job, wanted, rows)
 
 
@@ -101,5 +106,5 @@ def linear_log_probs_vjp(
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """What cotangents give by W and bias."""
-    rows = block_size or block_rows(X, len(W))
+    rows = block_size or _few_rows(X, len(W))
     return log_prob_kernels.linear_log_probs_vjp(xp, X, _by_columns(W), bias, job, wrt, scaling, cotangents, rows)

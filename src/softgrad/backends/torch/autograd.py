@@ -6,28 +6,22 @@ a subclass that has it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..._array.namespace import library
 from ..._kernels import high as high_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
+from .._registry import call
 from ..triton.graphs import loss_operator
-from . import dense as torch_dense
-from . import loss as torch_loss
-from . import shared
-from .blocks import kept_where, plain, plain_cotangent
+from .blocks import XP, kept_where, plain, plain_cotangent
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 from .shared import traced
-
-XP: Any = library(torch.empty(0), "x").xp
-
 
 #: Whether the backward pass that is running leaves its graph for another one.
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
@@ -41,49 +35,28 @@ def nested_forward() -> bool:
     return levels is not None and sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
 
 
-def settles(x: Tensor, precision: str | None) -> bool:
-    """Whether only the kernels of NumPy or the generic ones give the bits that all libraries do."""
-    return precision == "high" and not shared.on_host(x)
+def _value(name: str, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
+    if traced(name, x, axis, where, precision):
+        traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis)
+        return traced_value
+    kernel = partial(call, name) if plain(x, where) else getattr(high_kernels, name)
+    value: Tensor = kernel(XP, x, axis, where, precision)
+    return value
 
 
 def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a softmax."""
-    if traced("softmax", x, axis, where, precision):
-        return torch.ops.softgrad.dense(x, "softmax", axis)
-    if plain(x, where) and shared.on_host(x):
-        return shared.host("softmax", x, axis, where, precision)
-    if settles(x, precision) or not plain(x, where):
-        return high_kernels.softmax(XP, x, axis, where, precision)
-    if where is None:
-        return torch_dense.softmax(x, axis, precision)
-    return kept_where(where, torch_dense.softmax(x.masked_fill(~where, -math.inf), axis, precision))
+    return _value("softmax", x, where, axis, precision)
 
 
 def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a log-softmax."""
-    if traced("log_softmax", x, axis, where, precision):
-        return torch.ops.softgrad.dense(x, "log_softmax", axis)
-    if plain(x, where) and shared.on_host(x):
-        return shared.host("log_softmax", x, axis, where, precision)
-    if settles(x, precision) or not plain(x, where):
-        return high_kernels.log_softmax(XP, x, axis, where, precision)
-    if where is None:
-        return torch_dense.log_softmax(x, axis, precision)
-    hidden = ~where
-    return torch_dense.log_softmax(x.masked_fill(hidden, -math.inf), axis, precision).masked_fill_(hidden, -math.inf)
+    return _value("log_softmax", x, where, axis, precision)
 
 
 def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     """The value of a log-sum-exp, without ``axis``."""
-    if traced("logsumexp", x, axis, where, precision):
-        return torch.ops.softgrad.dense(x, "logsumexp", axis)
-    if plain(x, where) and shared.on_host(x):
-        return shared.host("logsumexp", x, axis, where, precision)
-    if settles(x, precision) or not plain(x, where):
-        return high_kernels.logsumexp(XP, x, axis, where, precision)
-    if where is not None:
-        x = x.masked_fill(~where, -math.inf)
-    return torch_dense.logsumexp(x, axis, precision)
+    return _value("logsumexp", x, where, axis, precision)
 
 
 def batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Tensor | None]:
@@ -224,14 +197,16 @@ def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
 class _Losses(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-        job = _job(target, where, axis, precision)
-        if settles(x, precision) or not plain(x, target, where):
+        if not plain(x, target, where):
             return _generic_losses(x, target, where, axis, precision)
-        loss, slope = torch_loss.cross_entropy(XP, x, job, True, x.requires_grad and x.is_cpu)
-        assert loss is not None
-        if slope is not None:
-            # handed on to the context with the output, which is the same object there
-            loss.slope = slope
+        job = _job(target, where, axis, precision)
+        loss: Tensor
+        if not (x.requires_grad and x.is_cpu):
+            loss = call("cross_entropy", XP, x, job)
+            return loss
+        loss, slope = call("cross_entropy_value_and_grad", XP, x, job)
+        # handed on to the context with the output, which is the same object there
+        loss.slope = slope
         return loss
 
     @staticmethod
@@ -292,12 +267,9 @@ class _Slopes(Function):  # type: ignore[misc]
     def forward(
         x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
     ) -> Tensor:
-        job = _job(target, where, axis, precision, weight)
-        ours = plain_cotangent(weight, x, target, where) and not settles(x, precision)
-        if not ours:
+        if not plain_cotangent(weight, x, target, where):
             return _generic_slopes(x, target, weight, where, axis, precision)
-        slope = torch_loss.cross_entropy(XP, x, job, False, True)[1]
-        assert slope is not None
+        slope: Tensor = call("cross_entropy_grad", XP, x, _job(target, where, axis, precision, weight))
         return slope
 
     @staticmethod

@@ -6,10 +6,14 @@ That is as rows (samples, classes), or as (outer, classes, inner) where the clas
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ..._array.namespace import library
+
+XP: Any = library(torch.empty(0), "x").xp
 
 _REAL = (torch.Tensor, torch.nn.Parameter)
 _stack = torch._C._functorch.peek_interpreter_stack

@@ -1,6 +1,6 @@
-"""Softmax, its logarithm and log-sum-exp of PyTorch tensors that nothing records: another library's, else torch's own.
+"""Softmax, its logarithm and log-sum-exp of PyTorch tensors that nothing records, by torch's own kernels.
 
-What torch's kernels lose in a sum over many classes is given back, and a result near 0 has a closed form.
+What these lose in a sum over many classes is given back, and a result near 0 has a closed form.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import shared
 from .blocks import working
 
 #: Classes up to which the sum of torch's softmax is exact enough.
@@ -17,11 +16,6 @@ NATIVE_SUM = 1024
 
 def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """exp(x) / sum(exp(x))."""
-    kernel = shared.on_gpu("softmax", x, axis, None, precision)
-    if kernel is not None:
-        return kernel(None, x, axis)
-    if shared.on_host(x):
-        return shared.host("softmax", x, axis, None, precision)
     k, wide = x.shape[axis], working(x.dtype, precision)
     # the kernel of a CPU rounds half precision more than once
     if precision is None and k <= NATIVE_SUM and (x.dtype is wide or not x.is_cpu):
@@ -34,11 +28,6 @@ def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
 
 def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """X - logsumexp(x); -log1p(the others) at the top."""
-    kernel = shared.on_gpu("log_softmax", x, axis, None, precision)
-    if kernel is not None:
-        return kernel(None, x, axis)
-    if shared.on_host(x):
-        return shared.host("log_softmax", x, axis, None, precision)
     y = torch.log_softmax(x, axis, dtype=working(x.dtype, precision))
     p = y.exp()
     if x.shape[axis] > NATIVE_SUM:
@@ -52,11 +41,6 @@ def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
 
 def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
     """Max + log1p(the others), without ``axis``."""
-    kernel = shared.on_gpu("logsumexp", x, axis, None, precision)
-    if kernel is not None:
-        return kernel(None, x, axis)
-    if shared.on_host(x):
-        return shared.host("logsumexp", x, axis, None, precision)
     y = x.to(working(x.dtype, precision))
     m = y.amax(axis, keepdim=True)
     e = (y - m).exp_()

@@ -12,8 +12,8 @@ from torch.autograd import Function
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
 from .. import _divergence
-from .autograd import XP, batched, nested_forward
-from .blocks import plain, plain_cotangent
+from .autograd import batched, nested_forward
+from .blocks import XP, plain, plain_cotangent
 
 
 def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:

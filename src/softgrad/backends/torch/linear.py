@@ -1,7 +1,7 @@
 """The linear softmax model on PyTorch tensors: blocks of logits in place, two matrix products each.
 
-On a CPU NumPy's kernels go through the blocks, with torch's products; on a GPU Triton's loss turns a block of logits
-into its slopes. Where neither can, the generic kernel takes the loss of each block from the registry.
+Triton's loss turns a block of logits into its slopes. Where it cannot, the generic kernel takes the loss of each block
+from the registry.
 """
 
 from __future__ import annotations
@@ -151,9 +151,6 @@ def linear_cross_entropy(
     """The loss, reduced."""
     dtype = torch.float32 if _cast(X) else W.dtype
     if not job.beyond(TAKEN):
-        lent: Tensor | None = shared.linear("linear_cross_entropy", X, W, bias, job, block_size)
-        if lent is not None:
-            return lent.to(dtype)
         model = Linear(xp, X, W, bias, job, block_size=block_size)
         if model.loss is not None:
             pieces = model.run(True, False)
@@ -183,15 +180,12 @@ def value_and_grad(
     if not final:
         dtypes = [torch.float32 if each is torch.float16 else each for each in dtypes]
     options = job, wrt, classes, block_size
-    found = None
+    found: Any = None
     if not job.beyond(TAKEN):
-        parameters = [_widened(a, half and not final) for a in (W, bias)]
-        found = shared.linear("linear_cross_entropy_value_and_grad", X, *parameters, *options)
-        if found is None:
-            model = Linear(xp, X, W, bias, *options)
-            if model.loss is not None:
-                sums = [piece.sum() for piece in model.run(True, True)]
-                found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
+        model = Linear(xp, X, W, bias, *options)
+        if model.loss is not None:
+            sums = [piece.sum() for piece in model.run(True, True)]
+            found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
     if found is None:
         W, bias = (_widened(a, half or _cast(X)) for a in (W, bias))
         loss = partial(_of_block, "cross_entropy_value_and_grad")

@@ -1,7 +1,4 @@
-"""Log-probabilities of the linear model on PyTorch tensors, as an operation that keeps no logits for autograd.
-
-On a CPU NumPy's blocks do the work, in the same memory.
-"""
+"""Log-probabilities of the linear model on PyTorch tensors, as an operation that keeps no logits for autograd."""
 
 from __future__ import annotations
 
@@ -13,12 +10,10 @@ from torch.autograd import Function
 
 from ..._kernels import linear_log_probs as generic
 from ..._kernels.linear_log_probs import Rows, Wanted
-from ..._kernels.scaling import Scaling, scaled
+from ..._kernels.scaling import scaled
 from ..._options import LossArgs
-from ..numpy import linear_log_probs as numpy_kernels
-from . import shared
-from .autograd import XP
-from .blocks import plain
+from .._registry import call
+from .blocks import XP, plain
 from .linear_recorded import recordable
 from .log_probs import entropy, log_probs
 
@@ -41,15 +36,6 @@ def _recorded_block(xp: Any, z: Tensor, labels: Tensor, wanted: Wanted, carry: b
     return Rows(own, lse.squeeze(1), h, top, at)
 
 
-def _forward(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, wanted: Wanted, block_size: int | None
-) -> Rows:
-    found: Any = shared.lend_rows(numpy_kernels.linear_log_probs, X, W, bias, job, wanted, block_size)
-    if found is None:
-        return generic.linear_log_probs(xp, X, W, bias, job, wanted, block_size)
-    return Rows(*found)
-
-
 class LinearLogProbs(Function):  # type: ignore[misc]
     """What is wanted of every sample: (xp, X, W, bias, job, wanted, block_size)."""
 
@@ -57,7 +43,7 @@ class LinearLogProbs(Function):  # type: ignore[misc]
     def forward(ctx: Any, *args: Any) -> Any:
         """All results, None for what is not wanted."""
         xp, X, W, bias, *rest = args
-        found = _forward(xp, X, W, bias, *rest)
+        found = Rows(*call("linear_log_probs", xp, X, W, bias, *rest))
         ctx.xp, ctx.rest = xp, rest
         ctx.set_materialize_grads(False)
         if found.top_labels is not None:
@@ -82,7 +68,7 @@ class LinearLogProbs(Function):  # type: ignore[misc]
                 first, labels = torch.cat([own, c.top_log_probs], 1), torch.cat([labels.to(top.dtype), top], 1)
             given = Rows(first, c.log_normalizer, c.entropy)
             job = job._replace(labels=labels)
-            slopes = linear_log_probs_vjp(ctx.xp, X, W, bias, job, names, wanted.scaling, given, block_size)
+            slopes = call("linear_log_probs_vjp", ctx.xp, X, W, bias, job, names, wanted.scaling, given, block_size)
         by_name = dict(zip(names, slopes, strict=True))
         return None, *(by_name.get(name) for name in NAMES), None, None, None
 
@@ -108,27 +94,7 @@ def linear_log_probs(
 ) -> Rows:
     """What is wanted of every sample."""
     if plain(X, W, bias, job.labels):
-        return _forward(xp, X, W, bias, job, wanted, block_size)
+        return generic.linear_log_probs(xp, X, W, bias, job, wanted, block_size)
     if recordable(X, W, bias, job.labels):
         return Rows(*LinearLogProbs.apply(xp, X, W, bias, job, wanted, block_size))
     return generic.linear_log_probs(xp, X, W, bias, job, wanted, block_size, _recorded_block)
-
-
-def linear_log_probs_vjp(
-    xp: Any,
-    X: Tensor,
-    W: Tensor,
-    bias: Tensor | None,
-    job: LossArgs,
-    wrt: tuple[str, ...],
-    scaling: Scaling,
-    cotangents: Rows,
-    block_size: int | None = None,
-) -> tuple[Tensor, ...]:
-    """What cotangents give by the parameters and X."""
-    if plain(X, W, bias, *cotangents):
-        kernel = numpy_kernels.linear_log_probs_vjp
-        lent = shared.lend_rows(kernel, X, W, bias, job, wrt, scaling, cotangents, block_size)
-        if lent is not None:
-            return lent
-    return generic.linear_log_probs_vjp(xp, X, W, bias, job, wrt, scaling, cotangents, block_size)

@@ -14,13 +14,15 @@ from torch.autograd import Function
 
 from ..._kernels import linear as linear_kernels
 from ..._options import LossArgs
-from . import autograd, recorded
+from .._registry import call
 from . import linear as torch_linear
-from .blocks import obstacle, plain_cotangent
+from . import recorded
+from .blocks import XP, autocast, obstacle, plain_cotangent
 
 NAMES = ("X", "W", "bias")
+_BOTH = "linear_cross_entropy_value_and_grad"
 #: The standard's functions; of the names of one function the one that autograd's own batches of cotangents know.
-_XP = SimpleNamespace(**{**vars(autograd.XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
+_XP = SimpleNamespace(**{**vars(XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
 
 
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:
@@ -51,7 +53,12 @@ class LinearLoss(Function):  # type: ignore[misc]
         ctx.names = _parts(X, W, bias, ctx.needs_input_grad[1:4])
         grads: tuple[Tensor, ...] = ()
         if job.reduction == "none":
-            value = torch_linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
+            value = call("linear_cross_entropy", xp, X, W, bias, job, block_size)
+        elif X.is_cpu:
+            # the gradients of float16 need the range of single precision
+            x, w, b = (a.float() if a is not None and a.dtype is torch.float16 else a for a in (X, W, bias))
+            value, grads = call(_BOTH, xp, x, w, b, job, ctx.names, None, block_size)
+            value = value.to(W.dtype) if w is not W and not autocast(X) else value
         else:
             value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, ctx.names, None, block_size, final=False)
         ctx.save_for_backward(X, W, bias, *grads)
@@ -78,7 +85,7 @@ def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any
     again = torch.is_grad_enabled()
     if not again and plain_cotangent(weight):
         job = job._replace(sample_weight=weight, reduction="sum")
-        return torch_linear.value_and_grad(ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
+        return call(_BOTH, ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
     with torch.enable_grad():
         each = linear_kernels.linear_cross_entropy(ctx.xp, X, W, bias, job, ctx.block_size, recorded_loss)
     inputs = [a for a, name in zip((X, W, bias), NAMES, strict=True) if name in ctx.names]

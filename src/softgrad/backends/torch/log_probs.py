@@ -1,7 +1,6 @@
 """Log-probabilities of labels and the entropy of PyTorch tensors, and what pulls their cotangents back.
 
-On a CPU NumPy's blocks are ahead of torch's passes, on the same memory. What autograd records has the closed form for
-its derivative, in operations that can be differentiated again.
+What autograd records has the closed form for its derivative, in operations that can be differentiated again.
 """
 
 from __future__ import annotations
@@ -17,18 +16,15 @@ from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from . import shared
-from .autograd import XP, Operation, batched, nested_forward, recorded, seen
-from .blocks import plain, plain_cotangent
+from .autograd import Operation, batched, nested_forward, recorded, seen
+from .blocks import XP, plain, plain_cotangent
 from .pull import log_softmax_closed, log_softmax_push
 
 
 def _entropy(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
-    if plain(x, where):
-        lent = shared.lend("entropy", x, axis, where, precision, scaling)
-        if lent is not None:
-            return lent
-    return generic.entropy(XP, x, axis, where, precision, scaling)
+    kernel = partial(call, "entropy") if plain(x, where) else generic.entropy
+    value: Tensor = kernel(XP, x, axis, where, precision, scaling)
+    return value
 
 
 def _log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
@@ -54,7 +50,8 @@ class _Entropy(_Rows):
     def backward(ctx: Any, *grads: Any) -> Any:
         x, where, _ = ctx.saved_tensors
         axis, *rest = ctx.options
-        return entropy_vjp(XP, x, grads[0], axis, where, *rest), None, None, None, None
+        kernel = partial(call, "entropy_vjp") if plain_cotangent(grads[0], x, where) else generic.entropy_vjp
+        return kernel(XP, x, grads[0], axis, where, *rest), None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, *rest: Any) -> Any:
@@ -119,29 +116,10 @@ def entropy(
     """-sum(p log(p)), without ``axis``."""
     if where is not None:
         where = where.expand(x.shape)
-    if plain(x, where):
-        return _entropy(x, where, axis, precision, scaling)
-    if nested_forward():
+    if plain(x, where) or nested_forward():
         return generic.entropy(XP, x, axis, where, precision, scaling)
     value: Tensor = recorded(ENTROPY, x, where, axis, precision, scaling)
     return value
-
-
-def entropy_vjp(
-    xp: Any,
-    x: Tensor,
-    cotangent: Tensor,
-    axis: int,
-    where: Tensor | None = None,
-    precision: str | None = None,
-    scaling: Scaling = PLAIN,
-) -> Tensor:
-    """C p (mean(d) - d)."""
-    if plain_cotangent(cotangent, x, where):
-        lent = shared.lend("entropy_vjp", x, cotangent, axis, where, precision, scaling)
-        if lent is not None:
-            return lent
-    return generic.entropy_vjp(xp, x, cotangent, axis, where, precision, scaling)
 
 
 def log_probs(
@@ -154,10 +132,6 @@ def log_probs(
     scaling: Scaling = PLAIN,
 ) -> Tensor:
     """log(softmax(x)) at the labels."""
-    if plain(x, where):
-        lent = shared.lend("log_probs", x, labels, axis, where, precision, scaling)
-        if lent is not None:
-            return lent
     if scaling.identity:
         return generic.log_probs(xp, x, labels, axis, where, precision, scaling, partial(call, "log_softmax"))
     if nested_forward():
@@ -177,10 +151,6 @@ def log_probs_vjp(
     scaling: Scaling = PLAIN,
 ) -> Tensor:
     """The sum of c (onehot - p) over a sample's labels."""
-    if plain_cotangent(cotangent, x, where):
-        if where is None and scaling.identity and labels.shape[axis] == 1:
-            return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
-        lent = shared.lend("log_probs_vjp", x, labels, cotangent, axis, where, precision, scaling)
-        if lent is not None:
-            return lent
+    if plain_cotangent(cotangent, x) and where is None and scaling.identity and labels.shape[axis] == 1:
+        return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
     return generic.log_probs_vjp(xp, x, labels, cotangent, axis, where, precision, scaling)

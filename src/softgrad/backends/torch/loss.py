@@ -1,4 +1,4 @@
-"""The cross-entropy of PyTorch tensors that nothing records, its gradient, or both: another library's, or in place."""
+"""The cross-entropy of PyTorch tensors that nothing records, its gradient, or both: in place."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch import Tensor
 
 from ..._kernels import loss as generic
 from ..._options import LossArgs
-from . import shared
 from .blocks import kept_where, working
 
 #: The options that these kernels take; a loss with others goes through the generic ones.
-TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
+TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight")
 
 
 def label_weight(job: LossArgs, x: Tensor) -> Tensor | None:
@@ -27,20 +26,11 @@ def label_weight(job: LossArgs, x: Tensor) -> Tensor | None:
     return kept_where(labels == inside, weight).unsqueeze(job.axis)
 
 
-def cross_entropy(xp: Any, x: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
-    """(loss, gradient), each None where it is not asked for."""
-    lent = shared.cross_entropy(x, job, value, grad)
-    if lent is not None:
-        return lent
-    if job.where is not None:
-        return shared.as_pair(getattr(generic, shared.LOSSES[value, grad])(xp, x, job), value, grad)
-    return _in_place(xp, x, job, value, grad)
+def in_place(xp: Any, logits: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:
+    """(loss, gradient), each None where it is not asked for.
 
-
-def _in_place(xp: Any, logits: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
-    """One array of the logits' size becomes the gradient; a class of each row is set apart from the others' sum.
-
-    That is the label or, of targets with a weight for each class ``v``, the largest.
+    One array of the logits' size becomes the gradient; a class of each row is set apart from the others' sum: that is
+    the label or, of targets with a weight for each class ``v``, the largest.
     """
     axis = job.axis
     x = logits.to(working(logits.dtype, job.precision))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..._kernels.dense import SURE
+from .._registry import call
 from . import shared
-from .blocks import kept_where, plain_cotangent
+from .blocks import XP, kept_where, plain_cotangent
 
 
 def _wide(*arrays: Tensor) -> list[Tensor]:
@@ -44,8 +45,9 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
-    if shared.on_host(log_p) and t.is_cpu and log_p.numel() and plain_cotangent(t, log_p):
-        pushed: Tensor = shared.host("log_softmax_jvp", log_p, t, axis % log_p.ndim)
+    axis %= log_p.ndim
+    if plain_cotangent(t, log_p):
+        pushed: Tensor = call("log_softmax_jvp", XP, log_p, t, axis)
         return pushed
     dtype = log_p.dtype
     log_p, t = _wide(log_p, t)
@@ -56,18 +58,14 @@ def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
 
 
 def _pulled(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tensor, c: Tensor, axis: int) -> Tensor:
-    """Another library's kernel where nothing is recorded, else the closed form."""
+    """By the registry's kernel where nothing is recorded, else by the closed form."""
     axis %= a.ndim
     if shared.traced(f"{name}_vjp", a, c, axis):
         return torch.ops.softgrad.pull(a, c, axis, name == "log_softmax")
-    if not plain_cotangent(c, a) or not a.numel():
+    if not plain_cotangent(c, a):
         return closed(a, c, axis)
-    kernel = shared.on_gpu(f"{name}_vjp", a, c, axis)
-    if kernel is not None:
-        return kernel(None, a, c, axis)
-    if shared.on_host(a) and c.is_cpu:
-        return shared.host(f"{name}_vjp", a, c, axis)
-    return closed(a, c, axis)
+    pulled: Tensor = call(f"{name}_vjp", XP, a, c, axis)
+    return pulled
 
 
 def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:

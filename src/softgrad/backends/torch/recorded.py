@@ -8,8 +8,8 @@ from torch import Tensor
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from . import rules
-from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, XP, recorded
-from .blocks import kept_where
+from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, recorded
+from .blocks import XP, kept_where
 from .loss import TAKEN, label_weight
 
 

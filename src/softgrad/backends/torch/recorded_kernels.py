@@ -15,8 +15,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from ..triton.graphs import loss_operator
 from . import shared
-from .autograd import XP
-from .blocks import obstacle, plain_cotangent
+from .blocks import XP, obstacle, plain_cotangent
 from .loss import label_weight
 
 

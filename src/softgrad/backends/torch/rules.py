@@ -13,8 +13,8 @@ from torch.autograd import Function
 
 from ..._kernels import loss as loss_kernels
 from ..._options import ARRAYS, LossArgs
-from .autograd import XP, Operation, batched, recorded
-from .blocks import kept_where
+from .autograd import Operation, batched, recorded
+from .blocks import XP, kept_where
 
 #: The arrays of a loss that all have the samples' axes come first.
 _NAMES = ("labels", "where", *(name for name in ARRAYS if name not in ("labels", "where", "sample_weight")))

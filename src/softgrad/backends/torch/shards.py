@@ -15,8 +15,7 @@ from torch.autograd import Function
 from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
 from ..._options import BY_CLASS, LossArgs
-from . import autograd
-from .blocks import autocast
+from .blocks import XP, autocast
 
 LOSS = Merged._fields.index("loss")
 NAMES = ("X", "W", "bias")
@@ -59,7 +58,7 @@ class _Merge(Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
-        return tuple(sharded.merged(autograd.XP, logits, job, first, reduce))
+        return tuple(sharded.merged(XP, logits, job, first, reduce))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -71,7 +70,7 @@ class _Merge(Function):  # type: ignore[misc]
     def backward(ctx: Any, *cotangents: Any) -> Any:
         logits, *fields = ctx.saved_tensors
         with torch.no_grad():
-            grad = sharded.pulled(autograd.XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
+            grad = sharded.pulled(XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
         return _Once.apply(grad, logits, cotangents[LOSS]), None, None, None
 
 
@@ -81,7 +80,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
     @staticmethod
     def forward(X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
         with _as_given(X):
-            return tuple(linear_shards.linear_merged(autograd.XP, X, W, bias, *rest))
+            return tuple(linear_shards.linear_merged(XP, X, W, bias, *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -95,7 +94,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
         needed = zip(NAMES, ctx.needs_input_grad, strict=False)
         names = tuple(name for name, need in needed if need)
         with torch.no_grad(), _as_given(X):
-            model = linear_shards.LinearShard(autograd.XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
+            model = linear_shards.LinearShard(XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
             grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
             grads = tuple(g.to(W.dtype) for g in grads)
         given = (X, W, bias, cotangents[LOSS])

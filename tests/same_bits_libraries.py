@@ -166,7 +166,7 @@ def rounds() -> Iterator[tuple[int, Any, int]]:
 def run(names: list[str], dtypes: list[str], groups: list[str], values: int, at_a_time: int) -> int:
     """Compare with NumPy or, where that lacks a format, with torch; print, and return how many differ."""
     found = 0
-    everyone = [Subject(name) for name in ("numpy", "torch", *names)]
+    everyone = [Subject(name) for name in dict.fromkeys(("numpy", "torch", *names))]
     for dtype in dtypes:
         form = FORMATS[dtype]
         # NumPy has no bfloat16, and array-api-strict none of half precision

@@ -38,7 +38,7 @@ def test_the_bits_are_those_of_numpy(group, dtype, backend, library):
         pytest.skip("each function is compiled for each shape; nox -s same_bits compares all")
     first, subject = libraries.Subject("numpy"), libraries.Subject("generic" if backend == "numpy" else backend)
     form, tally = FORMATS[dtype], libraries.Tally()
-    for family in PLAIN:
+    for family in PLAIN[:: 3 if backend == "cupy" else 1]:
         if backend == "jax" and family.__name__ in libraries.NEAR_ZERO:
             continue
         host = libraries.batch(family, form, 5, 1, 400)

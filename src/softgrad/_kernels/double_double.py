@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from functools import cache, reduce
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, DType, Namespace
 from .dense import cut, device_of, two_sum
 
 Number = tuple[Array, ...]
@@ -227,7 +227,7 @@ def total(xp: Namespace, a: Number, axis: int, count: int) -> Number:
     return a
 
 
-def rounded(xp: Namespace, a: Number, dtype: object) -> Array:
+def rounded(xp: Namespace, a: Number, dtype: DType) -> Array:
     """``a`` rounded once to a narrower dtype, ties to even."""
     if dtype == a[0].dtype:
         return a[0]
@@ -247,6 +247,8 @@ def rounded(xp: Namespace, a: Number, dtype: object) -> Array:
     return xp.where(xp.logical_and(low != high, xp.isfinite(middle)), near, xp.astype(first, dtype))
 
 
-def is_near_a_tie(xp: Namespace, r: Array, dtype: object, step: Array) -> Array:
+def is_near_a_tie(xp: Namespace, r: Array, dtype: DType, step: Array) -> Array:
     """Where ``r``, off by ``step`` at most, may be rounded to either of two numbers of ``dtype``."""
-    return xp.logical_and(xp.astype(r - step, dtype) != xp.astype(r + step, dtype), xp.isfinite(r))
+    half = xp.finfo(dtype).bits < 32
+    low, high = (rounded(xp, (a,), dtype) if half else xp.astype(a, dtype) for a in (r - step, r + step))
+    return xp.logical_and(low != high, xp.isfinite(r))

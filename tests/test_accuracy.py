@@ -48,7 +48,10 @@ def broken(results):
     return [_report.line(result) for result in results if result.broken]
 
 
-@pytest.mark.parametrize("dtype", list(FORMATS))
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", "float64", *(pytest.param(name, marks=pytest.mark.full("jax")) for name in ("float16", "bfloat16"))],
+)
 def test_bounds_of_every_family(dtype, backend, arrays):
     if dtype not in arrays.dtypes:
         pytest.skip(f"no {dtype}")
@@ -163,7 +166,7 @@ def test_the_sign_of_a_sum_that_is_not_a_number(asarray, to_numpy):
 @pytest.mark.libraries("numpy", "torch")
 def test_random_calls(backend):
     made = [fuzz.one(1, number, backend) for number in range(300)]
-    assert len({call.function for call in made}) == 25
+    assert len({call.function for call in made}) == 26
 
 
 def test_the_random_calls_find_a_wrong_result(monkeypatch, capsys):
@@ -212,6 +215,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.full("jax")
 def test_the_hessian_that_scipy_gives_at_ties_is_the_wrong_answer_that_ours_is_not(backend):
     hessian(backend)
     if importlib.metadata.version("scipy").split(".")[:2] == ["1", "14"]:

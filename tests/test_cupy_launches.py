@@ -50,7 +50,7 @@ def test_validation_alone_looks_at_the_labels(name, on_device):
 
 ALONE = {"first_class": 0, "reduce": lambda array, op: array}
 GENERIC = {
-    "a share of the classes": (80, lambda d: sg.parallel.cross_entropy_value_and_grad(d["x"], d["labels"], **ALONE)),
+    "a share of the classes": (84, lambda d: sg.parallel.cross_entropy_value_and_grad(d["x"], d["labels"], **ALONE)),
     "softmax": (12, lambda d: sg.softmax(d["x"])),
     "cross_entropy_value_and_grad": (46, lambda d: sg.cross_entropy_value_and_grad(d["x"], d["labels"])),
     "top_k_kl_divergence": (216, lambda d: sg.top_k_kl_divergence(d["x"], d["x"][:, :2] - 9, d["several"])),

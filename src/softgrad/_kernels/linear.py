@@ -39,20 +39,20 @@ def block_rows(n: int, k: int, itemsize: int, block_size: int | None, memory: in
     return max(1, -(-n // count))
 
 
+def some_rows(args: Any, start: int, stop: int, n: int) -> Any:
+    """The arguments of a loss or a divergence with the mask and the weights of some of its ``n`` samples."""
+    where, weight = args.where, args.sample_weight
+    if where is not None and where.ndim == 2 and where.shape[0] == n:
+        where = where[start:stop, ...]
+    return args._replace(where=where, sample_weight=None if weight is None else weight[start:stop])
+
+
 def part(job: LossArgs, start: int, stop: int, n: int) -> LossArgs:
     """The job of rows ``start`` to ``stop``, as a plain sum."""
     if start == 0 and stop == n:
         return job._replace(reduction="sum")
-    where = job.where
-    if where is not None and where.ndim == 2 and where.shape[0] == n:
-        where = where[start:stop, ...]
-    weight = job.sample_weight
-    return job._replace(
-        labels=job.labels[start:stop, ...],
-        sample_weight=None if weight is None else weight[start:stop],
-        where=where,
-        reduction="sum",
-    )
+    some: LossArgs = some_rows(job, start, stop, n)
+    return some._replace(labels=job.labels[start:stop, ...], reduction="sum")
 
 
 def counted(xp: Namespace, x: Array, job: LossArgs) -> Array:

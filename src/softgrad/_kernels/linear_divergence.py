@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .._array.typing import Array, Namespace
 from .dense import along, narrow, product, total, wide_dtype
 from .divergence import DivergenceArgs, divergence
-from .linear import add, block_rows, memory_of
+from .linear import add, block_rows, memory_of, some_rows
 from .loss import divided, sum_all
 
 
@@ -32,14 +32,8 @@ class Model(NamedTuple):
 
 def part(args: DivergenceArgs, start: int, stop: int, n: int) -> DivergenceArgs:
     """The arguments of rows ``start`` to ``stop``, of a sum."""
-    where, weight = args.where, args.sample_weight
-    if where is not None and where.ndim == 2 and where.shape[0] == n:
-        where = where[start:stop, ...]
-    return args._replace(
-        where=where,
-        sample_weight=None if weight is None else weight[start:stop],
-        reduction="none" if args.reduction == "none" else "sum",
-    )
+    some: DivergenceArgs = some_rows(args, start, stop, n)
+    return some._replace(reduction="none" if args.reduction == "none" else "sum")
 
 
 def counted(xp: Namespace, x: Array, args: DivergenceArgs) -> Array:

@@ -108,7 +108,7 @@ def _generic(function: str) -> Callable[..., Any]:
     """The generic kernel; what it calls of others, and of the linear model the loss of a block, by the registry."""
     kernel = GENERIC[function]
     parameters = inspect.signature(kernel).parameters
-    parts = {name: name for name, p in parameters.items() if name in GENERIC and p.default is GENERIC[name]}
+    parts = {name: name for name, p in parameters.items() if name in GENERIC and p.default is not p.empty}
     if "loss" in parameters:
         parts["loss"] = function.removeprefix("linear_")
     if not parts:

@@ -58,8 +58,8 @@ def divergence_call(rng, call, dtype):
         spread = max(np.ptp(a), np.ptp(b), np.ptp(a - b)) / options["temperature"]
         if spread > 1500:
             continue
-        reference.mp.dps = 40 + int(spread)
-        expected = reference.row(a, b, beta=beta, temperature=options["temperature"])
+        with reference.mp.workdps(40 + int(spread)):
+            expected = reference.row(a, b, beta=beta, temperature=options["temperature"])
         rows(got, generic, i, axis, some, dtype, expected, float(0.0 < beta < 1.0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,28 +111,30 @@ def left_for_later(item: pytest.Function, mark: pytest.Mark) -> bool:
     return not mark.args or item.callspec.params["backend"] in mark.args
 
 
-def parameters(item: pytest.Item) -> dict[str, int]:
-    """Which value a test has of each set of parameters that are combined."""
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """The value that a test has of each set of parameters that are combined."""
     if not hasattr(item, "callspec"):
         return {}
     together = [mark.args[0] for mark in item.iter_markers("parametrize")]
     names = [names.split(",") if isinstance(names, str) else names for names in together]
     tied = {"backend", *(name.strip() for each in names for name in each[1:])}
-    return {name: index for name, index in item.callspec.indices.items() if name not in tied}
+    return {name: value for name, value in item.callspec.params.items() if name not in tied}
 
 
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Those in which the indices of parameters add up to a multiple of the second longest range."""
-    longest: dict[str, Counter[str]] = defaultdict(Counter)
+    """Those in which the places of their values add up to a multiple of the second largest number of values."""
+    values: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for item in items:
-        for name, index in parameters(item).items():
-            ranges = longest[item.nodeid.partition("[")[0]]
-            ranges[name] = max(ranges[name], index + 1)
+        for name, value in parameters(item).items():
+            known = values[item.nodeid.partition("[")[0]][name]
+            known.setdefault(id(value), len(known))
     kept = []
     for item in items:
-        step = sorted([1, 1, *longest[item.nodeid.partition("[")[0]].values()])[-2]
+        of_test = values[item.nodeid.partition("[")[0]]
+        step = sorted([1, 1, *map(len, of_test.values())])[-2]
+        place = sum(of_test[name][id(value)] for name, value in parameters(item).items())
         whole = hasattr(item, "callspec") and item.callspec.params.get("backend") == WHOLE
-        if whole or sum(parameters(item).values()) % step == 0:
+        if whole or place % step == 0:
             kept.append(item)
     return kept
 

@@ -188,6 +188,7 @@ def hessian(backend):
     pytest.skip(f"{backend} has no automatic differentiation")
 
 
+@pytest.mark.full("jax", "cupy")
 @pytest.mark.parametrize("ties", [2, 3])
 def test_hessians_at_ties(ties, backend, asarray, to_numpy):
     exact = np.eye(ties) / ties - np.full((ties, ties), ties**-2.0)

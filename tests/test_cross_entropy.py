@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import oracle
 import softgrad as sg
+from marks import full
 
 N, K = 4, 5
 RNG = np.random.default_rng(20)
@@ -464,7 +465,7 @@ def _many_reference():
     return oracle.cross_entropy(MANY, np.array([0, 127, -1, 5]), vector=MANY)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "uint64", *full("uint8", "int16", "int32", "uint32", "int64")])
 def test_labels_of_every_integer_dtype(dtype, asarray, to_numpy):
     # -126 is 130 in eight bits, 255 is -1: neither may meet a class again
     bad = -126 if dtype == "int8" else np.iinfo(dtype).max

@@ -445,6 +445,7 @@ print("passed")
 """
 
 
+@pytest.mark.full("torch")
 @pytest.mark.libraries("torch", "array_api_strict")
 def test_scikit_learns_dispatch(backend):
     devices = {"torch": "cpu", "array_api_strict": "device1"}

@@ -67,7 +67,8 @@ def test_32_bits(name, jax, to_numpy):
         )
 
 
-@pytest.mark.parametrize("spread", some(["replicated", "rows", "classes"], "classes"))
+@pytest.mark.full
+@pytest.mark.parametrize("spread", ["replicated", "rows", "classes"])
 def test_arrays_over_two_devices(spread):
     done = subprocess.run([sys.executable, str(DEVICES), spread], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

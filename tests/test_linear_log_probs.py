@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import full
 
 RNG = np.random.default_rng(18)
 N, M, K = 11, 3, 6
@@ -163,7 +164,7 @@ def results(data, **options):
     return found.log_probs, found.log_normalizer, found.entropy, found.top_log_probs
 
 
-@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[2]], ids=str)
+@pytest.mark.parametrize("options", [*full(OPTIONS[0]), OPTIONS[2]], ids=str)
 def test_torch_differentiates_twice(options, torch, data):
     x, labels, w, b = (a.clone().requires_grad_(True) if a.is_floating_point() else a for a in data)
 

@@ -205,6 +205,7 @@ def test_wrong_use_is_named(change, words):
 # --- the contract
 
 
+@pytest.mark.full("jax")
 def test_every_library_keeps_the_contract(xp):
     report = testing.check_backend(xp, show=False, on_failure="return")
     assert report.ok, "\n".join(f"{check.promise}: {check.detail}" for check in report.failures)

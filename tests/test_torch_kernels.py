@@ -521,7 +521,7 @@ def test_nothing_of_the_logits_size_is_kept_for_the_backward_pass(asarray, torch
     torch.testing.assert_close((X.grad, W.grad), expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("recorded", some([False, True], True))
 def test_memory_of_the_linear_loss_is_bounded(recorded, torch):
     # 2048 x 32000 logits in float32 take 262 MB
     program = f"""
@@ -732,7 +732,8 @@ def test_a_compiled_gradient_keeps_the_digits(asarray, torch, to_numpy):
     np.testing.assert_allclose(to_numpy(row)[0], [-np.exp(-50.0), np.exp(-50.0)], rtol=1e-13)
 
 
-@pytest.mark.parametrize("first", some(["compiled", "eager"], "compiled"))
+@pytest.mark.full
+@pytest.mark.parametrize("first", ["compiled", "eager"])
 def test_the_first_call_may_be_a_compiled_one(first, torch):
     program = f"""
         import torch

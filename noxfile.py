@@ -102,6 +102,8 @@ def tests(session: nox.Session, backend: str) -> None:
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
+    if backend != "numpy":
+        session.env["OMP_NUM_THREADS"] = "1"  # the cores are taken by pytest's workers
     options = ("--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
     if backend == "jax" and not session.posargs:
         run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *options, *NUMBERS)

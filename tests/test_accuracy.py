@@ -16,6 +16,7 @@ import fuzz
 import softgrad as sg
 from accuracy import __main__ as program
 from accuracy import (
+    _divergence,
     _families,
     _formats,
     _jobs,
@@ -91,6 +92,13 @@ def test_no_order_of_a_long_axis_costs_accuracy(function, backend, arrays):
 @pytest.mark.parametrize("generic", [False, True])
 def test_gradient_of_a_fit_that_separates_its_classes(generic, dtype, fit, arrays):
     assert _linear.ours(arrays, _linear.problem(dtype, fit), dtype, generic) <= _linear.BOUNDS[dtype]
+
+
+@pytest.mark.parametrize("size", list(_divergence.APART))
+@pytest.mark.parametrize("dtype", list(_divergence.BOUNDS))
+def test_divergences_of_two_that_nearly_agree(dtype, size, arrays):
+    for generic in (False, True):
+        assert _divergence.ours(arrays, _divergence.problem(dtype, size), dtype, generic) <= _divergence.BOUNDS[dtype]
 
 
 def test_a_fit_goes_on_where_the_usual_gradient_is_zero(asarray, to_numpy):
@@ -326,4 +334,4 @@ def test_the_program_writes_its_page_and_picture(backend, tmp_path, monkeypatch,
         assert ("scikit-learn" in words) == (backend == "numpy")
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match=r"accuracy.md has no .* before an"):
-        _report.write(tmp_path, [], [], [], "", [])
+        _report.write(tmp_path, [], [], [], [], "", [])

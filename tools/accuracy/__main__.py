@@ -10,7 +10,7 @@ from pathlib import Path
 
 from softgrad._array.libraries import MATRIX
 
-from . import _linear, _report
+from . import _divergence, _linear, _report
 from ._formats import FORMATS
 from ._jobs import Job, measured
 from ._linear import Fit
@@ -41,26 +41,33 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = [Job(name, tuple(dtypes), not options.no_peers, not options.no_long, cache) for name in libraries]
     results: list[Result] = []
     fits: list[Fit] = []
+    divergences: list[Fit] = []
     notes: list[str] = []
     ends: list[End] = []
     for found in measured(jobs, options.jobs):
         results += found.results
         fits += found.fits
+        divergences += found.divergences
         notes += found.notes
         ends += found.ends
         if options.details:
             print("\n".join(map(_report.line, found.results)), flush=True)
     fits += _linear.run([], not options.no_peers)
+    divergences += _divergence.run([], not options.no_peers)
     command = sys.argv[1:] if arguments is None else arguments
     head = _report.heading(libraries, command, time.perf_counter() - started, list(dict.fromkeys(notes)))
-    print(_report.tables(results, fits, ends, head))
+    print(_report.tables(results, fits, divergences, ends, head))
     broken = [_report.line(result) for result in results if result.broken]
     broken += [f"{fit.subject}: linear model, {fit.dtype} {fit.fit}: {fit.error:.1e}" for fit in fits if fit.broken]
+    broken += [
+        f"{fit.subject}: divergence of {fit.fit}, {fit.dtype}: {fit.error:.1e}" for fit in divergences if fit.broken
+    ]
     for line in broken:
         print("BROKEN", line)
-    print(f"{len(results) + len(fits)} measurements, {len(broken)} bounds broken")
+    print(f"{len(results) + len(fits) + len(divergences)} measurements, {len(broken)} bounds broken")
     if options.write:
-        _report.write(options.write, results, fits, ends, head, list(subjects(libraries, not options.no_peers)))
+        everyone = list(subjects(libraries, not options.no_peers))
+        _report.write(options.write, results, fits, divergences, ends, head, everyone)
     return 1 if broken else 0
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from . import _linear, _separable
+from . import _divergence, _linear, _separable
 from ._families import cases
 from ._formats import FORMATS
 from ._linear import Fit
@@ -32,6 +32,7 @@ class Found(NamedTuple):
 
     results: list[Result]
     fits: list[Fit]
+    divergences: list[Fit]
     notes: list[str]
     ends: list[_separable.End]
 
@@ -42,8 +43,9 @@ def measure(job: Job) -> Found:
     inputs = (case for name in job.dtypes for case in cases(FORMATS[name], job.long))
     results = list(run(everyone, inputs, cached(job.cache)))
     fits = list(_linear.run([job.library], False))
+    divergences = list(_divergence.run([job.library], False))
     ends = list(_separable.run(job.peers)) if job.library == "numpy" else []
-    return Found(results, fits, [subject.arrays.note for subject in everyone if subject.arrays.note], ends)
+    return Found(results, fits, divergences, [subject.arrays.note for subject in everyone if subject.arrays.note], ends)
 
 
 def measured(jobs: list[Job], processes: int) -> Iterator[Found]:

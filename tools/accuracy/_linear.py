@@ -60,7 +60,7 @@ def problem(dtype: str, fit: str) -> Problem:
 
 @dataclass(frozen=True)
 class Fit:
-    """The error of one gradient, relative in norm."""
+    """The error of one result, relative in norm."""
 
     subject: str
     dtype: str

@@ -16,8 +16,8 @@ from ._formats import Exact
 
 BITS = 400
 #: Changes with what is computed here: older files are then not read.
-VERSION = "5"
-FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "loss", "gradient", "entropy")
+VERSION = "6"
+FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "loss", "gradient", "log_probs", "entropy")
 
 
 class Reference(NamedTuple):
@@ -141,6 +141,7 @@ def _compute(case: Case) -> dict[str, Reference]:
         out["softmax"] = Reference(whole([row.spread(row.softmax, 0.0) for row in rows]))
         out["log_softmax"] = Reference(whole([row.spread(row.log_softmax, -np.inf) for row in rows]))
         out["loss"] = Reference(pack([row.loss for row in rows], samples))
+        out["log_probs"] = Reference(pack([-row.loss for row in rows], samples))
         out["entropy"] = Reference(pack([row.entropy for row in rows], samples))
         out["gradient"] = Reference(whole([row.gradient() for row in rows]))
     return out

@@ -66,9 +66,16 @@ def heading(libraries: Iterable[str], arguments: Sequence[str], seconds: float, 
     return "; ".join([measured, *notes]) + "."
 
 
-def tables(results: Sequence[Result], fits: Sequence[Fit], ends: Sequence[End], head: str) -> str:
-    """Who stands how; then, folded, a table a function; the linear model, and fits of it that are never done."""
-    out = [*summary(results), "", f"{len(results) + len(fits):,} measurements. {head}", ""]
+LINEAR = "**Gradient of the linear model**, error relative in norm:"
+NEAR = "**Divergence of two softmaxes that nearly agree**, and its gradient, the larger relative error, by its size:"
+
+
+def tables(
+    results: Sequence[Result], fits: Sequence[Fit], divergences: Sequence[Fit], ends: Sequence[End], head: str
+) -> str:
+    """Who stands how; then, folded, a table a function; the linear model, divergences, and fits that are never done."""
+    count = len(results) + len(fits) + len(divergences)
+    out = [*summary(results), "", f"{count:,} measurements. {head}", ""]
     dtypes = [name for name in FORMATS if any(r.dtype == name for r in results)]
     for function in FUNCTIONS:
         rows = [f"| | {' | '.join(dtypes)} |", f"| --- |{' --- |' * len(dtypes)}"]
@@ -79,7 +86,7 @@ def tables(results: Sequence[Result], fits: Sequence[Fit], ends: Sequence[End], 
                 rows.append(f"| {subject} | {' | '.join(cells)} |")
         out += ["<details>", f"<summary>{function}: worst error, and the mean in brackets, by format</summary>", ""]
         out += [*rows, "", "</details>", ""]
-    return "\n".join([*out, *_fits(fits), "", *_ends(ends), ""])
+    return "\n".join([*out, *_fits(LINEAR, fits), "", *_fits(NEAR, divergences), "", *_ends(ends), ""])
 
 
 def everyone(results: Sequence[Result]) -> list[str]:
@@ -110,9 +117,11 @@ def summary(results: Sequence[Result]) -> list[str]:
     return out
 
 
-def _fits(fits: Sequence[Fit]) -> list[str]:
+def _fits(title: str, fits: Sequence[Fit]) -> list[str]:
+    if not fits:
+        return []
     columns = list(dict.fromkeys((fit.dtype, fit.fit) for fit in fits))
-    out = ["**Gradient of the linear model**, error relative in norm:", ""]
+    out = [title, ""]
     out += [f"| | {' | '.join(map(', '.join, columns))} |", f"| --- |{' --- |' * len(columns)}"]
     for subject in sorted(dict.fromkeys(fit.subject for fit in fits), key=lambda name: not name.startswith("softgrad")):
         errors = {(fit.dtype, fit.fit): fit.error for fit in fits if fit.subject == subject}
@@ -147,6 +156,7 @@ def write(
     folder: Path,
     results: Sequence[Result],
     fits: Sequence[Fit],
+    divergences: Sequence[Fit],
     ends: Sequence[End],
     head: str,
     subjects: Sequence[Subject],
@@ -158,7 +168,9 @@ def write(
     _, closing, after = rest.partition(END)
     if not mark or not closing:
         raise ValueError(f"{page} has no {BEGIN} before an {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{tables(results, fits, ends, head)}\n{END}{after}", encoding="utf-8")
+    page.write_text(
+        f"{before}{BEGIN}\n\n{tables(results, fits, divergences, ends, head)}\n{END}{after}", encoding="utf-8"
+    )
     if importlib.util.find_spec("matplotlib"):
         from ._picture import draw
 

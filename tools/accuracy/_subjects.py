@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import arrays as suite
-from softgrad import backends, cross_entropy, cross_entropy_grad, entropy, log_softmax, logsumexp, softmax
+from softgrad import backends, cross_entropy, cross_entropy_grad, entropy, log_probs, log_softmax, logsumexp, softmax
 
 from ._families import Case
 from ._formats import Doubles
@@ -136,6 +136,7 @@ def _ours(precision: str | None) -> dict[str, Callable[[int], Call]]:
                 logsumexp(x, axis=axis, b=b, where=where, return_sign=b is not None, precision=p)
             )
         ),
+        "log_probs": lambda axis: lambda x, y, where, b: log_probs(x, y, axis=axis, where=where, precision=p),
         "entropy": lambda axis: lambda x, y, where, b: entropy(x, axis=axis, where=where, precision=p),
         "loss": lambda axis: (
             lambda x, y, where, b: cross_entropy(x, y, axis=axis, where=where, reduction="none", precision=p)

@@ -35,7 +35,7 @@ collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"
-#: Of the combinations of a test's parameters a part is taken, in which each value occurs (on JAX most), but on this one.
+#: Of the combinations of a test's parameters a part is taken, in which each value occurs (on JAX most), but on this.
 WHOLE = "array_api_strict"
 #: Modules that hold one back end's kernels, or the choice of them, to what they promise.
 OF_KERNELS = {

@@ -134,7 +134,9 @@ cli.bench.json.loads = lambda text: print("started", flush=True) or real(text)
 @posix
 @pytest.mark.parametrize("words", [NUMPY, ("bench", "--group", "tiny")], ids=STARTED)
 def test_an_interrupt_is_one_line(words):
-    code = f"import sys\nimport softgrad._cli as cli\n{STARTED[words[0]]}\nsys.exit(cli.main({list(words)}))"
+    # what is started in the background of a shell ignores interrupts
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}\nimport sys\nimport softgrad._cli as cli\n{STARTED[words[0]]}\nsys.exit(cli.main({list(words)}))"
     command = [sys.executable, "-c", code]
     # the interrupt goes to the whole group, as from a keyboard
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from softgrad import backends, kl_divergence_value_and_grad
 
-from ._linear import Fit
-from ._subjects import Arrays, open_arrays
+from ._linear import Fit, measured
+from ._subjects import Arrays, x64
 
 #: The larger of the errors of the divergences and, in norm, of their gradients.
 BOUNDS = {"float32": 1e-6, "float64": 1e-14}
@@ -47,14 +47,10 @@ def _error(value: Any, gradient: Any, p: Problem) -> float:
 
 def ours(arrays: Arrays, p: Problem, dtype: str, generic: bool = False) -> float:
     """The error of softgrad on one library's arrays."""
-    with arrays.context():
+    choice = backends.use("generic") if generic else contextlib.nullcontext()
+    with arrays.context(), choice:
         given = arrays.put(p.x, dtype), arrays.put(p.y, dtype)
-        if generic:
-            with backends.use("generic"):
-                results = kl_divergence_value_and_grad(*given, reduction="none")
-        else:
-            results = kl_divergence_value_and_grad(*given, reduction="none")
-        value, gradient = map(arrays.get, results)
+        value, gradient = map(arrays.get, kl_divergence_value_and_grad(*given, reduction="none"))
         return _error(value, gradient, p)
 
 
@@ -71,8 +67,7 @@ def _torch(p: Problem) -> tuple[Any, Any]:
 def _optax(p: Problem) -> tuple[Any, Any]:
     jax: Any = importlib.import_module("jax")
     optax: Any = importlib.import_module("optax")
-    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
-    with home.enable_x64(True):
+    with x64(True):
         logs = jax.nn.log_softmax
 
         def each(x: Any) -> Any:
@@ -92,14 +87,9 @@ PEERS: dict[str, tuple[str, Callable[[Problem], tuple[Any, Any]]]] = {
 
 def run(libraries: Sequence[str], peers: bool = True) -> Iterator[Fit]:
     """Every library, and the peers that are installed, on divergences of every size."""
-    for dtype, bound in BOUNDS.items():
-        for size in APART:
-            p = problem(dtype, size)
-            for name in libraries:
-                arrays = open_arrays(name)
-                yield Fit(f"softgrad {name}", dtype, size, ours(arrays, p, dtype), bound)
-                if name in backends.available():
-                    yield Fit(f"softgrad {name} generic", dtype, size, ours(arrays, p, dtype, True), bound)
-            for name, (package, peer) in PEERS.items() if peers else ():
-                if importlib.util.find_spec(package) is not None:
-                    yield Fit(name, dtype, size, _error(*peer(p), p), None)
+
+    def error_of(both: Callable[[Problem], tuple[Any, Any]]) -> Callable[[Problem, str], float]:
+        return lambda p, dtype: _error(*both(p), p)
+
+    others = {name: (package, error_of(both)) for name, (package, both) in PEERS.items()} if peers else {}
+    return measured(libraries, others, BOUNDS, APART, problem, ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from softgrad import backends, linear_cross_entropy_grad
 
 from ._formats import FORMATS, Doubles
 from ._reference import BITS
-from ._subjects import Arrays, open_arrays
+from ._subjects import Arrays, open_arrays, x64
 
 #: The error of the gradient, relative in norm, given the matrix product.
 BOUNDS = {"float32": 1e-4, "float64": 1e-13}
@@ -116,8 +116,7 @@ def _torch(p: Problem, dtype: str) -> Doubles:
 def _optax(p: Problem, dtype: str) -> Doubles:
     jax: Any = importlib.import_module("jax")
     optax: Any = importlib.import_module("optax")
-    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
-    with home.enable_x64(True):
+    with x64(True):
         X, W = (jax.numpy.asarray(a, dtype=dtype) for a in (p.X, p.W))
         cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
         return np.asarray(jax.grad(lambda w: cross_entropy(X @ w.T, p.labels).mean())(W)).astype(np.float64)
@@ -130,16 +129,33 @@ PEERS: dict[str, tuple[str, Callable[[Problem, str], Doubles]]] = {
 }
 
 
-def run(libraries: Sequence[str], peers: bool = True) -> Iterator[Fit]:
-    """Every library, and the peers that are installed, on every fit."""
-    for dtype, bound in BOUNDS.items():
-        for fit in GAPS:
-            p = problem(dtype, fit)
+def measured(
+    libraries: Sequence[str],
+    peers: Mapping[str, tuple[str, Callable[[Any, str], float]]],
+    bounds: Mapping[str, float],
+    kinds: Iterable[str],
+    make: Callable[[str, str], Any],
+    ours: Callable[..., float],
+) -> Iterator[Fit]:
+    """The errors of every library, and of the peers that are installed, in every format on problems of every kind."""
+    for dtype, bound in bounds.items():
+        for kind in kinds:
+            p = make(dtype, kind)
             for name in libraries:
                 arrays = open_arrays(name)
-                yield Fit(f"softgrad {name}", dtype, fit, ours(arrays, p, dtype), bound)
+                yield Fit(f"softgrad {name}", dtype, kind, ours(arrays, p, dtype), bound)
                 if name in backends.available():
-                    yield Fit(f"softgrad {name} generic", dtype, fit, ours(arrays, p, dtype, True), bound)
-            for name, (package, peer) in PEERS.items() if peers else ():
+                    yield Fit(f"softgrad {name} generic", dtype, kind, ours(arrays, p, dtype, True), bound)
+            for name, (package, error) in peers.items():
                 if importlib.util.find_spec(package) is not None:
-                    yield Fit(name, dtype, fit, _error(peer(p, dtype), p), None)
+                    yield Fit(name, dtype, kind, error(p, dtype), None)
+
+
+def run(libraries: Sequence[str], peers: bool = True) -> Iterator[Fit]:
+    """Every library, and the peers that are installed, on every fit."""
+
+    def error_of(gradient: Callable[[Problem, str], Doubles]) -> Callable[[Problem, str], float]:
+        return lambda p, dtype: _error(gradient(p, dtype), p)
+
+    others = {name: (package, error_of(gradient)) for name, (package, gradient) in PEERS.items()} if peers else {}
+    return measured(libraries, others, BOUNDS, GAPS, problem, ours)

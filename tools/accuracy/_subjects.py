@@ -86,7 +86,8 @@ def _compiled(compile_: Callable[[Call], Call] | None, make: Callable[[int], Cal
 # --------------------------------------------------------------------------- array libraries
 
 
-def _x64(wide: bool) -> AbstractContextManager[Any]:
+def x64(wide: bool) -> AbstractContextManager[Any]:
+    """JAX with float64, or without."""
     jax: Any = importlib.import_module("jax")
     # older ones have it among the experiments alone
     home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
@@ -100,7 +101,7 @@ def open_arrays(name: str, wide: bool = True) -> Arrays:
     declared = library.declared
     context = library.context
     if name == "jax":
-        context = functools.partial(_x64, wide)
+        context = functools.partial(x64, wide)
     elif not wide:
         device = library.xp.Device("no_float64")
         library = replace(library, device=device)

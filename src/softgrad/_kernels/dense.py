@@ -224,7 +224,8 @@ def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precisi
     if where is not None:
         y, shown, _ = hide(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
-    normalizer = xp.log1p(row.rest)
+    # torch's log1p of the smallest number is 0, and loses the sign of the result
+    normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
     r = row.d - normalizer if row.lo is None else row.d - (normalizer - row.lo)
     if shown is not None:
         r = xp.where(shown, r, xp.zeros_like(r) - math.inf)
@@ -342,9 +343,8 @@ def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array
     terms = xp.where(counts, terms, zero) if plain else b * terms
     s = total(xp, terms, axis)
     size = xp.abs(s)
-    ones = xp.ones_like(size)
     angle = xp.atan2(xp.imag(s), xp.real(s))
-    phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, ones, size), x.dtype))
+    phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, xp.ones_like(size), size), x.dtype))
     # an infinite sum has the phase that C99 gives its logarithm
     phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(angle, x.dtype)), phase)
     own = xp.sum(xp.where(first, terms, zero), axis=axis, keepdims=True, dtype=x.dtype)

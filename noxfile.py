@@ -27,7 +27,7 @@ if "PIP_FIND_LINKS" in os.environ:
 
 #: What is run beside the default matrix before a release.
 BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typing", "peers", "others", "mutants")
-BEFORE_RELEASE += ("accuracy", "same_bits", "fuzz")
+BEFORE_RELEASE += ("kernels", "accuracy", "same_bits", "fuzz")
 #: In the environment of nox: the tests sessions run the tests marked full too, and measure coverage.
 FULL = "SOFTGRAD_FULL"
 STARTED = time.time()

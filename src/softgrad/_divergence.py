@@ -237,16 +237,11 @@ def kl_divergence_value_and_grad(
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 
 
-@passes_on_to(kl_divergence)
+@passes_on_to(kl_divergence_value_and_grad)
 def kl_divergence_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[KLOptions]
 ) -> Any:
     """Gradient of :func:`kl_divergence`: of the forward one with respect to the logits, ``(p - q) / temperature``.
-
-    Parameters
-    ----------
-    wrt : str or tuple of str, default "logits"
-        Some of "logits" and "target_logits".
 
     Returns
     -------
@@ -313,16 +308,11 @@ def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5
     return _value(logits, target_logits, number(beta, "beta", 0.0, 1.0), options)
 
 
-@passes_on_to(js_divergence, kl_divergence, without=("direction",))
+@passes_on_to(js_divergence, kl_divergence_value_and_grad, without=("direction",))
 def js_divergence_value_and_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[JSOptions]
 ) -> tuple[ArrayT, Any]:
     """:func:`js_divergence` and its gradient.
-
-    Parameters
-    ----------
-    wrt : str or tuple of str, default "logits"
-        Some of "logits" and "target_logits".
 
     Returns
     -------
@@ -348,16 +338,11 @@ def js_divergence_value_and_grad(
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 
 
-@passes_on_to(js_divergence, kl_divergence, without=("direction",))
+@passes_on_to(js_divergence, kl_divergence_value_and_grad, without=("direction",))
 def js_divergence_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[JSOptions]
 ) -> Any:
     """Gradient of :func:`js_divergence`.
-
-    Parameters
-    ----------
-    wrt : str or tuple of str, default "logits"
-        Some of "logits" and "target_logits".
 
     Returns
     -------

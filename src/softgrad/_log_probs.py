@@ -210,6 +210,7 @@ def log_probs_vjp(
     return run("log_probs_vjp", lib, lib.xp, x, labels, c, at, where, level, scaling)
 
 
+@passes_on_to(log_probs)
 def entropy(
     logits: ArrayT,
     /,
@@ -224,18 +225,8 @@ def entropy(
 
     Parameters
     ----------
-    logits : array
-        Real numbers of any shape, classes along ``axis``.
-    axis : int, default -1
-        The axis of the logits that counts the classes.
     where : bool array, optional
         True keeps a class, False takes it out. Broadcasts to ``logits``.
-    temperature : float, default 1.0
-        What the logits are divided by, after ``softcap``.
-    softcap : float, optional
-        Logits are ``softcap * tanh(logits / softcap)`` first.
-    precision : {"high", "default"}, optional
-        See :func:`softgrad.precision`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from ._array.namespace import Library, finish, floating, kind, native, same_plac
 from ._array.precision import resolve_precision
 from ._array.scalars import one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
-from ._divergence import Direction, mixture_weight
+from ._divergence import Direction, kl_divergence, mixture_weight
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
 from ._kernels.divergence import DivergenceArgs
@@ -91,6 +91,7 @@ def _arguments(
     )
 
 
+@passes_on_to(kl_divergence)
 def top_k_kl_divergence(
     logits: ArrayT,
     target_log_probs: ArrayT,
@@ -109,29 +110,16 @@ def top_k_kl_divergence(
 
     Parameters
     ----------
-    logits : array
-        Real numbers, classes along ``axis``: the student, whose softmax is p.
     target_log_probs : array
         The teacher's log-probabilities of some classes: of the logits' shape, with any number of them along ``axis``.
     target_labels : array of ints
         Which classes those are, of the same shape, each once a sample.
-    axis : int, default -1
-        The axis of the logits that counts the classes.
-    direction : {"forward", "reverse"}, default "forward"
-        Forward is ``KL(q || p) = sum(q * log(q / p))``, reverse ``KL(p || q)``.
     rest : {"lump", "renormalize"}, default "lump"
         What becomes of the classes that the teacher does not tell. "lump": they are one class, which has 1 less the
         sum of the others on both sides. "renormalize": they are left out of both distributions, which then add up to 1
         without them; target_log_probs may be logits.
     temperature : float, default 1.0
         Divides the logits. The teacher's log-probabilities have to be those at that temperature.
-    sample_weight : array or number, optional
-        Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever it
-        holds.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        The mean divides by the sum of the sample weights.
-    precision : {"high", "default"}, optional
-        See :func:`softgrad.precision`.
 
     Returns
     -------

@@ -17,6 +17,7 @@ from ._array.namespace import Function, Library, floating, kind, library, quiet,
 from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
+from ._docstrings import passes_on_to
 from ._kernels.dense import product
 from ._logsumexp import logsumexp
 
@@ -109,18 +110,10 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     return -xp.sum(Y * log_softmax(logits, axis=0))
 
 
+@passes_on_to(loss_from_probabilities)
 @_quietly
 def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = sum_n sum_k 1{y_n = k} (log sum_j exp(w_j^T x_n) - w_k^T x_n).
-
-    Parameters
-    ----------
-    X : array
-        Samples of shape (M, N), a column each; its floating dtype decides for all.
-    Y : array
-        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
-    W : array
-        Weights of shape (M, K).
 
     Returns
     -------
@@ -130,7 +123,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an array is not of real numbers or of another library than X, or the shapes do not agree.
+        As :func:`loss_from_probabilities`.
 
     Examples
     --------
@@ -144,18 +137,13 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     return xp.sum(Y * (logsumexp(logits, axis=0, keepdims=True) - logits))
 
 
+@passes_on_to(loss_from_probabilities)
 @_quietly
 def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """Column i of the gradient: sum_n x_n (S_in - y_in).
 
     Parameters
     ----------
-    X : array
-        Samples of shape (M, N), a column each; its floating dtype decides for all.
-    Y : array
-        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
-    W : array
-        Weights of shape (M, K).
     i : int
         The class.
 
@@ -167,7 +155,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an array is not of real numbers or of another library than X, or the shapes do not agree.
+        As :func:`loss_from_probabilities`.
     IndexError
         If there is no class ``i``.
 
@@ -184,18 +172,10 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     return xp.sum(X * xp.expand_dims(S[i, :] - Y[i, :], axis=0), axis=1)
 
 
+@passes_on_to(loss_from_probabilities)
 @_quietly
 def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """The whole gradient as one product: X (S - Y)^T.
-
-    Parameters
-    ----------
-    X : array
-        Samples of shape (M, N), a column each; its floating dtype decides for all.
-    Y : array
-        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
-    W : array
-        Weights of shape (M, K).
 
     Returns
     -------
@@ -205,7 +185,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an array is not of real numbers or of another library than X, or the shapes do not agree.
+        As :func:`loss_from_probabilities`.
 
     Examples
     --------
@@ -220,22 +200,12 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     return product(xp, X, xp.matrix_transpose(S - Y))
 
 
+@passes_on_to(gradient_column)
 @_quietly
 def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """The slip that hides the identity: the index i lost from the second term, sum_n x_n (S_in - sum_k y_kn).
 
     Wrong, and kept to show by how much: w_k^T x_n depends on w_i only where k = i.
-
-    Parameters
-    ----------
-    X : array
-        Samples of shape (M, N), a column each; its floating dtype decides for all.
-    Y : array
-        One-hot columns (or distributions) of shape (K, N): numbers or booleans, not class indices.
-    W : array
-        Weights of shape (M, K).
-    i : int
-        The class.
 
     Returns
     -------
@@ -244,10 +214,8 @@ def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
 
     Raises
     ------
-    TypeError, ValueError
-        If an array is not of real numbers or of another library than X, or the shapes do not agree.
-    IndexError
-        If there is no class ``i``.
+    TypeError, ValueError, IndexError
+        As :func:`gradient_column`.
 
     Examples
     --------

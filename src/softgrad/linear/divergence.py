@@ -17,6 +17,7 @@ from .._kernels.linear_divergence import Model
 from .._options import REDUCTIONS, LossArgs, only_known
 from ..backends._registry import run
 from .arguments import layout, mask_of_logits, names_of, transposed
+from .model import LinearCrossEntropy
 
 
 class LinearOptions(SharedOptions, total=False):
@@ -113,7 +114,7 @@ def _call(
     return finish(lib, value), tuple(out)
 
 
-@passes_on_to(kl_divergence)
+@passes_on_to(kl_divergence, LinearCrossEntropy)
 def linear_kl_divergence(
     X: ArrayT,
     W: ArrayT,
@@ -143,8 +144,6 @@ def linear_kl_divergence(
         ``(n_classes, n_features)`` of each, transposed with ``sample_axis=1``.
     bias, bias_target : array, optional
         ``(n_classes,)``.
-    sample_axis : {0, 1}, default 0
-        The axis of X that counts the samples.
     block_size : int, optional
         Rows of a block, of which the logits of both are held; None chooses by the number of classes.
 
@@ -155,10 +154,8 @@ def linear_kl_divergence(
 
     Raises
     ------
-    TypeError
-        If an array is not of real numbers, or they are of two libraries.
-    ValueError
-        If shapes do not agree, or an option is out of its range.
+    TypeError, ValueError
+        As :func:`kl_divergence`.
 
     Notes
     -----
@@ -269,7 +266,7 @@ def linear_js_divergence(
     return _call(models, number(beta, "beta", 0.0, 1.0), (), **options)[0]
 
 
-@passes_on_to(linear_js_divergence, linear_kl_divergence, without=("direction",))
+@passes_on_to(linear_js_divergence, linear_kl_divergence_value_and_grad, without=("direction",))
 def linear_js_divergence_value_and_grad(
     X: ArrayT,
     W: ArrayT,
@@ -282,11 +279,6 @@ def linear_js_divergence_value_and_grad(
     **options: Unpack[LinearJSOptions],
 ) -> tuple[ArrayT, Any]:
     """:func:`linear_js_divergence` and its gradient by the student's parameters, from one pass.
-
-    Parameters
-    ----------
-    wrt : str or tuple of str, optional
-        Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
 
     Returns
     -------

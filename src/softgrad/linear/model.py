@@ -32,8 +32,8 @@ class LinearCrossEntropy:
         Class indices ``(n_samples,)``, or distributions: ``(n_samples, n_classes)``, or
         ``(n_classes, n_samples)`` with ``sample_axis=1``.
     sample_axis : {0, 1}, default 0
-        0: W is ``(n_classes, n_features)``; 1: W is ``(n_features, n_classes)``, the notation of
-        :mod:`softgrad.identity`.
+        The axis of X that counts the samples. With 1 the other matrices are transposed too, W to
+        ``(n_features, n_classes)``: the notation of :mod:`softgrad.identity`.
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
-from ..._kernels.linear import block_rows, counted, memory_of
+from ..._kernels.linear import block_rows, counted, memory_of, visible
 from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
@@ -118,8 +118,7 @@ def _run(
     dtype = multiply.wide
     operand = W.astype(multiply.operand)
     each = job.reduction == "none"
-    # beside the slope 0 of a hidden class a parameter may be anything
-    beside = operand if job.where is None else jnp.where(jnp.isfinite(operand), operand, 0)
+    beside = visible(jnp, operand, job)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:

@@ -146,7 +146,7 @@ def linear_log_probs_vjp(
             if usual:
                 _slope_rows(xp, z[rows], piece.labels[rows], c, scaling.temperature, memory)
             else:
-                z[rows] = generic.slopes(xp, z[rows], piece.labels[rows], c, scaling, job.precision)
+                z[rows] = generic.slopes(xp, z[rows], piece.labels[rows], c, scaling, model.carry)
 
         _over_rows(z, work)
         if "W" in wrt:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -345,17 +345,14 @@ def finish(lib: Library, y: Array) -> Any:
     return y[()] if lib.scalars and y.ndim == 0 else y
 
 
-def quiet() -> Any:
-    """Context manager that ignores NumPy's floating-point warnings: infinities and NaNs are valid results."""
-    return np.errstate(all="ignore")
+def ignore_fp_warnings(lib: Library | None = None) -> Any:
+    """Context manager that ignores NumPy's floating-point warnings: infinities and NaNs are valid results.
+
+    With a library that does not warn it is one that does nothing, which another one's compiler can trace.
+    """
+    return np.errstate(all="ignore") if lib is None or lib.warns else nullcontext()
 
 
-def quietly(function: Function) -> Function:
+def without_fp_warnings(function: Function) -> Function:
     """Decorate a function, possibly a task of another process, to ignore NumPy's floating-point warnings."""
-
-    @functools.wraps(function)
-    def run_quietly(*args: Any, **kwargs: Any) -> Any:
-        with quiet():
-            return function(*args, **kwargs)
-
-    return run_quietly  # type: ignore[return-value]
+    return np.errstate(all="ignore")(function)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.namespace import library, quietly
+from .._array.namespace import library, without_fp_warnings
 from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
@@ -114,7 +114,7 @@ def _names(model: Any, classes: int, features: int, bias: bool) -> tuple[Sequenc
     return labels, (*map(str, columns), *(("intercept",) if bias else ()))
 
 
-@quietly
+@without_fp_warnings
 def coefficient_statistics(
     X: Any,
     W: Any,

@@ -12,7 +12,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, default_float, floating, is_array, kind, library, native, quiet, same_place
+from .._array.namespace import (
+    Library,
+    default_float,
+    floating,
+    ignore_fp_warnings,
+    is_array,
+    kind,
+    library,
+    native,
+    same_place,
+)
 from .._array.transfer import computed_once, is_abstract, is_lazy, sorted_classes, to_host
 from .._array.typing import Array, NDArray
 from .._kernels.dense import device_of
@@ -119,7 +129,7 @@ def _finite(lib: Library, a: Array, name: str) -> None:
             raise ValueError(f"{name} contains NaN or infinity")
         return
     # a sum needs no memory; it may overflow on its own, so only the mask is believed
-    with quiet():
+    with ignore_fp_warnings():
         sum_is_finite = math.isfinite(float(to_host(lib, xp.sum(a, dtype=a.dtype))[0]))
     if sum_is_finite:
         return

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, library, quietly
+from .._array.namespace import Library, library, without_fp_warnings
 from .._array.transfer import is_abstract, is_lazy, to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
@@ -85,7 +85,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
                 f"model.to(X) is a copy of the model for X"
             )
 
-    @quietly
+    @without_fp_warnings
     def decision_function(self, X: Any) -> Array:
         """Logits of each class.
 
@@ -101,7 +101,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         z = self._logits(X, "decision_function")
         return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
-    @quietly
+    @without_fp_warnings
     def predict(self, X: Any) -> Array:
         """The most probable class of each sample.
 
@@ -122,7 +122,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return self.classes_[to_host(lib, best)[0]]
         return lib.xp.take(self.classes_, best, axis=0)
 
-    @quietly
+    @without_fp_warnings
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class.
 
@@ -137,7 +137,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return self._by_blocks(X, "predict_proba", softmax)
 
-    @quietly
+    @without_fp_warnings
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
 
@@ -152,7 +152,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return self._by_blocks(X, "predict_log_proba", log_softmax)
 
-    @quietly
+    @without_fp_warnings
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the samples whose class is predicted, weighted.
 

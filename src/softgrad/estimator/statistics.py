@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, Unpack
 
 import numpy as np
 
-from .._array.namespace import Library, quiet, quietly
+from .._array.namespace import Library, ignore_fp_warnings, without_fp_warnings
 from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Namespace, NDArray
@@ -46,7 +45,7 @@ def _sums(
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
     lib, xp, X = home_of(X, "X")
-    with quiet() if lib.warns else nullcontext():
+    with ignore_fp_warnings(lib):
         model = Wide(xp, X, W, bias, job, block_size)
         sums: tuple[Array, ...] = ()
         for _, _, x, z, piece in model.blocks():
@@ -178,7 +177,7 @@ class BlockPreconditioner:
            [3.]])
     """
 
-    @quietly
+    @without_fp_warnings
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
         loss._reducible()
         W, bias = parameters_of(W, bias, loss.sample_axis)
@@ -196,7 +195,7 @@ class BlockPreconditioner:
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
         self._inverse = beside_samples(lib, loss._like, inverse)
 
-    @quietly
+    @without_fp_warnings
     def __call__(self, vector: Any) -> Any:
         """The blocks' inverse times a vector.
 

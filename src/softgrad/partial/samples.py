@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Unpack
 
-from .._array.namespace import Library, floating, library, quiet, same_place
+from .._array.namespace import Library, floating, ignore_fp_warnings, library, same_place
 from .._array.namespace import finish as as_scalar
 from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
@@ -42,11 +41,6 @@ class LinearPartial(NamedTuple):
     loss: Array
     grad: Any
     weight: Array
-
-
-def silence(lib: Library) -> AbstractContextManager[Any]:
-    """A block in which the library says nothing of infinities."""
-    return quiet() if lib.warns else nullcontext()
 
 
 @passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, without=("l2", "reduction"))
@@ -102,7 +96,7 @@ def weight_of(loss: LinearCrossEntropy, W: Any, bias: Any) -> Array:
     lib = loss._lib
     weights, intercept, job = loss._parameters(W, bias)
     job = job._replace(reduction="mean", precision=None)
-    with silence(lib):
+    with ignore_fp_warnings(lib):
         mean = Wide(lib.xp, loss._X, weights, intercept, job, loss.block_size)
         weight = run("total_weight", lib, lib.xp, mean.logits_like(), job) if lib.chunked else mean.divisor()
         return as_scalar(lib, narrow(lib.xp, weight, weights.dtype))

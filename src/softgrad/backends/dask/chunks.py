@@ -13,7 +13,7 @@ import numpy as np
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array
 from ..._kernels.loss import divided
 from .._registry import run
@@ -28,7 +28,7 @@ def on_chunk(function: str, x: Array, *args: Any) -> Any:
         return run(function, lib, xp, x, *args)
 
 
-@quietly
+@without_fp_warnings
 def _on_small(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
     return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
 
@@ -116,7 +116,7 @@ def entry(found: Array, index: int, axis: int, *, keeps_axis: bool) -> Array:
     return da.blockwise(_entry, out, found, letters, dtype=found.dtype, meta=meta, concatenate=False, index=index)
 
 
-@quietly
+@without_fp_warnings
 def _sum_of(x: Array, axis: Any, keepdims: bool, *, dtype: Any) -> Array:
     return library(x, "a chunk").xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
 
@@ -127,7 +127,7 @@ def sum_all(x: Array, dtype: Any) -> Array:
     return da.reduction(x, one, one, dtype=dtype, concatenate=True, meta=meta_of(x, 0, dtype))
 
 
-@quietly
+@without_fp_warnings
 def _quotient(a: Array, by: Array, *, dtype: Any) -> Array:
     xp = library(a, "a chunk").xp
     if by is not None:

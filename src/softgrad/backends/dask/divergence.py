@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels.dense import held_dtype, widen
 from ..._kernels.divergence import DivergenceArgs
@@ -23,7 +23,7 @@ def _chunk(
     return (value, *grads)
 
 
-@quietly
+@without_fp_warnings
 def _ones(x: Array, *, axis: int, held: Any) -> Array:
     xp = library(x, "a chunk").xp
     return xp.ones_like(x[(*(slice(None),) * axis, 0, ...)], dtype=held)

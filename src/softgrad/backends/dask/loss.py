@@ -7,7 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
@@ -30,7 +30,7 @@ def _kernel(x: Array, vector: Array, *arrays: Array, function: str, job: LossArg
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
-@quietly
+@without_fp_warnings
 def _weights(x: Array, vector: Array, *arrays: Array, job: LossArgs) -> Any:
     piece = _chunk_args(job, x, arrays)
     xp = library(x, "a chunk").xp

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._array.namespace import library, quiet
+from ..._array.namespace import ignore_fp_warnings, library
 from ..._kernels import high as high_kernels
 from ..._options import LossArgs
 from .._declaration import Backend, Delegate
@@ -133,10 +133,10 @@ class OfNumPy(Delegate):
         """What it gives, as tensors."""
         arrays = self.arguments(*args)
         if self.like == 1 and args[1].numel() < AWAKE:
-            with quiet():
+            with ignore_fp_warnings():
                 out = call(self.function, *arrays)
         else:
-            with threads.shared(), quiet():
+            with threads.shared(), ignore_fp_warnings():
                 out = call(self.function, *arrays)
         dtype = args[self.like].dtype
         return _tensor(out, dtype if dtype is torch.bfloat16 else None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from ._array.labels import same_shape, sample_weights, shown_weights
-from ._array.namespace import Library, finish, floating, kind, library, mask, one_axis, same_place
+from ._array.namespace import Library, as_scalar, floating, kind, library, mask, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.scalars import number, one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
@@ -108,7 +108,7 @@ def _arguments(
 
 def _value(logits: Any, target_logits: Any, beta: float, options: Any) -> Any:
     lib, x, args = _arguments(logits, target_logits, beta, **options)
-    return finish(lib, run("divergence", lib, lib.xp, x, args)[0])
+    return as_scalar(lib, run("divergence", lib, lib.xp, x, args)[0])
 
 
 def _value_and_grad(logits: Any, target_logits: Any, wrt: Any, beta: float, options: Any) -> tuple[Any, Any]:
@@ -120,7 +120,7 @@ def _value_and_grad(logits: Any, target_logits: Any, wrt: Any, beta: float, opti
         grads = tuple(
             narrow(xp, g, theirs) if name == "target_logits" else g for name, g in zip(names, grads, strict=True)
         )
-    return finish(lib, value), grads[0] if single else grads
+    return as_scalar(lib, value), grads[0] if single else grads
 
 
 def kl_divergence(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._array.labels import check_labels, same_shape
-from ._array.namespace import Library, finish, floating, kind, library, mask, native, one_axis, same_place
+from ._array.namespace import Library, as_scalar, floating, kind, library, mask, native, one_axis, same_place
 from ._array.precision import resolve_precision
 from ._array.scalars import positive
 from ._array.typing import Array, ArrayT, Precision
@@ -152,9 +152,9 @@ def log_probs(
         held: Any = level
         job = LossArgs(axis=at, labels=without_axis(labels, at), dense=False, reduction="none", precision=held)
         value = -run("cross_entropy", lib, xp, x, job)
-        return finish(lib, with_axis(value, at) if several else value)
+        return as_scalar(lib, with_axis(value, at) if several else value)
     value = run("log_probs", lib, xp, x, labels, at, where, level, scaling)
-    return finish(lib, value if several else without_axis(value, at))
+    return as_scalar(lib, value if several else without_axis(value, at))
 
 
 @passes_on_to(log_probs)
@@ -257,7 +257,7 @@ def entropy(
     """
     lib, x, at, where = logits_and_axis(logits, axis, where)
     level, scaling = resolve_precision(precision), scaling_of(temperature, softcap)
-    return finish(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
+    return as_scalar(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
 
 
 @passes_on_to(entropy)

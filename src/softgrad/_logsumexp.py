@@ -9,7 +9,7 @@ from typing import Any
 from ._array.axes import merge
 from ._array.namespace import (
     Library,
-    finish,
+    as_scalar,
     floating,
     kind,
     library,
@@ -101,7 +101,7 @@ def logsumexp(
     ndim = x.ndim
     usual = b is None and type(axis) is int and -ndim <= axis < ndim and not (keepdims or return_sign)
     if usual and x.shape[axis] and kind(xp, x.dtype) == "real":
-        return finish(lib, run("logsumexp", lib, xp, x, axis % ndim, where, level))
+        return as_scalar(lib, run("logsumexp", lib, xp, x, axis % ndim, where, level))
     shape = tuple(x.shape)
     axes = many_axes(axis, x.ndim)
     if x.ndim == 0:
@@ -137,7 +137,7 @@ def logsumexp(
         value = nan_where(xp, sign < 0, value)
     out = tuple(kept if not keepdims else (1 if i in axes else n for i, n in enumerate(shape)))
     results = [value, sign] if return_sign else [value]
-    results = [finish(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
+    results = [as_scalar(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
     return tuple(results) if return_sign else results[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from ._array.labels import same_shape, sample_weights
-from ._array.namespace import Library, finish, floating, kind, native, same_place
+from ._array.namespace import Library, as_scalar, floating, kind, native, same_place
 from ._array.precision import resolve_precision
 from ._array.scalars import one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
@@ -166,7 +166,7 @@ def top_k_kl_divergence(
         "precision": precision,
     }
     lib, x, args = _arguments(logits, target_log_probs, target_labels, **options)
-    return finish(lib, run("divergence", lib, lib.xp, x, args)[0])
+    return as_scalar(lib, run("divergence", lib, lib.xp, x, args)[0])
 
 
 @passes_on_to(top_k_kl_divergence)
@@ -197,7 +197,7 @@ def top_k_kl_divergence_value_and_grad(
     given: dict[str, Any] = dict(options)
     lib, x, args = _arguments(logits, target_log_probs, target_labels, **given)
     value, (grad,) = run("divergence", lib, lib.xp, x, args, ("logits",))
-    return finish(lib, value), grad
+    return as_scalar(lib, value), grad
 
 
 @passes_on_to(top_k_kl_divergence)

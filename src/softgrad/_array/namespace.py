@@ -340,7 +340,7 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
     return plain(lib, where)
 
 
-def finish(lib: Library, y: Array) -> Any:
+def as_scalar(lib: Library, y: Array) -> Any:
     """Return a 0-d NumPy result as a scalar, as SciPy does."""
     return y[()] if lib.scalars and y.ndim == 0 else y
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import same_shape, sample_weights, shown_weights
-from .._array.namespace import Library, as_one_chunk, finish, floating, library, same_place
+from .._array.namespace import Library, as_one_chunk, as_scalar, floating, library, same_place
 from .._array.precision import resolve_precision
 from .._array.scalars import number, one_of, positive
 from .._array.typing import Array, ArrayT, Precision, Reduction, Wrt
@@ -111,7 +111,7 @@ def _call(
     )
     value, grads = run("linear_divergence", lib, lib.xp, *student, target, args, names, block_size)
     out = (g if name == "bias" else transposed(lib, g, axis) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), tuple(out)
+    return as_scalar(lib, value), tuple(out)
 
 
 @passes_on_to(kl_divergence, LinearCrossEntropy)

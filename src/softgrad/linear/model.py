@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from .._array.namespace import as_one_chunk, finish, floating, same_place
+from .._array.namespace import as_one_chunk, as_scalar, floating, same_place
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
@@ -212,7 +212,7 @@ class LinearCrossEntropy:
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
-        return finish(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
+        return as_scalar(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
 
     @passes_on_to(value)
     def value_and_grad(
@@ -252,7 +252,7 @@ class LinearCrossEntropy:
         )
         grads = tuple(self._slope(name, g, weights, columns) for name, g in zip(names, grads, strict=True))
         value = on_value(lib, value, weights, self.l2, self._like.dtype)
-        return finish(lib, value), grads[0] if single else grads
+        return as_scalar(lib, value), grads[0] if single else grads
 
     @passes_on_to(value_and_grad)
     def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:

@@ -21,8 +21,7 @@ from __future__ import annotations
 import functools
 from typing import Any, TypeVar
 
-from .._array.namespace import Library, ignore_fp_warnings, library, same_place
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import Library, as_scalar, ignore_fp_warnings, library, same_place
 from .._array.scalars import number
 from .batches import BatchedLinearCrossEntropy
 from .classes import (

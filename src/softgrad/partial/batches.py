@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from .._array.namespace import Library
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import Library, as_scalar
 from .._array.scalars import number
 from .._array.typing import Array
 from .._docstrings import passes_on_to

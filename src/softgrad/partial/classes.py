@@ -6,8 +6,18 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.labels import same_shape
-from .._array.namespace import Library, floating, ignore_fp_warnings, kind, library, mask, native, one_axis, same_place
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import (
+    Library,
+    as_scalar,
+    floating,
+    ignore_fp_warnings,
+    kind,
+    library,
+    mask,
+    native,
+    one_axis,
+    same_place,
+)
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Unpack
 
-from .._array.namespace import Library, floating, ignore_fp_warnings, library, same_place
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import Library, as_scalar, floating, ignore_fp_warnings, library, same_place
 from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import narrow

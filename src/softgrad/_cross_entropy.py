@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from ._array.namespace import Library, as_scalar, floating, library, mask, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, library, mask, one_axis
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
 from ._docstrings import passes_on_to
@@ -188,7 +188,7 @@ class CrossEntropy(LossOptions):
             Of the logits' shape and dtype.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        same_place(lib, x, vector, "vector", "logits")
+        check_same_library(lib, x, vector, "vector", "logits")
         direction: Array = floating(lib, vector, "vector")
         if not same_shape(tuple(direction.shape), tuple(x.shape)):
             raise ValueError(f"vector has shape {tuple(direction.shape)}, logits have {tuple(x.shape)}")

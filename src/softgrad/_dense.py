@@ -6,7 +6,7 @@ from typing import Any
 
 from ._array.axes import merge, split
 from ._array.labels import same_shape
-from ._array.namespace import as_scalar, floating, library, many_axes, mask, same_place
+from ._array.namespace import as_scalar, check_same_library, floating, library, many_axes, mask
 from ._array.precision import resolve_precision
 from ._array.typing import ArrayT, Axis, DType, Precision
 from ._docstrings import passes_on_to
@@ -143,7 +143,7 @@ def log_softmax(
 def _derivative(function: str, first: Any, name: str, second: Any, other: str, axis: Any) -> Any:
     lib = library(first, name)
     first = floating(lib, first, name)
-    same_place(lib, first, second, other, name)
+    check_same_library(lib, first, second, other, name)
     second = floating(lib, second, other)
     if not same_shape(tuple(second.shape), tuple(first.shape)):
         raise ValueError(f"{other} has shape {tuple(second.shape)}, {name} has {tuple(first.shape)}")

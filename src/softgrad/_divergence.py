@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from ._array.labels import same_shape, sample_weights, shown_weights
-from ._array.namespace import Library, as_scalar, floating, kind, library, mask, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, one_axis
 from ._array.precision import resolve_precision
 from ._array.scalars import number, one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
@@ -87,7 +87,7 @@ def _arguments(
     if x.shape[place] == 0:
         raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
     one_of(reduction, "reduction", REDUCTIONS)
-    same_place(lib, x, target_logits, "target_logits", "logits")
+    check_same_library(lib, x, target_logits, "target_logits", "logits")
     y = floating(lib, target_logits, "target_logits")
     if not same_shape(tuple(y.shape), tuple(x.shape)):
         raise ValueError(f"target_logits have shape {tuple(y.shape)}, logits have {tuple(x.shape)}")

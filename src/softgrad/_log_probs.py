@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._array.labels import check_labels, same_shape
-from ._array.namespace import Library, as_scalar, floating, kind, library, mask, native, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, native, one_axis
 from ._array.precision import resolve_precision
 from ._array.scalars import positive
 from ._array.typing import Array, ArrayT, Precision
@@ -50,7 +50,7 @@ def class_indices(lib: Library, x: Array, labels: Any, axis: int, validate: bool
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
         labels = xp.asarray(int(labels), device=device_of(x))
-    same_place(lib, x, labels, "labels", "logits")
+    check_same_library(lib, x, labels, "labels", "logits")
     labels = native(lib, labels)
     if kind(xp, labels.dtype) != "integer":
         raise TypeError(f"labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -72,7 +72,7 @@ def class_indices(lib: Library, x: Array, labels: Any, axis: int, validate: bool
 
 def cotangent_of(lib: Library, x: Array, cotangent: Any, shape: tuple[Any, ...], of: str) -> Array:
     """``cotangent`` checked to be of ``shape``, beside the logits."""
-    same_place(lib, x, cotangent, "cotangent", "logits")
+    check_same_library(lib, x, cotangent, "cotangent", "logits")
     c = floating(lib, cotangent, "cotangent")
     if not same_shape(tuple(c.shape), shape):
         raise ValueError(f"cotangent has shape {tuple(c.shape)}, {of} have {shape}")

@@ -10,12 +10,12 @@ from ._array.axes import merge
 from ._array.namespace import (
     Library,
     as_scalar,
+    check_same_library,
     floating,
     kind,
     library,
     many_axes,
     mask,
-    same_place,
     small,
 )
 from ._array.precision import resolve_precision
@@ -146,7 +146,7 @@ def _with_factors(lib: Library, x: Array, b: Any, dtype: DType) -> tuple[Array, 
     xp = lib.xp
     if isinstance(b, numbers.Real):
         return x, xp.broadcast_to(small(lib, x, b, "b"), x.shape)
-    same_place(lib, x, b, "b", "x")
+    check_same_library(lib, x, b, "b", "x")
     what = kind(xp, b.dtype)
     if what in ("bool", "other"):
         raise TypeError(f"b must be an array of numbers, got dtype {b.dtype}")

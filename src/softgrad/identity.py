@@ -12,7 +12,7 @@ import functools
 from typing import Any
 
 from ._array.labels import same_shape
-from ._array.namespace import Function, Library, floating, ignore_fp_warnings, kind, library, same_place
+from ._array.namespace import Function, Library, check_same_library, floating, ignore_fp_warnings, kind, library
 from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
@@ -42,7 +42,7 @@ def _ignores_fp_warnings(function: Function) -> Function:
 
 def _beside(lib: Library, X: Array, a: Any, name: str) -> Array:
     """``a`` checked to be of X's library and device, in X's dtype."""
-    same_place(lib, X, a, name, "X")
+    check_same_library(lib, X, a, name, "X")
     if name != "Y" or kind(lib.xp, a.dtype) != "bool":
         a = floating(lib, a, name)
     return a if a.dtype == X.dtype else lib.xp.astype(a, X.dtype)

@@ -11,7 +11,7 @@ from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
-from .namespace import Library, fits, kind, native, plain, same_place, small
+from .namespace import Library, check_same_library, fits, kind, native, plain, small
 from .precision import resolve_precision
 from .typing import Array
 
@@ -21,7 +21,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
         labels = xp.asarray(int(labels), device=device_of(x))
-    same_place(lib, x, labels, "labels", beside)
+    check_same_library(lib, x, labels, "labels", beside)
     labels = native(lib, labels)
     what = kind(xp, labels.dtype)
     if labels.ndim == ndim - 1:
@@ -57,7 +57,7 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
     dtype = held_dtype(xp, x.dtype)
     if isinstance(weight, (numbers.Real, np.bool_)):
         weight = small(lib, x, float(weight), "sample_weight", dtype)
-    same_place(lib, x, weight, "sample_weight", "the first argument")
+    check_same_library(lib, x, weight, "sample_weight", "the first argument")
     if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):

@@ -276,7 +276,7 @@ def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str) -> None:
+def check_same_library(lib: Library, x: Array, other: Array, argument: str, beside: str) -> None:
     """Raise if ``other`` belongs to another library or device than ``x``."""
     theirs = library(other, argument)
     if theirs.xp is not lib.xp:
@@ -306,7 +306,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
     if is_array(value):
         theirs = library(value, argument)
         if theirs.xp is lib.xp or theirs.name != "numpy":
-            same_place(lib, x, value, argument, "the first argument")
+            check_same_library(lib, x, value, argument, "the first argument")
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
@@ -332,7 +332,7 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: st
         return None
     if where is False:
         return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=device_of(x))
-    same_place(lib, x, where, argument, beside)
+    check_same_library(lib, x, where, argument, beside)
     if kind(lib.xp, where.dtype) != "bool":
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):

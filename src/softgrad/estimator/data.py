@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from .._array.errors import MixedArraysError
 from .._array.namespace import (
     Library,
+    check_same_library,
     default_float,
     floating,
     ignore_fp_warnings,
@@ -21,7 +22,6 @@ from .._array.namespace import (
     kind,
     library,
     native,
-    same_place,
 )
 from .._array.transfer import computed_once, is_abstract, is_lazy, sorted_classes, to_host
 from .._array.typing import Array, NDArray
@@ -114,7 +114,7 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
     if not get_config()["array_api_dispatch"]:
         if not is_array(a):
             raise TypeError(f"{name} must be an array of {lib.name}, as X is, got {type(a).__name__}")
-        same_place(lib, X, a, name, "X")
+        check_same_library(lib, X, a, name, "X")
         return a
     if is_array(a) and library(a, name).xp is lib.xp and not (lib.has_device and a.device != X.device):
         return a

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import same_shape, sample_weights, shown_weights
-from .._array.namespace import Library, as_one_chunk, as_scalar, floating, library, same_place
+from .._array.namespace import Library, as_one_chunk, as_scalar, check_same_library, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import number, one_of, positive
 from .._array.typing import Array, ArrayT, Precision, Reduction, Wrt
@@ -46,7 +46,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
         arrays["bias" + suffix] = bias
     for name, a in arrays.items():
         a = as_one_chunk(lib, a, name) if name[0] != "X" else a
-        same_place(lib, like, a, name, "X")
+        check_same_library(lib, like, a, name, "X")
         wanted = 1 if name.startswith("bias") else 2
         if a.ndim != wanted:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._array.labels import check_labels, same_shape
-from .._array.namespace import Library, floating, kind, library, native, same_place
+from .._array.namespace import Library, check_same_library, floating, kind, library, native
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT, Precision, Wrt
 from .._docstrings import passes_on_to
@@ -62,7 +62,7 @@ class _Problem:
         if X.ndim != 2:
             raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
         axis = integer(sample_axis, "sample_axis", "0 or 1")
-        same_place(lib, like, labels, "labels", "X")
+        check_same_library(lib, like, labels, "labels", "X")
         labels = native(lib, labels)
         if kind(lib.xp, labels.dtype) != "integer":
             raise TypeError(f"labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -235,7 +235,7 @@ def linear_log_probs_vjp(
 
 
 def _cotangent(lib: Library, like: Array, c: Any, shape: tuple[Any, ...], of: str) -> Array:
-    same_place(lib, like, c, "cotangents", "X")
+    check_same_library(lib, like, c, "cotangents", "X")
     c = floating(lib, c, "cotangents")
     if not same_shape(tuple(c.shape), shape):
         raise ValueError(f"cotangents of the {of} have shape {tuple(c.shape)}, expected {shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from .._array.namespace import as_one_chunk, as_scalar, floating, same_place
+from .._array.namespace import as_one_chunk, as_scalar, check_same_library, floating
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
@@ -160,7 +160,7 @@ class LinearCrossEntropy:
     def _beside(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
         a = as_one_chunk(self._lib, a, name)
-        same_place(self._lib, self._like, a, name, "X")
+        check_same_library(self._lib, self._like, a, name, "X")
         a = floating(self._lib, a, name)
         return a if a.dtype == self._like.dtype else self._lib.xp.astype(a, self._like.dtype)
 

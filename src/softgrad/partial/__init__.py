@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 from typing import Any, TypeVar
 
-from .._array.namespace import Library, as_scalar, ignore_fp_warnings, library, same_place
+from .._array.namespace import Library, as_scalar, check_same_library, ignore_fp_warnings, library
 from .._array.scalars import number
 from .batches import BatchedLinearCrossEntropy
 from .classes import (
@@ -87,7 +87,7 @@ def merge(*parts: PartialT) -> PartialT:
     for other in parts[1:]:
         if type(other) is not type(first):
             raise TypeError(f"merge wants partial results of one kind, got {_name(first)} and {_name(other)}")
-        same_place(lib, first[0], other[0], "a partial result", "another")
+        check_same_library(lib, first[0], other[0], "a partial result", "another")
     with ignore_fp_warnings(lib):
         return functools.reduce(functools.partial(_merged, lib), parts)
 

@@ -9,6 +9,7 @@ from .._array.labels import same_shape
 from .._array.namespace import (
     Library,
     as_scalar,
+    check_same_library,
     floating,
     ignore_fp_warnings,
     kind,
@@ -16,7 +17,6 @@ from .._array.namespace import (
     mask,
     native,
     one_axis,
-    same_place,
 )
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
@@ -213,7 +213,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     offset = integer(offset, "offset")
     if offset < 0:
         raise ValueError(f"offset must be at least 0, got {offset}")
-    same_place(lib, x, labels, "labels", "logits")
+    check_same_library(lib, x, labels, "labels", "logits")
     if kind(lib.xp, labels.dtype) != "integer":
         raise TypeError(f"labels must be class indices and so integers, got dtype {labels.dtype}")
     shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])

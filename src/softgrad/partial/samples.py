@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Unpack
 
-from .._array.namespace import Library, as_scalar, floating, ignore_fp_warnings, library, same_place
+from .._array.namespace import Library, as_scalar, check_same_library, floating, ignore_fp_warnings, library
 from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import narrow
@@ -130,7 +130,7 @@ def mean_of(lib: Library, part: LinearPartial, W: Any, l2: float) -> tuple[Array
     value = on_small(lib, mean, (lib.xp.asarray(part.loss), weight))
     grads = [on_small(lib, mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
     if l2:
-        same_place(lib, grads[0], W, "W", "the gradient")
+        check_same_library(lib, grads[0], W, "W", "the gradient")
         W = narrow(lib.xp, floating(lib, W, "W"), grads[0].dtype)
         value, grads[0] = on_value(lib, value, W, l2), on_gradient(lib, grads[0], W, l2)
     return as_scalar(lib, value), grads[0] if single else tuple(grads)

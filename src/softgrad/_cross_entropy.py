@@ -84,7 +84,7 @@ class CrossEntropy(LossOptions):
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
         weight = None if sample_weight is None else sample_weights(lib, x, sample_weight, shape)
-        shown = None if where is None else mask(lib, x, where, beside="logits")
+        shown = None if where is None else mask(lib, x, where, x_name="logits")
         return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, shown)
 
     def __call__(

@@ -98,7 +98,7 @@ def _arguments(
         y,
         True,
         sample_weight=None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
-        where=None if where is None else mask(lib, x, where, beside="logits"),
+        where=None if where is None else mask(lib, x, where, x_name="logits"),
     )
     job = shown_weights(lib, x, job)
     level = resolve_precision(precision)

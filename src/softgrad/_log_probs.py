@@ -27,7 +27,7 @@ def logits_and_axis(logits: Any, axis: Any, where: Any) -> tuple[Library, Array,
     at = one_axis(axis, x.ndim)
     if x.shape[at] == 0:
         raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
-    return lib, x, at, None if where is None else mask(lib, x, where, beside="logits")
+    return lib, x, at, None if where is None else mask(lib, x, where, x_name="logits")
 
 
 def scaling_of(temperature: Any, softcap: Any) -> Scaling:

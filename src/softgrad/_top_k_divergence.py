@@ -39,10 +39,10 @@ class TopKOptions(SharedOptions, total=False):
 
 
 def given_classes(
-    lib: Library, x: Array, log_probs: Any, labels: Any, axis: int, samples: tuple[Any, ...], beside: str
+    lib: Library, x: Array, log_probs: Any, labels: Any, axis: int, samples: tuple[Any, ...], x_name: str
 ) -> tuple[Array, Array]:
     """(log-probabilities, labels) of a target, checked: of one shape, which is that of the samples without ``axis``."""
-    check_same_library(lib, x, labels, "target_labels", beside)
+    check_same_library(lib, x, labels, "target_labels", x_name)
     labels = native(lib, labels)
     if kind(lib.xp, labels.dtype) != "integer":
         raise TypeError(f"target_labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -50,7 +50,7 @@ def given_classes(
     if labels.ndim != len(samples) + 1 or not same_shape(given[:axis] + given[axis + 1 :], samples) or not given[axis]:
         wanted = (*samples[:axis], "m", *samples[axis:])
         raise ValueError(f"target_labels must have shape {wanted} with m of 1 or more, got {given}")
-    check_same_library(lib, x, log_probs, "target_log_probs", beside)
+    check_same_library(lib, x, log_probs, "target_log_probs", x_name)
     y = floating(lib, log_probs, "target_log_probs")
     if not same_shape(tuple(y.shape), given):
         raise ValueError(f"target_log_probs have shape {tuple(y.shape)}, target_labels have {given}")

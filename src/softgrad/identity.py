@@ -40,7 +40,7 @@ def _ignores_fp_warnings(function: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
-def _beside(lib: Library, X: Array, a: Any, name: str) -> Array:
+def _operand(lib: Library, X: Array, a: Any, name: str) -> Array:
     """``a`` checked to be of X's library and device, in X's dtype."""
     check_same_library(lib, X, a, name, "X")
     if name != "Y" or kind(lib.xp, a.dtype) != "bool":
@@ -52,7 +52,7 @@ def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
     """(namespace, X, Y, the logits) of arguments whose shapes agree."""
     lib = library(X, "X")
     X = floating(lib, X, "X")
-    Y, W = _beside(lib, X, Y, "Y"), _beside(lib, X, W, "W")
+    Y, W = _operand(lib, X, Y, "Y"), _operand(lib, X, W, "W")
     for name, a, form in (("X", X, "(M, N)"), ("W", W, "(M, K)")):
         if a.ndim != 2:
             raise ValueError(f"{name} must have two dimensions {form}, got shape {tuple(a.shape)}")

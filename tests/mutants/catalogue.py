@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "a list to an array without device",
         "_array/namespace.py",
-        "        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
+        "        return as_like(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
         "        return xp.asarray(value, dtype=dtype)\n",
     ),
     Mutant(

@@ -16,12 +16,12 @@ from .precision import resolve_precision
 from .typing import Array
 
 
-def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
+def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, x_name: str) -> tuple[Array, bool]:
     """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
         labels = xp.asarray(int(labels), device=device_of(x))
-    check_same_library(lib, x, labels, "labels", beside)
+    check_same_library(lib, x, labels, "labels", x_name)
     labels = native(lib, labels)
     what = kind(xp, labels.dtype)
     if labels.ndim == ndim - 1:
@@ -41,7 +41,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
         held = labels.dtype == x.dtype
         return (labels if held else xp.astype(labels, held_dtype(xp, x.dtype), copy=False)), True
     raise ValueError(
-        f"labels of shape {tuple(labels.shape)} fit neither class indices nor weights by class for {beside} of shape "
+        f"labels of shape {tuple(labels.shape)} fit neither class indices nor weights by class for {x_name} of shape "
         f"{tuple(x.shape)}"
     )
 

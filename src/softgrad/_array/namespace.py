@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, beside, device_of
+from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, as_like, device_of
 from .._kernels.wide import ASKS
 from . import libraries
 from .errors import AxisError, MixedArraysError
@@ -276,19 +276,19 @@ def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-def check_same_library(lib: Library, x: Array, other: Array, argument: str, beside: str) -> None:
+def check_same_library(lib: Library, x: Array, other: Array, argument: str, x_name: str) -> None:
     """Raise if ``other`` belongs to another library or device than ``x``."""
     theirs = library(other, argument)
     if theirs.xp is not lib.xp:
         raise MixedArraysError(
-            f"{argument} is an array of {theirs.name}, {beside} is one of {lib.name}: convert one of them"
+            f"{argument} is an array of {theirs.name}, {x_name} is one of {lib.name}: convert one of them"
         )
     if type(other) is not type(x) and lib.strangers is not None and lib.strangers(x, other):
         raise MixedArraysError(
-            f"{argument} is a {type(other).__name__}, {beside} is a {type(x).__name__}: convert one of them"
+            f"{argument} is a {type(other).__name__}, {x_name} is a {type(x).__name__}: convert one of them"
         )
     if lib.has_device and other.device != x.device:
-        raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
+        raise MixedArraysError(f"{argument} is on device {other.device}, {x_name} is on {x.device}")
 
 
 def as_one_chunk(lib: Library, a: Any, argument: str) -> Array:
@@ -314,7 +314,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
-        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)
+        return as_like(xp, xp.asarray(value, dtype=dtype, device=device), x)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument} must be a number, a list of numbers or an array, got {value!r}") from error
 
@@ -326,17 +326,17 @@ def fits(shape: tuple[Any, ...], into: tuple[Any, ...]) -> bool:
     return all(a in (1, b) or a != a or b != b for a, b in zip(reversed(shape), reversed(into), strict=False))
 
 
-def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: str = "x") -> Array | None:
+def mask(lib: Library, x: Array, where: Any, argument: str = "where", x_name: str = "x") -> Array | None:
     """``where`` as a boolean array that broadcasts to ``x``; None where nothing is hidden."""
     if where is None or where is True:
         return None
     if where is False:
         return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=device_of(x))
-    check_same_library(lib, x, where, argument, beside)
+    check_same_library(lib, x, where, argument, x_name)
     if kind(lib.xp, where.dtype) != "bool":
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
-        raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
+        raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {x_name}'s {tuple(x.shape)}")
     return plain(lib, where)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import loss as loss_kernels
-from .dense import MEMORY, along, beside, device_of, iota, joined, narrow, product, total, wide_dtype, widen
+from .dense import MEMORY, along, as_like, device_of, iota, joined, narrow, product, total, wide_dtype, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -131,7 +131,7 @@ class Wide:
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
         zero = self.xp.zeros((1, 1), dtype=self.wide, device=device_of(self.given))
-        return self.xp.broadcast_to(beside(self.xp, zero, self.given), (self.n, self.k))
+        return self.xp.broadcast_to(as_like(self.xp, zero, self.given), (self.n, self.k))
 
     def weights(self, like: Array) -> Array:
         """Each sample's class weight, or None."""
@@ -258,7 +258,7 @@ def linear_cross_entropy_hvp(
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    beside = {"W": visible(xp, model.operand, job), "change": visible(xp, given["W"], job) if "W" in given else None}
+    seen = {"W": visible(xp, model.operand, job), "change": visible(xp, given["W"], job) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
         dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
         dz = None
@@ -278,8 +278,8 @@ def linear_cross_entropy_hvp(
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = model.product(h, beside["W"])
-            step = step + model.product(g, beside["change"]) if "W" in given else step
+            step = model.product(h, seen["W"])
+            step = step + model.product(g, seen["change"]) if "W" in given else step
             rows.append(counted(xp, step, piece))
     if rows:
         out["X"] = joined(xp, rows)

@@ -66,7 +66,7 @@ def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     if y is None:
         raise ValueError(f"{type(estimator).__name__}.fit requires y to be passed, but the target y is None")
     lib, X = checked_samples(estimator, X, reset=True)
-    classes, labels = _encoded(lib, X, beside(lib, X, y, "y"))
+    classes, labels = _encoded(lib, X, on_device_of(lib, X, y, "y"))
     weight = None if sample_weight is None else _device_weight(lib, X, sample_weight)
     labels, weight = computed_once(lib, X, labels, weight)
     return Data(lib, X, labels, classes, weight)
@@ -106,7 +106,7 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     return lib, X
 
 
-def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
+def on_device_of(lib: Library, X: Array, a: Any, name: str) -> Any:
     """``a`` where ``X`` is: an error where it is elsewhere, unless scikit-learn's dispatch lets all follow X.
 
     Strings then stay on the host, as a NumPy array.
@@ -180,7 +180,7 @@ def _device_weight(lib: Library, X: Array, weight: Any) -> Array:
     xp = lib.xp
     if isinstance(weight, numbers.Real):
         weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=device_of(X))
-    weight = beside(lib, X, weight, "sample_weight")
+    weight = on_device_of(lib, X, weight, "sample_weight")
     if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if tuple(weight.shape) != (X.shape[0],):

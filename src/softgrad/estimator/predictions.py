@@ -18,7 +18,7 @@ from .._dense import log_softmax, softmax
 from .._kernels.dense import device_of, product
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
-from .data import beside, checked_samples, in_native_order, on_device, where_is
+from .data import checked_samples, in_native_order, on_device, on_device_of, where_is
 
 
 class FittedElsewhereError(MixedArraysError, ValueError):
@@ -171,7 +171,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return float(super().score(X, y, sample_weight))
         lib = library(X, "X")
         xp = lib.xp
-        y = beside(lib, X, y, "y")
+        y = on_device_of(lib, X, y, "y")
         if tuple(y.shape) != (X.shape[0],):
             raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
         if isinstance(y, np.ndarray):
@@ -180,6 +180,6 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         if sample_weight is None:
             return int(to_host(lib, xp.sum(xp.astype(hit, xp.int64)))[0]) / int(y.shape[0])
         hit = xp.astype(hit, self.coef_.dtype)
-        weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
+        weight = xp.astype(on_device_of(lib, X, sample_weight, "sample_weight"), hit.dtype)
         some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
         return float(some / every)

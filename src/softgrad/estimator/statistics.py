@@ -23,7 +23,7 @@ from ..linear.model import LinearCrossEntropy
 from .fitted import parameters_of
 
 
-def beside_samples(lib: Library, x: Array, a: NDArray) -> Array:
+def as_array_of(lib: Library, x: Array, a: NDArray) -> Array:
     """``a`` in the library, on the device and in the dtype of ``x``."""
     return lib.xp.asarray(a, dtype=x.dtype, device=device_of(x))
 
@@ -193,7 +193,7 @@ class BlockPreconditioner:
         penalty[features:] = 0.0
         for k, block in enumerate(blocks):
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
-        self._inverse = beside_samples(lib, loss._like, inverse)
+        self._inverse = as_array_of(lib, loss._like, inverse)
 
     @without_fp_warnings
     def __call__(self, vector: Any) -> Any:
@@ -212,10 +212,10 @@ class BlockPreconditioner:
         loss, xp = self._loss, self._loss._lib.xp
         if self._bias and not (isinstance(vector, tuple) and len(vector) == 2):
             raise ValueError("vector must be a tuple of two arrays, for W and the bias")
-        first = loss._out("W", loss._beside(vector[0] if self._bias else vector, "vector"))
+        first = loss._out("W", loss._parameter(vector[0] if self._bias else vector, "vector"))
         rows = first
         if self._bias:
-            rows = xp.concat([first, xp.expand_dims(loss._beside(vector[1], "vector"), axis=1)], axis=1)
+            rows = xp.concat([first, xp.expand_dims(loss._parameter(vector[1], "vector"), axis=1)], axis=1)
         if tuple(rows.shape) != tuple(self._inverse.shape[:2]):
             raise ValueError(f"vector must have the shapes of W and the bias, got {tuple(first.shape)} for W")
         out = xp.squeeze(product(xp, self._inverse, xp.expand_dims(rows, axis=2)), axis=2)

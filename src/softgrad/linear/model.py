@@ -117,7 +117,7 @@ class LinearCrossEntropy:
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """The same of some of the classes: a sample of which they are hidden may show others."""
         lib, x = self._lib, self._X
-        W = self._beside(W, "W")
+        W = self._parameter(W, "W")
         if W.ndim != 2:
             raise ValueError(f"W must have two dimensions, got shape {tuple(W.shape)}")
         features = W.shape[1 - self.sample_axis]
@@ -131,7 +131,7 @@ class LinearCrossEntropy:
         if classes == 0:
             raise ValueError(f"W of shape {tuple(W.shape)} has no classes")
         if bias is not None:
-            bias = self._beside(bias, "bias")
+            bias = self._parameter(bias, "bias")
             if not same_shape(tuple(bias.shape), (classes,)):
                 raise ValueError(f"bias must have shape ({classes},), got {tuple(bias.shape)}")
         if self._dense and not same_shape(tuple(self._labels.shape), (x.shape[0], classes)):
@@ -157,7 +157,7 @@ class LinearCrossEntropy:
         )
         return W, bias, args
 
-    def _beside(self, a: Any, name: str) -> Array:
+    def _parameter(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
         a = as_one_chunk(self._lib, a, name)
         check_same_library(self._lib, self._like, a, name, "X")
@@ -292,7 +292,7 @@ class LinearCrossEntropy:
         shapes = {"W": tuple(weights.shape), "bias": (weights.shape[0],), "X": tuple(self._X.shape)}
         vectors = []
         for name, v in zip(names, given, strict=True):
-            v = self._beside(v, f"vector for {name}")
+            v = self._parameter(v, f"vector for {name}")
             came, v = tuple(v.shape), self._out(name, v)
             if not same_shape(tuple(v.shape), shapes[name]):
                 raise ValueError(f"vector for {name} must have {name}'s shape, got {came}")

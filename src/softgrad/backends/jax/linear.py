@@ -119,7 +119,7 @@ def _run(
     dtype = multiply.wide
     operand = W.astype(multiply.operand)
     each = job.reduction == "none"
-    beside = visible(jnp, operand, job)
+    seen_W = visible(jnp, operand, job)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
@@ -140,7 +140,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, multiply(g, beside), piece)
+            out["X"] = counted(jnp, multiply(g, seen_W), piece)
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)

@@ -15,8 +15,8 @@ from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, narrow, product
 from .._kernels.linear import Wide
 from .._options import LossArgs
+from ..backends._parameters import on_rows
 from ..backends._registry import run
-from ..backends._small import on_rows
 from ..backends.sparse.samples import home_of
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy

@@ -10,8 +10,8 @@ from .._docstrings import passes_on_to
 from .._kernels.dense import narrow
 from .._kernels.linear import Wide
 from .._kernels.loss import divided
+from ..backends._parameters import on_parameters
 from ..backends._registry import run
-from ..backends._small import on_small
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
 from ..linear.penalty import on_gradient, on_value
@@ -117,18 +117,18 @@ def merge_samples(a: LinearPartial, b: LinearPartial) -> LinearPartial:
         raise TypeError("merge wants partial results that all have a bias, or none")
     lib = library(a.loss, "a partial result")
     if isinstance(a.grad, tuple):
-        grad: Any = tuple(on_small(lib, add, pair) for pair in zip(a.grad, b.grad, strict=True))
+        grad: Any = tuple(on_parameters(lib, add, pair) for pair in zip(a.grad, b.grad, strict=True))
     else:
-        grad = on_small(lib, add, (a.grad, b.grad))
-    return LinearPartial(on_small(lib, add, (a.loss, b.loss)), grad, on_small(lib, add, (a.weight, b.weight)))
+        grad = on_parameters(lib, add, (a.grad, b.grad))
+    return LinearPartial(on_parameters(lib, add, (a.loss, b.loss)), grad, on_parameters(lib, add, (a.weight, b.weight)))
 
 
 def mean_of(lib: Library, part: LinearPartial, W: Any, l2: float) -> tuple[Array, Any]:
     """The mean loss and its gradient, with the penalty."""
     single = not isinstance(part.grad, tuple)
     weight = lib.xp.asarray(part.weight)
-    value = on_small(lib, mean, (lib.xp.asarray(part.loss), weight))
-    grads = [on_small(lib, mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
+    value = on_parameters(lib, mean, (lib.xp.asarray(part.loss), weight))
+    grads = [on_parameters(lib, mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
     if l2:
         check_same_library(lib, grads[0], W, "W", "the gradient")
         W = narrow(lib.xp, floating(lib, W, "W"), grads[0].dtype)

@@ -29,7 +29,7 @@ def on_chunk(function: str, x: Array, *args: Any) -> Any:
 
 
 @without_fp_warnings
-def _on_small(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
+def _on_parameters(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
     return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
 
 
@@ -40,7 +40,7 @@ def one_task(
     first = arrays[0]
     dtype = first.dtype if dtype is None else dtype
     chunks = tuple(a.rechunk(-1).to_delayed().ravel()[0] for a in arrays)
-    result = delayed(_on_small, pure=True)(function, chunks, rest)
+    result = delayed(_on_parameters, pure=True)(function, chunks, rest)
     return da.from_delayed(result, first.shape, dtype=dtype, meta=meta_of(first, first.ndim, dtype))
 
 

@@ -11,7 +11,7 @@ from .._array.typing import Array, DType
 from .._options import LossArgs
 
 
-def on_small(
+def on_parameters(
     lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any, dtype: DType = None
 ) -> Array:
     """``function(xp, *arrays, *rest)``, of the first array's shape and, unless told, dtype; NumPy without warnings."""

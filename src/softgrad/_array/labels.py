@@ -11,7 +11,7 @@ from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
-from .namespace import Library, check_same_library, fits, kind, native, plain, small
+from .namespace import Library, check_same_library, fits, base_array, kind, native, small
 from .precision import resolve_precision
 from .typing import Array
 
@@ -62,7 +62,7 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
-    weight = plain(lib, weight)
+    weight = base_array(lib, weight)
     weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 

@@ -222,14 +222,14 @@ def _native_dtype(lib: Library, dtype: DType) -> DType:
     return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
 
 
-def plain(lib: Library, a: Array) -> Array:
+def base_array(lib: Library, a: Array) -> Array:
     """``a`` as a base ndarray if it is a subclass, so that the result type does not depend on the kernel."""
     return np.asarray(a) if lib.scalars and type(a) is not np.ndarray else a
 
 
 def native(lib: Library, a: Array) -> Array:
-    """``plain(a)`` in native byte order; arrays read from a file may have the other."""
-    a = plain(lib, a)
+    """``base_array(a)`` in native byte order; arrays read from a file may have the other."""
+    a = base_array(lib, a)
     if (lib.scalars or lib.chunked) and not a.dtype.isnative:
         return lib.xp.astype(a, _native_dtype(lib, a.dtype))
     return a
@@ -248,9 +248,9 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
-        x, dtype = plain(lib, x), _native_dtype(lib, dtype)
+        x, dtype = base_array(lib, x), _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(plain(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
+    return xp.astype(base_array(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
@@ -310,7 +310,7 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
-            value = plain(lib, value)
+            value = base_array(lib, value)
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
@@ -337,7 +337,7 @@ def mask(lib: Library, x: Array, where: Any, argument: str = "where", x_name: st
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
         raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {x_name}'s {tuple(x.shape)}")
-    return plain(lib, where)
+    return base_array(lib, where)
 
 
 def as_scalar(lib: Library, y: Array) -> Any:

@@ -11,7 +11,7 @@ from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
-from .namespace import Library, check_same_library, fits, base_array, kind, native, small
+from .namespace import Library, base_array, check_same_library, fits, kind, native, small
 from .precision import resolve_precision
 from .typing import Array
 

@@ -18,7 +18,7 @@ from ..._kernels import high as high_kernels
 from ..._kernels import log_probs as log_prob_kernels
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from .blocks import XP, kept_where, plain
+from .blocks import XP, is_eager, kept_where
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 from .shared import traced
 
@@ -35,7 +35,7 @@ def _value(name: str, x: Tensor, where: Tensor | None, axis: int, precision: str
     if traced(name, x, axis, where, precision):
         traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis)
         return traced_value
-    kernel = partial(call, name) if plain(x, where) else getattr(high_kernels, name)
+    kernel = partial(call, name) if is_eager(x, where) else getattr(high_kernels, name)
     value: Tensor = kernel(XP, x, axis, where, precision)
     return value
 

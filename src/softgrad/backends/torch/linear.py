@@ -23,8 +23,8 @@ from .loss import TAKEN
 
 def _fits(like: Tensor, job: LossArgs) -> bool:
     """Whether slopes stay within the range of float16: no weights, and a mean that is divided at the end."""
-    plain = job.sample_weight is None and job.class_weight is None and not job.z_loss
-    return plain and shared.logits_in_place(like, torch.float16, job) is not None
+    unweighted = job.sample_weight is None and job.class_weight is None and not job.z_loss
+    return unweighted and shared.logits_in_place(like, torch.float16, job) is not None
 
 
 class Linear:

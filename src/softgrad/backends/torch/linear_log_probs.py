@@ -12,7 +12,7 @@ from ..._kernels import linear_log_probs as generic
 from ..._kernels.linear_log_probs import Rows, Wanted
 from ..._options import LossArgs
 from .._registry import call
-from .blocks import XP, plain
+from .blocks import XP, is_eager
 from .linear_recorded import NAMES, by_name, recordable
 from .log_probs import entropy, log_probs
 
@@ -79,7 +79,7 @@ def linear_log_probs(
     block_size: int | None = None,
 ) -> Rows:
     """What is wanted of every sample."""
-    if plain(X, W, bias, job.labels):
+    if is_eager(X, W, bias, job.labels):
         return generic.linear_log_probs(xp, X, W, bias, job, wanted, block_size)
     if recordable(X, W, bias, job.labels):
         return Rows(*LinearLogProbs.apply(xp, X, W, bias, job, wanted, block_size))

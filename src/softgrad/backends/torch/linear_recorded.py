@@ -17,7 +17,7 @@ from ..._options import LossArgs
 from .._registry import call
 from . import linear as torch_linear
 from . import recorded
-from .blocks import XP, autocast, obstacle, plain_cotangent
+from .blocks import XP, autocast, is_eager_cotangent, why_not_eager
 
 NAMES = ("X", "W", "bias")
 _BOTH = "linear_cross_entropy_value_and_grad"
@@ -28,7 +28,7 @@ _XP = SimpleNamespace(**{**vars(XP), "concat": lambda arrays, axis: torch.cat(ar
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:
     """Whether autograd alone stands in the way of the kernels in place, and only for what they differentiate."""
     with torch.no_grad():
-        free = obstacle(X, W, bias, *extra) is None
+        free = why_not_eager(X, W, bias, *extra) is None
     return free and not any(a is not None and a.requires_grad for a in extra)
 
 
@@ -84,7 +84,7 @@ def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any
     job: LossArgs = ctx.job
     weight = c if job.sample_weight is None else c * job.sample_weight
     again = torch.is_grad_enabled()
-    if not again and plain_cotangent(weight):
+    if not again and is_eager_cotangent(weight):
         job = job._replace(sample_weight=weight, reduction="sum")
         return call(_BOTH, ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
     with torch.enable_grad():

@@ -17,11 +17,11 @@ from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
 from .autograd import LOG_SOFTMAX, Operation, batched, nested_forward, recorded, seen
-from .blocks import XP, plain, plain_cotangent
+from .blocks import XP, is_eager, is_eager_cotangent
 
 
 def _entropy(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
-    kernel = partial(call, "entropy") if plain(x, where) else generic.entropy
+    kernel = partial(call, "entropy") if is_eager(x, where) else generic.entropy
     value: Tensor = kernel(XP, x, axis, where, precision, scaling)
     return value
 
@@ -41,7 +41,7 @@ class _Entropy(Function):  # type: ignore[misc]
     def backward(ctx: Any, *grads: Any) -> Any:
         x, where = ctx.saved_tensors
         axis, *rest = ctx.options
-        kernel = partial(call, "entropy_vjp") if plain_cotangent(grads[0], x, where) else generic.entropy_vjp
+        kernel = partial(call, "entropy_vjp") if is_eager_cotangent(grads[0], x, where) else generic.entropy_vjp
         return kernel(XP, x, grads[0], axis, where, *rest), None, None, None, None
 
     @staticmethod
@@ -76,7 +76,7 @@ def entropy(
     """-sum(p log(p)), without ``axis``."""
     if where is not None:
         where = where.expand(x.shape)
-    if plain(x, where) or nested_forward():
+    if is_eager(x, where) or nested_forward():
         return generic.entropy(XP, x, axis, where, precision, scaling)
     value: Tensor = recorded(ENTROPY, x, where, axis, precision, scaling)
     return value
@@ -111,6 +111,6 @@ def log_probs_vjp(
     scaling: Scaling = PLAIN,
 ) -> Tensor:
     """The sum of c (onehot - p) over a sample's labels."""
-    if plain_cotangent(cotangent, x) and where is None and scaling.identity and labels.shape[axis] == 1:
+    if is_eager_cotangent(cotangent, x) and where is None and scaling.identity and labels.shape[axis] == 1:
         return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
     return generic.log_probs_vjp(xp, x, labels, cotangent, axis, where, precision, scaling)

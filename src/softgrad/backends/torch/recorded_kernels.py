@@ -15,7 +15,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
 from ..triton.graphs import loss_operator
 from . import shared
-from .blocks import XP, obstacle, plain_cotangent
+from .blocks import XP, is_eager_cotangent, why_not_eager
 from .loss import label_weight
 
 
@@ -28,7 +28,7 @@ def takes(x: Tensor, job: LossArgs) -> bool:
     if not torch.is_grad_enabled() or not shared.on_gpu("cross_entropy", x, job):
         return False
     with torch.no_grad():
-        return obstacle(x, job.labels, job.class_weight, job.sample_weight) is None
+        return why_not_eager(x, job.labels, job.class_weight, job.sample_weight) is None
 
 
 def _each(labels: Tensor, class_weight: Tensor | None, static: LossArgs, weight: Tensor | None = None) -> LossArgs:
@@ -67,7 +67,7 @@ class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, weight: Tensor, static: LossArgs) -> Tensor:
         job = _each(labels, class_weight, static, weight)
-        if torch.compiler.is_compiling() or plain_cotangent(weight, x):
+        if torch.compiler.is_compiling() or is_eager_cotangent(weight, x):
             return _computed(x, job, True)
         return loss_kernels.cross_entropy_grad(XP, x, job)
 

@@ -16,7 +16,7 @@ from ..._options import ARRAYS, LossArgs
 from .._registry import call
 from ..triton.graphs import loss_operator
 from .autograd import Operation, batched, recorded, seen
-from .blocks import XP, plain, plain_cotangent
+from .blocks import XP, is_eager, is_eager_cotangent
 from .shared import traced
 
 #: Whether the backward pass that is running leaves its graph for another one.
@@ -63,7 +63,7 @@ def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
 class _Losses(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-        if not plain(x, *arrays):
+        if not is_eager(x, *arrays):
             return _generic_losses(x, static, *arrays)
         loss: Tensor
         if not (x.requires_grad and x.is_cpu):
@@ -108,7 +108,7 @@ class Losses(_Losses):
     def backward(ctx: Any, *grads: Any) -> Any:
         """The gradient times the cotangent; recorded anew where that is to be differentiated."""
         slope = ctx.saved_tensors[-1]
-        if slope is not None and not torch.is_grad_enabled() and plain_cotangent(grads[0], slope):
+        if slope is not None and not torch.is_grad_enabled() and is_eager_cotangent(grads[0], slope):
             return _scaled(slope, grads[0].unsqueeze(ctx.static.axis)), None, *(None for _ in _NAMES)
         return _Losses.backward(ctx, *grads)
 
@@ -122,7 +122,7 @@ class Losses(_Losses):
 class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-        if not plain_cotangent(weight, x, *arrays):
+        if not is_eager_cotangent(weight, x, *arrays):
             return _generic_slopes(x, weight, static, *arrays)
         slope: Tensor = call("cross_entropy_grad", XP, x, _args(static, arrays, weight))
         return slope

@@ -1,5 +1,6 @@
 """High precision: the same bits on every library, and digits where nearly all of a sum cancels."""
 
+import contextlib
 import math
 
 import array_api_compat.numpy as np_compat
@@ -69,6 +70,15 @@ def test_the_comparison_sees_a_bit_and_a_sign():
     libraries.compare(np.asarray([1.0, -0.0, np.inf], "float32"), a, FORMATS["float32"], tally, "")
     libraries.compare(np.nextafter(a, np.float32(9)), a, FORMATS["float32"], tally, "")
     assert tally.differ == 3 + 1
+
+
+@pytest.mark.libraries(*set(SETTLED) - {"jax"})
+@pytest.mark.parametrize("k", [2, 8, 20])
+def test_a_logarithm_that_rounds_to_0_keeps_its_sign(k, library, to_numpy):
+    x = library.asarray([[0.0, *[-744.4] * (k - 1)]], "float32")
+    for kernels in (contextlib.nullcontext(), sg.backends.use("generic")):
+        with kernels:
+            assert np.signbit(to_numpy(sg.log_softmax(x, precision="high"))).all()
 
 
 @pytest.mark.libraries("numpy")

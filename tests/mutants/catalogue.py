@@ -182,8 +182,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "        z = self.product(x, self.operand.T)\n",
-        "        z = x.dot(self.operand.T)\n",
+        "    z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)\n",
+        "    z = x.dot(W.T)\n",
     ),
     Mutant(
         "squeeze without axis",

@@ -235,7 +235,9 @@ def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precisi
     y, carry = widen(xp, x, precision)
     y, shown, _ = hide(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
-    return narrow(xp, log_of(xp, row, xp.log1p(row.rest), shown), x.dtype)
+    # torch's log1p of the smallest number is 0, and loses the sign of the result
+    normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
+    return narrow(xp, log_of(xp, row, normalizer, shown), x.dtype)
 
 
 def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) -> Array:

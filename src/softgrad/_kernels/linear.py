@@ -61,6 +61,12 @@ def counted(xp: Namespace, x: Array, job: LossArgs) -> Array:
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
 
 
+def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = None) -> Array:
+    """``x W^T + bias``; the product may be another than the library's."""
+    z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)
+    return z if bias is None else z + along(xp, bias, z, 1)
+
+
 class Wide:
     """The parameters in the dtype to compute in, and the blocks of X with their jobs."""
 
@@ -109,8 +115,7 @@ class Wide:
 
     def logits(self, x: Array) -> Array:
         """The logits of some rows of X."""
-        z = self.product(x, self.operand.T)
-        return z if self.bias is None else z + along(self.xp, self.bias, z, 1)
+        return logits_of(self.xp, x, self.operand, self.bias, self.product)
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""

@@ -17,7 +17,7 @@ from .dense import cut, iota, log_normalizer, log_of, narrow
 from .linear import Wide, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
 from .loss import index_dtype
-from .scaling import Scaling
+from .scaling import Scaling, scaled
 
 
 class Wanted(NamedTuple):
@@ -67,6 +67,29 @@ def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool
         top = kernels.picked(xp, log_p, at, 1)
     lse = xp.squeeze(log_normalizer(xp, row, 1), axis=1)
     return Rows(kernels.picked(xp, log_p, labels, 1), lse, h, top, at)
+
+
+def recorded_block(
+    xp: Namespace,
+    z: Array,
+    fixed: Array,
+    labels: Array,
+    wanted: Wanted,
+    precision: str | None,
+    log_probs: Callable[..., Array],
+    entropy: Callable[..., Array],
+) -> Rows:
+    """The same by functions with derivatives of their own; ``fixed`` is ``z`` as a constant."""
+
+    def at(index: Array) -> Array:
+        return log_probs(xp, z, index, 1, None, precision, wanted.scaling)
+
+    h = entropy(xp, z, 1, None, precision, wanted.scaling) if wanted.entropy else None
+    top = likeliest(xp, fixed, wanted.top_k) if wanted.top_k else None
+    # the logit of the likeliest class less its log-probability
+    best = xp.argmax(fixed, axis=1, keepdims=True)
+    lse = scaled(xp, kernels.picked(xp, z, best, 1), wanted.scaling) - at(best)
+    return Rows(at(labels), xp.squeeze(lse, axis=1), h, None if top is None else at(top), top)
 
 
 def narrowed(xp: Namespace, rows: Rows, dtype: Any) -> Rows:

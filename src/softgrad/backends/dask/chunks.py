@@ -69,14 +69,17 @@ def rowwise(
     arrays: Sequence[tuple[Array, bool | None]],
     dtype: Any,
     *,
-    keeps_axis: bool,
+    keeps_axis: bool | None,
     options: dict[str, Any],
 ) -> Array:
-    """``call`` on aligned chunks of arrays that have the class axis (True) or its labels (None), or are of samples."""
+    """``call`` on aligned chunks of arrays that have the class axis (True) or its labels (None), or are of samples.
+
+    So has the result, by ``keeps_axis``.
+    """
     first = arrays[0][0]
     letters = tuple(range(first.ndim))
     samples = letters[:axis] + letters[axis + 1 :]
-    labels = (*letters[:axis], first.ndim, *letters[axis + 1 :])
+    kinds = {True: letters, False: samples, None: (*letters[:axis], first.ndim, *letters[axis + 1 :])}
     pairs: list[Any] = []
     for a, has_axis in arrays:
         if a is None:
@@ -84,9 +87,9 @@ def rowwise(
             continue
         if has_axis is not False and a.ndim > first.ndim - axis - 1 and a.shape[axis - first.ndim] > 1:
             a = whole_rows(a, axis - first.ndim + a.ndim)
-        of = labels if has_axis is None else letters if has_axis else samples
+        of = kinds[has_axis]
         pairs += [a, of[len(of) - a.ndim :]]
-    out = letters if keeps_axis else samples
+    out = kinds[keeps_axis]
     return da.blockwise(
         call,
         out,
@@ -96,6 +99,21 @@ def rowwise(
         concatenate=True,
         **options,
     )
+
+
+def _entry(parts: Any, *, index: int) -> Array:
+    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
+    while isinstance(parts, list):
+        (parts,) = parts
+    return parts[index]
+
+
+def entry(found: Array, index: int, axis: int, *, keeps_axis: bool) -> Array:
+    """One of the results that a chunk of ``found`` is a tuple of."""
+    letters = tuple(range(found.ndim))
+    out = letters if keeps_axis else letters[:axis] + letters[axis + 1 :]
+    meta = meta_of(found, len(out), found.dtype)
+    return da.blockwise(_entry, out, found, letters, dtype=found.dtype, meta=meta, concatenate=False, index=index)
 
 
 @quietly

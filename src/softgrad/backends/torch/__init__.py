@@ -16,6 +16,8 @@ from torch import Tensor
 from ..._kernels import high as high_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._kernels.log_probs import PLAIN
+from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import call
@@ -62,14 +64,20 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
 
 
 def _dense(
-    name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
+    name: str,
+    operation: operations.Operation,
+    x: Tensor,
+    axis: int,
+    where: Tensor | None,
+    precision: str | None,
+    *scaling: Scaling,
 ) -> Tensor:
     if where is not None:
         where = where.expand(x.shape)
     if not plain(x, where):
         if operations.nested_forward():
             return getattr(high_kernels, name)(XP, x, axis, where, precision)
-        return operations.recorded(operation, x, where, axis, precision)
+        return operations.recorded(operation, x, where, axis, precision, *scaling)
     if precision == "high":
         return getattr(high_kernels, name)(XP, x, axis, where, precision)
     if where is None:
@@ -86,7 +94,7 @@ def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precisio
 
 def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
     """X - logsumexp(x)."""
-    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision)
+    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision, PLAIN)
 
 
 def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:

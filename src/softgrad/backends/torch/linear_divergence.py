@@ -13,12 +13,7 @@ from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.linear_divergence import Given, Model
 from . import divergence
 from .blocks import obstacle
-
-NAMES = ("X", "W", "bias")
-
-
-def _names(student: Any, needed: Any) -> tuple[str, ...]:
-    return tuple(name for name, a, need in zip(NAMES, student, needed, strict=True) if a is not None and need)
+from .linear_recorded import NAMES, by_name, needed_of
 
 
 def _run(
@@ -40,7 +35,7 @@ class LinearDivergence(Function):  # type: ignore[misc]
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         """Value, and unless the cotangent is one a sample its gradients."""
         student, (xp, target, args, size) = inputs[:3], inputs[3:]
-        names = _names(student, ctx.needs_input_grad[:3])
+        names = needed_of(student, ctx.needs_input_grad[:3])
         ctx.names = names
         value, grads = _run(xp, student, target, args, () if args.reduction == "none" else names, size)
         ctx.rest = (xp, target, args, size)
@@ -64,8 +59,7 @@ class LinearDivergence(Function):  # type: ignore[misc]
             grads = _run(xp, student, target, args, ctx.names, size)[1]
         else:
             grads = tuple((g * c).to(g.dtype) for g in ctx.saved_tensors[3:])
-        found = dict(zip(ctx.names, grads, strict=True))
-        return *(found.get(name) for name in NAMES), None, None, None, None
+        return *by_name(ctx.names, grads), None, None, None, None
 
 
 def linear_divergence(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..._kernels import loss as loss_kernels
+from ..._kernels.log_probs import PLAIN
 from ..._options import LossArgs
 from . import rules
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, recorded
@@ -43,7 +44,7 @@ def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
         each = rules.losses(x, LossArgs(axis, v.detach(), True, where=where, precision=job.precision)).unsqueeze(axis)
         if _tracked(v):
             # the loss is linear in the weights, so that they take their derivatives from a term that is 0
-            cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision)
+            cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision, PLAIN)
             cost = kept_where(cost.isfinite(), cost)
             each = each + ((v - v.detach()) * cost).sum(axis, keepdim=True)
         if valid is not None:

@@ -128,7 +128,7 @@ CASES = {
         Case("", 'sg.log_probs(asarray([0.0, 0.0]), asarray([0, 2], "int64"))', "[-log(2), nan]"),
         Case(
             "in a mean it weighs 1",
-            'sg.CrossEntropy(class_weight=asarray([3.0, 5.0])).total_weight(asarray([[0.0, 0.0], [0.0, 0.0]]), '
+            "sg.CrossEntropy(class_weight=asarray([3.0, 5.0])).total_weight(asarray([[0.0, 0.0], [0.0, 0.0]]), "
             'asarray([0, 2], "int64"))',
             "4.0",
         ),

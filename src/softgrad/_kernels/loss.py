@@ -100,6 +100,8 @@ def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array,
         valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
         if weight is not None:
             w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
+            # counted, so that a mean over such labels alone is not one over nothing
+            w = xp.where(valid, w, xp.ones_like(w))
         if not (job.label_smoothing or job.focal):
             return hot, None, w, w, valid
         q = xp.astype(hot, x.dtype)

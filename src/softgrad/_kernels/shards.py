@@ -310,8 +310,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], job: LossArgs, ca
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
-        # as in the undivided loss, a label that is no class has the weight of a sample, but none of a class
-        w = w if job.class_weight is not None else xp.where(valid, w, zero + 1)
+        w = xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
     all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
     return all_._replace(loss=settle(xp, all_, loss))

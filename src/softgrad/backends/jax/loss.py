@@ -31,9 +31,9 @@ def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
 
 
 def label_weight(job: LossArgs, classes: int, dtype: Any) -> Array:
-    """The class weight of each sample's label."""
+    """The class weight of each sample's label, 1 where it is no class."""
     inside, valid = _inside(job.labels, classes)
-    return jnp.where(valid, job.class_weight.astype(dtype)[inside], 0)
+    return jnp.where(valid, job.class_weight.astype(dtype)[inside], 1)
 
 
 def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:

@@ -46,9 +46,9 @@ def _class_weight(class_ptr, c, k, BALANCED: tl.constexpr):
 
 @triton.jit
 def _own_weight(class_ptr, y, valid, BALANCED: tl.constexpr):
-    """The class weight of each label."""
+    """The class weight of each label, 1 of one that is no class."""
     if BALANCED:
-        return tl.load(class_ptr + y, mask=valid, other=0.0).to(tl.float32)
+        return tl.load(class_ptr + y, mask=valid, other=1.0).to(tl.float32)
     return tl.full(y.shape, 1.0, tl.float32)
 
 
@@ -265,7 +265,6 @@ def weights(y_ptr, class_ptr, weight_ptr, out_ptr, n, k, ignored, WEIGHTED: tl.c
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     y, valid = _labels(y_ptr, rows, live, k, False)
-    # a label that is no class has no class weight, and its NaN loss decides the mean
     weight = _own_weight(class_ptr, y, valid & live, BALANCED)
     if WEIGHTED:
         own = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)

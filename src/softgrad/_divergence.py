@@ -93,17 +93,17 @@ def _arguments(
         raise ValueError(f"target_logits have shape {tuple(y.shape)}, logits have {tuple(x.shape)}")
     y = y if y.dtype == x.dtype else narrow(lib.xp, y, held_dtype(lib.xp, x.dtype))
     shape = tuple(x.shape[:place]) + tuple(x.shape[place + 1 :])
-    job = LossArgs(
+    args = LossArgs(
         place,
         y,
         True,
         sample_weight=None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
         where=None if where is None else mask(lib, x, where, x_name="logits"),
     )
-    job = shown_weights(lib, x, job)
+    args = shown_weights(lib, x, args)
     level = resolve_precision(precision)
     scale = positive(temperature, "temperature")
-    return lib, x, DivergenceArgs(place, y, beta, scale, job.where, job.sample_weight, reduction, level)
+    return lib, x, DivergenceArgs(place, y, beta, scale, args.where, args.sample_weight, reduction, level)
 
 
 def _value(logits: Any, target_logits: Any, beta: float, options: Any) -> Any:

@@ -150,8 +150,8 @@ def log_probs(
     level, xp, scaling = resolve_precision(precision), lib.xp, scaling_of(temperature, softcap)
     if where is None and scaling.identity and labels.shape[at] == 1:
         held: Any = level
-        job = LossArgs(axis=at, labels=without_axis(labels, at), dense=False, reduction="none", precision=held)
-        value = -run("cross_entropy", lib, xp, x, job)
+        args = LossArgs(axis=at, labels=without_axis(labels, at), dense=False, reduction="none", precision=held)
+        value = -run("cross_entropy", lib, xp, x, args)
         return as_scalar(lib, with_axis(value, at) if several else value)
     value = run("log_probs", lib, xp, x, labels, at, where, level, scaling)
     return as_scalar(lib, value if several else without_axis(value, at))

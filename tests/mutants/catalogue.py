@@ -58,7 +58,7 @@ MUTANTS = (
         "int() of an array",
         LOSS,
         "    labels = xp.expand_dims(index_labels(",
-        "    if int(xp.max(job.labels)) >= x.shape[axis]:\n"
+        "    if int(xp.max(args.labels)) >= x.shape[axis]:\n"
         "            pass\n"
         "        labels = xp.expand_dims(index_labels(",
     ),
@@ -219,8 +219,8 @@ MUTANTS = (
     Mutant(
         "label wrapped into range",
         LOSS,
-        "        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis)\n",
-        "        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis) % x.shape[axis]\n",
+        "        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)\n",
+        "        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis) % x.shape[axis]\n",
     ),
     Mutant(
         "labels kept on the loss",

@@ -102,14 +102,14 @@ def linear_log_probs(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
     block: Callable[..., Rows] = of_block,
 ) -> Rows:
     """What is wanted of every sample."""
-    model = Wide(xp, X, W, bias, job, block_size)
-    carry = job.precision == "high" and model.wide == W.dtype
+    model = Wide(xp, X, W, bias, args, block_size)
+    carry = args.precision == "high" and model.wide == W.dtype
     each = [narrowed(xp, block(xp, z, piece.labels, wanted, carry), W.dtype) for *_, z, piece in model.blocks()]
     if len(each) == 1:
         return each[0]
@@ -135,7 +135,7 @@ def linear_log_probs_vjp(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
@@ -150,9 +150,9 @@ def linear_log_probs_vjp(
         c = cotangents
         if z.shape[0] != X.shape[0]:
             c = Rows(*(None if a is None else cut(a, 0, start, done) for a in c))
-        carry = job.precision == "high" and z.dtype == W.dtype
+        carry = args.precision == "high" and z.dtype == W.dtype
         return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carry)
 
     return linear_cross_entropy_value_and_grad(
-        xp, X, W, bias, job._replace(reduction="sum"), wrt, None, block_size, loss=loss
+        xp, X, W, bias, args._replace(reduction="sum"), wrt, None, block_size, loss=loss
     )[1]

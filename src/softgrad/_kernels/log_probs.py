@@ -145,8 +145,8 @@ def one_label_vjp(
 ) -> Array:
     """``log_probs_vjp`` of one label a sample by the gradient of its loss, for what is not differentiated again."""
     index, weight = xp.squeeze(labels, axis=axis), -xp.squeeze(c, axis=axis)
-    job = LossArgs(axis=axis, labels=index, dense=False, sample_weight=weight, reduction="none", precision=precision)
-    return grad(xp, x, job)
+    args = LossArgs(axis=axis, labels=index, dense=False, sample_weight=weight, reduction="none", precision=precision)
+    return grad(xp, x, args)
 
 
 def mean_of(xp: Namespace, row: Shifted, axis: int, carry: bool) -> tuple[Array, Array]:

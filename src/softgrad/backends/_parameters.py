@@ -28,7 +28,7 @@ def on_rows(
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
 ) -> list[Array] | None:
-    """``function(X, W, bias, job, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
+    """``function(X, W, bias, args, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
     if not lib.chunked:
         return None
     found: list[Array] = importlib.import_module(".dask.linear", __package__).sums_by_chunk(

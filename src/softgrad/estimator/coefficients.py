@@ -183,15 +183,15 @@ def coefficient_statistics(
     # the curvature is that of any labels
     labels = lib.xp.zeros((rows.shape[0],), dtype=index_dtype(lib.xp, like), device=device_of(like))
     loss = LinearCrossEntropy(X, labels, sample_axis=sample_axis, reduction="sum", sample_weight=sample_weight)
-    weights, intercept, job = loss._parameters(W, bias)
+    weights, intercept, args = loss._parameters(W, bias)
     classes = int(weights.shape[0])
     if classes < 2:
         raise ValueError(f"W of shape {tuple(W.shape)} has a single class: there is nothing to compare it with")
     reference = integer(reference, "reference")
     if not -classes <= reference < classes:
         raise IndexError(f"reference is {reference}: there are {classes} classes")
-    args = (loss._X, weights, intercept, job, intercept is not None, loss._block_size(classes))
-    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *args))
+    given = (loss._X, weights, intercept, args, intercept is not None, loss._block_size(classes))
+    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *given))
     home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
     theta = home[0] if intercept is None else np.concatenate([home[0], home[1][:, None]], axis=1)
     others = [k for k in range(classes) if k != reference % classes]

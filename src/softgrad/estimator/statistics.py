@@ -41,12 +41,12 @@ def _class_blocks(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array,
 
 
 def _sums(
-    X: Array, W: Array, bias: Array, job: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
+    X: Array, W: Array, bias: Array, args: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
     lib, xp, X = home_of(X, "X")
     with ignore_fp_warnings(lib):
-        model = Wide(xp, X, W, bias, job, block_size)
+        model = Wide(xp, X, W, bias, args, block_size)
         sums: tuple[Array, ...] = ()
         for _, _, x, z, piece in model.blocks():
             curvature = run("cross_entropy_hessian_diag", lib, lib.xp, z, piece)
@@ -64,9 +64,9 @@ def _block_products(
     shapes: Callable[[int, int], list[tuple[int, ...]]],
 ) -> Sequence[Array]:
     """``_sums`` of a bound loss; ``shapes(n_classes, n_features)`` are those of the results."""
-    weights, intercept, job = loss._parameters(W, bias)
+    weights, intercept, args = loss._parameters(W, bias)
     k, m = (int(size) for size in weights.shape)
-    data, options = (loss._X, weights, intercept, job), (product, loss._block_size(k))
+    data, options = (loss._X, weights, intercept, args), (product, loss._block_size(k))
     found = on_rows(loss._lib, _sums, data, options, shapes(k, m))
     return _sums(*data, *options) if found is None else found
 

@@ -98,14 +98,14 @@ def _call(
         raise ValueError(f"W_target has {target.W.shape[0]} classes, W has {classes} (sample_axis={axis})")
     weight = None if sample_weight is None else sample_weights(lib, like, sample_weight, (samples,))
     where = mask_of_logits(lib, student.X, where, (samples, classes), axis)
-    job = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
+    shown = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
     args = DivergenceArgs(
         1,
         None,
         beta,
         positive(temperature, "temperature"),
         where,
-        job.sample_weight,
+        shown.sample_weight,
         reduction,
         resolve_precision(precision),
     )

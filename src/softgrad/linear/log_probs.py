@@ -80,16 +80,16 @@ class _Problem:
             reduction="none",
             precision=precision,
         )
-        self.W, self.bias, job = model._parameters(W, bias)
+        self.W, self.bias, args = model._parameters(W, bias)
         if validate:
             check_labels(lib, labels, self.W.shape[0], None)
         self.model, self.axis = model, axis
-        self.job: LossArgs = job._replace(labels=labels if self.several else with_axis(labels, 1))
+        self.args: LossArgs = args._replace(labels=labels if self.several else with_axis(labels, 1))
 
     @property
     def arrays(self) -> tuple[Any, ...]:
         """What every kernel is given."""
-        return self.lib, self.model._xp, self.model._X, self.W, self.bias, self.job
+        return self.lib, self.model._xp, self.model._X, self.W, self.bias, self.args
 
     def out(self, a: Array) -> Array:
         """Rows of samples as the caller has them."""
@@ -218,8 +218,8 @@ def linear_log_probs_vjp(
     first, second = cotangents
     if first is None and second is None:
         raise ValueError("cotangents must not both be None")
-    lib, like, n = problem.lib, problem.model._like, problem.job.labels.shape[0]
-    shape = tuple(problem.job.labels.shape)
+    lib, like, n = problem.lib, problem.model._like, problem.args.labels.shape[0]
+    shape = tuple(problem.args.labels.shape)
     if first is not None:
         given = (shape if problem.axis == 0 else shape[::-1]) if problem.several else shape[:1]
         c = _cotangent(lib, like, first, given, "log-probabilities")

@@ -110,9 +110,9 @@ class LinearCrossEntropy:
         return namespace_of(self._lib, self._X)
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
-        """(W, bias, job) in the layout and dtype of the kernels."""
-        W, bias, job = self._share(W, bias)
-        return W, bias, shown_weights(self._lib, self._like, job)
+        """(W, bias, arguments) in the layout and dtype of the kernels."""
+        W, bias, args = self._share(W, bias)
+        return W, bias, shown_weights(self._lib, self._like, args)
 
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """The same of some of the classes: a sample of which they are hidden may show others."""
@@ -209,9 +209,9 @@ class LinearCrossEntropy:
         array
             0-d, or ``(n_samples,)`` with ``reduction="none"``.
         """
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib = self._lib
-        value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
+        value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, args, self.block_size)
         return as_scalar(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
 
     @passes_on_to(value)
@@ -235,7 +235,7 @@ class LinearCrossEntropy:
         """
         self._reducible()
         names, single = self._names(wrt, bias)
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib = self._lib
         columns = columns_of(classes, weights.shape[0])
         value, grads = run(
@@ -245,7 +245,7 @@ class LinearCrossEntropy:
             self._X,
             weights,
             intercept,
-            job,
+            args,
             names,
             columns,
             self.block_size,
@@ -284,7 +284,7 @@ class LinearCrossEntropy:
         """
         self._reducible()
         names, single = self._names(wrt, bias)
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib = self._lib
         given = (vector,) if single else vector
         if not isinstance(given, (tuple, list)) or len(given) != len(names):
@@ -304,7 +304,7 @@ class LinearCrossEntropy:
             self._X,
             weights,
             intercept,
-            job,
+            args,
             names,
             tuple(vectors),
             self.block_size,
@@ -329,7 +329,7 @@ class LinearCrossEntropy:
         """
         self._reducible()
         names, single = names_of(wrt, bias, ("W", "bias"))
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib, xp, m = self._lib, self._lib.xp, weights.shape[1]
         full = run(
             "linear_cross_entropy_hessian",
@@ -338,7 +338,7 @@ class LinearCrossEntropy:
             self._X,
             weights,
             intercept,
-            job,
+            args,
             "bias" in names,
             self._block_size(weights.shape[0]),
         )

@@ -23,13 +23,13 @@ def _prepared(
     model = LinearCrossEntropy(X, labels, **options)
     if model._xp is not model._lib.xp:
         raise TypeError("X is a sparse matrix: with classes split over processes X must be an array")
-    weights, intercept, job = model._share(W, bias)
+    weights, intercept, args = model._share(W, bias)
     lib = model._lib
     return (
         model,
         weights,
         intercept,
-        takes(job, function),
+        takes(args, function),
         first_of(lib, model._like, first_class),
         checked(lib, reduce),
     )
@@ -103,7 +103,7 @@ def linear_cross_entropy(
     >>> print(loss.round(6))
     0.693147
     """
-    model, weights, intercept, job, first, reduce = _prepared(
+    model, weights, intercept, args, first, reduce = _prepared(
         X, labels, W, bias, first_class, reduce, options, "linear_cross_entropy"
     )
     lib = model._lib
@@ -114,7 +114,7 @@ def linear_cross_entropy(
         model._X,
         weights,
         intercept,
-        job,
+        args,
         first,
         reduce,
         model.block_size,
@@ -166,7 +166,7 @@ def linear_cross_entropy_value_and_grad(
     array([[-0.5,  1. ],
            [ 0.5, -1. ]])
     """
-    model, weights, intercept, job, first, reduce = _prepared(
+    model, weights, intercept, args, first, reduce = _prepared(
         X, labels, W, bias, first_class, reduce, options, "linear_cross_entropy_value_and_grad"
     )
     model._reducible()
@@ -179,7 +179,7 @@ def linear_cross_entropy_value_and_grad(
         model._X,
         weights,
         intercept,
-        job,
+        args,
         names,
         first,
         reduce,

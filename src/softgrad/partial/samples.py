@@ -93,11 +93,11 @@ def summed(
 def weight_of(loss: LinearCrossEntropy, W: Any, bias: Any) -> Array:
     """The sum of sample weight times class weight over the samples that count, 0-d."""
     lib = loss._lib
-    weights, intercept, job = loss._parameters(W, bias)
-    job = job._replace(reduction="mean", precision=None)
+    weights, intercept, args = loss._parameters(W, bias)
+    args = args._replace(reduction="mean", precision=None)
     with ignore_fp_warnings(lib):
-        mean = Wide(lib.xp, loss._X, weights, intercept, job, loss.block_size)
-        weight = run("total_weight", lib, lib.xp, mean.logits_like(), job) if lib.chunked else mean.divisor()
+        mean = Wide(lib.xp, loss._X, weights, intercept, args, loss.block_size)
+        weight = run("total_weight", lib, lib.xp, mean.logits_like(), args) if lib.chunked else mean.divisor()
         return as_scalar(lib, narrow(lib.xp, weight, weights.dtype))
 
 

@@ -68,12 +68,12 @@ def linear_log_probs(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
 ) -> Rows:
     """What is wanted of every sample."""
-    return _compiled(X, W, bias, job.labels, Model(wanted, job.precision, block_size))
+    return _compiled(X, W, bias, args.labels, Model(wanted, args.precision, block_size))
 
 
 def linear_log_probs_vjp(
@@ -81,7 +81,7 @@ def linear_log_probs_vjp(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
@@ -89,4 +89,4 @@ def linear_log_probs_vjp(
 ) -> tuple[Array, ...]:
     """What cotangents give by the parameters and X."""
     wanted = Wanted(cotangents.entropy is not None, 0, scaling)
-    return _vjp(X, W, bias, job.labels, cotangents, Model(wanted, job.precision, block_size, tuple(wrt)))
+    return _vjp(X, W, bias, args.labels, cotangents, Model(wanted, args.precision, block_size, tuple(wrt)))

@@ -44,24 +44,24 @@ def by_name(names: tuple[str, ...], values: Any) -> list[Any]:
 
 
 class LinearLoss(Function):  # type: ignore[misc]
-    """The reduced loss, or each sample's: (xp, X, W, bias, job, block_size)."""
+    """The reduced loss, or each sample's: (xp, X, W, bias, args, block_size)."""
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> Tensor:
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
         """Value, and unless the cotangent is one a sample its gradients."""
-        xp, X, W, bias, job, block_size = args
-        ctx.xp, ctx.job, ctx.block_size = xp, job, block_size
+        xp, X, W, bias, args, block_size = inputs
+        ctx.xp, ctx.args, ctx.block_size = xp, args, block_size
         ctx.names = needed_of((X, W, bias), ctx.needs_input_grad[1:4])
         grads: tuple[Tensor, ...] = ()
-        if job.reduction == "none":
-            value = call("linear_cross_entropy", xp, X, W, bias, job, block_size)
+        if args.reduction == "none":
+            value = call("linear_cross_entropy", xp, X, W, bias, args, block_size)
         elif X.is_cpu:
             # the gradients of float16 need the range of single precision
             x, w, b = (a.float() if a is not None and a.dtype is torch.float16 else a for a in (X, W, bias))
-            value, grads = call(_BOTH, xp, x, w, b, job, ctx.names, None, block_size)
+            value, grads = call(_BOTH, xp, x, w, b, args, ctx.names, None, block_size)
             value = value.to(W.dtype) if w is not W and not autocast(X) else value
         else:
-            value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, ctx.names, None, block_size, final=False)
+            value, grads = torch_linear.value_and_grad(xp, X, W, bias, args, ctx.names, None, block_size, final=False)
         ctx.save_for_backward(X, W, bias, *grads)
         return value
 
@@ -70,10 +70,10 @@ class LinearLoss(Function):  # type: ignore[misc]
         """The gradients times the cotangent."""
         X, W, bias, *grads = ctx.saved_tensors
         c = cotangents[0]
-        if ctx.job.reduction == "none":
+        if ctx.args.reduction == "none":
             out = _each(ctx, X, W, bias, c)
         elif torch.is_grad_enabled():
-            out = LinearSlope.apply(ctx.xp, X, W, bias, ctx.job, ctx.block_size, ctx.names, c, *grads)
+            out = LinearSlope.apply(ctx.xp, X, W, bias, ctx.args, ctx.block_size, ctx.names, c, *grads)
         else:
             out = [(g * c).to(g.dtype) for g in grads]
         return None, *by_name(ctx.names, out), None, None
@@ -81,31 +81,31 @@ class LinearLoss(Function):  # type: ignore[misc]
 
 def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any:
     """The gradients with a cotangent for each sample: a weight of the samples."""
-    job: LossArgs = ctx.job
-    weight = c if job.sample_weight is None else c * job.sample_weight
+    args: LossArgs = ctx.args
+    weight = c if args.sample_weight is None else c * args.sample_weight
     again = torch.is_grad_enabled()
     if not again and is_eager_cotangent(weight):
-        job = job._replace(sample_weight=weight, reduction="sum")
-        return call(_BOTH, ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
+        args = args._replace(sample_weight=weight, reduction="sum")
+        return call(_BOTH, ctx.xp, X, W, bias, args, ctx.names, None, ctx.block_size)[1]
     with torch.enable_grad():
-        each = linear_kernels.linear_cross_entropy(ctx.xp, X, W, bias, job, ctx.block_size, recorded_loss)
+        each = linear_kernels.linear_cross_entropy(ctx.xp, X, W, bias, args, ctx.block_size, recorded_loss)
     inputs = [a for a, name in zip((X, W, bias), NAMES, strict=True) if name in ctx.names]
     return torch.autograd.grad(each, inputs, c, create_graph=again)
 
 
-def recorded_loss(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
+def recorded_loss(xp: Any, logits: Tensor, args: LossArgs) -> Tensor:
     """The loss of a block, as operations that can be differentiated again."""
-    return recorded.cross_entropy(logits, job)
+    return recorded.cross_entropy(logits, args)
 
 
 class LinearSlope(Function):  # type: ignore[misc]
-    """The gradients times a cotangent: (xp, X, W, bias, job, block_size, names, cotangent, *gradients)."""
+    """The gradients times a cotangent: (xp, X, W, bias, args, block_size, names, cotangent, *gradients)."""
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
         """Scale them."""
-        xp, X, W, bias, job, block_size, names, c, *grads = args
-        ctx.xp, ctx.job, ctx.block_size, ctx.names = xp, job, block_size, names
+        xp, X, W, bias, args, block_size, names, c, *grads = inputs
+        ctx.xp, ctx.args, ctx.block_size, ctx.names = xp, args, block_size, names
         ctx.save_for_backward(X, W, bias, c, *grads)
         return tuple((g * c).to(g.dtype) for g in grads)
 
@@ -113,7 +113,9 @@ class LinearSlope(Function):  # type: ignore[misc]
     def backward(ctx: Any, *vectors: Any) -> Any:
         """The second derivative times the vectors, and their product with the gradients."""
         X, W, bias, c, *_ = ctx.saved_tensors
-        products = linear_kernels.linear_cross_entropy_hvp(_XP, X, W, bias, ctx.job, ctx.names, vectors, ctx.block_size)
+        products = linear_kernels.linear_cross_entropy_hvp(
+            _XP, X, W, bias, ctx.args, ctx.names, vectors, ctx.block_size
+        )
         through_c = None
         if ctx.needs_input_grad[7]:
             grads = ctx.saved_tensors[4:]

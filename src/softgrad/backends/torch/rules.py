@@ -25,7 +25,8 @@ def arrays_of(args: LossArgs) -> tuple[Tensor | None, ...]:
     return tuple(getattr(args, name) for name in _NAMES)
 
 
-def _args(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> LossArgs:
+def with_arrays(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> LossArgs:
+    """The arguments of a loss whose arrays are ``arrays_of`` it and the samples' weights."""
     return static._replace(**dict(zip(_NAMES, arrays, strict=True)), sample_weight=weight)
 
 
@@ -34,11 +35,11 @@ def _seen(a: Tensor, where: Tensor | None) -> Tensor:
 
 
 def _generic_losses(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    return loss_kernels.cross_entropy(XP, x, _args(static, arrays))
+    return loss_kernels.cross_entropy(XP, x, with_arrays(static, arrays))
 
 
 def _generic_slopes(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    return loss_kernels.cross_entropy_grad(XP, x, _args(static, arrays, weight))
+    return loss_kernels.cross_entropy_grad(XP, x, with_arrays(static, arrays, weight))
 
 
 class _Losses(Function):  # type: ignore[misc]
@@ -92,7 +93,7 @@ class _Slopes(Function):  # type: ignore[misc]
         u = _seen(grads[0], arrays[1])
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, _args(ctx.static, arrays, weight), u)
+            through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
         if ctx.needs_input_grad[1]:
             slope = recorded(SLOPES, x, torch.ones_like(weight), ctx.static, *arrays)
             through_weight = (slope * u).sum(ctx.static.axis)
@@ -113,7 +114,7 @@ class Slopes(_Slopes):
         x, weight, *arrays = ctx.saved_tensors
         out = None
         if tangents[0] is not None:
-            args = _args(ctx.static, arrays, weight)
+            args = with_arrays(ctx.static, arrays, weight)
             out = loss_kernels.cross_entropy_hvp(XP, x, args, _seen(tangents[0], arrays[1]))
         if tangents[1] is not None:
             each = recorded(SLOPES, x, torch.ones_like(weight), ctx.static, *arrays)

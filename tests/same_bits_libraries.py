@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import itertools
 import sys
 import time
@@ -25,11 +26,10 @@ from accuracy._formats import FORMATS, Format
 
 #: Classes, around the limits between kernels.
 CLASSES = (2, 5, 12, 16, 40, 129, 300, 1000)
-#: Families whose log-sum-exp is nearly 0, where XLA's programs keep float64's digits alone.
-NEAR_ZERO = ("near_zero", "certain")
 #: Elements of the arrays that are compared at a time.
 AT_A_TIME = 240_000
-#: By name: the library, and whose kernels run; with "numpy" all are compared.
+#: By name: the library, and whose kernels run; with "numpy" all are compared. Of JAX's arrays: as they are, without
+#: float64 at all, and as a program compiles them.
 SUBJECTS = {
     "generic": ("numpy", "generic"),
     "numba": ("numpy", "numba"),
@@ -38,7 +38,9 @@ SUBJECTS = {
     "torch generic": ("torch", "generic"),
     "array_api_strict": ("array_api_strict", None),
     "jax": ("jax", None),
-    "jax generic": ("jax", "generic"),
+    "jax in 32 bits": ("jax", None),
+    "jax.jit": ("jax", None),
+    "jax.jit generic": ("jax", "generic"),
     "dask": ("dask", None),
     "dask generic": ("dask", "generic"),
     "cupy": ("cupy", None),
@@ -126,16 +128,30 @@ class Subject:
     def __init__(self, name: str) -> None:
         library, self.kernels = SUBJECTS.get(name, (name, name))
         self.name, self.library = name, arrays.LOADERS[library]()
+        self.compile = self.library.declared.compile if name.startswith("jax.jit") else None
         self.compiled: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def context(self) -> Iterator[None]:
+        """What the calls are made in."""
+        with contextlib.ExitStack() as stack:
+            if self.kernels:
+                stack.enter_context(sg.backends.use(self.kernels))
+            if self.name == "jax in 32 bits":
+                jax = importlib.import_module("jax")
+                home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+                stack.enter_context(home.enable_x64(False))
+            stack.enter_context(self.library.context())
+            stack.enter_context(np.errstate(all="ignore"))
+            yield
 
     def run(self, group: str, host: dict[str, Any], dtype: str) -> dict[str, Any]:
         """The results of a group of functions, on the host in float64, which holds all numbers of the format."""
-        given = {name: self.library.asarray(a, dtype if a.dtype.kind == "f" else None) for name, a in host.items()}
         call = GROUPS[group]
-        if self.library.declared.compile is not None:
-            call = self.compiled.setdefault(group, self.library.declared.compile(call))
-        chosen = sg.backends.use(self.kernels) if self.kernels else contextlib.nullcontext()
-        with chosen, self.library.context(), np.errstate(all="ignore"):
+        if self.compile is not None:
+            call = self.compiled.setdefault(group, self.compile(call))
+        with self.context():
+            given = {name: self.library.asarray(a, dtype if a.dtype.kind == "f" else None) for name, a in host.items()}
             out = call(given)
             return {name: np.asarray(self.library.to_numpy(a)) for name, a in out.items()}
 

@@ -381,10 +381,11 @@ def explained_calls(asarray):
     y, c = asarray(rng.integers(0, 6, 30), "int64"), asarray(rng.normal(size=30), "float32")
     where = asarray(rng.random((30, 6)) > 0.2, "bool")
     dense = ("softmax", "log_softmax", "logsumexp")
-    yield from ((name, (x,), {"axis": -1, **options}) for name in dense for options in ({}, {"where": where}))
+    high = {"precision": "high"}
+    yield from ((name, (x,), {"axis": -1, **options}) for name in dense for options in ({}, {"where": where}, high))
     yield from ((f"{name}_{kind}", (x, x), {}) for name in dense[:2] for kind in ("vjp", "jvp"))
     for kind in ("", "_grad", "_value_and_grad"):
-        yield from ((f"cross_entropy{kind}", (x, y), options) for options in ({}, {"label_smoothing": 0.1}))
+        yield from ((f"cross_entropy{kind}", (x, y), options) for options in ({}, {"label_smoothing": 0.1}, high))
     yield "cross_entropy_hvp", (x, y, x), {}
     yield from ((f"linear_cross_entropy{kind}", (X, y, W), {}) for kind in ("", "_grad"))
     yield "linear_cross_entropy", (X, y, W), {"softcap": 3.0}
@@ -403,12 +404,15 @@ def called(function, *args, **options):
     return seen
 
 
-@pytest.mark.libraries("numpy", "torch")
-@pytest.mark.parametrize("chosen", [None, "generic", "numpy", "torch"])
+@pytest.mark.libraries("numpy", "torch", "jax")
+@pytest.mark.parametrize("chosen", [None, "generic", "numpy", "torch", "jax"])
 def test_explain_names_the_function_that_runs(chosen, asarray, backend):
-    if chosen in ("numpy", "torch") and chosen != backend:
+    if chosen not in (None, "generic", backend):
         return
     for name, args, options in explained_calls(asarray):
+        if backend == "jax" and (chosen is not None or "precision" not in options):
+            # what has been compiled runs no Python
+            continue
         with backends.use(chosen) if chosen else contextlib.nullcontext():
             told = backends.explain(name, *args, **options)
             ran = called(getattr(sg, name), *args, **options)
@@ -416,6 +420,9 @@ def test_explain_names_the_function_that_runs(chosen, asarray, backend):
             assert told.array_type == "torch.Tensor"
             # with these the linear model takes the products of torch's generic kernel
             assert (told.backend in ("numpy", "numba")) == (chosen is None and "softcap" not in options), told
+        if backend == "jax":
+            assert told.array_type.endswith(".ArrayImpl")
+            assert told.backend == "numpy"
         module, _, kernel = told.implementation.partition(":")
         assert getattr(importlib.import_module(module), kernel).__code__ in ran, told
 

@@ -1,5 +1,6 @@
 """High precision: the same bits on every library, and digits where nearly all of a sum cancels."""
 
+import contextlib
 import math
 
 import array_api_compat.numpy as np_compat
@@ -14,8 +15,8 @@ from accuracy._formats import FORMATS
 from softgrad._kernels.wide import Wide, WideNamespace
 
 BITS = 400
-#: Which libraries compute rows again where high precision needs it: a trace cannot.
-SETTLED = ("numpy", "torch", "array_api_strict", "dask", "cupy")
+#: Which libraries compute rows again where high precision needs it, outside of a trace.
+SETTLED = ("numpy", "torch", "array_api_strict", "dask", "cupy", "jax")
 
 
 def ulps(got, exact):
@@ -34,20 +35,30 @@ def exact_sum(x, b=None):
 def test_the_bits_are_those_of_numpy(group, dtype, backend, library):
     if not library.has_dtype(dtype):
         pytest.skip("no such dtype")
-    if backend == "jax" and (dtype == "float16" or group not in ("dense", "loss")):
-        pytest.skip("each function is compiled for each shape; nox -s same_bits compares all")
     first, subject = libraries.Subject("numpy"), libraries.Subject("generic" if backend == "numpy" else backend)
     form, tally = FORMATS[dtype], libraries.Tally()
     for family in PLAIN[:: 3 if backend == "cupy" else 1]:
-        if backend == "jax" and family.__name__ in libraries.NEAR_ZERO:
-            continue
         host = libraries.batch(family, form, 5, 1, 400)
         expected = first.run(group, host, dtype)
         for name, result in subject.run(group, host, dtype).items():
             libraries.compare(result, expected[name], form, tally, f"{family.__name__}, {name}")
     assert tally.values
     assert not tally.differ, tally.example
-    assert not tally.flushed or subject.library.declared.flushes()
+    assert not tally.flushed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_rows_near_a_tie_have_the_bits_of_numpy_on_jax_without_float64(dtype, jax):
+    first, subject = libraries.Subject("numpy"), libraries.Subject("jax in 32 bits")
+    form, tally = FORMATS[dtype], libraries.Tally()
+    for family in (family for family in PLAIN if family.__name__ in ("near_zero", "certain", "near_ties")):
+        host = libraries.batch(family, form, 12, 3, 2000)
+        for group in ("dense", "b", "loss, distribution", "loss, class_weight"):
+            expected = first.run(group, host, dtype)
+            for name, result in subject.run(group, host, dtype).items():
+                libraries.compare(result, expected[name], form, tally, f"{family.__name__}, {name}")
+    assert tally.values
+    assert not tally.differ + tally.flushed, tally.example
 
 
 @pytest.mark.libraries("numpy")
@@ -59,6 +70,15 @@ def test_the_comparison_sees_a_bit_and_a_sign():
     libraries.compare(np.asarray([1.0, -0.0, np.inf], "float32"), a, FORMATS["float32"], tally, "")
     libraries.compare(np.nextafter(a, np.float32(9)), a, FORMATS["float32"], tally, "")
     assert tally.differ == 3 + 1
+
+
+@pytest.mark.libraries(*set(SETTLED) - {"jax"})
+@pytest.mark.parametrize("k", [2, 8, 20])
+def test_a_logarithm_that_rounds_to_0_keeps_its_sign(k, library, to_numpy):
+    x = library.asarray([[0.0, *[-744.4] * (k - 1)]], "float32")
+    for kernels in (contextlib.nullcontext(), sg.backends.use("generic")):
+        with kernels:
+            assert np.signbit(to_numpy(sg.log_softmax(x, precision="high"))).all()
 
 
 @pytest.mark.libraries("numpy")

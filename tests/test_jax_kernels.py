@@ -427,6 +427,46 @@ def test_tracers_go_through_the_same_kernels(jax, asarray):
     assert told == ["jax", "jax"]
 
 
+def test_high_precision_is_numpys_where_nothing_is_traced(jax, asarray):
+    x, labels = asarray(RNG.normal(size=(3, 4)), "float32"), asarray([0, 1, 2], "int64")
+    told = []
+
+    def function(x, **options):
+        told.append(sg.backends.explain("cross_entropy", x, labels, precision="high", **options))
+        return sg.cross_entropy(x, labels, precision="high", **options)
+
+    value, gradient = jax.value_and_grad(function)(x)
+    same = jax.jit(function)(x), jax.vmap(function, in_axes=(0,))(x[None])[0], function(x, sample_weight=asarray(1.0))
+    jax.grad(lambda weight: function(x, sample_weight=weight))(asarray(np.ones(3)))
+    with jax.debug_nans(True):
+        function(x)
+    assert [each.backend for each in told] == ["jax", "jax", "jax", "numpy", "jax", "jax"]
+    reasons = [dict(each.declined)["jax_cpu"] for each in told[4:]]
+    assert reasons == ["a value is traced", "JAX looks out for NaN or infinities"]
+    for other in same:
+        np.testing.assert_array_max_ulp(np.asarray(value), np.asarray(other), 1)
+    expected = sg.cross_entropy_grad(x, labels, precision="high")
+    np.testing.assert_array_max_ulp(np.asarray(gradient), np.asarray(expected), 1)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_high_precision_leaves_arrays_where_they_were(bound, jax):
+    x = jax.numpy.asarray(RNG.normal(size=(3, 4)).astype("float32"))
+    labels = jax.numpy.asarray([0, 1, 2])
+    if bound:
+        x = jax.device_put(x, x.device)
+    results = (
+        sg.softmax(x, precision="high"),
+        sg.logsumexp(x, precision="high"),
+        *sg.cross_entropy_value_and_grad(x, labels, precision="high", reduction="none"),
+    )
+    with sg.backends.use("jax"):
+        assert sg.softmax(x, precision="high").committed == bound
+    for result in results:
+        assert (type(result), result.device, result.committed) == (type(x), x.device, bound)
+        assert not result.weak_type
+
+
 def test_without_float64(jax):
     # x64 is off unless asked for, and cannot be changed once arrays exist
     lines = """

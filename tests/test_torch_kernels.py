@@ -18,7 +18,7 @@ from marks import some
 
 pytestmark = pytest.mark.usefixtures("torch")
 
-# sizes on both sides of every threshold: few classes, sums of more than 1024
+# sizes on both sides of every threshold: few classes, sums of more than 256
 SHAPES = [
     ((5,), 0),
     ((300, 2), 1),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, library, mask, one_axis
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
 from ._docstrings import passes_on_to
@@ -84,7 +84,7 @@ class CrossEntropy(LossOptions):
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
         weight = None if sample_weight is None else sample_weights(lib, x, sample_weight, shape)
-        shown = None if where is None else mask(lib, x, where, beside="logits")
+        shown = None if where is None else mask(lib, x, where, x_name="logits")
         return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, shown)
 
     def __call__(
@@ -121,7 +121,7 @@ class CrossEntropy(LossOptions):
             0-d, or of the samples' shape with ``reduction="none"``; in the logits' dtype.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        return finish(lib, run("cross_entropy", lib, lib.xp, x, job))
+        return as_scalar(lib, run("cross_entropy", lib, lib.xp, x, job))
 
     @passes_on_to(__call__)
     def grad(
@@ -162,7 +162,7 @@ class CrossEntropy(LossOptions):
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
         value, grad = run("cross_entropy_value_and_grad", lib, lib.xp, x, job)
-        return finish(lib, value), grad
+        return as_scalar(lib, value), grad
 
     @passes_on_to(__call__)
     def hvp(
@@ -188,7 +188,7 @@ class CrossEntropy(LossOptions):
             Of the logits' shape and dtype.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        same_place(lib, x, vector, "vector", "logits")
+        check_same_library(lib, x, vector, "vector", "logits")
         direction: Array = floating(lib, vector, "vector")
         if not same_shape(tuple(direction.shape), tuple(x.shape)):
             raise ValueError(f"vector has shape {tuple(direction.shape)}, logits have {tuple(x.shape)}")
@@ -224,4 +224,4 @@ class CrossEntropy(LossOptions):
             0-d, in the logits' dtype; in float32 where that is narrower.
         """
         lib, x, job = self._job(logits, labels, sample_weight, where, False)
-        return finish(lib, run("total_weight", lib, lib.xp, x, job))
+        return as_scalar(lib, run("total_weight", lib, lib.xp, x, job))

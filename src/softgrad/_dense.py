@@ -6,9 +6,10 @@ from typing import Any
 
 from ._array.axes import merge, split
 from ._array.labels import same_shape
-from ._array.namespace import finish, floating, library, many_axes, mask, same_place
+from ._array.namespace import as_scalar, check_same_library, floating, library, many_axes, mask
 from ._array.precision import resolve_precision
 from ._array.typing import ArrayT, Axis, DType, Precision
+from ._docstrings import passes_on_to
 from .backends._registry import run
 
 
@@ -28,7 +29,7 @@ def _along(function: str, x: Any, axis: Any, where: Any, dtype: DType, precision
     if ndim == 0:
         row = lib.xp.reshape(x, (1,))
         seen = None if where is None else lib.xp.reshape(where, (1,))
-        return finish(lib, lib.xp.reshape(run(function, lib, lib.xp, row, 0, seen, level), ()))
+        return as_scalar(lib, lib.xp.reshape(run(function, lib, lib.xp, row, 0, seen, level), ()))
     if any(x.shape[i] == 0 for i in axes):
         return lib.xp.zeros_like(x)
     if len(axes) == 1:
@@ -56,7 +57,7 @@ def softmax(
         Real numbers of any shape, in any library of the array API standard. Integers are taken in the library's
         default floating dtype.
     axis : int, tuple of ints or None, default -1
-        What sums to 1; None is the whole array.
+        The axis or axes along which the result sums to 1; None is the whole array.
     where : bool array, optional
         True keeps an element, False takes it out of the sum and gives it 0. Broadcasts to ``x``.
     dtype : dtype, optional
@@ -95,6 +96,7 @@ def softmax(
     return _along("softmax", x, axis, where, dtype, precision)
 
 
+@passes_on_to(softmax)
 def log_softmax(
     x: ArrayT,
     /,
@@ -108,16 +110,10 @@ def log_softmax(
 
     Parameters
     ----------
-    x : array
-        Real numbers of any shape, in any library of the array API standard.
     axis : int, tuple of ints or None, default -1
-        What the exponentials sum to 1 over; None is the whole array.
+        The axis or axes along which the exponentials of the result sum to 1; None is the whole array.
     where : bool array, optional
         True keeps an element, False takes it out of the sum and gives it -inf. Broadcasts to ``x``.
-    dtype : dtype, optional
-        A real floating dtype of ``x``'s library to compute and return in.
-    precision : {"high", "default"}, optional
-        See :func:`softgrad.precision`.
 
     Returns
     -------
@@ -126,12 +122,8 @@ def log_softmax(
 
     Raises
     ------
-    TypeError
-        If ``x`` is not an array, or is of booleans or complex numbers.
-    AxisError
-        If ``axis`` is out of range, or names an axis twice.
-    ValueError
-        If ``where`` does not broadcast to ``x``, or ``precision`` is not known.
+    TypeError, AxisError, ValueError
+        As :func:`softmax`.
 
     Notes
     -----
@@ -151,7 +143,7 @@ def log_softmax(
 def _derivative(function: str, first: Any, name: str, second: Any, other: str, axis: Any) -> Any:
     lib = library(first, name)
     first = floating(lib, first, name)
-    same_place(lib, first, second, other, name)
+    check_same_library(lib, first, second, other, name)
     second = floating(lib, second, other)
     if not same_shape(tuple(second.shape), tuple(first.shape)):
         raise ValueError(f"{other} has shape {tuple(second.shape)}, {name} has {tuple(first.shape)}")
@@ -159,7 +151,7 @@ def _derivative(function: str, first: Any, name: str, second: Any, other: str, a
     axes = many_axes(axis, first.ndim)
     if first.ndim == 0:
         row = run(function, lib, xp, xp.reshape(first, (1,)), xp.reshape(second, (1,)), 0)
-        return finish(lib, xp.reshape(row, ()))
+        return as_scalar(lib, xp.reshape(row, ()))
     if len(axes) == 1:
         return run(function, lib, xp, first, second, axes[0])
     merged, last, order = merge(lib, first, axes)
@@ -201,17 +193,14 @@ def softmax_vjp(probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1) -> Arra
     return _derivative("softmax_vjp", probs, "probs", cotangent, "cotangent", axis)
 
 
+@passes_on_to(softmax_vjp)
 def softmax_jvp(probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT:
     """Push a tangent of the softmax's input forward: ``p * (t - sum(p * t))``.
 
     Parameters
     ----------
-    probs : array
-        ``softmax(x)``.
     tangent : array
         The direction in which ``x`` moves, of the same shape.
-    axis : int, tuple of ints or None, default -1
-        The axis that ``probs`` sums to 1 over.
 
     Returns
     -------
@@ -220,10 +209,8 @@ def softmax_jvp(probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT
 
     Raises
     ------
-    TypeError
-        If either is not an array of real numbers, or they are of two libraries.
-    ValueError
-        If their shapes differ.
+    TypeError, ValueError
+        As :func:`softmax_vjp`.
 
     Examples
     --------
@@ -254,10 +241,8 @@ def log_softmax_vjp(log_probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1)
 
     Raises
     ------
-    TypeError
-        If either is not an array of real numbers, or they are of two libraries.
-    ValueError
-        If their shapes differ.
+    TypeError, ValueError
+        As :func:`softmax_vjp`.
 
     Examples
     --------
@@ -269,17 +254,14 @@ def log_softmax_vjp(log_probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1)
     return _derivative("log_softmax_vjp", log_probs, "log_probs", cotangent, "cotangent", axis)
 
 
+@passes_on_to(log_softmax_vjp)
 def log_softmax_jvp(log_probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT:
     """Push a tangent of the log-softmax's input forward: ``t - sum(p * t)``.
 
     Parameters
     ----------
-    log_probs : array
-        ``log_softmax(x)``.
     tangent : array
         The direction in which ``x`` moves, of the same shape.
-    axis : int, tuple of ints or None, default -1
-        The axis that ``exp(log_probs)`` sums to 1 over.
 
     Returns
     -------
@@ -288,10 +270,8 @@ def log_softmax_jvp(log_probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -
 
     Raises
     ------
-    TypeError
-        If either is not an array of real numbers, or they are of two libraries.
-    ValueError
-        If their shapes differ.
+    TypeError, ValueError
+        As :func:`softmax_vjp`.
 
     Examples
     --------

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from ._array.labels import same_shape, sample_weights
-from ._array.namespace import Library, finish, floating, kind, native, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, native
 from ._array.precision import resolve_precision
 from ._array.scalars import one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
-from ._divergence import Direction, mixture_weight
+from ._divergence import Direction, kl_divergence, mixture_weight
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
 from ._kernels.divergence import DivergenceArgs
@@ -39,10 +39,10 @@ class TopKOptions(SharedOptions, total=False):
 
 
 def given_classes(
-    lib: Library, x: Array, log_probs: Any, labels: Any, axis: int, samples: tuple[Any, ...], beside: str
+    lib: Library, x: Array, log_probs: Any, labels: Any, axis: int, samples: tuple[Any, ...], x_name: str
 ) -> tuple[Array, Array]:
     """(log-probabilities, labels) of a target, checked: of one shape, which is that of the samples without ``axis``."""
-    same_place(lib, x, labels, "target_labels", beside)
+    check_same_library(lib, x, labels, "target_labels", x_name)
     labels = native(lib, labels)
     if kind(lib.xp, labels.dtype) != "integer":
         raise TypeError(f"target_labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -50,7 +50,7 @@ def given_classes(
     if labels.ndim != len(samples) + 1 or not same_shape(given[:axis] + given[axis + 1 :], samples) or not given[axis]:
         wanted = (*samples[:axis], "m", *samples[axis:])
         raise ValueError(f"target_labels must have shape {wanted} with m of 1 or more, got {given}")
-    same_place(lib, x, log_probs, "target_log_probs", beside)
+    check_same_library(lib, x, log_probs, "target_log_probs", x_name)
     y = floating(lib, log_probs, "target_log_probs")
     if not same_shape(tuple(y.shape), given):
         raise ValueError(f"target_log_probs have shape {tuple(y.shape)}, target_labels have {given}")
@@ -91,6 +91,7 @@ def _arguments(
     )
 
 
+@passes_on_to(kl_divergence)
 def top_k_kl_divergence(
     logits: ArrayT,
     target_log_probs: ArrayT,
@@ -109,29 +110,16 @@ def top_k_kl_divergence(
 
     Parameters
     ----------
-    logits : array
-        Real numbers, classes along ``axis``: the student, whose softmax is p.
     target_log_probs : array
         The teacher's log-probabilities of some classes: of the logits' shape, with any number of them along ``axis``.
     target_labels : array of ints
         Which classes those are, of the same shape, each once a sample.
-    axis : int, default -1
-        The axis of the logits that counts the classes.
-    direction : {"forward", "reverse"}, default "forward"
-        Forward is ``KL(q || p) = sum(q * log(q / p))``, reverse ``KL(p || q)``.
     rest : {"lump", "renormalize"}, default "lump"
         What becomes of the classes that the teacher does not tell. "lump": they are one class, which has 1 less the
         sum of the others on both sides. "renormalize": they are left out of both distributions, which then add up to 1
         without them; target_log_probs may be logits.
     temperature : float, default 1.0
         Divides the logits. The teacher's log-probabilities have to be those at that temperature.
-    sample_weight : array or number, optional
-        Broadcasts to the samples' shape; booleans are 1 and 0. A sample of weight 0 counts for nothing, whatever it
-        holds.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        The mean divides by the sum of the sample weights.
-    precision : {"high", "default"}, optional
-        See :func:`softgrad.precision`.
 
     Returns
     -------
@@ -178,7 +166,7 @@ def top_k_kl_divergence(
         "precision": precision,
     }
     lib, x, args = _arguments(logits, target_log_probs, target_labels, **options)
-    return finish(lib, run("divergence", lib, lib.xp, x, args)[0])
+    return as_scalar(lib, run("divergence", lib, lib.xp, x, args)[0])
 
 
 @passes_on_to(top_k_kl_divergence)
@@ -209,7 +197,7 @@ def top_k_kl_divergence_value_and_grad(
     given: dict[str, Any] = dict(options)
     lib, x, args = _arguments(logits, target_log_probs, target_labels, **given)
     value, (grad,) = run("divergence", lib, lib.xp, x, args, ("logits",))
-    return finish(lib, value), grad
+    return as_scalar(lib, value), grad
 
 
 @passes_on_to(top_k_kl_divergence)

@@ -71,15 +71,9 @@ MUTANTS = (
     ),
     Mutant(
         "arange without device",
-        LOSS,
+        KERNELS,
         "xp.arange(x.shape[axis], dtype=dtype, device=device_of(x))",
         "xp.arange(x.shape[axis], dtype=dtype)",
-    ),
-    Mutant(
-        "arange without device, in a kernel of factors",
-        KERNELS,
-        "xp.arange(size.shape[axis], device=device_of(size))",
-        "xp.arange(size.shape[axis])",
     ),
     Mutant(
         "zeros without device",
@@ -90,12 +84,12 @@ MUTANTS = (
     Mutant(
         "a list to an array without device",
         "_array/namespace.py",
-        "        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
+        "        return as_like(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
         "        return xp.asarray(value, dtype=dtype)\n",
     ),
     Mutant(
         "x.device, which not every array has",
-        LOSS,
+        KERNELS,
         "xp.arange(x.shape[axis], dtype=dtype, device=device_of(x))",
         "xp.arange(x.shape[axis], dtype=dtype, device=x.device)",
     ),
@@ -126,7 +120,7 @@ MUTANTS = (
     Mutant(
         "write to the input",
         KERNELS,
-        "    d = difference(xp, x, m) if fuses(xp) else x - m\n",
+        "    d = difference(xp, x, m)\n",
         "    d = x\n    d -= m\n",
     ),
     Mutant(
@@ -188,8 +182,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "        z = self.product(x, self.operand.T)\n",
-        "        z = x.dot(self.operand.T)\n",
+        "    z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)\n",
+        "    z = x.dot(W.T)\n",
     ),
     Mutant(
         "squeeze without axis",

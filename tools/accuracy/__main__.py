@@ -36,9 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown := [name for name in given if name not in known]:
             parser.error(f"{what}: {unknown[0]!r} is none of {', '.join(known)}")
     started = time.perf_counter()
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    cache = options.cache or home / "softgrad" / "accuracy"
-    jobs = [Job(name, tuple(dtypes), not options.no_peers, not options.no_long, cache) for name in libraries]
+    jobs = [Job(name, tuple(dtypes), not options.no_peers, not options.no_long, options.cache) for name in libraries]
     results: list[Result] = []
     fits: list[Fit] = []
     divergences: list[Fit] = []

@@ -24,7 +24,7 @@ class Job(NamedTuple):
     dtypes: tuple[str, ...]
     peers: bool
     long: bool
-    cache: Path
+    cache: Path | None
 
 
 class Found(NamedTuple):

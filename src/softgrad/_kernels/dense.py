@@ -49,7 +49,7 @@ def device_of(x: Array) -> Device:
     return None if hasattr(device, "device_set") else device
 
 
-def beside(xp: Namespace, a: Array, x: Array) -> Array:
+def as_like(xp: Namespace, a: Array, x: Array) -> Array:
     """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
     name = xp.__name__
     return AS_LIKE[name](a, x) if type(x) is not type(a) and name in AS_LIKE else a
@@ -58,6 +58,11 @@ def beside(xp: Namespace, a: Array, x: Array) -> Array:
 def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:
     """A vector as one along ``axis`` of ``x``, with all of its dimensions: some users have fewer refused."""
     return xp.reshape(a, (1,) * axis + (-1,) + (1,) * (x.ndim - 1 - axis))
+
+
+def iota(xp: Namespace, x: Array, axis: int, dtype: DType = None) -> Array:
+    """0, 1, ... along ``axis``, broadcasting to ``x``."""
+    return along(xp, as_like(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x), x, axis)
 
 
 def has_float64(xp: Namespace, x: Array) -> bool:
@@ -95,6 +100,11 @@ def cut(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
     index: list[slice] = [slice(None)] * x.ndim
     index[axis] = slice(start, stop)
     return x[tuple(index)]
+
+
+def joined(xp: Namespace, parts: list[Array], axis: int = 0) -> Array:
+    """The parts of an array in one."""
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -153,11 +163,16 @@ def difference(xp: Namespace, x: Array, m: Array) -> Array:
     A compiler may contract the product that made ``x`` with what it is added to: with a 0 that it does not know, which
     rounds the product, instead of with the difference.
     """
-    return (x + m * 0) - m
+    return (x + m * 0) - m if fuses(xp) else x - m
 
 
 def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
-    """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something."""
+    """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something.
+
+    Without a mask ``x``, None and None.
+    """
+    if where is None:
+        return x, None, None
     shown = xp.broadcast_to(where, x.shape)
     rows = xp.any(shown, axis=axis, keepdims=True)
     nothing = xp.zeros_like(x)
@@ -183,7 +198,7 @@ def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
 def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
-    d = difference(xp, x, m) if fuses(xp) else x - m
+    d = difference(xp, x, m)
     return shifted(xp, x, m, d, lost(xp, x, m, d) if carry else None, axis, carry)
 
 
@@ -207,9 +222,7 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """exp(x) / sum(exp(x))."""
     y, carry = widen(xp, x, precision)
-    shown = None
-    if where is not None:
-        y, shown, _ = hide(xp, y, axis, where)
+    y, shown, _ = hide(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     p = row.e / (1 + row.rest)
     if shown is not None:
@@ -220,23 +233,23 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """X - logsumexp(x); -log1p(the others) at the maximum."""
     y, carry = widen(xp, x, precision)
-    shown = None
-    if where is not None:
-        y, shown, _ = hide(xp, y, axis, where)
+    y, shown, _ = hide(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
-    normalizer = xp.log1p(row.rest)
-    r = row.d - normalizer if row.lo is None else row.d - (normalizer - row.lo)
-    if shown is not None:
-        r = xp.where(shown, r, xp.zeros_like(r) - math.inf)
-    return narrow(xp, r, x.dtype)
+    # torch's log1p of the smallest number is 0, and loses the sign of the result
+    normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
+    return narrow(xp, log_of(xp, row, normalizer, shown), x.dtype)
+
+
+def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) -> Array:
+    """The logarithms of the probabilities, by ``log1p(row.rest)``; -inf where a class is hidden."""
+    r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
+    return r if shown is None else xp.where(shown, r, xp.zeros_like(r) - math.inf)
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
     y, carry = widen(xp, x, precision)
-    rows = None
-    if where is not None:
-        y, _, rows = hide(xp, y, axis, where)
+    y, _, rows = hide(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     r = log_normalizer(xp, row, axis)
     if rows is not None:
@@ -251,16 +264,9 @@ def log_normalizer(xp: Namespace, row: Shifted, axis: int) -> Array:
     return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.rest))
 
 
-def _sign(xp: Namespace, x: Array) -> Array:
-    # array-api-compat's sign writes through a mask, for which CuPy waits for the device
-    zero = xp.zeros_like(x)
-    return xp.where(x > 0, zero + 1, xp.where(x < 0, zero - 1, x))
-
-
-def _first_largest(xp: Namespace, size: Array, axis: int) -> Array:
+def first_largest(xp: Namespace, size: Array, axis: int) -> Array:
     """Where the first of the largest numbers along ``axis`` is."""
-    index = along(xp, xp.arange(size.shape[axis], device=device_of(size)), size, axis)
-    return index == xp.argmax(size, axis=axis, keepdims=True)
+    return iota(xp, size, axis) == xp.argmax(size, axis=axis, keepdims=True)
 
 
 def nan_unless(xp: Namespace, defined: Array, like: Array) -> Array:
@@ -275,92 +281,6 @@ def nan_unless(xp: Namespace, defined: Array, like: Array) -> Array:
 def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
     """``x``, NaN where it is undefined."""
     return xp.where(undefined, nan_unless(xp, xp.logical_not(undefined), x), x)
-
-
-def signed_logsumexp(
-    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
-) -> tuple[Array, Array]:
-    """log|sum(b exp(x))| and the sum's sign, both without ``axis``; for real ``x`` and ``b``.
-
-    The term largest in magnitude is kept out of the sum: log|b_t| + x_t + log1p(sum of b_j exp(x_j - x_t) / b_t).
-    """
-    y, carry = widen(xp, x, precision)
-    b = narrow(xp, xp.broadcast_to(b, x.shape), y.dtype)
-    zero = xp.zeros_like(y)
-    if where is not None:
-        y, b = xp.where(where, y, zero - math.inf), xp.where(where, b, zero)
-    counts = b != 0
-    rows = xp.any(counts, axis=axis, keepdims=True)
-    # with a factor of 0 an exponential is no term, and yet the derivative by its factor
-    a, factor = xp.where(counts, y, zero - math.inf), xp.where(counts, b, zero + 1)
-    size = a + xp.log(xp.abs(factor))
-    first = _first_largest(xp, size, axis)
-    blank = xp.zeros_like(xp.max(a, axis=axis, keepdims=True))
-    top = xp.sum(xp.where(first, a, blank), axis=axis, keepdims=True, dtype=y.dtype)
-    weight = xp.sum(xp.where(first, factor, blank), axis=axis, keepdims=True, dtype=y.dtype)
-    d = y - xp.where(xp.isfinite(top), top, blank)
-    most = math.log(xp.finfo(y.dtype).max) - 1  # 0 times its exponential is 0
-    d = xp.where(xp.logical_or(counts, d < most), d, zero + most)
-    terms = xp.where(xp.logical_and(first, counts), zero, (b / weight) * xp.exp(d))
-    rest = total(xp, terms, axis, carry)
-    # below -1/4 the sum itself is exact enough, and log1p refuses a negative one (XLA's loses seven bits from -0.29)
-    near = rest > -0.25
-    log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))
-    r = xp.where(xp.isinf(top), top, (top + xp.log(xp.abs(weight))) + log_sum)
-    sign = _sign(xp, weight) * _sign(xp, 1 + rest)
-    # infinities of both signs have no sum
-    opposed = xp.any(xp.logical_and(a == math.inf, _sign(xp, factor) != _sign(xp, weight)), axis=axis, keepdims=True)
-    r = nan_where(xp, xp.logical_and(top == math.inf, opposed), r)
-    sign = xp.where(xp.isinf(top), _sign(xp, weight), sign)
-    sign = xp.where(r == -math.inf, blank, xp.where(xp.isnan(r), r, sign))
-    r = xp.where(rows, r, blank - math.inf)
-    sign = xp.where(rows, sign, blank)
-    r, sign = (narrow(xp, xp.squeeze(a, axis=axis), x.dtype) for a in (r, sign))
-    return r, sign
-
-
-def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:
-    """log(sum(b exp(x))) and the sum's phase, both complex and without ``axis``.
-
-    As for real numbers the largest term is kept out of the sum for the real part, log|1 + r| of the others' sum r over
-    it: half the log1p of u (2 + u) + v**2, with r = u + iv.
-    """
-    zero = xp.zeros_like(x)
-    plain, b = b is None, zero + 1 if b is None else b
-    if where is not None:
-        x, b = xp.where(where, x, zero), xp.where(where, b, zero)
-    counts = b != 0
-    factor = xp.where(counts, b, zero + 1)
-    size = xp.where(counts, xp.real(x) + xp.log(xp.abs(factor)), xp.real(zero) - math.inf)
-    first = _first_largest(xp, size, axis)
-    top = xp.real(xp.sum(xp.where(first, x, zero), axis=axis, keepdims=True, dtype=x.dtype))
-    fine = xp.logical_and(xp.isfinite(top), xp.any(counts, axis=axis, keepdims=True))
-    m = xp.where(fine, top, xp.zeros_like(top))
-    d, most = x - xp.astype(m, x.dtype), math.log(xp.finfo(m.dtype).max) - 1
-    terms = xp.exp(xp.where(xp.logical_or(counts, xp.real(d) < most), d, zero + most))
-    # infinities times a complex 1 are NaN
-    terms = xp.where(counts, terms, zero) if plain else b * terms
-    s = total(xp, terms, axis)
-    size = xp.abs(s)
-    ones = xp.ones_like(size)
-    angle = xp.atan2(xp.imag(s), xp.real(s))
-    phase = xp.where(size == 0, xp.zeros_like(s), s / xp.astype(xp.where(size == 0, ones, size), x.dtype))
-    # an infinite sum has the phase that C99 gives its logarithm
-    phase = xp.where(xp.isinf(size), xp.exp(1j * xp.astype(angle, x.dtype)), phase)
-    own = xp.sum(xp.where(first, terms, zero), axis=axis, keepdims=True, dtype=x.dtype)
-    own = xp.where(fine, own, xp.ones_like(own))
-    rest = xp.where(fine, total(xp, xp.where(first, zero, terms), axis) / own, xp.zeros_like(own))
-    u, v = xp.real(rest), xp.imag(rest)
-    q = u * (2 + u) + v * v
-    near = q > -0.5
-    # of a sum that cancels its magnitude is exact enough
-    far = xp.log(xp.abs(xp.where(near, xp.ones_like(rest), 1 + rest)))
-    weight = xp.abs(xp.sum(xp.where(first, factor, zero), axis=axis, keepdims=True, dtype=x.dtype))
-    log_size = m + xp.log(weight) + xp.where(near, xp.log1p(xp.where(near, q, xp.zeros_like(q))) / 2, far)
-    # in this order: torch multiplies the second term by a complex 1, which makes NaN of an infinity
-    exact = xp.astype(log_size, x.dtype) + 1j * xp.astype(angle, x.dtype)
-    r = xp.where(fine, exact, xp.log(s) + xp.astype(m, x.dtype))
-    return xp.squeeze(r, axis=axis), xp.squeeze(phase, axis=axis)
 
 
 def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:

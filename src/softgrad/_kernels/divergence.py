@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import centred, difference, fuses, hide, narrow, shift, total, widen
+from .dense import centred, difference, hide, narrow, shift, total, widen
 from .loss import divided, keep, mass, scaled, sum_all
 from .top_k import few, spread, with_rest
 
@@ -79,7 +79,7 @@ def _softmax(xp: Namespace, x: Array, axis: int, temperature: float) -> tuple[Ar
     if temperature != 1.0:
         # shifted first: the division rounds what is left of large logits alone
         m = xp.max(x, axis=axis, keepdims=True)
-        x = (difference(xp, x, m) if fuses(xp) else x - m) / temperature
+        x = difference(xp, x, m) / temperature
     row = shift(xp, x, axis, False)
     log_sum = xp.log1p(row.rest)
     return row.m if m is None else m, row.top, row.e / (1 + row.rest), row.d - log_sum, log_sum
@@ -87,7 +87,7 @@ def _softmax(xp: Namespace, x: Array, axis: int, temperature: float) -> tuple[Ar
 
 def _apart(xp: Namespace, b: Array, a: Array) -> tuple[Array, Array]:
     """``b - a`` and what rounding took from it: where one has a shift against the other, that is what is left."""
-    s = difference(xp, b, a) if fuses(xp) else b - a
+    s = difference(xp, b, a)
     back = s - b
     return s, (b - (s - back)) - (a + back)
 
@@ -175,10 +175,9 @@ def rows(
     xp: Namespace, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]
 ) -> tuple[Array, tuple[Array, ...]]:
     """One divergence a sample, the class axis kept, and its gradients by ``wrt``; of wide arrays, without weights."""
-    axis, shown = args.axis, None
-    if args.where is not None:
-        x, shown, _ = hide(xp, x, axis, args.where)
-        y = hide(xp, y, axis, args.where)[0]
+    axis = args.axis
+    x, shown, _ = hide(xp, x, axis, args.where)
+    y = hide(xp, y, axis, args.where)[0]
     pair = compare(xp, x, y, axis, args.temperature)
     if args.beta in (0.0, 1.0):
         terms, found = _kl(xp, pair, axis, args.beta == 1.0, wrt)

@@ -16,6 +16,7 @@ from .._array.typing import Array, DType, Namespace
 from .._options import LossArgs
 from . import dense, loss
 from . import double_double as dd
+from . import logsumexp as logsumexp_kernels
 from .dense import has_float64, hide, narrow
 from .wide import ASKS, Wide, WideNamespace
 
@@ -159,7 +160,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
         return dense.logsumexp(xp, x, axis, where, precision)
     y = narrow(xp, x, xp.float64)
     r = xp.expand_dims(dense.logsumexp(xp, y, axis, where, "high" if x.dtype == y.dtype else None), axis=axis)
-    m = xp.max(y if where is None else hide(xp, y, axis, where)[0], axis=axis, keepdims=True)
+    m = xp.max(hide(xp, y, axis, where)[0], axis=axis, keepdims=True)
 
     def again(some: Picked) -> tuple[Wide, ...]:
         return (dense.logsumexp(some.wide, some.numbers(x), 1, some.mask(where), None),)
@@ -175,10 +176,10 @@ def signed_logsumexp(
 ) -> tuple[Array, Array]:
     """log|sum(b exp(x))| and the sum's sign, both without ``axis``."""
     if precision != "high" or not is_open(xp, x):
-        return dense.signed_logsumexp(xp, x, b, axis, where, precision)
+        return logsumexp_kernels.signed_logsumexp(xp, x, b, axis, where, precision)
     y, b = narrow(xp, x, xp.float64), narrow(xp, xp.broadcast_to(b, x.shape), xp.float64)
     own = "high" if x.dtype == y.dtype else None
-    value, sign = (xp.expand_dims(a, axis=axis) for a in dense.signed_logsumexp(xp, y, b, axis, where, own))
+    value, sign = (xp.expand_dims(a, axis=axis) for a in logsumexp_kernels.signed_logsumexp(xp, y, b, axis, where, own))
     counts = b != 0 if where is None else xp.logical_and(where, b != 0)
     seen = xp.where(counts, y, xp.zeros_like(y) - math.inf)
     m = xp.max(seen, axis=axis, keepdims=True)
@@ -190,7 +191,9 @@ def signed_logsumexp(
     condition = xp.exp(xp.where(gap < 700, gap, xp.zeros_like(gap) + 700))
 
     def again(some: Picked) -> tuple[Wide, ...]:
-        parts = dense.signed_logsumexp(some.wide, some.numbers(x), some.numbers(b), 1, some.mask(where), None)
+        parts = logsumexp_kernels.signed_logsumexp(
+            some.wide, some.numbers(x), some.numbers(b), 1, some.mask(where), None
+        )
         return tuple(parts)
 
     unsure, count = _cancels(xp, value, xp.where(fine, m, xp.zeros_like(m) - math.inf), x.dtype, condition)

@@ -11,7 +11,7 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import loss as loss_kernels
-from .dense import MEMORY, along, beside, device_of, narrow, product, total, wide_dtype, widen
+from .dense import MEMORY, along, as_like, device_of, iota, joined, narrow, product, total, wide_dtype, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -59,6 +59,12 @@ def counted(xp: Namespace, x: Array, job: LossArgs) -> Array:
     """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
     kept, _ = loss_kernels.keep(xp, job, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
+
+
+def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = None) -> Array:
+    """``x W^T + bias``; the product may be another than the library's."""
+    z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)
+    return z if bias is None else z + along(xp, bias, z, 1)
 
 
 class Wide:
@@ -109,16 +115,11 @@ class Wide:
 
     def logits(self, x: Array) -> Array:
         """The logits of some rows of X."""
-        z = self.product(x, self.operand.T)
-        return z if self.bias is None else z + along(self.xp, self.bias, z, 1)
+        return logits_of(self.xp, x, self.operand, self.bias, self.product)
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
         return a if stop - start == self.n else a[start:stop, :]
-
-    def visible(self, a: Array) -> Array:
-        """Parameters that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
-        return a if self.job.where is None else self.xp.where(self.xp.isfinite(a), a, self.xp.zeros_like(a))
 
     def divisor(self) -> Array:
         """What the mean divides by, or None."""
@@ -130,7 +131,7 @@ class Wide:
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
         zero = self.xp.zeros((1, 1), dtype=self.wide, device=device_of(self.given))
-        return self.xp.broadcast_to(beside(self.xp, zero, self.given), (self.n, self.k))
+        return self.xp.broadcast_to(as_like(self.xp, zero, self.given), (self.n, self.k))
 
     def weights(self, like: Array) -> Array:
         """Each sample's class weight, or None."""
@@ -142,7 +143,7 @@ class Wide:
             stop = min(start + self.rows, self.n)
             piece = part(job, start, stop, self.n)._replace(label_smoothing=0.0)
             pieces.append(loss_kernels.target(self.xp, like[start:stop, :], piece, None)[3])
-        return pieces[0] if len(pieces) == 1 else self.xp.concat(pieces, axis=0)
+        return joined(self.xp, pieces)
 
     def scaled(self, a: Array, divisor: Array) -> Array:
         """``a`` divided by the total weight, in the dtype that came."""
@@ -157,9 +158,47 @@ def columns(xp: Namespace, g: Array, classes: tuple[int, ...] | None) -> Array:
     return xp.concat([g[:, i : i + 1] for i in classes], axis=1)
 
 
+def visible(xp: Namespace, W: Array, args: Any) -> Array:
+    """Parameters that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
+    return W if args.where is None else xp.where(xp.isfinite(W), W, xp.zeros_like(W))
+
+
 def add(old: Array, new: Array) -> Array:
     """``old + new``, None being nothing yet."""
     return new if old is None else old + new
+
+
+class Gradients:
+    """The gradients by some of W, bias and X, added up from the slopes of blocks of logits."""
+
+    def __init__(
+        self,
+        xp: Namespace,
+        wrt: tuple[str, ...],
+        W: Array,
+        args: Any,
+        product: Callable[[Array, Array], Array],
+        counted: Callable[..., Array] = counted,
+    ) -> None:
+        self.xp, self.product, self.counted = xp, product, counted
+        self.W = visible(xp, W, args) if "X" in wrt else None
+        self.sums: dict[str, Any] = dict.fromkeys(wrt)
+        self.rows: list[Array] = []
+
+    def add(self, x: Array, g: Array, args: Any, classes: tuple[int, ...] | None = None) -> None:
+        """Take in the slopes ``g`` of rows ``x``; by W and bias of some classes alone."""
+        xp, sums = self.xp, self.sums
+        some = columns(xp, g, classes)
+        if "W" in sums:
+            sums["W"] = add(sums["W"], self.product(some.T, x))
+        if "bias" in sums:
+            sums["bias"] = add(sums["bias"], xp.squeeze(total(xp, some, 0), axis=0))
+        if "X" in sums:
+            self.rows.append(self.counted(xp, self.product(g, self.W), args))
+
+    def found(self) -> dict[str, Array]:
+        """The gradients by name, in the order that they were asked for."""
+        return self.sums | ({"X": joined(self.xp, self.rows)} if self.rows else {})
 
 
 def linear_cross_entropy(
@@ -175,7 +214,7 @@ def linear_cross_entropy(
     model = Wide(xp, X, W, bias, job, block_size)
     if job.reduction == "none":
         each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
-        return narrow(xp, each[0] if len(each) == 1 else xp.concat(each, axis=0), W.dtype)
+        return narrow(xp, joined(xp, each), W.dtype)
     value = None
     for _, _, _, z, piece in model.blocks():
         value = add(value, loss(xp, z, piece))
@@ -195,24 +234,13 @@ def linear_cross_entropy_value_and_grad(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients: (S - Y)T X, the sum of S - Y, (S - Y) W."""
     model = Wide(xp, X, W, bias, job, block_size)
-    value = None
-    grads: dict[str, Any] = dict.fromkeys(wrt)
-    rows: list[Array] = []
-    beside = model.visible(model.operand) if "X" in grads else None
+    value, grads = None, Gradients(xp, wrt, model.operand, job, model.product)
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
         value = add(value, block)
-        some = columns(xp, g, classes)
-        if "W" in grads:
-            grads["W"] = add(grads["W"], model.product(some.T, x))
-        if "bias" in grads:
-            grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, some, 0), axis=0))
-        if "X" in grads:
-            rows.append(counted(xp, model.product(g, beside), piece))
-    if rows:
-        grads["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
+        grads.add(x, g, piece, classes)
     divisor = model.divisor()
-    return model.scaled(value, divisor), tuple(model.scaled(grads[name], divisor) for name in wrt)
+    return model.scaled(value, divisor), tuple(model.scaled(g, divisor) for g in grads.found().values())
 
 
 def linear_cross_entropy_hvp(
@@ -230,7 +258,7 @@ def linear_cross_entropy_hvp(
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    beside = {"W": model.visible(model.operand), "change": model.visible(given["W"]) if "W" in given else None}
+    seen = {"W": visible(xp, model.operand, job), "change": visible(xp, given["W"], job) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
         dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
         dz = None
@@ -250,11 +278,11 @@ def linear_cross_entropy_hvp(
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = model.product(h, beside["W"])
-            step = step + model.product(g, beside["change"]) if "W" in given else step
+            step = model.product(h, seen["W"])
+            step = step + model.product(g, seen["change"]) if "W" in given else step
             rows.append(counted(xp, step, piece))
     if rows:
-        out["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
+        out["X"] = joined(xp, rows)
     divisor = model.divisor()
     return tuple(model.scaled(out[name], divisor) for name in wrt)
 
@@ -270,7 +298,7 @@ def linear_cross_entropy_hessian(
         if intercept:
             x = xp.concat([x, xp.ones_like(x[:, :1]) if x.shape[1] else xp.ones_like(z[:, :1])], axis=1)
         for j in range(model.k):
-            unit = xp.astype(loss_kernels.iota(xp, z, 1) == j, z.dtype)
+            unit = xp.astype(iota(xp, z, 1) == j, z.dtype)
             column = loss_kernels.cross_entropy_hvp(xp, z, piece, xp.broadcast_to(unit, z.shape))
             for i in range(j + 1):
                 block = product(xp, (column[:, i : i + 1] * x).T, x)

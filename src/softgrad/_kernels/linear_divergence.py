@@ -6,12 +6,13 @@ Arrays stand as X (n, m), W (k, m), bias (k,), the target's with a number of fea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from .._array.typing import Array, Namespace
-from .dense import along, narrow, product, total, wide_dtype
+from .dense import joined, narrow, product, wide_dtype
 from .divergence import DivergenceArgs, divergence
-from .linear import add, block_rows, memory_of, some_rows
+from .linear import Gradients, block_rows, logits_of, memory_of, some_rows
 from .loss import divided, sum_all
 
 
@@ -43,11 +44,6 @@ def counted(xp: Namespace, x: Array, args: DivergenceArgs) -> Array:
     return xp.where(xp.expand_dims(args.sample_weight != 0, axis=1), x, xp.zeros_like(x))
 
 
-def visible(xp: Namespace, W: Array, args: DivergenceArgs) -> Array:
-    """Weights that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
-    return W if args.where is None else xp.where(xp.isfinite(W), W, xp.zeros_like(W))
-
-
 def wide_target(xp: Namespace, target: Model | Given, dtype: Any) -> Model | Given:
     """The target, the parameters of a model in ``dtype``."""
     if isinstance(target, Given):
@@ -63,12 +59,6 @@ def against(
         return args._replace(target=narrow(xp, rows(target.log_probs), dtype), labels=rows(target.labels))
     x = counted(xp, narrow(xp, rows(target.X), dtype), args)
     return args._replace(target=logits_of(xp, x, target.W, target.bias))
-
-
-def logits_of(xp: Namespace, x: Array, W: Array, bias: Array) -> Array:
-    """``x W^T + bias``."""
-    z = product(xp, x, W.T)
-    return z if bias is None else z + along(xp, bias, z, 1)
 
 
 def rows_of_block(n: int, k: int, bits: int, block_size: int | None, memory: int | None = None) -> int:
@@ -92,10 +82,8 @@ def linear_divergence(
     size = rows_of_block(n, W.shape[0], xp.finfo(wide).bits, block_size, memory_of(xp, X))
     W, bias = (None if a is None else narrow(xp, a, wide) for a in (W, bias))
     target = wide_target(xp, target, wide)
-    beside = visible(xp, W, args) if "X" in wrt else None
+    grads = Gradients(xp, wrt, W, args, partial(product, xp), counted)
     values: list[Array] = []
-    rows: list[Array] = []
-    sums: dict[str, Any] = {}
     for start in range(0, max(n, 1), size):
         stop = min(start + size, n)
         piece = part(args, start, stop, n)
@@ -106,20 +94,14 @@ def linear_divergence(
         x = counted(xp, narrow(xp, block(X), wide), piece)
         z = logits_of(xp, x, W, bias)
         piece = against(xp, piece, target, block, wide)
-        value, grads = loss(xp, z, piece, ("logits",) if wrt else ())
+        value, slopes = loss(xp, z, piece, ("logits",) if wrt else ())
         values.append(value)
-        if "W" in wrt:
-            sums["W"] = add(sums.get("W"), product(xp, grads[0].T, x))
-        if "bias" in wrt:
-            sums["bias"] = add(sums.get("bias"), xp.squeeze(total(xp, grads[0], 0), axis=0))
-        if "X" in wrt:
-            rows.append(counted(xp, product(xp, grads[0], beside), piece))
-    if rows:
-        sums["X"] = rows[0] if len(rows) == 1 else xp.concat(rows, axis=0)
+        if wrt:
+            grads.add(x, slopes[0], piece)
     if args.reduction == "none":
-        return narrow(xp, values[0] if len(values) == 1 else xp.concat(values, axis=0), dtype), ()
+        return narrow(xp, joined(xp, values), dtype), ()
     mean = mean_divisor(xp, args, n, values[0])
-    reduced = [sum(values[1:], values[0]), *(sums[name] for name in wrt)]
+    reduced = [sum(values[1:], values[0]), *grads.found().values()]
     value, *found = (narrow(xp, a if mean is None else divided(xp, a, mean), dtype) for a in reduced)
     return value, tuple(found)
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import log_probs as kernels
-from .dense import cut, log_normalizer, narrow
+from .dense import cut, iota, log_normalizer, log_of, narrow
 from .linear import Wide, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
-from .loss import index_dtype, iota
-from .scaling import Scaling
+from .loss import index_dtype
+from .scaling import Scaling, scaled
 
 
 class Wanted(NamedTuple):
@@ -56,17 +56,40 @@ def likeliest(xp: Namespace, z: Array, count: int) -> Array:
 
 def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool) -> Rows:
     """The results of a block of logits."""
-    _, row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, wanted.scaling)
+    row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, wanted.scaling)
     normalizer = xp.log1p(row.rest)
-    log_p = kernels.log_of(row, normalizer)
+    log_p = log_of(xp, row, normalizer)
     h = top = at = None
     if wanted.entropy:
-        h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1 + row.rest, 1, carry)[1], axis=1)
+        h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1, carry)[1], axis=1)
     if wanted.top_k:
         at = likeliest(xp, z, wanted.top_k)
         top = kernels.picked(xp, log_p, at, 1)
     lse = xp.squeeze(log_normalizer(xp, row, 1), axis=1)
     return Rows(kernels.picked(xp, log_p, labels, 1), lse, h, top, at)
+
+
+def recorded_block(
+    xp: Namespace,
+    z: Array,
+    fixed: Array,
+    labels: Array,
+    wanted: Wanted,
+    precision: str | None,
+    log_probs: Callable[..., Array],
+    entropy: Callable[..., Array],
+) -> Rows:
+    """The same by functions with derivatives of their own; ``fixed`` is ``z`` as a constant."""
+
+    def at(index: Array) -> Array:
+        return log_probs(xp, z, index, 1, None, precision, wanted.scaling)
+
+    h = entropy(xp, z, 1, None, precision, wanted.scaling) if wanted.entropy else None
+    top = likeliest(xp, fixed, wanted.top_k) if wanted.top_k else None
+    # the logit of the likeliest class less its log-probability
+    best = xp.argmax(fixed, axis=1, keepdims=True)
+    lse = scaled(xp, kernels.picked(xp, z, best, 1), wanted.scaling) - at(best)
+    return Rows(at(labels), xp.squeeze(lse, axis=1), h, None if top is None else at(top), top)
 
 
 def narrowed(xp: Namespace, rows: Rows, dtype: Any) -> Rows:
@@ -93,18 +116,18 @@ def linear_log_probs(
     return Rows(*(None if some[0] is None else xp.concat(list(some), axis=0) for some in zip(*each, strict=True)))
 
 
-def slopes(xp: Namespace, z: Array, labels: Array, c: Rows, scaling: Scaling, precision: str | None) -> Array:
+def slopes(xp: Namespace, z: Array, labels: Array, c: Rows, scaling: Scaling, carry: bool) -> Array:
     """The derivative by a block of logits."""
+    row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, scaling)
+    by_label, by_normalizer, by_entropy = (None if a is None else narrow(xp, a, z.dtype) for a in c[:3])
     g = xp.zeros_like(z)
-    if c.log_probs is not None:
-        g = kernels.log_probs_vjp(xp, z, labels, c.log_probs, 1, None, precision, scaling)
-    if c.entropy is not None:
-        g = g + kernels.entropy_vjp(xp, z, c.entropy, 1, None, precision, scaling)
-    if c.log_normalizer is not None:
-        _, row, _, _ = kernels.shifted_rows(xp, z, 1, None, precision is not None, scaling)
-        p = row.e / (1 + row.rest) * xp.expand_dims(narrow(xp, c.log_normalizer, z.dtype), axis=1)
-        g = g + kernels.sloped(xp, p, z, scaling)
-    return g
+    if by_label is not None:
+        g = kernels.label_slopes(xp, row, labels, by_label, 1)
+    if by_entropy is not None:
+        g = g + kernels.entropy_slopes(xp, row, xp.expand_dims(by_entropy, axis=1), 1, carry)
+    if by_normalizer is not None:
+        g = g + row.e / (1 + row.rest) * xp.expand_dims(by_normalizer, axis=1)
+    return kernels.sloped(xp, g, z, scaling)
 
 
 def linear_log_probs_vjp(
@@ -127,8 +150,8 @@ def linear_log_probs_vjp(
         c = cotangents
         if z.shape[0] != X.shape[0]:
             c = Rows(*(None if a is None else cut(a, 0, start, done) for a in c))
-        carried = job.precision if z.dtype == W.dtype else None
-        return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carried)
+        carry = job.precision == "high" and z.dtype == W.dtype
+        return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carry)
 
     return linear_cross_entropy_value_and_grad(
         xp, X, W, bias, job._replace(reduction="sum"), wrt, None, block_size, loss=loss

@@ -10,8 +10,8 @@ from typing import Any
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import narrow, total, widen
-from .linear import Wide, add, counted
+from .dense import joined, narrow, widen
+from .linear import Gradients, Wide
 from .loss import divided, keep, scaled
 from .sharded import finished
 from .shards import (
@@ -67,28 +67,18 @@ class LinearShard:
 
     def _joined(self, parts: Sequence[Array], axis: int = 0) -> Array:
         """The results of all blocks; None where there are none."""
-        return parts[0] if len(parts) == 1 or parts[0] is None else self.xp.concat(list(parts), axis=axis)
+        return None if parts[0] is None else joined(self.xp, list(parts), axis)
 
     def grads(self, all_: Merged, factor: Array, wrt: tuple[str, ...], reduce: Reduce) -> tuple[Array, ...]:
         """The gradients of the sum of the losses times ``factor`` by sample, the class axis kept; None is 1."""
         xp, model = self.xp, self.model
-        grads: dict[str, Any] = dict.fromkeys(wrt)
-        rows: list[Array] = []
-        beside = model.visible(model.operand) if "X" in grads else None
+        grads = Gradients(xp, wrt, model.operand, self.job, model.product)
         for start, stop, x, z, piece in self.kept or model.blocks():
             some = _cut(all_, start, stop, model.n)
             g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
             times = factor if factor is None or stop - start == model.n else factor[start:stop, ...]
-            g = scaled(xp, g, keep(xp, piece, z)[0], times)
-            if "W" in grads:
-                grads["W"] = add(grads["W"], model.product(g.T, x))
-            if "bias" in grads:
-                grads["bias"] = add(grads["bias"], xp.squeeze(total(xp, g, 0), axis=0))
-            if "X" in grads:
-                rows.append(counted(xp, model.product(g, beside), piece))
-        if rows:
-            grads["X"] = reduce(rows[0] if len(rows) == 1 else xp.concat(rows, axis=0), "sum")
-        return tuple(grads[name] for name in wrt)
+            grads.add(x, scaled(xp, g, keep(xp, piece, z)[0], times), piece)
+        return tuple(reduce(g, "sum") if name == "X" else g for name, g in grads.found().items())
 
 
 def linear_merged(

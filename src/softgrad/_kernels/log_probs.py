@@ -6,15 +6,14 @@ log1p(rest) - sum(p d), whose terms are all of one sign. Labels have the class a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import dense
-from .dense import Shifted, cut, hide, nan_unless, narrow, total, widen, without_each
-from .loss import index_labels, iota
+from .dense import Shifted, cut, hide, iota, joined, log_of, nan_unless, narrow, total, widen, without_each
+from .loss import index_labels
 from .scaling import Scaling, scaled_shift, slope
 
 #: Logits as they come.
@@ -49,24 +48,17 @@ def picked(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
             xp.sum(xp.where(hot, a, zero), axis=axis, keepdims=True, dtype=a.dtype)
             for hot in hot_labels(xp, index, a, axis)
         ]
-        out = each[0] if len(each) == 1 else xp.concat(each, axis=axis)
+        out = joined(xp, each, axis)
     # a factor: what is chosen by a condition has the derivative 0
     return out * xp.where(valid, xp.ones_like(out), nan_unless(xp, valid, out))
 
 
 def shifted_rows(
     xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling
-) -> tuple[Array, Shifted, Array, Array]:
-    """(logits, their scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
-    if where is None:
-        return x, scaled_shift(xp, x, axis, carry, scaling), None, None
+) -> tuple[Shifted, Array, Array]:
+    """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
     x, shown, rows = hide(xp, x, axis, where)
-    return x, scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
-
-
-def log_of(row: Shifted, normalizer: Array) -> Array:
-    """The logarithms of the probabilities, by ``log1p(row.rest)``."""
-    return row.d - (normalizer if row.lo is None else normalizer - row.lo)
+    return scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
 
 
 def scaled_log_softmax(
@@ -74,11 +66,8 @@ def scaled_log_softmax(
 ) -> Array:
     """The log-softmax of scaled logits."""
     y, carry = widen(xp, x, precision)
-    _, row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
-    r = log_of(row, xp.log1p(row.rest))
-    if shown is not None:
-        r = xp.where(shown, r, xp.zeros_like(r) - math.inf)
-    return narrow(xp, r, x.dtype)
+    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    return narrow(xp, log_of(xp, row, xp.log1p(row.rest), shown), x.dtype)
 
 
 def log_probs(
@@ -115,25 +104,26 @@ def log_probs_vjp(
     c of the other labels, which are added up without its own.
     """
     y, carry = widen(xp, x, precision)
-    y, row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    g = sloped(xp, label_slopes(xp, row, labels, narrow(xp, cotangent, y.dtype), axis, shown), row.x, scaling)
+    return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
+
+
+def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, shown: Array = None) -> Array:
+    """``log_probs_vjp`` by the scaled logits, but for 0 at hidden classes."""
     s = 1 + row.rest
-    index, valid = valid_labels(xp, labels, y, axis)
-    c = narrow(xp, cotangent, y.dtype)
+    index, valid = valid_labels(xp, labels, row.e, axis)
     if shown is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
-        c = xp.where(picked(xp, xp.astype(shown, y.dtype), index, axis) > 0, c, xp.zeros_like(c))
-    own, beside = parted(xp, c, index, axis)
+        c = xp.where(picked(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
+    own, other = parted(xp, c, index, axis)
     others = without_each(xp, row, s)
-    there = (own * picked(xp, others, index, axis) - beside * picked(xp, row.e, index, axis)) / s
+    there = (own * picked(xp, others, index, axis) - other * picked(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
-    for i, hot in enumerate(hot_labels(xp, index, y, axis)):
+    for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
         g = xp.where(hot, cut(there, axis, i, i + 1), g)
-    g = sloped(xp, g, y, scaling)
     defined = xp.all(valid, axis=axis, keepdims=True)
-    g = xp.where(defined, g, nan_unless(xp, defined, s))
-    if shown is not None:
-        g = xp.where(shown, g, xp.zeros_like(g))
-    return narrow(xp, g, x.dtype)
+    return xp.where(defined, g, nan_unless(xp, defined, s))
 
 
 def sloped(xp: Namespace, g: Array, x: Array, scaling: Scaling) -> Array:
@@ -143,11 +133,11 @@ def sloped(xp: Namespace, g: Array, x: Array, scaling: Scaling) -> Array:
 
 def parted(xp: Namespace, c: Array, index: Array, axis: int) -> tuple[Array, Array]:
     """At each label of a sample the sum of the c of those that are the same class, and of the others."""
-    own = beside = zero = xp.zeros_like(c)
+    own = other = zero = xp.zeros_like(c)
     for i in range(index.shape[axis]):
         same, each = index == cut(index, axis, i, i + 1), cut(c, axis, i, i + 1)
-        own, beside = own + xp.where(same, each, zero), beside + xp.where(same, zero, each)
-    return own, beside
+        own, other = own + xp.where(same, each, zero), other + xp.where(same, zero, each)
+    return own, other
 
 
 def one_label_vjp(
@@ -159,33 +149,10 @@ def one_label_vjp(
     return grad(xp, x, job)
 
 
-class Spread(NamedTuple):
-    """Rows of logits, and the mean of x - max over their probabilities."""
-
-    x: Array
-    #: Where a class can be seen, or None; which rows show anything, or None.
-    shown: Array
-    rows: Array
-    #: x - max, 0 where the probability is.
-    d: Array
-    p: Array
-    #: log(sum(exp(x - max))) and the mean, the class axis kept.
-    normalizer: Array
-    mean: Array
-
-
-def spread_of(xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling) -> Spread:
-    """What entropy and its derivatives are made of."""
-    x, row, shown, rows = shifted_rows(xp, x, axis, where, carry, scaling)
-    s = 1 + row.rest
-    d, mean = mean_of(xp, row, s, axis, carry)
-    return Spread(x, shown, rows, d, row.e / s, xp.log1p(row.rest), mean)
-
-
-def mean_of(xp: Namespace, row: Shifted, s: Array, axis: int, carry: bool) -> tuple[Array, Array]:
-    """(x - max, 0 where the probability is; its mean over the probabilities), with ``s`` the sum of exponentials."""
+def mean_of(xp: Namespace, row: Shifted, axis: int, carry: bool) -> tuple[Array, Array]:
+    """(x - max, 0 where the probability is; its mean over the probabilities)."""
     d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
-    return d, total(xp, row.e * d, axis, carry) / s
+    return d, total(xp, row.e * d, axis, carry) / (1 + row.rest)
 
 
 def entropy(
@@ -198,10 +165,10 @@ def entropy(
 ) -> Array:
     """-sum(p log(p)), without ``axis``; 0 where nothing is shown."""
     y, carry = widen(xp, x, precision)
-    r = spread_of(xp, y, axis, where, carry, scaling)
-    h = r.normalizer - r.mean
-    if r.rows is not None:
-        h = xp.where(r.rows, h, xp.zeros_like(h))
+    row, _, rows = shifted_rows(xp, y, axis, where, carry, scaling)
+    h = xp.log1p(row.rest) - mean_of(xp, row, axis, carry)[1]
+    if rows is not None:
+        h = xp.where(rows, h, xp.zeros_like(h))
     return narrow(xp, xp.squeeze(h, axis=axis), x.dtype)
 
 
@@ -216,9 +183,13 @@ def entropy_vjp(
 ) -> Array:
     """-c p (log(p) + entropy), whose normalizers cancel: c p (mean(d) - d)."""
     y, carry = widen(xp, x, precision)
-    r = spread_of(xp, y, axis, where, carry, scaling)
+    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
     c = xp.expand_dims(narrow(xp, cotangent, y.dtype), axis=axis)
-    g = sloped(xp, c * (r.p * (r.mean - r.d)), r.x, scaling)
-    if r.shown is not None:
-        g = xp.where(r.shown, g, xp.zeros_like(g))
-    return narrow(xp, g, x.dtype)
+    g = sloped(xp, entropy_slopes(xp, row, c, axis, carry), row.x, scaling)
+    return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
+
+
+def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, carry: bool) -> Array:
+    """``entropy_vjp`` by the scaled logits, the class axis of ``c`` kept, but for 0 at hidden classes."""
+    d, mean = mean_of(xp, row, axis, carry)
+    return c * (row.e / (1 + row.rest) * (mean - d))

@@ -16,10 +16,10 @@ from . import focal
 from .dense import (
     Shifted,
     along,
-    beside,
     device_of,
     held_dtype,
     hide,
+    iota,
     log_normalizer,
     nan_unless,
     narrow,
@@ -54,11 +54,6 @@ class Rows(NamedTuple):
     log_sum: Array = None
     #: How the logits were scaled.
     scaling: Scaling = Scaling()
-
-
-def iota(xp: Namespace, x: Array, axis: int, dtype: object = None) -> Array:
-    """0, 1, ... along ``axis``, broadcasting to ``x``."""
-    return along(xp, beside(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x), x, axis)
 
 
 def index_dtype(xp: Namespace, x: Array) -> DType:
@@ -105,6 +100,8 @@ def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array,
         valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
         if weight is not None:
             w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
+            # counted, so that a mean over such labels alone is not one over nothing
+            w = xp.where(valid, w, xp.ones_like(w))
         if not (job.label_smoothing or job.focal):
             return hot, None, w, w, valid
         q = xp.astype(hot, x.dtype)
@@ -124,9 +121,7 @@ def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array,
 
 def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
     """Everything of a job but its sample weights and its reduction."""
-    shown = rows = None
-    if job.where is not None:
-        x, shown, rows = hide(xp, x, job.axis, job.where)
+    x, shown, rows = hide(xp, x, job.axis, job.where)
     scaling = scaling_of(xp, x, job)
     row = scaled_shift(xp, x, job.axis, carry, scaling, job.where)
     log_sum = log_normalizer(xp, row, job.axis) if job.z_loss else None

@@ -14,10 +14,8 @@ from .._options import LossArgs
 from .dense import (
     Shifted,
     along,
-    beside,
-    device_of,
     difference,
-    fuses,
+    first_largest,
     hide,
     lost,
     narrow,
@@ -70,15 +68,13 @@ def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scali
         most, most_added = xp.max(y, axis=axis, keepdims=True), None
     else:
         z = scaled(xp, y, scaling)
-        z = hide(xp, z, axis, where)[0] if where is not None and c is not None else z
-        index = along(xp, beside(xp, xp.arange(x.shape[axis], device=device_of(x)), x), x, axis)
-        first = index == xp.argmax(z, axis=axis, keepdims=True)
+        first = first_largest(xp, z if c is None else hide(xp, z, axis, where)[0], axis)
         zero = xp.zeros_like(z)
         most, most_added = (
             xp.sum(xp.where(first, a, zero), axis=axis, keepdims=True, dtype=x.dtype) for a in (y, added)
         )
     d, lo = apart(xp, y, most, carry, scaling, most_added)
-    if where is not None and c is not None:
+    if c is not None:
         d = hide(xp, d, axis, where)[0]
     return shifted(xp, x, scaled(xp, most, scaling._replace(logit_shift=most_added)), d, lo, axis, carry)
 
@@ -91,7 +87,7 @@ def apart(
     The latter is None with a softcap, or unless ``carry``; with one no logit may be infinite.
     """
     c, added = scaling.softcap, scaling.logit_shift
-    d = _apart(xp, x, most)
+    d = difference(xp, x, most)
     lo = lost(xp, x, most, d) if carry and c is None else None
     if c is not None:
         d = c * _tanh_apart(xp, x / c, most / c, d / c)
@@ -99,7 +95,7 @@ def apart(
         d, lo = _divided(xp, d, lo, scaling.temperature)
     if added is None:
         return d, lo
-    step = _apart(xp, added, most_added)
+    step = difference(xp, added, most_added)
     if lo is None:
         return d + step, None
     whole, error = two_sum(d, step)
@@ -120,10 +116,6 @@ def bend(xp: Namespace, x: Array, scaling: Scaling) -> Array:
         return None
     a = x / scaling.softcap
     return xp.tanh(a) * _sech2(xp, a) * (-2 / scaling.softcap / scaling.temperature)
-
-
-def _apart(xp: Namespace, x: Array, m: Array) -> Array:
-    return difference(xp, x, m) if fuses(xp) else x - m
 
 
 def finite(xp: Namespace, x: Array) -> Array:

@@ -20,13 +20,12 @@ from typing import Any, NamedTuple, TypeAlias
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import focal
-from .dense import Shifted, along, exponential, nan_unless, narrow, total
+from .dense import Shifted, along, exponential, first_largest, iota, joined, nan_unless, narrow, total
 from .loss import (
     Rows,
     gradient,
     index_labels,
     index_loss,
-    iota,
     losses,
     settle,
     with_focal,
@@ -153,8 +152,7 @@ def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
         return Level(xp.max(x, axis=axis, keepdims=True))
     z = scaled(xp, x, scaling)
     z = z if scaling.softcap is None else xp.where(x == -math.inf, x, z)
-    index = iota(xp, x, axis)
-    first = index == xp.argmax(z, axis=axis, keepdims=True)
+    first = first_largest(xp, z, axis)
     most, added, z = (
         xp.sum(xp.where(first, a, xp.zeros_like(x)), axis=axis, keepdims=True, dtype=x.dtype)
         for a in (x, scaling.logit_shift, z)
@@ -245,7 +243,7 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], job: LossArgs, reduc
     names = _columns(job)
     # in parts: CuPy would carry the addresses of more than eight arrays from the host to the device
     parts = [xp.stack([sums[name] for name in names[i : i + 6]], axis=0) for i in range(0, len(names), 6)]
-    packed = reduce(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0), "sum")
+    packed = reduce(joined(xp, parts), "sum")
     sums = {name: packed[i, ...] for i, name in enumerate(names)}
     if low.shift is not None:
         high, sums = _beside_largest(xp, high, sums, job, carry)
@@ -312,8 +310,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], job: LossArgs, ca
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
-        # as in the undivided loss, a label that is no class has the weight of a sample, but none of a class
-        w = w if job.class_weight is not None else xp.where(valid, w, zero + 1)
+        w = xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
     all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
     return all_._replace(loss=settle(xp, all_, loss))

@@ -6,9 +6,8 @@ import math
 from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
-from .dense import SCATTERS, cut, difference, fuses, log_normalizer, shift
+from .dense import SCATTERS, cut, difference, iota, log_normalizer, shift
 from .log_probs import hot_labels, picked, valid_labels
-from .loss import iota
 
 
 class Few(NamedTuple):
@@ -42,7 +41,7 @@ def few(
     """The logits of the labels' classes and of the others together, the sum of whose exponentials is theirs."""
     if temperature != 1.0:
         m = xp.max(x, axis=axis, keepdims=True)
-        x = (difference(xp, x, m) if fuses(xp) else x - m) / temperature
+        x = difference(xp, x, m) / temperature
     own = picked(xp, x, labels, axis)
     if not lump or labels.shape[axis] == x.shape[axis]:
         return Few(own)

@@ -19,6 +19,7 @@ from .._kernels import linear_divergence as linear_divergence_kernels
 from .._kernels import linear_log_probs as linear_log_prob_kernels
 from .._kernels import linear_shards as linear_shard_kernels
 from .._kernels import log_probs as log_prob_kernels
+from .._kernels import logsumexp as logsumexp_kernels
 from .._kernels import loss as loss_kernels
 from .._kernels import sharded as sharded_kernels
 from .._options import OPTIONS, LossArgs, given
@@ -28,10 +29,8 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         name: getattr(module, name)
         for module, names in (
-            (
-                dense_kernels,
-                "softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp complex_logsumexp",
-            ),
+            (dense_kernels, "softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp"),
+            (logsumexp_kernels, "complex_logsumexp"),
             (
                 high_kernels,
                 (
@@ -41,10 +40,7 @@ GENERIC: Mapping[str, Callable[..., Any]] = MappingProxyType(
             ),
             (linear_log_prob_kernels, "linear_log_probs linear_log_probs_vjp"),
             (log_prob_kernels, "log_probs log_probs_vjp entropy entropy_vjp"),
-            (
-                loss_kernels,
-                "cross_entropy_hvp cross_entropy_hessian_diag total_weight",
-            ),
+            (loss_kernels, "cross_entropy_hvp cross_entropy_hessian_diag total_weight"),
             (divergence_kernels, "divergence"),
             (linear_divergence_kernels, "linear_divergence"),
             (

@@ -27,8 +27,8 @@ _BUILTIN = {
     "numpy": ("numpy", "numba"),
     "torch": ("torch", "triton", "torch_cpu"),
     "cupy": ("cupy",),
-    "jax": ("jax",),
-    "jaxlib": ("jax",),
+    "jax": ("jax", "jax_cpu"),
+    "jaxlib": ("jax", "jax_cpu"),
     "dask": ("dask",),
     "scipy": ("sparse",),
 }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.namespace import library, quietly
+from .._array.namespace import library, without_fp_warnings
 from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
@@ -18,7 +18,7 @@ from ..backends._registry import run
 from ..linear.arguments import samples_of
 from ..linear.model import LinearCrossEntropy
 from .fitted import is_model, parameters_of
-from .statistics import beside_samples, inverse_of
+from .statistics import as_array_of, inverse_of
 
 
 class _Arrays(NamedTuple):
@@ -114,7 +114,7 @@ def _names(model: Any, classes: int, features: int, bias: bool) -> tuple[Sequenc
     return labels, (*map(str, columns), *(("intercept",) if bias else ()))
 
 
-@quietly
+@without_fp_warnings
 def coefficient_statistics(
     X: Any,
     W: Any,
@@ -203,7 +203,7 @@ def coefficient_statistics(
     errors = np.sqrt(np.diag(covariance)).reshape(estimate.shape)
     z = estimate / errors
     p = np.asarray([math.erfc(abs(v) / math.sqrt(2)) for v in z.reshape(-1)]).reshape(z.shape)
-    out = CoefficientStatistics(*(beside_samples(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))
+    out = CoefficientStatistics(*(as_array_of(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))
     labels, out.features = _names(model, classes, int(weights.shape[1]), intercept is not None)
     out.reference, out.classes = labels[reference], tuple(labels[k] for k in others)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import same_shape, sample_weights, shown_weights
-from .._array.namespace import Library, as_one_chunk, finish, floating, library, same_place
+from .._array.namespace import Library, as_one_chunk, as_scalar, check_same_library, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import number, one_of, positive
 from .._array.typing import Array, ArrayT, Precision, Reduction, Wrt
@@ -17,6 +17,7 @@ from .._kernels.linear_divergence import Model
 from .._options import REDUCTIONS, LossArgs, only_known
 from ..backends._registry import run
 from .arguments import layout, mask_of_logits, names_of, transposed
+from .model import LinearCrossEntropy
 
 
 class LinearOptions(SharedOptions, total=False):
@@ -45,7 +46,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
         arrays["bias" + suffix] = bias
     for name, a in arrays.items():
         a = as_one_chunk(lib, a, name) if name[0] != "X" else a
-        same_place(lib, like, a, name, "X")
+        check_same_library(lib, like, a, name, "X")
         wanted = 1 if name.startswith("bias") else 2
         if a.ndim != wanted:
             raise ValueError(
@@ -110,10 +111,10 @@ def _call(
     )
     value, grads = run("linear_divergence", lib, lib.xp, *student, target, args, names, block_size)
     out = (g if name == "bias" else transposed(lib, g, axis) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), tuple(out)
+    return as_scalar(lib, value), tuple(out)
 
 
-@passes_on_to(kl_divergence)
+@passes_on_to(kl_divergence, LinearCrossEntropy)
 def linear_kl_divergence(
     X: ArrayT,
     W: ArrayT,
@@ -143,8 +144,6 @@ def linear_kl_divergence(
         ``(n_classes, n_features)`` of each, transposed with ``sample_axis=1``.
     bias, bias_target : array, optional
         ``(n_classes,)``.
-    sample_axis : {0, 1}, default 0
-        The axis of X that counts the samples.
     block_size : int, optional
         Rows of a block, of which the logits of both are held; None chooses by the number of classes.
 
@@ -155,10 +154,8 @@ def linear_kl_divergence(
 
     Raises
     ------
-    TypeError
-        If an array is not of real numbers, or they are of two libraries.
-    ValueError
-        If shapes do not agree, or an option is out of its range.
+    TypeError, ValueError
+        As :func:`kl_divergence`.
 
     Notes
     -----
@@ -269,7 +266,7 @@ def linear_js_divergence(
     return _call(models, number(beta, "beta", 0.0, 1.0), (), **options)[0]
 
 
-@passes_on_to(linear_js_divergence, linear_kl_divergence, without=("direction",))
+@passes_on_to(linear_js_divergence, linear_kl_divergence_value_and_grad, without=("direction",))
 def linear_js_divergence_value_and_grad(
     X: ArrayT,
     W: ArrayT,
@@ -282,11 +279,6 @@ def linear_js_divergence_value_and_grad(
     **options: Unpack[LinearJSOptions],
 ) -> tuple[ArrayT, Any]:
     """:func:`linear_js_divergence` and its gradient by the student's parameters, from one pass.
-
-    Parameters
-    ----------
-    wrt : str or tuple of str, optional
-        Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
 
     Returns
     -------

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._array.labels import check_labels, same_shape
-from .._array.namespace import Library, floating, kind, library, native, same_place
+from .._array.namespace import Library, check_same_library, floating, kind, library, native
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT, Precision, Wrt
 from .._docstrings import passes_on_to
 from .._kernels.linear_log_probs import Rows, Wanted
-from .._log_probs import scaling_of, with_axis, without_axis
+from .._log_probs import log_probs, scaling_of, with_axis, without_axis
 from .._options import LossArgs
 from ..backends._registry import run
 from ..backends.sparse.samples import is_sparse
@@ -62,7 +62,7 @@ class _Problem:
         if X.ndim != 2:
             raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
         axis = integer(sample_axis, "sample_axis", "0 or 1")
-        same_place(lib, like, labels, "labels", "X")
+        check_same_library(lib, like, labels, "labels", "X")
         labels = native(lib, labels)
         if kind(lib.xp, labels.dtype) != "integer":
             raise TypeError(f"labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -96,6 +96,7 @@ class _Problem:
         return None if a is None else transposed(self.lib, a, self.axis)
 
 
+@passes_on_to(log_probs, LinearCrossEntropy, LinearCrossEntropy.value_and_grad)
 def linear_log_probs(
     X: ArrayT,
     labels: Any,
@@ -115,31 +116,12 @@ def linear_log_probs(
 
     Parameters
     ----------
-    X : array
-        Samples of real numbers: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
-        Also a ``scipy.sparse`` matrix, whose library is then NumPy.
     labels : array of ints
         ``(n_samples,)``, or several a sample: ``(n_samples, m)``, or ``(m, n_samples)`` with ``sample_axis=1``.
-    W : array
-        ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
-    bias : array, optional
-        ``(n_classes,)``.
     entropy : bool, default False
         Whether to give the entropy of every sample too.
     top_k : int, default 0
         How many of the likeliest classes to give too, of equal ones the lowest first.
-    temperature : float, default 1.0
-        What the logits are divided by, after ``softcap``.
-    softcap : float, optional
-        Logits are ``softcap * tanh(logits / softcap)`` first.
-    sample_axis : {0, 1}, default 0
-        0: W is ``(n_classes, n_features)``; 1: W is ``(n_features, n_classes)``.
-    block_size : int, optional
-        Samples of a block of logits; None chooses by the number of classes.
-    validate : bool, default False
-        Raise if a label is out of range, which has to wait for the device.
-    precision : {"high", "default"}, optional
-        See :func:`softgrad.precision`.
 
     Returns
     -------
@@ -253,7 +235,7 @@ def linear_log_probs_vjp(
 
 
 def _cotangent(lib: Library, like: Array, c: Any, shape: tuple[Any, ...], of: str) -> Array:
-    same_place(lib, like, c, "cotangents", "X")
+    check_same_library(lib, like, c, "cotangents", "X")
     c = floating(lib, c, "cotangents")
     if not same_shape(tuple(c.shape), shape):
         raise ValueError(f"cotangents of the {of} have shape {tuple(c.shape)}, expected {shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from .._array.namespace import as_one_chunk, finish, floating, same_place
+from .._array.namespace import as_one_chunk, as_scalar, check_same_library, floating
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
@@ -32,8 +32,8 @@ class LinearCrossEntropy:
         Class indices ``(n_samples,)``, or distributions: ``(n_samples, n_classes)``, or
         ``(n_classes, n_samples)`` with ``sample_axis=1``.
     sample_axis : {0, 1}, default 0
-        0: W is ``(n_classes, n_features)``; 1: W is ``(n_features, n_classes)``, the notation of
-        :mod:`softgrad.identity`.
+        The axis of X that counts the samples. With 1 the other matrices are transposed too, W to
+        ``(n_features, n_classes)``: the notation of :mod:`softgrad.identity`.
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
@@ -117,7 +117,7 @@ class LinearCrossEntropy:
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """The same of some of the classes: a sample of which they are hidden may show others."""
         lib, x = self._lib, self._X
-        W = self._beside(W, "W")
+        W = self._parameter(W, "W")
         if W.ndim != 2:
             raise ValueError(f"W must have two dimensions, got shape {tuple(W.shape)}")
         features = W.shape[1 - self.sample_axis]
@@ -131,7 +131,7 @@ class LinearCrossEntropy:
         if classes == 0:
             raise ValueError(f"W of shape {tuple(W.shape)} has no classes")
         if bias is not None:
-            bias = self._beside(bias, "bias")
+            bias = self._parameter(bias, "bias")
             if not same_shape(tuple(bias.shape), (classes,)):
                 raise ValueError(f"bias must have shape ({classes},), got {tuple(bias.shape)}")
         if self._dense and not same_shape(tuple(self._labels.shape), (x.shape[0], classes)):
@@ -157,10 +157,10 @@ class LinearCrossEntropy:
         )
         return W, bias, args
 
-    def _beside(self, a: Any, name: str) -> Array:
+    def _parameter(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
         a = as_one_chunk(self._lib, a, name)
-        same_place(self._lib, self._like, a, name, "X")
+        check_same_library(self._lib, self._like, a, name, "X")
         a = floating(self._lib, a, name)
         return a if a.dtype == self._like.dtype else self._lib.xp.astype(a, self._like.dtype)
 
@@ -212,7 +212,7 @@ class LinearCrossEntropy:
         weights, intercept, job = self._parameters(W, bias)
         lib = self._lib
         value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
-        return finish(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
+        return as_scalar(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
 
     @passes_on_to(value)
     def value_and_grad(
@@ -252,7 +252,7 @@ class LinearCrossEntropy:
         )
         grads = tuple(self._slope(name, g, weights, columns) for name, g in zip(names, grads, strict=True))
         value = on_value(lib, value, weights, self.l2, self._like.dtype)
-        return finish(lib, value), grads[0] if single else grads
+        return as_scalar(lib, value), grads[0] if single else grads
 
     @passes_on_to(value_and_grad)
     def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
@@ -292,7 +292,7 @@ class LinearCrossEntropy:
         shapes = {"W": tuple(weights.shape), "bias": (weights.shape[0],), "X": tuple(self._X.shape)}
         vectors = []
         for name, v in zip(names, given, strict=True):
-            v = self._beside(v, f"vector for {name}")
+            v = self._parameter(v, f"vector for {name}")
             came, v = tuple(v.shape), self._out(name, v)
             if not same_shape(tuple(v.shape), shapes[name]):
                 raise ValueError(f"vector for {name} must have {name}'s shape, got {came}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import sample_weights
-from .._array.namespace import finish, floating, library
+from .._array.namespace import as_scalar, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import one_of, positive
 from .._array.typing import ArrayT, Precision, Reduction, Wrt
@@ -18,6 +18,7 @@ from .._top_k_divergence import RESTS, Rest, SharedOptions, given_classes, top_k
 from ..backends._registry import run
 from .arguments import layout, names_of, transposed
 from .divergence import checked_model, checked_reduction
+from .model import LinearCrossEntropy
 
 
 class LinearTopKOptions(SharedOptions, total=False):
@@ -64,10 +65,10 @@ def _call(
     target = Given(*(transposed(lib, a, axis) for a in given))
     value, grads = run("linear_divergence", lib, lib.xp, *student, target, args, names, block_size)
     out = (g if name == "bias" else transposed(lib, g, axis) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), tuple(out)
+    return as_scalar(lib, value), tuple(out)
 
 
-@passes_on_to(top_k_kl_divergence)
+@passes_on_to(top_k_kl_divergence, LinearCrossEntropy, LinearCrossEntropy.value_and_grad)
 def linear_top_k_kl_divergence(
     X: ArrayT,
     W: ArrayT,
@@ -90,19 +91,11 @@ def linear_top_k_kl_divergence(
     ----------
     X : array
         Samples: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
-    W : array
-        ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
     target_log_probs : array
         The teacher's log-probabilities of m classes a sample: ``(n_samples, m)``, or ``(m, n_samples)`` with
         ``sample_axis=1``; what :func:`linear_log_probs` with ``top_k=m`` calls ``top_log_probs``.
     target_labels : array of ints
         Which classes those are, of the same shape, each once a sample: its ``top_labels``.
-    bias : array, optional
-        ``(n_classes,)``.
-    sample_axis : {0, 1}, default 0
-        The axis of X that counts the samples.
-    block_size : int, optional
-        Rows of a block of logits; None chooses by the number of classes.
 
     Returns
     -------
@@ -111,10 +104,8 @@ def linear_top_k_kl_divergence(
 
     Raises
     ------
-    TypeError
-        If an array is not of real numbers, labels are no integers, or arrays are of two libraries.
-    ValueError
-        If shapes do not agree, or an option is out of its range.
+    TypeError, ValueError
+        As :func:`top_k_kl_divergence`.
 
     Notes
     -----
@@ -143,7 +134,7 @@ def linear_top_k_kl_divergence(
     return _call(X, W, target_log_probs, target_labels, bias, (), **options)[0]
 
 
-@passes_on_to(linear_top_k_kl_divergence)
+@passes_on_to(linear_top_k_kl_divergence, LinearCrossEntropy.value_and_grad, without=("classes",))
 def linear_top_k_kl_divergence_value_and_grad(
     X: ArrayT,
     W: ArrayT,
@@ -155,11 +146,6 @@ def linear_top_k_kl_divergence_value_and_grad(
     **options: Unpack[LinearTopKOptions],
 ) -> tuple[ArrayT, Any]:
     """:func:`linear_top_k_kl_divergence` and its gradient by the student's parameters, from one pass.
-
-    Parameters
-    ----------
-    wrt : str or tuple of str, optional
-        Some of "W", "bias" and "X"; None is "W", with a bias ("W", "bias").
 
     Returns
     -------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.namespace import Library, finish
+from .._array.namespace import Library, as_scalar
 from .._array.typing import Array, ArrayT
 from .._cross_entropy import CrossEntropy
 from .._cross_entropy_functions import CallOptions, _split_options
@@ -107,7 +107,7 @@ def cross_entropy(
     0.072172 0.072172 0.072172
     """
     lib, x, job, first, reduce = _prepared(logits, labels, first_class, reduce, options, "cross_entropy")
-    return finish(lib, run("sharded_cross_entropy", lib, lib.xp, x, job, first, reduce))
+    return as_scalar(lib, run("sharded_cross_entropy", lib, lib.xp, x, job, first, reduce))
 
 
 @passes_on_to(cross_entropy)
@@ -141,4 +141,4 @@ def cross_entropy_value_and_grad(
     """
     lib, x, job, first, reduce = _prepared(logits, labels, first_class, reduce, options, "cross_entropy_value_and_grad")
     value, grad = run("sharded_cross_entropy_value_and_grad", lib, lib.xp, x, job, first, reduce)
-    return finish(lib, value), grad
+    return as_scalar(lib, value), grad

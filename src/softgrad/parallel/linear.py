@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.namespace import finish
+from .._array.namespace import as_scalar
 from .._array.typing import Array, ArrayT, Wrt
 from .._docstrings import passes_on_to
 from .._kernels.shards import Reduce
@@ -119,7 +119,7 @@ def linear_cross_entropy(
         reduce,
         model.block_size,
     )
-    return finish(lib, value)
+    return as_scalar(lib, value)
 
 
 @passes_on_to(linear_cross_entropy)
@@ -186,4 +186,4 @@ def linear_cross_entropy_value_and_grad(
         model.block_size,
     )
     grads = tuple(model._out(name, g) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), grads[0] if single else grads
+    return as_scalar(lib, value), grads[0] if single else grads

@@ -17,7 +17,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
@@ -31,7 +31,7 @@ FAN = 8
 Key: TypeAlias = Any
 
 
-@quietly
+@without_fp_warnings
 def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Add partial sums; None is skipped."""
     total = parts[0]
@@ -40,7 +40,7 @@ def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     return total
 
 
-@quietly
+@without_fp_warnings
 def _finish(total: tuple[Any, ...], *, mean: bool, dtype: Any) -> tuple[Any, ...]:
     """(weight, sums...) as the sums themselves, divided where the mean is wanted; None stays."""
     weight, *sums = total
@@ -56,7 +56,7 @@ def _without(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
     return (*part[:at], None, *part[at + 1 :])
 
 
-@quietly
+@without_fp_warnings
 def _part(
     x: Array,
     labels: Array,

@@ -7,12 +7,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
 from ..._options import ARRAYS, BY_CLASS, LossArgs
-from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
+from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 
 
 def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs:
@@ -30,7 +30,7 @@ def _kernel(x: Array, vector: Array, *arrays: Array, function: str, job: LossArg
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
-@quietly
+@without_fp_warnings
 def _weights(x: Array, vector: Array, *arrays: Array, job: LossArgs) -> Any:
     piece = _chunk_args(job, x, arrays)
     xp = library(x, "a chunk").xp
@@ -103,34 +103,8 @@ def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: LossArgs) -> A
     return _derivative(xp, logits, job, "cross_entropy_hessian_diag")
 
 
-def _first(pair: Any, *, axis: int) -> Array:
-    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
-    return _only(pair)[0]
-
-
-def _second(pair: Any) -> Array:
-    return pair[1]
-
-
-def _only(pair: Any) -> Any:
-    while isinstance(pair, list):
-        (pair,) = pair
-    return pair
-
-
 def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient in one pass over the chunks."""
     both = _rows(_kernel, logits, job, keeps_axis=True, function="cross_entropy_value_and_grad")
-    letters = tuple(range(both.ndim))
-    losses = da.blockwise(
-        _first,
-        letters[: job.axis] + letters[job.axis + 1 :],
-        both,
-        letters,
-        dtype=both.dtype,
-        meta=meta_of(logits, logits.ndim - 1, both.dtype),
-        concatenate=False,
-        axis=job.axis,
-    )
-    grads = da.map_blocks(_second, both, dtype=both.dtype, meta=meta_of(logits, logits.ndim, both.dtype))
+    losses, grads = (entry(both, i, job.axis, keeps_axis=i == 1) for i in (0, 1))
     return _reduced(xp, losses, logits, job), _scaled(xp, grads, logits, job)

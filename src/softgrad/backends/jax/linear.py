@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
-from ..._kernels.linear import block_rows, counted, memory_of
+from ..._kernels.linear import block_rows, counted, logits_of, memory_of, visible
 from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
+from .rules import is_symbolic_zero
 
 NAMES = ("X", "W", "bias")
 
@@ -118,8 +119,7 @@ def _run(
     dtype = multiply.wide
     operand = W.astype(multiply.operand)
     each = job.reduction == "none"
-    # beside the slope 0 of a hidden class a parameter may be anything
-    beside = operand if job.where is None else jnp.where(jnp.isfinite(operand), operand, 0)
+    seen_W = visible(jnp, operand, job)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
@@ -128,9 +128,7 @@ def _run(
         rows = taken(X, start, size, n)
         assert rows is not None
         x = counted(jnp, rows.astype(operand.dtype), piece)
-        z = multiply(x, operand.T)
-        if bias is not None:
-            z = z + bias.astype(dtype)[None, :]
+        z = logits_of(jnp, x, operand, None if bias is None else bias.astype(dtype), multiply)
         if not grads:
             value = jax_loss.cross_entropy(z, piece)
             return ({}, {"value": value}) if each else ({"value": value}, {})
@@ -142,7 +140,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, multiply(g, beside), piece)
+            out["X"] = counted(jnp, multiply(g, seen_W), piece)
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)
@@ -155,14 +153,10 @@ def _run(
     return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()
 
 
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or tangent.dtype == jax.dtypes.float0
-
-
 def _moved(model: Model, grads: bool, primals: Any, tangents: Any) -> Any:
     """Results and their change, of what changes alone."""
     leaves, tree = jax.tree.flatten(primals)
-    changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not _is_zero(t)}
+    changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not is_symbolic_zero(t)}
 
     def run(some: dict[int, Array]) -> Any:
         X, W, bias, arrays = jax.tree.unflatten(tree, [some.get(i, leaf) for i, leaf in enumerate(leaves)])
@@ -195,10 +189,10 @@ def value(X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model) 
 
 
 def _value_jvp(model: Model, primals: Any, tangents: Any) -> Any:
-    if model.job.reduction == "none" or not all(map(_is_zero, jax.tree.leaves(tangents[3]))):
+    if model.job.reduction == "none" or not all(map(is_symbolic_zero, jax.tree.leaves(tangents[3]))):
         return tuple(result[0] for result in _moved(model, False, primals, tangents))
     X, W, bias, arrays = primals
-    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
+    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not is_symbolic_zero(t)}
     dtype = W.dtype
     if dtype == jnp.float16:
         # its range is too small for gradients that wait for their cotangent

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array
 from ..._kernels import loss as generic
-from ..._kernels.dense import difference, nan_where
+from ..._kernels.dense import difference, iota, nan_where
 from ..._options import LossArgs
 from . import rules
 from .dense import centred, hide_logits, is_compensated, less, log_softmax, logsumexp, softmax, total, wide, zero_hidden
@@ -31,9 +31,9 @@ def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
 
 
 def label_weight(job: LossArgs, classes: int, dtype: Any) -> Array:
-    """The class weight of each sample's label."""
+    """The class weight of each sample's label, 1 where it is no class."""
     inside, valid = _inside(job.labels, classes)
-    return jnp.where(valid, job.class_weight.astype(dtype)[inside], 0)
+    return jnp.where(valid, job.class_weight.astype(dtype)[inside], 1)
 
 
 def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
@@ -43,7 +43,7 @@ def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Ar
     inside = jnp.expand_dims(inside, axis)
     m = jnp.max(x, axis=axis, keepdims=True)
     e = jnp.exp(difference(jnp, x, m))
-    onehot = generic.iota(jnp, x, axis, inside.dtype) == inside
+    onehot = iota(jnp, x, axis, inside.dtype) == inside
     others = total(jnp.where(onehot, 0, e), axis)
     d = jnp.squeeze(difference(jnp, jnp.take_along_axis(x, inside, axis=axis, mode="clip"), m), axis=axis)
     return e, onehot, others, d, valid

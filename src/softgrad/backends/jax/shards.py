@@ -15,9 +15,7 @@ from ..._array.typing import Array
 from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
 from ..._options import LossArgs
-from .linear import Arrays, split
-
-NAMES = ("X", "W", "bias")
+from .linear import NAMES, Arrays, split
 
 
 def _axes(a: Any) -> frozenset[Any]:

@@ -40,10 +40,10 @@ def _weights(W: Floats, bias: Floats | None, lanes: int) -> tuple[Floats, Floats
     groups = -(-k // lanes)
     padded = np.zeros((groups * lanes, m), W.dtype)
     padded[:k] = W
-    beside = np.zeros(groups * lanes, W.dtype)
+    biases = np.zeros(groups * lanes, W.dtype)
     if bias is not None:
-        beside[:k] = bias
-    return np.ascontiguousarray(padded.reshape(groups, lanes, m).transpose(0, 2, 1)), beside
+        biases[:k] = bias
+    return np.ascontiguousarray(padded.reshape(groups, lanes, m).transpose(0, 2, 1)), biases
 
 
 def _sums(
@@ -57,17 +57,17 @@ def _sums(
         value = each if job.reduction == "none" else np.zeros((), dtype)
         return value, np.zeros((k, m)), np.zeros(k)
     lanes = VECTOR_BYTES // dtype.itemsize
-    w, beside = _weights(W, bias, lanes)
-    rows, row = beside.size, -(-m // lanes) * lanes
+    w, biases = _weights(W, bias, lanes)
+    rows, row = biases.size, -(-m // lanes) * lanes
     weights = np.empty(0, dtype) if samples.weights is None else samples.weights
-    x, w, beside, labels, weights = map(_flattened, (X, w, beside, samples.labels, weights))
+    x, w, biases, labels, weights = map(_flattened, (X, w, biases, samples.labels, weights))
     skipped = _flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
     factor, block = dtype.type(1.0 / samples.divisor), _block(m, dtype.itemsize, lanes, block_size)
 
     def task(first: int, last: int) -> tuple[float, Floats, Floats]:
         grad_W, grad_bias = np.zeros((rows if want_grad else 0, row)), np.zeros(rows)
         total = loops.run(
-            x, m, first, last, w, beside, k, labels, weights, skipped, factor, block, grad_W.reshape(-1), row,
+            x, m, first, last, w, biases, k, labels, weights, skipped, factor, block, grad_W.reshape(-1), row,
             grad_bias, each,
         )  # fmt: skip
         return total, grad_W, grad_bias

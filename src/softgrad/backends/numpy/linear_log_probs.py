@@ -146,7 +146,7 @@ def linear_log_probs_vjp(
             if usual:
                 _slope_rows(xp, z[rows], piece.labels[rows], c, scaling.temperature, memory)
             else:
-                z[rows] = generic.slopes(xp, z[rows], piece.labels[rows], c, scaling, job.precision)
+                z[rows] = generic.slopes(xp, z[rows], piece.labels[rows], c, scaling, model.carry)
 
         _over_rows(z, work)
         if "W" in wrt:
@@ -171,11 +171,11 @@ def _slope_rows(xp: Any, z: Floats, labels: Floats, c: Rows, temperature: float,
     index: Any = None
     if c.log_probs is not None:
         index, valid = valid_labels(xp, labels, z, 1)
-        own, beside = parted(xp, c.log_probs, index, 1)
+        own, other = parted(xp, c.log_probs, index, 1)
         there, gap = (np.take_along_axis(a, index, axis=1) for a in (e, d))
         others = np.where(there == 1, rest, 1 + rest - there)
         more = shared if spreads is None else shared + spreads * (mean - gap)
-        at_labels = (own * others - beside * there + there * more) * scale
+        at_labels = (own * others - other * there + there * more) * scale
         at_labels[~valid.all(axis=1)] = np.nan
         shared = shared - np.where(valid, c.log_probs, np.nan).sum(axis=1, keepdims=True)
     if spreads is None:

@@ -32,7 +32,7 @@ def mass(job: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float:
         w = np.ones(y.shape) if flat is None else flat[i : i + CHUNK].astype(np.float64)
         if job.class_weight is not None:
             known = (y >= 0) & (y < k)
-            w *= np.where(known, job.class_weight.astype(np.float64).take(np.where(known, y, 0).astype(np.intp)), 0.0)
+            w *= np.where(known, job.class_weight.astype(np.float64).take(np.where(known, y, 0).astype(np.intp)), 1.0)
         if job.ignore_index is not None:
             w[y == job.ignore_index] = 0.0
         if flat is not None:

@@ -16,13 +16,15 @@ from torch import Tensor
 from ..._kernels import high as high_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._kernels.log_probs import PLAIN
+from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import call
 from . import autograd as operations
 from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards
 from . import loss as torch_loss
-from .blocks import XP, autocast, obstacle, plain
+from .blocks import XP, autocast, is_eager, why_not_eager
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
@@ -57,19 +59,25 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     if others:
         return f"no kernel in place takes {', '.join(others)}"
     arrays = [each for each in (x, *rest) if isinstance(each, Tensor)]
-    why = obstacle(*arrays, *job.arrays)
+    why = why_not_eager(*arrays, *job.arrays)
     return True if why is None else f"{why}: the generic kernel can be differentiated"
 
 
 def _dense(
-    name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
+    name: str,
+    operation: operations.Operation,
+    x: Tensor,
+    axis: int,
+    where: Tensor | None,
+    precision: str | None,
+    *scaling: Scaling,
 ) -> Tensor:
     if where is not None:
         where = where.expand(x.shape)
-    if not plain(x, where):
+    if not is_eager(x, where):
         if operations.nested_forward():
             return getattr(high_kernels, name)(XP, x, axis, where, precision)
-        return operations.recorded(operation, x, where, axis, precision)
+        return operations.recorded(operation, x, where, axis, precision, *scaling)
     if precision == "high":
         return getattr(high_kernels, name)(XP, x, axis, where, precision)
     if where is None:
@@ -86,7 +94,7 @@ def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precisio
 
 def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
     """X - logsumexp(x)."""
-    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision)
+    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision, PLAIN)
 
 
 def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
@@ -109,7 +117,7 @@ def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
         value = recorded_kernels.cross_entropy(logits, job).to(x.dtype)
     elif operations.nested_forward():
         value = loss_kernels.cross_entropy(xp, x, job)
-    elif not plain(x, *job.arrays):
+    elif not is_eager(x, *job.arrays):
         value = recorded.cross_entropy(x, job).to(x.dtype)
     elif x is not logits:
         value = call("cross_entropy", xp, x, job)
@@ -140,7 +148,7 @@ def linear_cross_entropy(
     """The loss, reduced; where autograd records it, with its gradients, block by block."""
     extra = job.arrays
     if not _carries(X, job.precision):
-        if plain(X, W, bias, *extra):
+        if is_eager(X, W, bias, *extra):
             return linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
         if linear_recorded.recordable(X, W, bias, *extra):
             return linear_recorded.LinearLoss.apply(xp, X, W, bias, job, block_size)

@@ -1,4 +1,4 @@
-"""Softmax and its losses as operations that autograd records, with closed forms for every derivative.
+"""Softmax, its logarithm and the log-sum-exp as operations that autograd records, every derivative a closed form.
 
 A compiler cannot follow an operation with a rule for forward mode, so each comes as a class without one, for it, and
 a subclass that has it.
@@ -15,16 +15,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._kernels import high as high_kernels
-from ..._kernels import loss as loss_kernels
-from ..._options import LossArgs
+from ..._kernels import log_probs as log_prob_kernels
+from ..._kernels.scaling import Scaling
 from .._registry import call
-from ..triton.graphs import loss_operator
-from .blocks import XP, kept_where, plain, plain_cotangent
+from .blocks import XP, is_eager, kept_where
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 from .shared import traced
-
-#: Whether the backward pass that is running leaves its graph for another one.
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def nested_forward() -> bool:
@@ -39,7 +35,7 @@ def _value(name: str, x: Tensor, where: Tensor | None, axis: int, precision: str
     if traced(name, x, axis, where, precision):
         traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis, where)
         return traced_value
-    kernel = partial(call, name) if plain(x, where) else getattr(high_kernels, name)
+    kernel = partial(call, name) if is_eager(x, where) else getattr(high_kernels, name)
     value: Tensor = kernel(XP, x, axis, where, precision)
     return value
 
@@ -49,9 +45,11 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
     return _value("softmax", x, where, axis, precision)
 
 
-def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-    """The value of a log-softmax."""
-    return _value("log_softmax", x, where, axis, precision)
+def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+    """The value of the log-softmax of scaled logits."""
+    if scaling.identity:
+        return _value("log_softmax", x, where, axis, precision)
+    return log_prob_kernels.scaled_log_softmax(XP, x, axis, where, precision, scaling)
 
 
 def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -107,36 +105,47 @@ class Softmax(_Softmax):
         return seen(softmax_pull(p, seen(tangents[0], where), ctx.axis), where)
 
 
+def _sloped(g: Tensor, x: Tensor | None, where: Tensor | None, scaling: Scaling) -> Tensor:
+    """A derivative by scaled logits as one by the logits, which are there for a softcap."""
+    sloped: Tensor = log_prob_kernels.sloped(XP, g, None if x is None else seen(x, where), scaling)
+    return sloped
+
+
 class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
-    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-        return log_softmax(x, where, axis, precision)
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+        return log_softmax(x, where, axis, precision, scaling)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.axis = inputs[2]
-        ctx.save_for_backward(output, inputs[1])
-        ctx.save_for_forward(output, inputs[1])
+        x, where, ctx.axis, _, ctx.scaling = inputs
+        arrays = output, where, None if ctx.scaling.softcap is None else x
+        ctx.save_for_backward(*arrays)
+        ctx.save_for_forward(*arrays)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        log_p, where = ctx.saved_tensors
-        return seen(log_softmax_pull(log_p, seen(grads[0], where), ctx.axis), where), None, None, None
+        log_p, where, x = ctx.saved_tensors
+        g = log_softmax_pull(log_p, seen(grads[0], where), ctx.axis)
+        return seen(_sloped(g, x, where, ctx.scaling), where), None, None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling
+    ) -> Any:
         x_, where = batched(info, in_dims, x, where)
-        return LogSoftmax.apply(x_, where, axis + 1, precision), 0
+        return LogSoftmax.apply(x_, where, axis + 1, precision, scaling), 0
 
 
 class LogSoftmax(_LogSoftmax):
-    """X - logsumexp(x): (x, where of x's shape or None, axis, precision)."""
+    """Z - logsumexp(z) of scaled logits z: (x, where of x's shape or None, axis, precision, scaling)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """T - sum(p t)."""
-        log_p, where = ctx.saved_tensors
-        return seen(log_softmax_push(log_p, seen(tangents[0], where), ctx.axis), where)
+        """T - sum(p t), t being the tangent of z."""
+        log_p, where, x = ctx.saved_tensors
+        t = _sloped(seen(tangents[0], where), x, where, ctx.scaling)
+        return seen(log_softmax_push(log_p, t, ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]
@@ -173,155 +182,6 @@ class LogSumExp(_LogSumExp):
         return (p * seen(tangents[0], where)).sum(ctx.axis)
 
 
-def _job(
-    target: Tensor, where: Tensor | None, axis: int, precision: str | None, weight: Tensor | None = None
-) -> LossArgs:
-    return LossArgs(
-        axis=axis,
-        labels=target,
-        dense=target.is_floating_point(),
-        sample_weight=weight,
-        where=where,
-        reduction="none",
-        precision=precision,
-    )
-
-
-def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
-    """Their product, in the slope's place if that is not needed again; 0 where the factor is, whatever the slope."""
-    out = slope * factor if _keeps_graph() else slope.mul_(factor)
-    nothing = factor == 0
-    return out.masked_fill_(nothing, 0) if nothing.any() else out
-
-
-class _Losses(Function):  # type: ignore[misc]
-    @staticmethod
-    def forward(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-        if not plain(x, target, where):
-            return _generic_losses(x, target, where, axis, precision)
-        job = _job(target, where, axis, precision)
-        loss: Tensor
-        if not (x.requires_grad and x.is_cpu):
-            loss = call("cross_entropy", XP, x, job)
-            return loss
-        loss, slope = call("cross_entropy_value_and_grad", XP, x, job)
-        # handed on to the context with the output, which is the same object there
-        loss.slope = slope
-        return loss
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.axis, ctx.precision = inputs[3:]
-        ctx.save_for_backward(*inputs[:3])
-        ctx.save_for_forward(*inputs[:3])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        x, target, where = ctx.saved_tensors[:3]
-        return recorded(SLOPES, x, target, grads[0], where, ctx.axis, ctx.precision), None, None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None
-    ) -> Any:
-        arrays = batched(info, in_dims, x, target, where)
-        return Losses.apply(*arrays, axis + 1, precision), 0
-
-
-class Losses(_Losses):
-    """One loss a sample: (x, class indices or weights by class, where or None, axis, precision).
-
-    Weights by class are constants of it. On a CPU the gradient comes with the loss, and is kept.
-    """
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep the gradient too."""
-        _Losses.setup_context(ctx, inputs, output)
-        ctx.save_for_backward(*inputs[:3], vars(output).pop("slope", None))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        """The gradient times the cotangent; recorded anew where that is to be differentiated."""
-        slope = ctx.saved_tensors[3]
-        if slope is not None and not torch.is_grad_enabled() and plain_cotangent(grads[0], slope):
-            return _scaled(slope, grads[0].unsqueeze(ctx.axis)), None, None, None, None
-        return _Losses.backward(ctx, *grads)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        """The gradient times the tangent."""
-        x, target, where = ctx.saved_tensors[:3]
-        slope = _slope(x, target, where, ctx.axis, ctx.precision)
-        return (slope * seen(tangents[0], where)).sum(ctx.axis)
-
-
-def _slope(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-    """Each sample's gradient."""
-    ones = torch.ones_like(x.select(axis, 0))
-    return recorded(SLOPES, x, target, ones, where, axis, precision)
-
-
-class _Slopes(Function):  # type: ignore[misc]
-    @staticmethod
-    def forward(
-        x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
-    ) -> Tensor:
-        if not plain_cotangent(weight, x, target, where):
-            return _generic_slopes(x, target, weight, where, axis, precision)
-        slope: Tensor = call("cross_entropy_grad", XP, x, _job(target, where, axis, precision, weight))
-        return slope
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.axis, ctx.precision = inputs[4:]
-        ctx.save_for_backward(*inputs[:4])
-        ctx.save_for_forward(*inputs[:4])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        x, target, weight, where = ctx.saved_tensors
-        job = _job(target, where, ctx.axis, ctx.precision, weight)
-        u = seen(grads[0], where)
-        through_x = through_weight = None
-        if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, job, u)
-        if ctx.needs_input_grad[2]:
-            through_weight = (_slope(x, target, where, ctx.axis, ctx.precision) * u).sum(ctx.axis)
-        return through_x, None, through_weight, None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: Any,
-        x: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        where: Tensor | None,
-        axis: int,
-        precision: str | None,
-    ) -> Any:
-        arrays = batched(info, in_dims, x, target, weight, where)
-        return Slopes.apply(*arrays, axis + 1, precision), 0
-
-
-class Slopes(_Slopes):
-    """The gradient of each sample's loss times its weight: (x, target, weight, where or None, axis, precision)."""
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        """By the second derivative, and by the weight."""
-        x, target, weight, where = ctx.saved_tensors
-        out = None
-        if tangents[0] is not None:
-            job = _job(target, where, ctx.axis, ctx.precision, weight)
-            out = loss_kernels.cross_entropy_hvp(XP, x, job, seen(tangents[0], where))
-        if tangents[2] is not None:
-            more = _slope(x, target, where, ctx.axis, ctx.precision) * tangents[2].unsqueeze(ctx.axis)
-            out = more if out is None else out + more
-        return out
-
-
 class Operation(NamedTuple):
     """An operation as all others call it, as a compiler does, and as a compiler does where no gradient is recorded."""
 
@@ -330,27 +190,9 @@ class Operation(NamedTuple):
     generic: Callable[..., Tensor]
 
 
-def _generic_losses(x: Tensor, target: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-    job = _job(target, where, axis, precision)
-    if traced("cross_entropy", x, job):
-        return loss_operator(x, job, True, False)[0].to(x.dtype)
-    return loss_kernels.cross_entropy(XP, x, job)
-
-
-def _generic_slopes(
-    x: Tensor, target: Tensor, weight: Tensor, where: Tensor | None, axis: int, precision: str | None
-) -> Tensor:
-    job = _job(target, where, axis, precision, weight)
-    if traced("cross_entropy_grad", x, job):
-        return loss_operator(x, job, False, True)[0]
-    return loss_kernels.cross_entropy_grad(XP, x, job)
-
-
 SOFTMAX = Operation(Softmax, _Softmax, softmax)
 LOG_SOFTMAX = Operation(LogSoftmax, _LogSoftmax, log_softmax)
 LOG_SUM_EXP = Operation(LogSumExp, _LogSumExp, logsumexp)
-LOSSES = Operation(Losses, _Losses, _generic_losses)
-SLOPES = Operation(Slopes, _Slopes, _generic_slopes)
 
 
 def recorded(operation: Operation, x: Tensor, *args: Any) -> Any:

@@ -10,30 +10,17 @@ from torch.autograd import Function
 
 from ..._kernels import linear_log_probs as generic
 from ..._kernels.linear_log_probs import Rows, Wanted
-from ..._kernels.scaling import scaled
 from ..._options import LossArgs
 from .._registry import call
-from .blocks import XP, plain
-from .linear_recorded import recordable
+from .blocks import XP, is_eager
+from .linear_recorded import NAMES, by_name, recordable
 from .log_probs import entropy, log_probs
-
-NAMES = ("X", "W", "bias")
 
 
 def _recorded_block(xp: Any, z: Tensor, labels: Tensor, wanted: Wanted, carry: bool) -> Rows:
     """The results of a block of logits, by operations with closed forms for their derivatives."""
     precision = "high" if carry else None
-    at = h = top = None
-    if wanted.top_k:
-        at = generic.likeliest(xp, z.detach(), wanted.top_k)
-        top = log_probs(xp, z, at, 1, None, precision, wanted.scaling)
-    if wanted.entropy:
-        h = entropy(xp, z, 1, None, precision, wanted.scaling)
-    own = log_probs(xp, z, labels, 1, None, precision, wanted.scaling)
-    # the logit of the likeliest class less its log-probability
-    best = z.detach().argmax(1, keepdim=True)
-    lse = scaled(xp, z.gather(1, best), wanted.scaling) - log_probs(xp, z, best, 1, None, precision, wanted.scaling)
-    return Rows(own, lse.squeeze(1), h, top, at)
+    return generic.recorded_block(xp, z, z.detach(), labels, wanted, precision, log_probs, entropy)
 
 
 class LinearLogProbs(Function):  # type: ignore[misc]
@@ -69,8 +56,7 @@ class LinearLogProbs(Function):  # type: ignore[misc]
             given = Rows(first, c.log_normalizer, c.entropy)
             job = job._replace(labels=labels)
             slopes = call("linear_log_probs_vjp", ctx.xp, X, W, bias, job, names, wanted.scaling, given, block_size)
-        by_name = dict(zip(names, slopes, strict=True))
-        return None, *(by_name.get(name) for name in NAMES), None, None, None
+        return None, *by_name(names, slopes), None, None, None
 
 
 def _again(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Rows, names: tuple[str, ...]) -> Any:
@@ -93,7 +79,7 @@ def linear_log_probs(
     block_size: int | None = None,
 ) -> Rows:
     """What is wanted of every sample."""
-    if plain(X, W, bias, job.labels):
+    if is_eager(X, W, bias, job.labels):
         return generic.linear_log_probs(xp, X, W, bias, job, wanted, block_size)
     if recordable(X, W, bias, job.labels):
         return Rows(*LinearLogProbs.apply(xp, X, W, bias, job, wanted, block_size))

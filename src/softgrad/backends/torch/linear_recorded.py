@@ -17,7 +17,7 @@ from ..._options import LossArgs
 from .._registry import call
 from . import linear as torch_linear
 from . import recorded
-from .blocks import XP, autocast, obstacle, plain_cotangent
+from .blocks import XP, autocast, is_eager_cotangent, why_not_eager
 
 NAMES = ("X", "W", "bias")
 _BOTH = "linear_cross_entropy_value_and_grad"
@@ -28,15 +28,16 @@ _XP = SimpleNamespace(**{**vars(XP), "concat": lambda arrays, axis: torch.cat(ar
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:
     """Whether autograd alone stands in the way of the kernels in place, and only for what they differentiate."""
     with torch.no_grad():
-        free = obstacle(X, W, bias, *extra) is None
+        free = why_not_eager(X, W, bias, *extra) is None
     return free and not any(a is not None and a.requires_grad for a in extra)
 
 
-def _parts(X: Any, W: Any, bias: Any, needed: Any) -> tuple[str, ...]:
-    return tuple(name for name, a, need in zip(NAMES, (X, W, bias), needed, strict=True) if a is not None and need)
+def needed_of(parameters: tuple[Any, ...], needed: Any) -> tuple[str, ...]:
+    """Which of X, W and bias a gradient is needed by."""
+    return tuple(name for name, a, need in zip(NAMES, parameters, needed, strict=True) if a is not None and need)
 
 
-def _spread(names: tuple[str, ...], values: Any) -> list[Any]:
+def by_name(names: tuple[str, ...], values: Any) -> list[Any]:
     """Values by name, in the order of X, W and bias."""
     held = dict(zip(names, values, strict=True))
     return [held.get(name) for name in NAMES]
@@ -50,7 +51,7 @@ class LinearLoss(Function):  # type: ignore[misc]
         """Value, and unless the cotangent is one a sample its gradients."""
         xp, X, W, bias, job, block_size = args
         ctx.xp, ctx.job, ctx.block_size = xp, job, block_size
-        ctx.names = _parts(X, W, bias, ctx.needs_input_grad[1:4])
+        ctx.names = needed_of((X, W, bias), ctx.needs_input_grad[1:4])
         grads: tuple[Tensor, ...] = ()
         if job.reduction == "none":
             value = call("linear_cross_entropy", xp, X, W, bias, job, block_size)
@@ -75,7 +76,7 @@ class LinearLoss(Function):  # type: ignore[misc]
             out = LinearSlope.apply(ctx.xp, X, W, bias, ctx.job, ctx.block_size, ctx.names, c, *grads)
         else:
             out = [(g * c).to(g.dtype) for g in grads]
-        return None, *_spread(ctx.names, out), None, None
+        return None, *by_name(ctx.names, out), None, None
 
 
 def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any:
@@ -83,7 +84,7 @@ def _each(ctx: Any, X: Tensor, W: Tensor, bias: Tensor | None, c: Tensor) -> Any
     job: LossArgs = ctx.job
     weight = c if job.sample_weight is None else c * job.sample_weight
     again = torch.is_grad_enabled()
-    if not again and plain_cotangent(weight):
+    if not again and is_eager_cotangent(weight):
         job = job._replace(sample_weight=weight, reduction="sum")
         return call(_BOTH, ctx.xp, X, W, bias, job, ctx.names, None, ctx.block_size)[1]
     with torch.enable_grad():
@@ -118,4 +119,4 @@ class LinearSlope(Function):  # type: ignore[misc]
             grads = ctx.saved_tensors[4:]
             through_c = sum((g * u).sum() for g, u in zip(grads, vectors, strict=True))
         scaled = [h * c for h in products]
-        return None, *_spread(ctx.names, scaled), None, None, None, through_c, *([None] * len(vectors))
+        return None, *by_name(ctx.names, scaled), None, None, None, through_c, *([None] * len(vectors))

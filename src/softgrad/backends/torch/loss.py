@@ -17,13 +17,13 @@ TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision
 
 
 def label_weight(job: LossArgs, x: Tensor) -> Tensor | None:
-    """The class weight of each sample's label, the class axis kept; 0 where it is no class."""
+    """The class weight of each sample's label, the class axis kept; 1 where it is no class."""
     if job.class_weight is None:
         return None
     labels = job.labels.to(torch.int64)
     inside = labels.clamp(0, x.shape[job.axis] - 1)
     weight = job.class_weight.to(x.dtype)[inside]
-    return kept_where(labels == inside, weight).unsqueeze(job.axis)
+    return torch.where(labels == inside, weight, 1).unsqueeze(job.axis)
 
 
 def in_place(xp: Any, logits: Tensor, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ..._kernels import loss as loss_kernels
+from ..._kernels.log_probs import PLAIN
 from ..._options import LossArgs
 from . import rules
-from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, LOSSES, recorded
+from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, recorded
 from .blocks import XP, kept_where
 from .loss import TAKEN, label_weight
 
@@ -40,17 +41,17 @@ def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
     elif job.dense or job.label_smoothing:
         shown = where
         _, v, _, w, valid = loss_kernels.target(XP, x, job, shown)
-        each = recorded(LOSSES, x, v.detach(), where, axis, job.precision).unsqueeze(axis)
+        each = rules.losses(x, LossArgs(axis, v.detach(), True, where=where, precision=job.precision)).unsqueeze(axis)
         if _tracked(v):
             # the loss is linear in the weights, so that they take their derivatives from a term that is 0
-            cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision)
+            cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision, PLAIN)
             cost = kept_where(cost.isfinite(), cost)
             each = each + ((v - v.detach()) * cost).sum(axis, keepdim=True)
         if valid is not None:
             each = kept_where(valid, each, torch.nan)
     else:
         w = label_weight(job, x)
-        each = recorded(LOSSES, x, job.labels, where, axis, job.precision).unsqueeze(axis)
+        each = rules.losses(x, LossArgs(axis, job.labels, False, where=where, precision=job.precision)).unsqueeze(axis)
         if w is not None:
             # a class of weight 0 costs nothing, though its logit be -inf
             each = kept_where((w != 0) | ~each.isinf(), each) * w

@@ -15,7 +15,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import ARRAYS, LossArgs
 from ..triton.graphs import loss_operator
 from . import shared
-from .blocks import XP, obstacle, plain_cotangent
+from .blocks import XP, is_eager_cotangent, why_not_eager
 from .loss import label_weight
 from .rules import arrays_of, with_arrays
 
@@ -31,7 +31,7 @@ def takes(x: Tensor, job: LossArgs) -> bool:
     if not torch.is_grad_enabled() or not shared.on_gpu("cross_entropy", x, job):
         return False
     with torch.no_grad():
-        return obstacle(x, *job.arrays) is None
+        return why_not_eager(x, *job.arrays) is None
 
 
 def _computed(x: Tensor, job: LossArgs, gradient: bool) -> Tensor:
@@ -68,7 +68,7 @@ class _Slopes(Function):  # type: ignore[misc]
         x: Tensor, weight: Tensor, static: LossArgs, labels: Tensor, where: _Array, shift: _Array, balance: _Array
     ) -> Tensor:
         job = with_arrays(static, (labels, where, shift, balance), weight)
-        if torch.compiler.is_compiling() or plain_cotangent(weight, x):
+        if torch.compiler.is_compiling() or is_eager_cotangent(weight, x):
             return _computed(x, job, True)
         return loss_kernels.cross_entropy_grad(XP, x, job)
 

@@ -1,6 +1,6 @@
-"""The generic kernels of a loss as operations that autograd records, their own gradient and second derivative as rules.
+"""The loss as an operation that autograd records, its own gradient and second derivative as rules.
 
-For the options that no other kernel takes. What a derivative is not asked for by is constant: all but the logits.
+What a derivative is not asked for by is constant: all but the logits.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from torch.autograd import Function
 
 from ..._kernels import loss as loss_kernels
 from ..._options import ARRAYS, LossArgs
-from .autograd import Operation, batched, recorded
-from .blocks import XP, kept_where
+from .._registry import call
+from ..triton.graphs import loss_operator
+from .autograd import Operation, batched, recorded, seen
+from .blocks import XP, is_eager, is_eager_cotangent
+from .shared import traced
 
+#: Whether the backward pass that is running leaves its graph for another one.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 #: The arrays of a loss that all have the samples' axes come first.
 _NAMES = ("labels", "where", *(name for name in ARRAYS if name not in ("labels", "where", "sample_weight")))
 
@@ -30,22 +35,45 @@ def with_arrays(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> 
     return static._replace(**dict(zip(_NAMES, arrays, strict=True)), sample_weight=weight)
 
 
-def _seen(a: Tensor, where: Tensor | None) -> Tensor:
-    return a if where is None else kept_where(where.expand(a.shape), a)
-
-
 def _generic_losses(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    return loss_kernels.cross_entropy(XP, x, with_arrays(static, arrays))
+    args = with_arrays(static, arrays)
+    if traced("cross_entropy", x, args):
+        return loss_operator(x, args, True, False)[0].to(x.dtype)
+    return loss_kernels.cross_entropy(XP, x, args)
 
 
 def _generic_slopes(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    return loss_kernels.cross_entropy_grad(XP, x, with_arrays(static, arrays, weight))
+    args = with_arrays(static, arrays, weight)
+    if traced("cross_entropy_grad", x, args):
+        return loss_operator(x, args, False, True)[0]
+    return loss_kernels.cross_entropy_grad(XP, x, args)
+
+
+def _slope(x: Tensor, static: LossArgs, arrays: Any) -> Tensor:
+    """Each sample's gradient."""
+    return recorded(SLOPES, x, torch.ones_like(x.select(static.axis, 0)), static, *arrays)
+
+
+def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
+    """Their product, in the slope's place if that is not needed again; 0 where the factor is, whatever the slope."""
+    out = slope * factor if _keeps_graph() else slope.mul_(factor)
+    nothing = factor == 0
+    return out.masked_fill_(nothing, 0) if nothing.any() else out
 
 
 class _Losses(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-        return _generic_losses(x, static, *arrays)
+        if not is_eager(x, *arrays):
+            return _generic_losses(x, static, *arrays)
+        loss: Tensor
+        if not (x.requires_grad and x.is_cpu):
+            loss = call("cross_entropy", XP, x, with_arrays(static, arrays))
+            return loss
+        loss, slope = call("cross_entropy_value_and_grad", XP, x, with_arrays(static, arrays))
+        # handed on to the context with the output, which is the same object there
+        loss.slope = slope
+        return loss
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -55,7 +83,7 @@ class _Losses(Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, *arrays = ctx.saved_tensors
+        x, *arrays = ctx.saved_tensors[: 1 + len(_NAMES)]
         return recorded(SLOPES, x, grads[0], ctx.static, *arrays), None, *(None for _ in arrays)
 
     @staticmethod
@@ -65,21 +93,40 @@ class _Losses(Function):  # type: ignore[misc]
 
 
 class Losses(_Losses):
-    """One loss a sample: (x, arguments without arrays, labels, where of x's shape or None, vectors by class)."""
+    """One loss a sample: (x, arguments without arrays, labels, where of x's shape or None, vectors by class).
+
+    On a CPU the gradient comes with the loss, and is kept.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep the gradient too."""
+        _Losses.setup_context(ctx, inputs, output)
+        x, _, *arrays = inputs
+        ctx.save_for_backward(x, *arrays, vars(output).pop("slope", None))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """The gradient times the cotangent; recorded anew where that is to be differentiated."""
+        slope = ctx.saved_tensors[-1]
+        if slope is not None and not torch.is_grad_enabled() and is_eager_cotangent(grads[0], slope):
+            return _scaled(slope, grads[0].unsqueeze(ctx.static.axis)), None, *(None for _ in _NAMES)
+        return _Losses.backward(ctx, *grads)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The gradient times the tangent."""
-        x, *arrays = ctx.saved_tensors
-        ones = torch.ones_like(x.select(ctx.static.axis, 0))
-        slope = recorded(SLOPES, x, ones, ctx.static, *arrays)
-        return (slope * _seen(tangents[0], arrays[1])).sum(ctx.static.axis)
+        x, *arrays = ctx.saved_tensors[: 1 + len(_NAMES)]
+        return (_slope(x, ctx.static, arrays) * seen(tangents[0], arrays[1])).sum(ctx.static.axis)
 
 
 class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-        return _generic_slopes(x, weight, static, *arrays)
+        if not is_eager_cotangent(weight, x, *arrays):
+            return _generic_slopes(x, weight, static, *arrays)
+        slope: Tensor = call("cross_entropy_grad", XP, x, with_arrays(static, arrays, weight))
+        return slope
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -90,13 +137,12 @@ class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight, *arrays = ctx.saved_tensors
-        u = _seen(grads[0], arrays[1])
+        u = seen(grads[0], arrays[1])
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
             through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
         if ctx.needs_input_grad[1]:
-            slope = recorded(SLOPES, x, torch.ones_like(weight), ctx.static, *arrays)
-            through_weight = (slope * u).sum(ctx.static.axis)
+            through_weight = (_slope(x, ctx.static, arrays) * u).sum(ctx.static.axis)
         return through_x, through_weight, None, *(None for _ in arrays)
 
     @staticmethod
@@ -115,10 +161,9 @@ class Slopes(_Slopes):
         out = None
         if tangents[0] is not None:
             args = with_arrays(ctx.static, arrays, weight)
-            out = loss_kernels.cross_entropy_hvp(XP, x, args, _seen(tangents[0], arrays[1]))
+            out = loss_kernels.cross_entropy_hvp(XP, x, args, seen(tangents[0], arrays[1]))
         if tangents[1] is not None:
-            each = recorded(SLOPES, x, torch.ones_like(weight), ctx.static, *arrays)
-            more = each * tangents[1].unsqueeze(ctx.static.axis)
+            more = _slope(x, ctx.static, arrays) * tangents[1].unsqueeze(ctx.static.axis)
             out = more if out is None else out + more
         return out
 

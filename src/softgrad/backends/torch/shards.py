@@ -16,9 +16,9 @@ from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
 from ..._options import BY_CLASS, LossArgs
 from .blocks import XP, autocast
+from .linear_recorded import by_name, needed_of
 
 LOSS = Merged._fields.index("loss")
-NAMES = ("X", "W", "bias")
 
 
 def _as_given(x: Tensor) -> AbstractContextManager[Any]:
@@ -91,15 +91,13 @@ class _LinearMerge(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         X, W, bias, *fields = ctx.saved_tensors
-        needed = zip(NAMES, ctx.needs_input_grad, strict=False)
-        names = tuple(name for name, need in needed if need)
+        names = needed_of((X, W, bias), ctx.needs_input_grad[:3])
         with torch.no_grad(), _as_given(X):
             model = linear_shards.LinearShard(XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
             grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
             grads = tuple(g.to(W.dtype) for g in grads)
         given = (X, W, bias, cotangents[LOSS])
-        found = {name: _Once.apply(g, *given) for name, g in zip(names, grads, strict=True)}
-        return *(found.get(name) for name in NAMES), None, None, None, None
+        return *by_name(names, [_Once.apply(g, *given) for g in grads]), None, None, None, None
 
 
 def _recorded(_: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:

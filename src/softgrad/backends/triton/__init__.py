@@ -28,7 +28,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
+def _why_not_loss(x: Tensor, job: LossArgs) -> str | None:
     """What a loss asks for that has no kernel."""
     others = job.beyond(OPTIONS)
     if others:
@@ -70,7 +70,7 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
     if not torch.compiler.is_compiling() and any(a.is_neg() for a in (x, *rest) if isinstance(a, Tensor)):
         return "a tensor is yet to be negated"
     if function in LOSSES:
-        return _job_obstacle(x, rest[0]) or True
+        return _why_not_loss(x, rest[0]) or True
     if function in PULLS:
         return True if rest[0].dtype is x.dtype else "the cotangent is of another dtype"
     return True if rest[2] is None else "precision='high' has no kernel"
@@ -94,7 +94,7 @@ def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
         arrays = list(rest[0].arrays)
         if x.dtype is not torch.float32 and blocks.autocast(x):
             return "autocast has the loss of half precision in float32"
-    return blocks.obstacle(x, *arrays) or True
+    return blocks.why_not_eager(x, *arrays) or True
 
 
 BACKEND = (

@@ -311,7 +311,6 @@ def weights(y_ptr, class_ptr, weight_ptr, out_ptr, n, k, ignored, WEIGHTED: tl.c
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     y, valid = labels(y_ptr, rows, live, k, False)
-    # a label that is no class has no class weight, and its NaN loss decides the mean
     weight = label_weight(class_ptr, y, valid & live, BALANCED)
     if WEIGHTED:
         own = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)

@@ -53,9 +53,9 @@ def class_sum(balance, shown, like, HOW: tl.constexpr):
 
 @triton.jit
 def label_weight(class_ptr, y, valid, BALANCED: tl.constexpr):
-    """The class weight of each label."""
+    """The class weight of each label, 1 of one that is no class."""
     if BALANCED:
-        return tl.load(class_ptr + y, mask=valid, other=0.0).to(tl.float32)
+        return tl.load(class_ptr + y, mask=valid, other=1.0).to(tl.float32)
     return tl.full(y.shape, 1.0, tl.float32)
 
 

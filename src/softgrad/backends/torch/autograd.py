@@ -33,7 +33,7 @@ def nested_forward() -> bool:
 
 def _value(name: str, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     if traced(name, x, axis, where, precision):
-        traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis)
+        traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis, where)
         return traced_value
     kernel = partial(call, name) if is_eager(x, where) else getattr(high_kernels, name)
     value: Tensor = kernel(XP, x, axis, where, precision)

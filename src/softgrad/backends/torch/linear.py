@@ -18,13 +18,15 @@ from ..._options import LossArgs
 from .._registry import call
 from . import shared
 from .blocks import autocast, working
-from .loss import TAKEN
 
 
 def _fits(like: Tensor, args: LossArgs) -> bool:
     """Whether slopes stay within the range of float16: no weights, and a mean that is divided at the end."""
-    unweighted = args.sample_weight is None and args.class_weight is None and not args.z_loss
-    return unweighted and shared.logits_in_place(like, torch.float16, args) is not None
+    return not args.beyond(_NEAR_ONE) and shared.logits_in_place(like, torch.float16, args) is not None
+
+
+#: What leaves slopes within float16's range and digits.
+_NEAR_ONE = ("logit_shift", "label_smoothing", "ignore_index", "precision")
 
 
 class Linear:
@@ -150,13 +152,12 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The loss, reduced."""
     dtype = torch.float32 if _cast(X) else W.dtype
-    if not args.beyond(TAKEN):
-        model = Linear(xp, X, W, bias, args, block_size=block_size)
-        if model.loss is not None:
-            pieces = model.run(True, False)
-            if args.reduction == "none":
-                return torch.cat(pieces).to(dtype)
-            return model.loss.total([piece.sum() for piece in pieces], dtype)
+    model = Linear(xp, X, W, bias, args, block_size=block_size)
+    if model.loss is not None:
+        pieces = model.run(True, False)
+        if args.reduction == "none":
+            return torch.cat(pieces).to(dtype)
+        return model.loss.total([piece.sum() for piece in pieces], dtype)
     loss = partial(_of_block, "cross_entropy")
     W, bias = (_widened(a, _cast(X)) for a in (W, bias))
     return linear_kernels.linear_cross_entropy(xp, X, W, bias, args, block_size, loss)
@@ -180,13 +181,12 @@ def value_and_grad(
     if not final:
         dtypes = [torch.float32 if each is torch.float16 else each for each in dtypes]
     options = args, wrt, classes, block_size
-    found: Any = None
-    if not args.beyond(TAKEN):
-        model = Linear(xp, X, W, bias, *options)
-        if model.loss is not None:
-            sums = [piece.sum() for piece in model.run(True, True)]
-            found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
-    if found is None:
+    model = Linear(xp, X, W, bias, *options)
+    found: Any
+    if model.loss is not None:
+        sums = [piece.sum() for piece in model.run(True, True)]
+        found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
+    else:
         W, bias = (_widened(a, half or _cast(X)) for a in (W, bias))
         loss = partial(_of_block, "cross_entropy_value_and_grad")
         found = linear_kernels.linear_cross_entropy_value_and_grad(xp, X, W, bias, *options, loss)

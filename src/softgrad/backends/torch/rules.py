@@ -30,19 +30,20 @@ def arrays_of(args: LossArgs) -> tuple[Tensor | None, ...]:
     return tuple(getattr(args, name) for name in _NAMES)
 
 
-def _args(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> LossArgs:
+def with_arrays(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> LossArgs:
+    """The arguments of a loss whose arrays are ``arrays_of`` it and the samples' weights."""
     return static._replace(**dict(zip(_NAMES, arrays, strict=True)), sample_weight=weight)
 
 
 def _generic_losses(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    args = _args(static, arrays)
+    args = with_arrays(static, arrays)
     if traced("cross_entropy", x, args):
         return loss_operator(x, args, True, False)[0].to(x.dtype)
     return loss_kernels.cross_entropy(XP, x, args)
 
 
 def _generic_slopes(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    args = _args(static, arrays, weight)
+    args = with_arrays(static, arrays, weight)
     if traced("cross_entropy_grad", x, args):
         return loss_operator(x, args, False, True)[0]
     return loss_kernels.cross_entropy_grad(XP, x, args)
@@ -67,9 +68,9 @@ class _Losses(Function):  # type: ignore[misc]
             return _generic_losses(x, static, *arrays)
         loss: Tensor
         if not (x.requires_grad and x.is_cpu):
-            loss = call("cross_entropy", XP, x, _args(static, arrays))
+            loss = call("cross_entropy", XP, x, with_arrays(static, arrays))
             return loss
-        loss, slope = call("cross_entropy_value_and_grad", XP, x, _args(static, arrays))
+        loss, slope = call("cross_entropy_value_and_grad", XP, x, with_arrays(static, arrays))
         # handed on to the context with the output, which is the same object there
         loss.slope = slope
         return loss
@@ -124,7 +125,7 @@ class _Slopes(Function):  # type: ignore[misc]
     def forward(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
         if not is_eager_cotangent(weight, x, *arrays):
             return _generic_slopes(x, weight, static, *arrays)
-        slope: Tensor = call("cross_entropy_grad", XP, x, _args(static, arrays, weight))
+        slope: Tensor = call("cross_entropy_grad", XP, x, with_arrays(static, arrays, weight))
         return slope
 
     @staticmethod
@@ -139,7 +140,7 @@ class _Slopes(Function):  # type: ignore[misc]
         u = seen(grads[0], arrays[1])
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, _args(ctx.static, arrays, weight), u)
+            through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
         if ctx.needs_input_grad[1]:
             through_weight = (_slope(x, ctx.static, arrays) * u).sum(ctx.static.axis)
         return through_x, through_weight, None, *(None for _ in arrays)
@@ -159,7 +160,7 @@ class Slopes(_Slopes):
         x, weight, *arrays = ctx.saved_tensors
         out = None
         if tangents[0] is not None:
-            args = _args(ctx.static, arrays, weight)
+            args = with_arrays(ctx.static, arrays, weight)
             out = loss_kernels.cross_entropy_hvp(XP, x, args, seen(tangents[0], arrays[1]))
         if tangents[1] is not None:
             more = _slope(x, ctx.static, arrays) * tangents[1].unsqueeze(ctx.static.axis)

@@ -127,6 +127,12 @@ CASES = {
         ),
         Case("", 'sg.log_probs(asarray([0.0, 0.0]), asarray([0, 2], "int64"))', "[-log(2), nan]"),
         Case(
+            "in a mean it weighs 1",
+            "sg.CrossEntropy(class_weight=asarray([3.0, 5.0])).total_weight(asarray([[0.0, 0.0], [0.0, 0.0]]), "
+            'asarray([0, 2], "int64"))',
+            "4.0",
+        ),
+        Case(
             "a negative one is not counted from the end",
             'sg.cross_entropy(asarray([[0.0, 9.0]]), asarray([-1], "int64"))',
             "nan",

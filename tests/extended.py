@@ -72,7 +72,7 @@ OPTIONS = {
 }
 
 
-def job_of(option, x, axis, reduction, rng, precision=None):
+def args_of(option, x, axis, reduction, rng, precision=None):
     given = dict(OPTIONS[option])
     k, shape = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
     labels = rng.integers(0, k, shape)
@@ -94,10 +94,10 @@ def job_of(option, x, axis, reduction, rng, precision=None):
     return LossArgs(axis, labels, dense, reduction=reduction, precision=precision, **given)
 
 
-def widened(job):
-    changed = {n: getattr(job, n) for n in ("class_weight", "sample_weight")}
+def widened(args):
+    changed = {n: getattr(args, n) for n in ("class_weight", "sample_weight")}
     changed = {n: None if a is None else a.astype(WIDE) for n, a in changed.items()}
-    return job._replace(labels=job.labels.astype(WIDE) if job.dense else job.labels, **changed)
+    return args._replace(labels=args.labels.astype(WIDE) if args.dense else args.labels, **changed)
 
 
 def assert_near(result, exact, dtype, *, of_all=0.0, what=None):

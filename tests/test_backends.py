@@ -324,7 +324,7 @@ def option_case(option, asarray):
 def test_an_option_that_a_back_end_does_not_name_goes_to_the_next_kernel(option, asarray, to_numpy, registered, module):
     x, labels, given = option_case(option, asarray)
     expected = to_numpy(sg.cross_entropy(x, labels, **given))
-    module.cross_entropy = lambda xp, logits, job: logits[0, 0] * 0 - 1
+    module.cross_entropy = lambda xp, logits, args: logits[0, 0] * 0 - 1
     registered("narrow", {"cross_entropy": "made_up_backend:cross_entropy"}, priority=100)
     assert to_numpy(sg.cross_entropy(x, labels)) == -1
     reason = dict(backends.explain("cross_entropy", x, labels, **given).declined)["narrow"]

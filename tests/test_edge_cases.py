@@ -6,6 +6,7 @@ import pytest
 
 import oracle
 import softgrad as sg
+from softgrad import parallel
 
 LOGITS = np.array([[0.5, -1.0, 2.0, 0.25], [1.5, 0.5, -0.75, 3.0], [-2.0, 1.0, 0.125, 0.75]])
 LABELS = np.array([2, 0, 3])
@@ -430,6 +431,23 @@ def test_label_out_of_range_shows_in_a_reduction(reduction, asarray, to_numpy):
     value, gradient = sg.cross_entropy_value_and_grad(logits, labels, reduction=reduction)
     assert np.isnan(to_numpy(value))
     assert np.all(np.isnan(to_numpy(gradient)[1]))
+
+
+def test_a_mean_over_labels_out_of_range_alone_is_nan(asarray, to_numpy):
+    labels, balance = asarray([4, -1, 9], "int64"), asarray([1.0, 2.0, 0.5, 3.0])
+    model = asarray(FEATURES), labels, asarray(WEIGHTS)
+    alone = {"first_class": 0, "reduce": lambda a, op: a}
+    for options in ({}, {"label_smoothing": 0.25}, {"z_loss": 0.5}, {"ignore_index": -100}):
+        given = {"class_weight": balance, **options}
+        for value, grad in (
+            sg.cross_entropy_value_and_grad(asarray(LOGITS), labels, **given),
+            sg.linear_cross_entropy_value_and_grad(*model, **given),
+            parallel.cross_entropy_value_and_grad(asarray(LOGITS), labels, **alone, **given),
+            parallel.linear_cross_entropy_value_and_grad(*model, **alone, **given),
+        ):
+            assert np.isnan(to_numpy(value))
+            assert np.all(np.isnan(to_numpy(grad)))
+    assert to_numpy(sg.CrossEntropy(class_weight=balance).total_weight(asarray(LOGITS), labels)) == 3
 
 
 def test_label_out_of_range_is_nan_along_another_axis(asarray, to_numpy):

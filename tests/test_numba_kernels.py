@@ -5,7 +5,7 @@ import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
-from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
+from extended import OPTIONS, WIDE, args_of, assert_near, exactly, widened
 from kernel_cases import needs_numba
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import loss as loss_kernels
@@ -42,15 +42,15 @@ def rows(monkeypatch):
         yield numba_rows
 
 
-def check_loss(rows, x, job, what):
+def check_loss(rows, x, args, what):
     """Value and gradient, together and alone, against the generic kernels."""
-    value, grad = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
-    got = rows.cross_entropy_value_and_grad(xp, x, job)
+    value, grad = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), widened(args))
+    got = rows.cross_entropy_value_and_grad(xp, x, args)
     # a sum of losses is as exact as the largest of them
     assert_near(got[0], value, str(x.dtype), of_all=4.0, what=what)
     assert_near(got[1], grad, str(x.dtype), what=what)
-    np.testing.assert_array_equal(rows.cross_entropy(xp, x, job), got[0])
-    np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, job), got[1])
+    np.testing.assert_array_equal(rows.cross_entropy(xp, x, args), got[0])
+    np.testing.assert_array_equal(rows.cross_entropy_grad(xp, x, args), got[1])
 
 
 @pytest.mark.parametrize(("dtype", "k"), ROWS)
@@ -74,10 +74,10 @@ def test_loss_kernels(option, k, dtype, rows):
     for family, make in FAMILIES.items():
         x = make(rng, (7 if k > 100 else 70, k)).astype(dtype)
         for reduction in ("none", "sum", "mean"):
-            job = job_of(option, x, 1, reduction, rng)
+            args = args_of(option, x, 1, reduction, rng)
             if family == "dominated":
-                job.labels[::2] = np.where(job.labels[::2] < 0, job.labels[::2], k - 1)
-            check_loss(rows, x, job, what=family)
+                args.labels[::2] = np.where(args.labels[::2] < 0, args.labels[::2], k - 1)
+            check_loss(rows, x, args, what=family)
 
 
 #: (outer indices, classes, columns): around one vector, two and four, and the parts of a sum.
@@ -120,10 +120,10 @@ def test_loss_kernels_of_columns(option, shape, dtype, rows):
     for family in FAMILIES:
         x = columns_of(family, shape, dtype)
         for reduction in ("none", "sum", "mean"):
-            job = job_of(option, x, 1, reduction, rng)
+            args = args_of(option, x, 1, reduction, rng)
             if family == "dominated":
-                job.labels[:, ::2] = np.where(job.labels[:, ::2] < 0, job.labels[:, ::2], shape[1] - 1)
-            check_loss(rows, x, job, what=family)
+                args.labels[:, ::2] = np.where(args.labels[:, ::2] < 0, args.labels[:, ::2], shape[1] - 1)
+            check_loss(rows, x, args, what=family)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -139,9 +139,9 @@ def test_what_is_not_finite_stays_in_its_column(bad, dtype, rows):
     for name in ("softmax", "log_softmax", "logsumexp"):
         assert_near(getattr(rows, name)(xp, x, 0, None, None), exactly(getattr(dense_kernels, name), wide, 0), dtype)
     for label in (0, 1, 4):
-        job = job_of("plain", x, 0, "none", np.random.default_rng(1))._replace(labels=np.full(37, label))
-        exact = exactly(loss_kernels.cross_entropy_value_and_grad, wide, job)
-        for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
+        args = args_of("plain", x, 0, "none", np.random.default_rng(1))._replace(labels=np.full(37, label))
+        exact = exactly(loss_kernels.cross_entropy_value_and_grad, wide, args)
+        for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, args), exact, strict=True):
             assert_near(got, wanted, dtype)
 
 
@@ -150,11 +150,11 @@ def test_no_thread_writes_what_is_anothers(shape, rows):
     # of three classes four numbers are written, and the last vector of a thread's rows is not whole; of 33 columns a
     # vector holds 16, and the last one begins before those of the one before it end
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    job = job_of("plain", x, 1, "mean", np.random.default_rng(0))
+    args = args_of("plain", x, 1, "mean", np.random.default_rng(0))
 
     def results():
         p = rows.softmax(xp, x, 1, None, None)
-        return p, rows.cross_entropy_grad(xp, x, job), rows.softmax_vjp(xp, p, x, 1)
+        return p, rows.cross_entropy_grad(xp, x, args), rows.softmax_vjp(xp, p, x, 1)
 
     with _threads.workers(1):
         alone = results()
@@ -180,9 +180,9 @@ def test_what_is_not_finite_stays_in_its_row(bad, k, at, dtype, rows):
     for name in ("softmax", "log_softmax", "logsumexp"):
         assert_near(getattr(rows, name)(xp, x, 1, None, None), exactly(getattr(dense_kernels, name), wide, 1), dtype)
     for label in (at, (at + 1) % k):
-        job = job_of("plain", x, 1, "none", np.random.default_rng(1))._replace(labels=np.full(5, label))
-        exact = exactly(loss_kernels.cross_entropy_value_and_grad, wide, job)
-        for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, job), exact, strict=True):
+        args = args_of("plain", x, 1, "none", np.random.default_rng(1))._replace(labels=np.full(5, label))
+        exact = exactly(loss_kernels.cross_entropy_value_and_grad, wide, args)
+        for got, wanted in zip(rows.cross_entropy_value_and_grad(xp, x, args), exact, strict=True):
             assert_near(got, wanted, dtype)
 
 
@@ -319,8 +319,8 @@ def test_no_size_and_no_layout_keeps_an_array_from_the_loops(change):
 @pytest.mark.parametrize("option", sorted(set(OPTIONS) - {"nothing counts"}))
 def test_every_option_of_the_loss_gives_what_it_gives_elsewhere(option):
     x = large("float64", 40)
-    job = job_of(option, x, 1, "mean", np.random.default_rng(3))
-    options = job._asdict()
+    args = args_of(option, x, 1, "mean", np.random.default_rng(3))
+    options = args._asdict()
     labels = options.pop("labels")
     del options["dense"], options["precision"]
     value, grad = sg.cross_entropy_value_and_grad(x, labels, **options)
@@ -421,6 +421,6 @@ def test_what_is_kept_on_disk_is_out_of_date_with_any_module(monkeypatch):
 def test_a_label_that_is_a_scalar_is_read_as_an_array(rows):
     # as a chunk of Dask's may be; the loops are given addresses
     x, label = np.asarray([0.5, -1.0, 2.0]), np.int64(2)
-    job = LossArgs(0, label, False)
-    assert isinstance(rows.samples_of(job, (), 3, "d").labels, np.ndarray)
-    assert rows.cross_entropy(xp, x, job) == sg.cross_entropy(x, np.asarray(2))
+    args = LossArgs(0, label, False)
+    assert isinstance(rows.samples_of(args, (), 3, "d").labels, np.ndarray)
+    assert rows.cross_entropy(xp, x, args) == sg.cross_entropy(x, np.asarray(2))

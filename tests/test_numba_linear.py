@@ -5,7 +5,7 @@ import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
-from extended import OPTIONS, WIDE, assert_near, exactly, job_of, widened
+from extended import OPTIONS, WIDE, args_of, assert_near, exactly, widened
 from kernel_cases import needs_numba
 from softgrad._kernels import linear as linear_kernels
 from softgrad.backends import _threads, numba
@@ -39,22 +39,22 @@ def linear(monkeypatch):
         yield numba_linear
 
 
-def check(linear, X, W, bias, job, block=None, classes=None, what=None):
-    """Value and gradients of a kernel against the generic ones; those of a job without reduction: the value alone."""
+def check(linear, X, W, bias, args, block=None, classes=None, what=None):
+    """Value and gradients of a kernel against the generic ones; those of a loss without reduction: the value alone."""
     dtype = str(W.dtype)
-    counts = np.ones(len(X), bool) if job.sample_weight is None else job.sample_weight != 0
-    if job.ignore_index is not None:
-        counts &= job.labels != job.ignore_index
+    counts = np.ones(len(X), bool) if args.sample_weight is None else args.sample_weight != 0
+    if args.ignore_index is not None:
+        counts &= args.labels != args.ignore_index
     # what stands in samples that do not count is nothing of the reference's business
     wide = np.where(counts[:, None], X, 0).astype(WIDE)
-    others = W.astype(WIDE), None if bias is None else bias.astype(WIDE), widened(job)
+    others = W.astype(WIDE), None if bias is None else bias.astype(WIDE), widened(args)
     exact = exactly(linear_kernels.linear_cross_entropy, wide, *others, None)
-    value = linear.linear_cross_entropy(xp, X, W, bias, job, block)
+    value = linear.linear_cross_entropy(xp, X, W, bias, args, block)
     assert_near(value, exact, dtype, of_all=16, what=what)
-    if job.reduction == "none":
+    if args.reduction == "none":
         return
     wrt = ("W",) if bias is None else ("bias", "W")
-    got, grads = linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block)
+    got, grads = linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, args, wrt, classes, block)
     np.testing.assert_array_equal(got, value)
     expected = exactly(linear_kernels.linear_cross_entropy_value_and_grad, wide, *others, wrt, classes, None)[1]
     for name, one, other in zip(wrt, grads, expected, strict=True):
@@ -73,11 +73,11 @@ def test_linear_kernels(option, model, dtype, linear):
         X = FAMILIES[family](rng, n, m).astype(dtype)
         W = (rng.normal(size=(k, m)) / np.sqrt(m)).astype(dtype)
         bias = rng.normal(size=k).astype(dtype) if seed else None
-        job = job_of(option, np.empty((n, k), dtype), 1, reduction, rng)
-        for a in (X, W, job.labels):
+        args = args_of(option, np.empty((n, k), dtype), 1, reduction, rng)
+        for a in (X, W, args.labels):
             a.flags.writeable = False
         classes = (k - 1, 0) if seed else None
-        check(linear, X, W, bias, job, (None, 9, 100)[seed], classes, what=(family, reduction))
+        check(linear, X, W, bias, args, (None, 9, 100)[seed], classes, what=(family, reduction))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,12 +86,12 @@ def test_samples_that_do_not_count_may_hold_anything(bad, dtype, linear):
     rng = np.random.default_rng(0)
     for option in ("sample weights", "ignored", "ignored, no class"):
         for n in (40, 300):
-            job = job_of(option, np.empty((n, 5), dtype), 1, "mean", rng)
+            args = args_of(option, np.empty((n, 5), dtype), 1, "mean", rng)
             X = rng.normal(size=(n, 20)).astype(dtype)
-            nothing = job.labels == job.ignore_index if job.sample_weight is None else job.sample_weight == 0
+            nothing = args.labels == args.ignore_index if args.sample_weight is None else args.sample_weight == 0
             assert nothing.any()
             X[nothing, 3] = bad
-            check(linear, X, rng.normal(size=(5, 20)).astype(dtype), None, job, what=option)
+            check(linear, X, rng.normal(size=(5, 20)).astype(dtype), None, args, what=option)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -105,10 +105,10 @@ def test_what_is_not_finite_stays_in_its_sample(where, bad, dtype, linear):
         X[100, 3] = bad
     else:
         bias[4] = bad
-    job = job_of("plain", np.empty((300, 5), dtype), 1, "none", rng)._replace(labels=labels)
+    args = args_of("plain", np.empty((300, 5), dtype), 1, "none", rng)._replace(labels=labels)
     with np.errstate(all="ignore"):
         for reduction in ("none", "sum"):
-            check(linear, X, W, bias, job._replace(reduction=reduction))
+            check(linear, X, W, bias, args._replace(reduction=reduction))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -117,9 +117,9 @@ def test_a_dominant_class_keeps_its_digits(k, dtype, linear):
     gap = 30.0 if dtype == "float32" else 600.0
     X, W = np.ones((1, 4), dtype), np.zeros((k, 4), dtype)
     W[k - 1] = gap / 4
-    job = job_of("plain", np.empty((1, k), dtype), 1, "sum", np.random.default_rng(0))
-    job = job._replace(labels=np.asarray([k - 1]))
-    value, (grad,) = linear.linear_cross_entropy_value_and_grad(xp, X, W, None, job, ("W",))
+    args = args_of("plain", np.empty((1, k), dtype), 1, "sum", np.random.default_rng(0))
+    args = args._replace(labels=np.asarray([k - 1]))
+    value, (grad,) = linear.linear_cross_entropy_value_and_grad(xp, X, W, None, args, ("W",))
     rest = (k - 1) * np.exp(-gap)
     np.testing.assert_allclose(value, rest, rtol=100 * np.finfo(dtype).eps)
     np.testing.assert_allclose(grad[k - 1], -rest, rtol=100 * np.finfo(dtype).eps)
@@ -130,9 +130,9 @@ def test_a_million_samples_lose_nothing(linear):
     n, k = 1_000_003, 3
     X, labels = np.full((n, 2), 0.1, np.float32), np.zeros(n, np.int64)
     W = np.asarray([[0.0, 0.0], [1.0, 0.5], [-1.0, 0.25]], np.float32)
-    job = job_of("plain", np.empty((1, k), np.float32), 1, "sum", np.random.default_rng(0))._replace(labels=labels)
-    value, (grad,) = linear.linear_cross_entropy_value_and_grad(xp, X, W, None, job, ("W",))
-    one = job._replace(labels=labels[:1])
+    args = args_of("plain", np.empty((1, k), np.float32), 1, "sum", np.random.default_rng(0))._replace(labels=labels)
+    value, (grad,) = linear.linear_cross_entropy_value_and_grad(xp, X, W, None, args, ("W",))
+    one = args._replace(labels=labels[:1])
     exact, (slope,) = exactly(
         linear_kernels.linear_cross_entropy_value_and_grad, X[:1].astype(WIDE), W.astype(WIDE), None, one, ("W",)
     )
@@ -199,7 +199,7 @@ def test_a_processor_with_shorter_vectors_takes_fewer_classes(monkeypatch):
 @pytest.mark.parametrize("option", sorted(set(OPTIONS) - {"nothing counts"}))
 def test_every_option_gives_what_it_gives_elsewhere(option):
     X, _, W = large("float64")
-    options = job_of(option, np.empty((len(X), 3)), 1, "mean", np.random.default_rng(3))._asdict()
+    options = args_of(option, np.empty((len(X), 3)), 1, "mean", np.random.default_rng(3))._asdict()
     labels = options.pop("labels")
     for name in ("axis", "dense", "precision"):
         del options[name]

@@ -7,7 +7,7 @@ import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
-from extended import OPTIONS, ULPS, WIDE, assert_near, cuts, exactly, job_of, widened
+from extended import OPTIONS, ULPS, WIDE, args_of, assert_near, cuts, exactly, widened
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import loss as loss_kernels
 from softgrad.backends.numpy import blocks as numpy_blocks
@@ -205,13 +205,13 @@ def test_loss_kernels(layout, option, dtype, cut):
         rng = np.random.default_rng(seed)
         x = FAMILIES[family](rng, shape).astype(dtype)
         x.flags.writeable = False
-        job = job_of(option, x, axis, reduction, rng)
-        value, grad = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), widened(job))
+        args = args_of(option, x, axis, reduction, rng)
+        value, grad = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), widened(args))
         # a probability and a target that nearly agree leave a difference of their own size's digits
         of_all = 0 if option in ("plain", "class weights", "sample weights", "ignored") else 8
         with np.errstate(all="ignore"):
-            both = numpy_loss.cross_entropy_value_and_grad(xp, x, job)
-            alone = numpy_loss.cross_entropy(xp, x, job), numpy_loss.cross_entropy_grad(xp, x, job)
+            both = numpy_loss.cross_entropy_value_and_grad(xp, x, args)
+            alone = numpy_loss.cross_entropy(xp, x, args), numpy_loss.cross_entropy_grad(xp, x, args)
         for one, two in (both, alone):
             assert_near(one, value, dtype, of_all=of_all, what=(family, reduction, "value"))
             assert_near(two, grad, dtype, of_all=of_all, what=(family, reduction, "gradient"))
@@ -223,10 +223,10 @@ def test_loss_in_high_precision(layout, dtype, goal, cut):
     shape, axis = LAYOUTS[layout]
     rng = np.random.default_rng(5)
     x = FAMILIES["wide"](rng, shape).astype(dtype)
-    job = job_of("plain", x, axis, "none", rng, "high")
-    exact = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), job._replace(precision=None))
+    args = args_of("plain", x, axis, "none", rng, "high")
+    exact = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), args._replace(precision=None))
     with np.errstate(all="ignore"):
-        result = numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+        result = numpy_loss.cross_entropy_value_and_grad(xp, x, args)
     for one, other in zip(result, exact, strict=True):
         assert ulps(one, other) <= goal
 

@@ -7,7 +7,7 @@ import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
-from extended import OPTIONS, WIDE, assert_near, cuts, exactly, job_of, widened
+from extended import OPTIONS, WIDE, args_of, assert_near, cuts, exactly, widened
 from softgrad._kernels import linear as linear_kernels
 from softgrad.backends.numpy import linear as numpy_linear
 from softgrad.backends.numpy import linear_call
@@ -63,28 +63,28 @@ def check_linear(model, option, dtype, cut):
         X = np.asarray(rng.normal(size=(n, m)), dtype, order=order)
         W, bias = np.asarray(rng.normal(size=(k, m)), dtype, order=order), rng.normal(size=k).astype(dtype)
         bias = bias if seed else None
-        job = job_of(option, np.empty((n, k), dtype), 1, reduction, rng)
+        args = args_of(option, np.empty((n, k), dtype), 1, reduction, rng)
         X_wide, W_wide = X.astype(WIDE), W.astype(WIDE)
-        if job.sample_weight is not None:
-            X[job.sample_weight == 0] = np.nan  # contributes nothing, whatever it holds
+        if args.sample_weight is not None:
+            X[args.sample_weight == 0] = np.nan  # contributes nothing, whatever it holds
         bias_wide = None if bias is None else bias.astype(WIDE)
         block = None if seed else 9
         with np.errstate(all="ignore"):
-            value = numpy_linear.linear_cross_entropy(xp, X, W, bias, job, block)
-        exact = exactly(linear_kernels.linear_cross_entropy, X_wide, W_wide, bias_wide, widened(job), block)
+            value = numpy_linear.linear_cross_entropy(xp, X, W, bias, args, block)
+        exact = exactly(linear_kernels.linear_cross_entropy, X_wide, W_wide, bias_wide, widened(args), block)
         assert_near(value, exact, dtype, of_all=16, what="value")
         if reduction == "none":
             continue
         wrt = ("W", "X") if bias is None else ("X", "W", "bias")
         classes = (k - 1, 0) if seed and cut != "whole" else None
         with np.errstate(all="ignore"):
-            result = numpy_linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, job, wrt, classes, block)
+            result = numpy_linear.linear_cross_entropy_value_and_grad(xp, X, W, bias, args, wrt, classes, block)
         expected = exactly(
             linear_kernels.linear_cross_entropy_value_and_grad,
             X_wide,
             W_wide,
             bias_wide,
-            widened(job),
+            widened(args),
             wrt,
             classes,
             block,
@@ -95,13 +95,13 @@ def check_linear(model, option, dtype, cut):
         vectors = tuple(rng.normal(size=(k, m) if name == "W" else k).astype(dtype) for name in ("W", "bias"))
         names = ("W",) if bias is None else ("W", "bias")
         with np.errstate(all="ignore"):
-            result = numpy_linear.linear_cross_entropy_hvp(xp, X, W, bias, job, names, vectors[: len(names)], block)
+            result = numpy_linear.linear_cross_entropy_hvp(xp, X, W, bias, args, names, vectors[: len(names)], block)
         expected = exactly(
             linear_kernels.linear_cross_entropy_hvp,
             X_wide,
             W_wide,
             bias_wide,
-            widened(job),
+            widened(args),
             names,
             [v.astype(WIDE) for v in vectors[: len(names)]],
             block,

@@ -5,7 +5,7 @@ import pytest
 from array_api_compat import numpy as xp
 
 import softgrad as sg
-from extended import WIDE, assert_near, exactly, job_of
+from extended import WIDE, args_of, assert_near, exactly
 from softgrad._kernels import loss as loss_kernels
 from softgrad.backends.numpy import loss as numpy_loss
 
@@ -36,17 +36,17 @@ def test_losses(family, shape, dtype):
     x = FAMILIES[family](rng, shape).astype(dtype)
     before = x.copy()
     for reduction in ("none", "sum", "mean"):
-        job = job_of("plain", x, x.ndim - 1, reduction, rng)
+        args = args_of("plain", x, x.ndim - 1, reduction, rng)
         if family == "sure":
-            job = job._replace(labels=np.zeros_like(job.labels))
-        exact = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), job)
-        value, grad = numpy_loss.cross_entropy_value_and_grad(xp, x, job)
+            args = args._replace(labels=np.zeros_like(args.labels))
+        exact = exactly(loss_kernels.cross_entropy_value_and_grad, x.astype(WIDE), args)
+        value, grad = numpy_loss.cross_entropy_value_and_grad(xp, x, args)
         assert_near(value, exact[0], dtype, of_all=4.0, what=reduction)
         assert_near(grad, exact[1], dtype, what=reduction)
         assert value.dtype == grad.dtype == dtype
         assert value.shape == exact[0].shape
-        np.testing.assert_array_equal(numpy_loss.cross_entropy(xp, x, job), value)
-        np.testing.assert_array_equal(numpy_loss.cross_entropy_grad(xp, x, job), grad)
+        np.testing.assert_array_equal(numpy_loss.cross_entropy(xp, x, args), value)
+        np.testing.assert_array_equal(numpy_loss.cross_entropy_grad(xp, x, args), grad)
     np.testing.assert_array_equal(x, before)
 
 

@@ -218,10 +218,10 @@ def broken_softmax(xp, x, axis, where, precision):
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
-def broken_grad(xp, logits, job):
+def broken_grad(xp, logits, args):
     """The slip of the derivation: the class's own probability is lost."""
-    probs = sg.softmax(logits, axis=job.axis)
-    return probs - xp.mean(probs, axis=job.axis, keepdims=True)
+    probs = sg.softmax(logits, axis=args.axis)
+    return probs - xp.mean(probs, axis=args.axis, keepdims=True)
 
 
 BROKEN = Backend(

@@ -786,7 +786,7 @@ def test_kernels_in_place_wait_for_no_device(torch):
                     for precision in (None, "high"):
                         assert function(x, axis, precision).dtype is dtype
                 labels = torch.empty(samples, dtype=torch.int64)
-                jobs = [
+                all_args = [
                     LossArgs(axis, labels, False),
                     LossArgs(
                         axis,
@@ -800,14 +800,14 @@ def test_kernels_in_place_wait_for_no_device(torch):
                     ),
                     LossArgs(axis, torch.empty(shape), True, reduction="none"),
                 ]
-                for job in jobs:
-                    value, gradient = torch_loss.in_place(xp, x, job, True, True)
+                for args in all_args:
+                    value, gradient = torch_loss.in_place(xp, x, args, True, True)
                     assert gradient.shape == x.shape
-                    assert value.shape == (samples if job.reduction == "none" else ())
+                    assert value.shape == (samples if args.reduction == "none" else ())
         X, W, bias = torch.empty(500, 3), torch.empty(40, 3), torch.empty(40)
-        job = LossArgs(1, torch.empty(500, dtype=torch.int64), False, ignore_index=3, sample_weight=torch.empty(500))
+        args = LossArgs(1, torch.empty(500, dtype=torch.int64), False, ignore_index=3, sample_weight=torch.empty(500))
         wrt = ("W", "bias", "X")
-        value, grads = torch_linear.value_and_grad(xp, X, W, bias, job, wrt, (1, 0), 64)
+        value, grads = torch_linear.value_and_grad(xp, X, W, bias, args, wrt, (1, 0), 64)
         assert [tuple(g.shape) for g in grads] == [(2, 3), (2,), (500, 3)]
 
 

@@ -13,6 +13,7 @@ from softgrad import backends
 pytestmark = pytest.mark.libraries("torch")
 LABELS = torch.tensor([0, 3, 39, -100, 7])
 WEIGHT = torch.linspace(0.5, 2, 40)
+SHOWN = (torch.arange(40) != 5) & (torch.arange(5)[:, None] != 4) | (torch.arange(40) % 8 == 7)
 FUNCTIONS = {
     "softmax": lambda x: sg.softmax(x, axis=-1),
     "log_softmax": lambda x: sg.log_softmax(x, axis=-1),
@@ -21,6 +22,10 @@ FUNCTIONS = {
     "each": lambda x: sg.cross_entropy(x, LABELS.clamp_min(0), reduction="none"),
     "options": lambda x: sg.cross_entropy(
         x, LABELS, ignore_index=-100, label_smoothing=0.1, z_loss=0.01, class_weight=WEIGHT, sample_weight=WEIGHT[:5]
+    ),
+    "masked": lambda x: sg.log_softmax(x, axis=-1, where=SHOWN),
+    "scaled": lambda x: sg.cross_entropy(
+        x, LABELS, ignore_index=-100, where=SHOWN, softcap=5.0, temperature=0.5, logit_shift=WEIGHT, focal=1.5
     ),
     "targets": lambda x: sg.cross_entropy(x, torch.ones(5, 40) / 40, class_weight=WEIGHT),
 }

@@ -22,8 +22,10 @@ OPTIONS = {
     "ignoring": {"ignore_index": 5},
     "weighted": {"sample_weight": torch.linspace(0, 2, N), "class_weight": torch.linspace(0.5, 2, K)},
     "smoothed": {"label_smoothing": 0.1, "z_loss": 0.01},
-    # no kernel has it: PyTorch's operations, in the same blocks
     "masked": {"where": (torch.arange(K) != 7) | (LABELS == 7)[:, None]},
+    "scaled": {"softcap": 3.0, "temperature": 0.5, "logit_shift": torch.linspace(-1, 1, K), "focal": 1.0},
+    # no kernel has it: PyTorch's operations, in the same blocks
+    "smoothed focal": {"label_smoothing": 0.1, "focal": 1.0},
 }
 #: Of a gradient, in units of its largest: logits are rounded to half precision, and so are slopes.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -71,7 +73,7 @@ def test_value_and_gradients(dtype, name, bias, monkeypatch):
     before = [each.clone() for each in (X, W)]
     wrt = ("X", "W", "bias") if bias else ("X", "W")
     value, got = sg.linear_cross_entropy_value_and_grad(X, LABELS, W, b, wrt=wrt, **OPTIONS[name])
-    assert launches == ([] if name == "masked" else [7, 7, 7])
+    assert launches == ([] if name == "smoothed focal" else [7, 7, 7])
     want_value, want = exact("linear_cross_entropy_value_and_grad", X, W, b, wrt=wrt, **OPTIONS[name])
     assert {each.dtype for each in (value, *got)} == {dtype}
     assert_near([value, *got], [want_value, *want], dtype)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from ._array.namespace import Library, finish, floating, library, mask, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, library, mask, one_axis
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
 from ._docstrings import passes_on_to
@@ -56,16 +56,16 @@ class CrossEntropy(LossOptions):
         super().__post_init__()
         object.__setattr__(self, "axis", integer(self.axis, "axis"))
 
-    def _job(
+    def _loss_args(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
-        lib, x, job = self._share(logits, labels, sample_weight, where, validate)
-        return lib, x, shown_weights(lib, x, job)
+        lib, x, args = self._share(logits, labels, sample_weight, where, validate)
+        return lib, x, shown_weights(lib, x, args)
 
     def _share(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
-        """(library, logits, job) of some of the classes: a sample of which they are hidden may show others."""
+        """(library, logits, arguments) of some of the classes: a sample of which they are hidden may show others."""
         lib = library(logits, "logits")
         x = floating(lib, logits, "logits")
         if x.ndim == 0:
@@ -84,7 +84,7 @@ class CrossEntropy(LossOptions):
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
         weight = None if sample_weight is None else sample_weights(lib, x, sample_weight, shape)
-        shown = None if where is None else mask(lib, x, where, beside="logits")
+        shown = None if where is None else mask(lib, x, where, x_name="logits")
         return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, shown)
 
     def __call__(
@@ -120,8 +120,8 @@ class CrossEntropy(LossOptions):
         array
             0-d, or of the samples' shape with ``reduction="none"``; in the logits' dtype.
         """
-        lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        return finish(lib, run("cross_entropy", lib, lib.xp, x, job))
+        lib, x, args = self._loss_args(logits, labels, sample_weight, where, validate)
+        return as_scalar(lib, run("cross_entropy", lib, lib.xp, x, args))
 
     @passes_on_to(__call__)
     def grad(
@@ -140,8 +140,8 @@ class CrossEntropy(LossOptions):
         array
             Of the logits' shape and dtype. With ``reduction="none"`` a sample's row is the gradient of its own loss.
         """
-        lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        return run("cross_entropy_grad", lib, lib.xp, x, job)
+        lib, x, args = self._loss_args(logits, labels, sample_weight, where, validate)
+        return run("cross_entropy_grad", lib, lib.xp, x, args)
 
     @passes_on_to(__call__)
     def value_and_grad(
@@ -160,9 +160,9 @@ class CrossEntropy(LossOptions):
         (array, array)
             What the call gives, and what ``grad`` gives.
         """
-        lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        value, grad = run("cross_entropy_value_and_grad", lib, lib.xp, x, job)
-        return finish(lib, value), grad
+        lib, x, args = self._loss_args(logits, labels, sample_weight, where, validate)
+        value, grad = run("cross_entropy_value_and_grad", lib, lib.xp, x, args)
+        return as_scalar(lib, value), grad
 
     @passes_on_to(__call__)
     def hvp(
@@ -187,12 +187,12 @@ class CrossEntropy(LossOptions):
         array
             Of the logits' shape and dtype.
         """
-        lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        same_place(lib, x, vector, "vector", "logits")
+        lib, x, args = self._loss_args(logits, labels, sample_weight, where, validate)
+        check_same_library(lib, x, vector, "vector", "logits")
         direction: Array = floating(lib, vector, "vector")
         if not same_shape(tuple(direction.shape), tuple(x.shape)):
             raise ValueError(f"vector has shape {tuple(direction.shape)}, logits have {tuple(x.shape)}")
-        return run("cross_entropy_hvp", lib, lib.xp, x, job, direction)
+        return run("cross_entropy_hvp", lib, lib.xp, x, args, direction)
 
     @passes_on_to(__call__)
     def hessian_diag(
@@ -211,8 +211,8 @@ class CrossEntropy(LossOptions):
         array
             Of the logits' shape and dtype.
         """
-        lib, x, job = self._job(logits, labels, sample_weight, where, validate)
-        return run("cross_entropy_hessian_diag", lib, lib.xp, x, job)
+        lib, x, args = self._loss_args(logits, labels, sample_weight, where, validate)
+        return run("cross_entropy_hessian_diag", lib, lib.xp, x, args)
 
     @passes_on_to(__call__)
     def total_weight(self, logits: ArrayT, labels: Any, *, sample_weight: Any = None, where: Any = None) -> ArrayT:
@@ -223,5 +223,5 @@ class CrossEntropy(LossOptions):
         array
             0-d, in the logits' dtype; in float32 where that is narrower.
         """
-        lib, x, job = self._job(logits, labels, sample_weight, where, False)
-        return finish(lib, run("total_weight", lib, lib.xp, x, job))
+        lib, x, args = self._loss_args(logits, labels, sample_weight, where, False)
+        return as_scalar(lib, run("total_weight", lib, lib.xp, x, args))

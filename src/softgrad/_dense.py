@@ -6,7 +6,7 @@ from typing import Any
 
 from ._array.axes import merge, split
 from ._array.labels import same_shape
-from ._array.namespace import finish, floating, library, many_axes, mask, same_place
+from ._array.namespace import as_scalar, check_same_library, floating, library, many_axes, mask
 from ._array.precision import resolve_precision
 from ._array.typing import ArrayT, Axis, DType, Precision
 from ._docstrings import passes_on_to
@@ -29,7 +29,7 @@ def _along(function: str, x: Any, axis: Any, where: Any, dtype: DType, precision
     if ndim == 0:
         row = lib.xp.reshape(x, (1,))
         seen = None if where is None else lib.xp.reshape(where, (1,))
-        return finish(lib, lib.xp.reshape(run(function, lib, lib.xp, row, 0, seen, level), ()))
+        return as_scalar(lib, lib.xp.reshape(run(function, lib, lib.xp, row, 0, seen, level), ()))
     if any(x.shape[i] == 0 for i in axes):
         return lib.xp.zeros_like(x)
     if len(axes) == 1:
@@ -143,7 +143,7 @@ def log_softmax(
 def _derivative(function: str, first: Any, name: str, second: Any, other: str, axis: Any) -> Any:
     lib = library(first, name)
     first = floating(lib, first, name)
-    same_place(lib, first, second, other, name)
+    check_same_library(lib, first, second, other, name)
     second = floating(lib, second, other)
     if not same_shape(tuple(second.shape), tuple(first.shape)):
         raise ValueError(f"{other} has shape {tuple(second.shape)}, {name} has {tuple(first.shape)}")
@@ -151,7 +151,7 @@ def _derivative(function: str, first: Any, name: str, second: Any, other: str, a
     axes = many_axes(axis, first.ndim)
     if first.ndim == 0:
         row = run(function, lib, xp, xp.reshape(first, (1,)), xp.reshape(second, (1,)), 0)
-        return finish(lib, xp.reshape(row, ()))
+        return as_scalar(lib, xp.reshape(row, ()))
     if len(axes) == 1:
         return run(function, lib, xp, first, second, axes[0])
     merged, last, order = merge(lib, first, axes)

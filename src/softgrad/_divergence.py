@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from ._array.labels import same_shape, sample_weights, shown_weights
-from ._array.namespace import Library, finish, floating, kind, library, mask, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, one_axis
 from ._array.precision import resolve_precision
 from ._array.scalars import number, one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
@@ -87,28 +87,28 @@ def _arguments(
     if x.shape[place] == 0:
         raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
     one_of(reduction, "reduction", REDUCTIONS)
-    same_place(lib, x, target_logits, "target_logits", "logits")
+    check_same_library(lib, x, target_logits, "target_logits", "logits")
     y = floating(lib, target_logits, "target_logits")
     if not same_shape(tuple(y.shape), tuple(x.shape)):
         raise ValueError(f"target_logits have shape {tuple(y.shape)}, logits have {tuple(x.shape)}")
     y = y if y.dtype == x.dtype else narrow(lib.xp, y, held_dtype(lib.xp, x.dtype))
     shape = tuple(x.shape[:place]) + tuple(x.shape[place + 1 :])
-    job = LossArgs(
+    args = LossArgs(
         place,
         y,
         True,
         sample_weight=None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
-        where=None if where is None else mask(lib, x, where, beside="logits"),
+        where=None if where is None else mask(lib, x, where, x_name="logits"),
     )
-    job = shown_weights(lib, x, job)
+    args = shown_weights(lib, x, args)
     level = resolve_precision(precision)
     scale = positive(temperature, "temperature")
-    return lib, x, DivergenceArgs(place, y, beta, scale, job.where, job.sample_weight, reduction, level)
+    return lib, x, DivergenceArgs(place, y, beta, scale, args.where, args.sample_weight, reduction, level)
 
 
 def _value(logits: Any, target_logits: Any, beta: float, options: Any) -> Any:
     lib, x, args = _arguments(logits, target_logits, beta, **options)
-    return finish(lib, run("divergence", lib, lib.xp, x, args)[0])
+    return as_scalar(lib, run("divergence", lib, lib.xp, x, args)[0])
 
 
 def _value_and_grad(logits: Any, target_logits: Any, wrt: Any, beta: float, options: Any) -> tuple[Any, Any]:
@@ -120,7 +120,7 @@ def _value_and_grad(logits: Any, target_logits: Any, wrt: Any, beta: float, opti
         grads = tuple(
             narrow(xp, g, theirs) if name == "target_logits" else g for name, g in zip(names, grads, strict=True)
         )
-    return finish(lib, value), grads[0] if single else grads
+    return as_scalar(lib, value), grads[0] if single else grads
 
 
 def kl_divergence(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._array.labels import check_labels, same_shape
-from ._array.namespace import Library, finish, floating, kind, library, mask, native, one_axis, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, native, one_axis
 from ._array.precision import resolve_precision
 from ._array.scalars import positive
 from ._array.typing import Array, ArrayT, Precision
@@ -27,7 +27,7 @@ def logits_and_axis(logits: Any, axis: Any, where: Any) -> tuple[Library, Array,
     at = one_axis(axis, x.ndim)
     if x.shape[at] == 0:
         raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
-    return lib, x, at, None if where is None else mask(lib, x, where, beside="logits")
+    return lib, x, at, None if where is None else mask(lib, x, where, x_name="logits")
 
 
 def scaling_of(temperature: Any, softcap: Any) -> Scaling:
@@ -50,7 +50,7 @@ def class_indices(lib: Library, x: Array, labels: Any, axis: int, validate: bool
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
         labels = xp.asarray(int(labels), device=device_of(x))
-    same_place(lib, x, labels, "labels", "logits")
+    check_same_library(lib, x, labels, "labels", "logits")
     labels = native(lib, labels)
     if kind(xp, labels.dtype) != "integer":
         raise TypeError(f"labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -72,7 +72,7 @@ def class_indices(lib: Library, x: Array, labels: Any, axis: int, validate: bool
 
 def cotangent_of(lib: Library, x: Array, cotangent: Any, shape: tuple[Any, ...], of: str) -> Array:
     """``cotangent`` checked to be of ``shape``, beside the logits."""
-    same_place(lib, x, cotangent, "cotangent", "logits")
+    check_same_library(lib, x, cotangent, "cotangent", "logits")
     c = floating(lib, cotangent, "cotangent")
     if not same_shape(tuple(c.shape), shape):
         raise ValueError(f"cotangent has shape {tuple(c.shape)}, {of} have {shape}")
@@ -150,11 +150,11 @@ def log_probs(
     level, xp, scaling = resolve_precision(precision), lib.xp, scaling_of(temperature, softcap)
     if where is None and scaling.identity and labels.shape[at] == 1:
         held: Any = level
-        job = LossArgs(axis=at, labels=without_axis(labels, at), dense=False, reduction="none", precision=held)
-        value = -run("cross_entropy", lib, xp, x, job)
-        return finish(lib, with_axis(value, at) if several else value)
+        args = LossArgs(axis=at, labels=without_axis(labels, at), dense=False, reduction="none", precision=held)
+        value = -run("cross_entropy", lib, xp, x, args)
+        return as_scalar(lib, with_axis(value, at) if several else value)
     value = run("log_probs", lib, xp, x, labels, at, where, level, scaling)
-    return finish(lib, value if several else without_axis(value, at))
+    return as_scalar(lib, value if several else without_axis(value, at))
 
 
 @passes_on_to(log_probs)
@@ -257,7 +257,7 @@ def entropy(
     """
     lib, x, at, where = logits_and_axis(logits, axis, where)
     level, scaling = resolve_precision(precision), scaling_of(temperature, softcap)
-    return finish(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
+    return as_scalar(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
 
 
 @passes_on_to(entropy)

@@ -9,13 +9,13 @@ from typing import Any
 from ._array.axes import merge
 from ._array.namespace import (
     Library,
-    finish,
+    as_scalar,
+    check_same_library,
     floating,
     kind,
     library,
     many_axes,
     mask,
-    same_place,
     small,
 )
 from ._array.precision import resolve_precision
@@ -101,7 +101,7 @@ def logsumexp(
     ndim = x.ndim
     usual = b is None and type(axis) is int and -ndim <= axis < ndim and not (keepdims or return_sign)
     if usual and x.shape[axis] and kind(xp, x.dtype) == "real":
-        return finish(lib, run("logsumexp", lib, xp, x, axis % ndim, where, level))
+        return as_scalar(lib, run("logsumexp", lib, xp, x, axis % ndim, where, level))
     shape = tuple(x.shape)
     axes = many_axes(axis, x.ndim)
     if x.ndim == 0:
@@ -137,7 +137,7 @@ def logsumexp(
         value = nan_where(xp, sign < 0, value)
     out = tuple(kept if not keepdims else (1 if i in axes else n for i, n in enumerate(shape)))
     results = [value, sign] if return_sign else [value]
-    results = [finish(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
+    results = [as_scalar(lib, r if tuple(r.shape) == out or not keepdims else xp.reshape(r, out)) for r in results]
     return tuple(results) if return_sign else results[0]
 
 
@@ -146,7 +146,7 @@ def _with_factors(lib: Library, x: Array, b: Any, dtype: DType) -> tuple[Array, 
     xp = lib.xp
     if isinstance(b, numbers.Real):
         return x, xp.broadcast_to(small(lib, x, b, "b"), x.shape)
-    same_place(lib, x, b, "b", "x")
+    check_same_library(lib, x, b, "b", "x")
     what = kind(xp, b.dtype)
     if what in ("bool", "other"):
         raise TypeError(f"b must be an array of numbers, got dtype {b.dtype}")

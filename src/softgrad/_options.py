@@ -229,11 +229,6 @@ class LossArgs(_Args):
         return given(self, _PLACES, taken)
 
     @property
-    def plain(self) -> bool:
-        """Whether the labels are class indices, and each costs the logarithm of its probability and nothing more."""
-        return not (self.dense or self.beyond(_OF_SAMPLES))
-
-    @property
     def arrays(self) -> tuple[Array, ...]:
         """The arrays, or None in their places, as ``ARRAYS`` names them."""
         return tuple([getattr(self, name) for name in ARRAYS])
@@ -243,7 +238,6 @@ class LossArgs(_Args):
 OPTIONS = (*(name for name in _NAMES if name != "reduction"), "sample_weight", "where")
 #: The fields of ``LossArgs`` that hold arrays.
 ARRAYS = ("labels", "sample_weight", "where", *(name for _, name in BY_CLASS))
-_OF_SAMPLES = frozenset({"sample_weight", "ignore_index", "where", "precision"})
 
 
 def places(names: Iterable[str]) -> tuple[tuple[int, str, Any], ...]:

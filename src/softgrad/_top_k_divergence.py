@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from ._array.labels import same_shape, sample_weights
-from ._array.namespace import Library, finish, floating, kind, native, same_place
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, native
 from ._array.precision import resolve_precision
 from ._array.scalars import one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
@@ -39,10 +39,10 @@ class TopKOptions(SharedOptions, total=False):
 
 
 def given_classes(
-    lib: Library, x: Array, log_probs: Any, labels: Any, axis: int, samples: tuple[Any, ...], beside: str
+    lib: Library, x: Array, log_probs: Any, labels: Any, axis: int, samples: tuple[Any, ...], x_name: str
 ) -> tuple[Array, Array]:
     """(log-probabilities, labels) of a target, checked: of one shape, which is that of the samples without ``axis``."""
-    same_place(lib, x, labels, "target_labels", beside)
+    check_same_library(lib, x, labels, "target_labels", x_name)
     labels = native(lib, labels)
     if kind(lib.xp, labels.dtype) != "integer":
         raise TypeError(f"target_labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -50,7 +50,7 @@ def given_classes(
     if labels.ndim != len(samples) + 1 or not same_shape(given[:axis] + given[axis + 1 :], samples) or not given[axis]:
         wanted = (*samples[:axis], "m", *samples[axis:])
         raise ValueError(f"target_labels must have shape {wanted} with m of 1 or more, got {given}")
-    same_place(lib, x, log_probs, "target_log_probs", beside)
+    check_same_library(lib, x, log_probs, "target_log_probs", x_name)
     y = floating(lib, log_probs, "target_log_probs")
     if not same_shape(tuple(y.shape), given):
         raise ValueError(f"target_log_probs have shape {tuple(y.shape)}, target_labels have {given}")
@@ -166,7 +166,7 @@ def top_k_kl_divergence(
         "precision": precision,
     }
     lib, x, args = _arguments(logits, target_log_probs, target_labels, **options)
-    return finish(lib, run("divergence", lib, lib.xp, x, args)[0])
+    return as_scalar(lib, run("divergence", lib, lib.xp, x, args)[0])
 
 
 @passes_on_to(top_k_kl_divergence)
@@ -197,7 +197,7 @@ def top_k_kl_divergence_value_and_grad(
     given: dict[str, Any] = dict(options)
     lib, x, args = _arguments(logits, target_log_probs, target_labels, **given)
     value, (grad,) = run("divergence", lib, lib.xp, x, args, ("logits",))
-    return finish(lib, value), grad
+    return as_scalar(lib, value), grad
 
 
 @passes_on_to(top_k_kl_divergence)

@@ -10,7 +10,7 @@ import copy
 import math
 from typing import Any, NamedTuple
 
-from ._array.namespace import Library, floating, library, quietly
+from ._array.namespace import Library, floating, library, without_fp_warnings
 from ._array.scalars import integer, number
 from ._array.transfer import to_host
 from ._array.typing import Array
@@ -129,7 +129,7 @@ def temperature(
     return Temperature(math.exp(best[0]), before, best[1], count)
 
 
-@quietly
+@without_fp_warnings
 def _at(
     lib: Library, loss: CrossEntropy, x: Array, labels: Any, u: float, options: dict[str, Any]
 ) -> tuple[float, float, float, float]:

@@ -9,11 +9,10 @@ of logits in full: to check against, and to learn from. To compute with, take
 from __future__ import annotations
 
 import functools
-from contextlib import nullcontext
 from typing import Any
 
 from ._array.labels import same_shape
-from ._array.namespace import Function, Library, floating, kind, library, quiet, same_place
+from ._array.namespace import Function, Library, check_same_library, floating, ignore_fp_warnings, kind, library
 from ._array.scalars import integer
 from ._array.typing import Array, Namespace
 from ._dense import log_softmax, softmax
@@ -30,20 +29,20 @@ __all__ = [
 ]
 
 
-def _quietly(function: Function) -> Function:
+def _ignores_fp_warnings(function: Function) -> Function:
     """A formula in which NumPy says nothing of infinities and NaNs; what compiles another library's sees none of it."""
 
     @functools.wraps(function)
     def call(X: Any, *args: Any, **kwargs: Any) -> Any:
-        with quiet() if library(X, "X").warns else nullcontext():
+        with ignore_fp_warnings(library(X, "X")):
             return function(X, *args, **kwargs)
 
     return call  # type: ignore[return-value]
 
 
-def _beside(lib: Library, X: Array, a: Any, name: str) -> Array:
+def _operand(lib: Library, X: Array, a: Any, name: str) -> Array:
     """``a`` checked to be of X's library and device, in X's dtype."""
-    same_place(lib, X, a, name, "X")
+    check_same_library(lib, X, a, name, "X")
     if name != "Y" or kind(lib.xp, a.dtype) != "bool":
         a = floating(lib, a, name)
     return a if a.dtype == X.dtype else lib.xp.astype(a, X.dtype)
@@ -53,7 +52,7 @@ def _checked(X: Any, Y: Any, W: Any) -> tuple[Namespace, Array, Array, Array]:
     """(namespace, X, Y, the logits) of arguments whose shapes agree."""
     lib = library(X, "X")
     X = floating(lib, X, "X")
-    Y, W = _beside(lib, X, Y, "Y"), _beside(lib, X, W, "W")
+    Y, W = _operand(lib, X, Y, "Y"), _operand(lib, X, W, "W")
     for name, a, form in (("X", X, "(M, N)"), ("W", W, "(M, K)")):
         if a.ndim != 2:
             raise ValueError(f"{name} must have two dimensions {form}, got shape {tuple(a.shape)}")
@@ -75,7 +74,7 @@ def _class(i: Any, classes: int) -> int:
     return i
 
 
-@_quietly
+@_ignores_fp_warnings
 def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = -sum_n sum_k 1{y_n = k} log(exp(w_k^T x_n) / sum_j exp(w_j^T x_n)).
 
@@ -111,7 +110,7 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
 
 
 @passes_on_to(loss_from_probabilities)
-@_quietly
+@_ignores_fp_warnings
 def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = sum_n sum_k 1{y_n = k} (log sum_j exp(w_j^T x_n) - w_k^T x_n).
 
@@ -138,7 +137,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
 
 
 @passes_on_to(loss_from_probabilities)
-@_quietly
+@_ignores_fp_warnings
 def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """Column i of the gradient: sum_n x_n (S_in - y_in).
 
@@ -173,7 +172,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
 
 
 @passes_on_to(loss_from_probabilities)
-@_quietly
+@_ignores_fp_warnings
 def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """The whole gradient as one product: X (S - Y)^T.
 
@@ -201,7 +200,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
 
 
 @passes_on_to(gradient_column)
-@_quietly
+@_ignores_fp_warnings
 def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """The slip that hides the identity: the index i lost from the second term, sum_n x_n (S_in - sum_k y_kn).
 

@@ -57,8 +57,8 @@ def target_of(rng, library, dtype, samples, k, axis):
         labels = like(library, y.astype(str(rng.choice(kinds))))
         labels = in_any_order(rng, labels) if library == "numpy" else labels
         q = (np.arange(k) == y[..., None]).astype(LD)
-        # a label that is no class counts for one where classes have no weights: its loss is NaN
-        counts = sw * (q * cw).sum(-1) if "class_weight" in fields else sw
+        # a label that is no class counts for one: its loss is NaN
+        counts = sw * np.where(q.any(-1), (q * cw).sum(-1), 1)
         if ignore is not None:
             counts = np.where(y == ignore, 0, counts)
     counts = np.where(shown.any(-1), counts, 0)

@@ -26,8 +26,16 @@ CEILINGS = {
     "loss": ((2, 1.0), (3, 1.0)),
     "loss and gradient": ((2, 3.0), (3, 3.0)),
     "weighted": ((4, 3.0), (5, 3.0)),
-    "with options": ((4, 3.0), (4, 3.0)),
+    "with options": ((4, 3.0), (5, 3.01)),
+    "smoothed loss": ((2, 1.0), (3, 1.01)),
+    "scaled": ((2, 3.0), (3, 3.0)),
+    "masked by class": ((8, 3.0), (9, 3.2)),
+    "masked": ((8, 3.0), (9, 3.0)),
+    "masked softmax": ((1, 3.0), (2, 3.0)),
 }
+#: How often a mask with a byte for each logit is read.
+MASKS = {"masked": 3, "masked softmax": 2}
+SCALED = {"softcap": 30.0, "temperature": 0.7, "focal": 1.5}
 CALLS = {
     "softmax": lambda x, y: sg.softmax(x),
     "log_softmax": lambda x, y: sg.log_softmax(x),
@@ -36,7 +44,17 @@ CALLS = {
     "loss and gradient": sg.cross_entropy_value_and_grad,
     "weighted": lambda x, y: sg.cross_entropy_value_and_grad(x, y, ignore_index=-100, z_loss=0.01),
     "with options": lambda x, y: sg.cross_entropy_value_and_grad(x, y, **OPTIONS),
+    "smoothed loss": lambda x, y: sg.cross_entropy(x, y, label_smoothing=0.1),
+    "scaled": lambda x, y: sg.cross_entropy_value_and_grad(x, y, **SCALED),
+    "masked by class": lambda x, y: sg.cross_entropy_value_and_grad(x, y, where=mask(*x.shape[1:])),
+    "masked": lambda x, y: sg.cross_entropy_value_and_grad(x, y, where=mask(*x.shape)),
+    "masked softmax": lambda x, y: sg.softmax(x, where=mask(*x.shape)),
 }
+
+
+def mask(*shape):
+    """Classes that are kept."""
+    return torch.empty(shape, dtype=torch.bool, device="cuda")
 
 
 @pytest.mark.parametrize("rows", [ROWS, 8])
@@ -49,7 +67,8 @@ def test_launches_and_bytes(name, dtype, rows, monkeypatch):
         y = torch.empty(rows, dtype=torch.int64, device="cuda")
         CALLS[name](x, y)
     # a reduced loss is rounded to half precision
-    rounds = name not in ("softmax", "log_softmax", "logsumexp") and dtype.itemsize < 4
+    rounds = not name.endswith(("softmax", "logsumexp")) and dtype.itemsize < 4
+    most_passes += MASKS.get(name, 0) / dtype.itemsize
     # beside the logits only labels and losses, and 16 bytes for 4096 classes of a row that is split
     passes = round(count.bytes / (x.numel() * x.element_size()), 2)
     within(
@@ -113,7 +132,7 @@ def graph(function, *args):
     raise AssertionError("nothing was compiled")
 
 
-@pytest.mark.parametrize("name", ["softmax", "logsumexp", "loss and gradient", "with options"])
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "loss and gradient", "with options", "scaled"])
 @pytest.mark.parametrize("classes", [64, CLASSES])
 def test_a_compiled_graph_holds_the_kernels(name, classes, monkeypatch):
     monkeypatch.setattr(triton.runtime.driver, "_active", _Driver())
@@ -124,7 +143,7 @@ def test_a_compiled_graph_holds_the_kernels(name, classes, monkeypatch):
         y = torch.empty(16, dtype=torch.int64, device="cuda")
         operations = graph(CALLS[name], x, y)
     kernels = [each for each in operations if each.startswith("triton_kernel_wrapper")]
-    # few long rows are split; with smoothing they are not, but the mean has a kernel for its divisor
-    assert len(kernels) == (2 if name == "with options" or classes == CLASSES else 1), operations
+    # few long rows are split, and a mean with ignored samples has a kernel for its divisor
+    assert len(kernels) == 1 + (name == "with options") + (classes == CLASSES), operations
     # what a row's classes are computed by is the kernel alone
     assert not any(word in each for each in operations for word in ("exp", "log", "amax", "where"))

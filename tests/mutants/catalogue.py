@@ -58,7 +58,7 @@ MUTANTS = (
         "int() of an array",
         LOSS,
         "    labels = xp.expand_dims(index_labels(",
-        "    if int(xp.max(job.labels)) >= x.shape[axis]:\n"
+        "    if int(xp.max(args.labels)) >= x.shape[axis]:\n"
         "            pass\n"
         "        labels = xp.expand_dims(index_labels(",
     ),
@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "a list to an array without device",
         "_array/namespace.py",
-        "        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
+        "        return as_like(xp, xp.asarray(value, dtype=dtype, device=device), x)\n",
         "        return xp.asarray(value, dtype=dtype)\n",
     ),
     Mutant(
@@ -182,8 +182,8 @@ MUTANTS = (
     Mutant(
         "method .dot",
         LINEAR,
-        "        z = self.product(x, self.operand.T)\n",
-        "        z = x.dot(self.operand.T)\n",
+        "    z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)\n",
+        "    z = x.dot(W.T)\n",
     ),
     Mutant(
         "squeeze without axis",
@@ -219,8 +219,8 @@ MUTANTS = (
     Mutant(
         "label wrapped into range",
         LOSS,
-        "        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis)\n",
-        "        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis) % x.shape[axis]\n",
+        "        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)\n",
+        "        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis) % x.shape[axis]\n",
     ),
     Mutant(
         "labels kept on the loss",

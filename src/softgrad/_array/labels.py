@@ -11,17 +11,17 @@ from .._kernels.dense import device_of, held_dtype
 from .._kernels.loss import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
-from .namespace import Library, fits, kind, native, plain, same_place, small
+from .namespace import Library, base_array, check_same_library, fits, kind, native, small
 from .precision import resolve_precision
 from .typing import Array
 
 
-def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -> tuple[Array, bool]:
+def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, x_name: str) -> tuple[Array, bool]:
     """(labels in a dtype for the kernels, whether they are weights by class), for logits of ``ndim`` dimensions."""
     xp = lib.xp
     if isinstance(labels, (int, np.integer)) and not isinstance(labels, bool):
         labels = xp.asarray(int(labels), device=device_of(x))
-    same_place(lib, x, labels, "labels", beside)
+    check_same_library(lib, x, labels, "labels", x_name)
     labels = native(lib, labels)
     what = kind(xp, labels.dtype)
     if labels.ndim == ndim - 1:
@@ -41,7 +41,7 @@ def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, beside: str) -
         held = labels.dtype == x.dtype
         return (labels if held else xp.astype(labels, held_dtype(xp, x.dtype), copy=False)), True
     raise ValueError(
-        f"labels of shape {tuple(labels.shape)} fit neither class indices nor weights by class for {beside} of shape "
+        f"labels of shape {tuple(labels.shape)} fit neither class indices nor weights by class for {x_name} of shape "
         f"{tuple(x.shape)}"
     )
 
@@ -57,29 +57,29 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
     dtype = held_dtype(xp, x.dtype)
     if isinstance(weight, (numbers.Real, np.bool_)):
         weight = small(lib, x, float(weight), "sample_weight", dtype)
-    same_place(lib, x, weight, "sample_weight", "the first argument")
+    check_same_library(lib, x, weight, "sample_weight", "the first argument")
     if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if not fits(tuple(weight.shape), shape):
         raise ValueError(f"sample_weight of shape {tuple(weight.shape)} does not broadcast to the samples' {shape}")
-    weight = plain(lib, weight)
+    weight = base_array(lib, weight)
     weight = weight if weight.dtype == dtype else xp.astype(weight, dtype)
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 
 
-def shown_weights(lib: Library, x: Array, job: LossArgs) -> LossArgs:
-    """``job`` with weight 0 for samples whose classes ``where`` all hides; like ignored samples, they do not count."""
-    where, xp = job.where, lib.xp
+def shown_weights(lib: Library, x: Array, args: LossArgs) -> LossArgs:
+    """``args`` with weight 0 for samples whose classes ``where`` all hides; like ignored samples, they do not count."""
+    where, xp = args.where, lib.xp
     if where is None:
-        return job
-    ndim = job.labels.ndim + (not job.dense)
-    axis = job.axis - (ndim - where.ndim)
+        return args
+    ndim = args.labels.ndim + (not args.dense)
+    axis = args.axis - (ndim - where.ndim)
     shown = where if axis < 0 else xp.any(where, axis=axis)
-    weight = job.sample_weight
+    weight = args.sample_weight
     if weight is None:
-        samples = job.labels[(slice(None),) * job.axis + (0, ...)] if job.dense else job.labels
+        samples = args.labels[(slice(None),) * args.axis + (0, ...)] if args.dense else args.labels
         weight = xp.ones_like(samples, dtype=held_dtype(xp, x.dtype))
-    return job._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
+    return args._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
 
 
 def class_vector(lib: Library, x: Array, value: Any, name: str, classes: int) -> Array:

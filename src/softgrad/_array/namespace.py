@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, beside, device_of
+from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, as_like, device_of
 from .._kernels.wide import ASKS
 from . import libraries
 from .errors import AxisError, MixedArraysError
@@ -222,14 +222,14 @@ def _native_dtype(lib: Library, dtype: DType) -> DType:
     return np.dtype(dtype).newbyteorder("=") if lib.scalars or lib.chunked else dtype
 
 
-def plain(lib: Library, a: Array) -> Array:
+def base_array(lib: Library, a: Array) -> Array:
     """``a`` as a base ndarray if it is a subclass, so that the result type does not depend on the kernel."""
     return np.asarray(a) if lib.scalars and type(a) is not np.ndarray else a
 
 
 def native(lib: Library, a: Array) -> Array:
-    """``plain(a)`` in native byte order; arrays read from a file may have the other."""
-    a = plain(lib, a)
+    """``base_array(a)`` in native byte order; arrays read from a file may have the other."""
+    a = base_array(lib, a)
     if (lib.scalars or lib.chunked) and not a.dtype.isnative:
         return lib.xp.astype(a, _native_dtype(lib, a.dtype))
     return a
@@ -248,9 +248,9 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
             raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
         if what == "complex" and into == "real":
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
-        x, dtype = plain(lib, x), _native_dtype(lib, dtype)
+        x, dtype = base_array(lib, x), _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)
-    return xp.astype(plain(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
+    return xp.astype(base_array(lib, x), default_float(xp, x)) if what == "integer" else native(lib, x)
 
 
 def one_axis(axis: Any, ndim: int) -> int:
@@ -276,19 +276,19 @@ def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-def same_place(lib: Library, x: Array, other: Array, argument: str, beside: str) -> None:
+def check_same_library(lib: Library, x: Array, other: Array, argument: str, x_name: str) -> None:
     """Raise if ``other`` belongs to another library or device than ``x``."""
     theirs = library(other, argument)
     if theirs.xp is not lib.xp:
         raise MixedArraysError(
-            f"{argument} is an array of {theirs.name}, {beside} is one of {lib.name}: convert one of them"
+            f"{argument} is an array of {theirs.name}, {x_name} is one of {lib.name}: convert one of them"
         )
     if type(other) is not type(x) and lib.strangers is not None and lib.strangers(x, other):
         raise MixedArraysError(
-            f"{argument} is a {type(other).__name__}, {beside} is a {type(x).__name__}: convert one of them"
+            f"{argument} is a {type(other).__name__}, {x_name} is a {type(x).__name__}: convert one of them"
         )
     if lib.has_device and other.device != x.device:
-        raise MixedArraysError(f"{argument} is on device {other.device}, {beside} is on {x.device}")
+        raise MixedArraysError(f"{argument} is on device {other.device}, {x_name} is on {x.device}")
 
 
 def as_one_chunk(lib: Library, a: Any, argument: str) -> Array:
@@ -306,15 +306,15 @@ def small(lib: Library, x: Array, value: Any, argument: str, dtype: DType = None
     if is_array(value):
         theirs = library(value, argument)
         if theirs.xp is lib.xp or theirs.name != "numpy":
-            same_place(lib, x, value, argument, "the first argument")
+            check_same_library(lib, x, value, argument, "the first argument")
         if kind(theirs.xp, value.dtype) not in ("real", "integer"):
             raise TypeError(f"{argument} must hold real numbers, got dtype {value.dtype}")
         if theirs.xp is lib.xp:
-            value = plain(lib, value)
+            value = base_array(lib, value)
             return value if value.dtype == dtype else xp.astype(value, dtype)
         value = value.tolist()
     try:
-        return beside(xp, xp.asarray(value, dtype=dtype, device=device), x)
+        return as_like(xp, xp.asarray(value, dtype=dtype, device=device), x)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{argument} must be a number, a list of numbers or an array, got {value!r}") from error
 
@@ -326,36 +326,33 @@ def fits(shape: tuple[Any, ...], into: tuple[Any, ...]) -> bool:
     return all(a in (1, b) or a != a or b != b for a, b in zip(reversed(shape), reversed(into), strict=False))
 
 
-def mask(lib: Library, x: Array, where: Any, argument: str = "where", beside: str = "x") -> Array | None:
+def mask(lib: Library, x: Array, where: Any, argument: str = "where", x_name: str = "x") -> Array | None:
     """``where`` as a boolean array that broadcasts to ``x``; None where nothing is hidden."""
     if where is None or where is True:
         return None
     if where is False:
         return lib.xp.zeros((1,) * x.ndim, dtype=lib.xp.bool, device=device_of(x))
-    same_place(lib, x, where, argument, beside)
+    check_same_library(lib, x, where, argument, x_name)
     if kind(lib.xp, where.dtype) != "bool":
         raise TypeError(f"{argument} must be a boolean array, got dtype {where.dtype}")
     if not fits(tuple(where.shape), tuple(x.shape)):
-        raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {beside}'s {tuple(x.shape)}")
-    return plain(lib, where)
+        raise ValueError(f"{argument} of shape {tuple(where.shape)} does not broadcast to {x_name}'s {tuple(x.shape)}")
+    return base_array(lib, where)
 
 
-def finish(lib: Library, y: Array) -> Any:
+def as_scalar(lib: Library, y: Array) -> Any:
     """Return a 0-d NumPy result as a scalar, as SciPy does."""
     return y[()] if lib.scalars and y.ndim == 0 else y
 
 
-def quiet() -> Any:
-    """Context manager that ignores NumPy's floating-point warnings: infinities and NaNs are valid results."""
-    return np.errstate(all="ignore")
+def ignore_fp_warnings(lib: Library | None = None) -> Any:
+    """Context manager that ignores NumPy's floating-point warnings: infinities and NaNs are valid results.
+
+    With a library that does not warn it is one that does nothing, which another one's compiler can trace.
+    """
+    return np.errstate(all="ignore") if lib is None or lib.warns else nullcontext()
 
 
-def quietly(function: Function) -> Function:
+def without_fp_warnings(function: Function) -> Function:
     """Decorate a function, possibly a task of another process, to ignore NumPy's floating-point warnings."""
-
-    @functools.wraps(function)
-    def run_quietly(*args: Any, **kwargs: Any) -> Any:
-        with quiet():
-            return function(*args, **kwargs)
-
-    return run_quietly  # type: ignore[return-value]
+    return np.errstate(all="ignore")(function)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._kernels.dense import device_of
 from .libraries import known
-from .namespace import Library, quiet
+from .namespace import Library, ignore_fp_warnings
 from .typing import Array, NDArray
 
 
@@ -18,7 +18,7 @@ def to_host(lib: Library, *arrays: Array) -> list[NDArray]:
         return [np.asarray(a) for a in arrays]
     declared, xp = known(lib.name), lib.xp
     if not declared.waits or len(arrays) == 1:
-        with quiet():
+        with ignore_fp_warnings():
             return declared.read_all(xp, arrays)
     # a single transfer, since each one waits for the device
     flat = declared.read(xp, xp.concat([xp.reshape(a, (-1,)) for a in arrays], axis=0))
@@ -67,7 +67,7 @@ def computed_once(lib: Library, X: Array, *arrays: Array) -> tuple[Array, ...]:
     """
     if not is_lazy(lib):
         return arrays
-    with quiet():
+    with ignore_fp_warnings():
         found = importlib.import_module("dask").persist(*(a.rechunk((X.chunks[0],)) for a in arrays if a is not None))
     left = iter(found)
     return tuple(None if a is None else next(left) for a in arrays)

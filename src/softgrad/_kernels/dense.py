@@ -49,7 +49,7 @@ def device_of(x: Array) -> Device:
     return None if hasattr(device, "device_set") else device
 
 
-def beside(xp: Namespace, a: Array, x: Array) -> Array:
+def as_like(xp: Namespace, a: Array, x: Array) -> Array:
     """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
     name = xp.__name__
     return AS_LIKE[name](a, x) if type(x) is not type(a) and name in AS_LIKE else a
@@ -62,7 +62,7 @@ def along(xp: Namespace, a: Array, x: Array, axis: int) -> Array:
 
 def iota(xp: Namespace, x: Array, axis: int, dtype: DType = None) -> Array:
     """0, 1, ... along ``axis``, broadcasting to ``x``."""
-    return along(xp, beside(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x), x, axis)
+    return along(xp, as_like(xp, xp.arange(x.shape[axis], dtype=dtype, device=device_of(x)), x), x, axis)
 
 
 def has_float64(xp: Namespace, x: Array) -> bool:

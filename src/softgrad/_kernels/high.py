@@ -202,61 +202,61 @@ def signed_logsumexp(
     return value, sign
 
 
-def _job(some: Picked, job: LossArgs) -> LossArgs:
-    """A job of some of its samples, in more digits."""
+def _some_args(some: Picked, args: LossArgs) -> LossArgs:
+    """The arguments of some of the samples, in more digits."""
 
     def of_class(a: Array) -> Wide | None:
         return None if a is None else some.wide.of(narrow(some.xp, a, some.xp.float64))
 
-    weight = job.sample_weight
-    return job._replace(
+    weight = args.sample_weight
+    return args._replace(
         axis=1,
-        labels=some.numbers(job.labels) if job.dense else some.samples(job.labels),
+        labels=some.numbers(args.labels) if args.dense else some.samples(args.labels),
         sample_weight=None if weight is None else of_class(some.samples(weight)),
-        class_weight=of_class(job.class_weight),
-        logit_shift=of_class(job.logit_shift),
-        where=some.mask(job.where),
+        class_weight=of_class(args.class_weight),
+        logit_shift=of_class(args.logit_shift),
+        where=some.mask(args.where),
         reduction="none",
         precision=None,
     )
 
 
-def _both(xp: Namespace, x: Array, job: LossArgs, value: bool, grad: bool) -> tuple[Array, Array]:
+def _both(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> tuple[Array, Array]:
     """(losses, gradient), the class axis kept, each None where it is not asked for."""
     if not grad:
-        return xp.expand_dims(loss.cross_entropy(xp, x, job), axis=job.axis), None
+        return xp.expand_dims(loss.cross_entropy(xp, x, args), axis=args.axis), None
     if not value:
-        return None, loss.cross_entropy_grad(xp, x, job)
-    losses, g = loss.cross_entropy_value_and_grad(xp, x, job)
-    return xp.expand_dims(losses, axis=job.axis), g
+        return None, loss.cross_entropy_grad(xp, x, args)
+    losses, g = loss.cross_entropy_value_and_grad(xp, x, args)
+    return xp.expand_dims(losses, axis=args.axis), g
 
 
 def loss_rows(
-    xp: Namespace, x: Array, job: LossArgs, value: bool, grad: bool, divisor: Array = None
+    xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool, divisor: Array = None
 ) -> tuple[Array, Array]:
     """(losses, gradient over ``divisor``), the class axis kept, each None where it is not asked for.
 
     Losses that are to be added are left in float64.
     """
-    y, axis = xp.astype(x, xp.float64), job.axis
-    losses, g = _both(xp, y, job._replace(precision=None, reduction="none"), value, grad)
+    y, axis = xp.astype(x, xp.float64), args.axis
+    losses, g = _both(xp, y, args._replace(precision=None, reduction="none"), value, grad)
     if grad and divisor is not None:
         g = loss.divided(xp, g, divisor)
-    each = value and job.reduction == "none"
+    each = value and args.reduction == "none"
     results = (*([losses] if each else []), *([g] if grad else []))
     if not results:
         return losses, None
 
     def again(some: Picked) -> tuple[Wide, ...]:
         wide = some.wide
-        v, g = _both(wide, some.numbers(x), _job(some, job), each, grad)
+        v, g = _both(wide, some.numbers(x), _some_args(some, args), each, grad)
         if grad and divisor is not None:
             g = loss.divided(wide, g, wide.of(divisor))
         return (*([v] if each else []), *([g] if grad else []))
 
     unsure = [_near_ties(xp, r, x.dtype, axis) for r in results]
-    if job.z_loss:
-        rows = loss.prepare(xp, y, job._replace(precision=None), False)
+    if args.z_loss:
+        rows = loss.prepare(xp, y, args._replace(precision=None), False)
         finite = xp.isfinite(rows.log_sum)
         unsure.append(xp.logical_and(finite, xp.abs(rows.log_sum) * NEARLY_0 < xp.abs(rows.row.m)))
     some = reduce(xp.logical_or, unsure)
@@ -264,35 +264,37 @@ def loss_rows(
     return results[0] if each else losses, results[-1] if grad else None
 
 
-def _loss(xp: Namespace, x: Array, job: LossArgs, value: bool, grad: bool) -> tuple[Array, Array]:
-    mean = job.reduction == "mean"
-    divisor = loss.total_weight(xp, xp.astype(x, xp.float64), job._replace(precision=None)) if mean else None
-    losses, g = loss_rows(xp, x, job, value, grad, divisor)
+def _loss(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> tuple[Array, Array]:
+    mean = args.reduction == "mean"
+    divisor = loss.total_weight(xp, xp.astype(x, xp.float64), args._replace(precision=None)) if mean else None
+    losses, g = loss_rows(xp, x, args, value, grad, divisor)
     if value:
-        losses = narrow(xp, loss.reduced(xp, losses, job, divisor), x.dtype)
+        losses = narrow(xp, loss.reduced(xp, losses, args, divisor), x.dtype)
     return losses, g
 
 
-def _is_narrow(xp: Namespace, x: Array, job: LossArgs) -> bool:
-    return job.precision == "high" and x.dtype != xp.float64 and is_open(xp, x)
+def _is_narrow(xp: Namespace, x: Array, args: LossArgs) -> bool:
+    return args.precision == "high" and x.dtype != xp.float64 and is_open(xp, x)
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
     return (
-        _loss(xp, logits, job, True, False)[0] if _is_narrow(xp, logits, job) else loss.cross_entropy(xp, logits, job)
+        _loss(xp, logits, args, True, False)[0]
+        if _is_narrow(xp, logits, args)
+        else loss.cross_entropy(xp, logits, args)
     )
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """D loss / d logits."""
-    if not _is_narrow(xp, logits, job):
-        return loss.cross_entropy_grad(xp, logits, job)
-    return _loss(xp, logits, job, False, True)[1]
+    if not _is_narrow(xp, logits, args):
+        return loss.cross_entropy_grad(xp, logits, args)
+    return _loss(xp, logits, args, False, True)[1]
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient."""
-    if not _is_narrow(xp, logits, job):
-        return loss.cross_entropy_value_and_grad(xp, logits, job)
-    return _loss(xp, logits, job, True, True)
+    if not _is_narrow(xp, logits, args):
+        return loss.cross_entropy_value_and_grad(xp, logits, args)
+    return _loss(xp, logits, args, True, True)

@@ -11,7 +11,7 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import loss as loss_kernels
-from .dense import MEMORY, along, beside, device_of, iota, joined, narrow, product, total, wide_dtype, widen
+from .dense import MEMORY, along, as_like, device_of, iota, joined, narrow, product, total, wide_dtype, widen
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -47,34 +47,40 @@ def some_rows(args: Any, start: int, stop: int, n: int) -> Any:
     return args._replace(where=where, sample_weight=None if weight is None else weight[start:stop])
 
 
-def part(job: LossArgs, start: int, stop: int, n: int) -> LossArgs:
-    """The job of rows ``start`` to ``stop``, as a plain sum."""
+def part(args: LossArgs, start: int, stop: int, n: int) -> LossArgs:
+    """The arguments of rows ``start`` to ``stop``, of a sum."""
     if start == 0 and stop == n:
-        return job._replace(reduction="sum")
-    some: LossArgs = some_rows(job, start, stop, n)
-    return some._replace(labels=job.labels[start:stop, ...], reduction="sum")
+        return args._replace(reduction="sum")
+    some: LossArgs = some_rows(args, start, stop, n)
+    return some._replace(labels=args.labels[start:stop, ...], reduction="sum")
 
 
-def counted(xp: Namespace, x: Array, job: LossArgs) -> Array:
+def counted(xp: Namespace, x: Array, args: LossArgs) -> Array:
     """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
-    kept, _ = loss_kernels.keep(xp, job, x)
+    kept, _ = loss_kernels.keep(xp, args, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
 
 
-class Wide:
-    """The parameters in the dtype to compute in, and the blocks of X with their jobs."""
+def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = None) -> Array:
+    """``x W^T + bias``; the product may be another than the library's."""
+    z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)
+    return z if bias is None else z + along(xp, bias, z, 1)
 
-    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, block_size: int | None) -> None:
-        self.xp, self.X, self.job = xp, X, job
+
+class Wide:
+    """The parameters in the dtype to compute in, and the blocks of X with their arguments."""
+
+    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, block_size: int | None) -> None:
+        self.xp, self.X, self.args = xp, X, args
         memory = memory_of(xp, X)
         #: Whether products have operands in half precision, and sums in single: an accelerator's units are made for it.
         info = xp.finfo(W.dtype)
         # float16 has not the range that weights, or a mean over many samples, need
-        self.half = memory is not None and job.precision is None and info.bits < 32 and float(info.max) > 1e30
+        self.half = memory is not None and args.precision is None and info.bits < 32 and float(info.max) > 1e30
         self.given, self._W = W, None
-        self.bias = None if bias is None else widen(xp, bias, job.precision)[0]
+        self.bias = None if bias is None else widen(xp, bias, args.precision)[0]
         self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype
-        self.wide = wide_dtype(xp, W, job.precision)
+        self.wide = wide_dtype(xp, W, args.precision)
         self.rows = block_rows(self.n, self.k, xp.finfo(self.wide).bits // 8, block_size, memory)
 
     @property
@@ -98,19 +104,18 @@ class Wide:
         return narrow(self.xp, product(self.xp, a, b), self.wide)
 
     def blocks(self) -> Iterator[tuple[int, int, Array, Array, LossArgs]]:
-        """(start, stop, rows of X, their logits, their job)."""
+        """(start, stop, rows of X, their logits, their arguments)."""
         xp = self.xp
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
-            piece = part(self.job, start, stop, self.n)
+            piece = part(self.args, start, stop, self.n)
             x = narrow(xp, self.cut(self.X, start, stop), self.dtype if self.half else self.wide)
             x = counted(xp, x, piece)
             yield start, stop, x, self.logits(x), piece
 
     def logits(self, x: Array) -> Array:
         """The logits of some rows of X."""
-        z = self.product(x, self.operand.T)
-        return z if self.bias is None else z + along(self.xp, self.bias, z, 1)
+        return logits_of(self.xp, x, self.operand, self.bias, self.product)
 
     def cut(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
@@ -118,25 +123,25 @@ class Wide:
 
     def divisor(self) -> Array:
         """What the mean divides by, or None."""
-        if self.job.reduction != "mean":
+        if self.args.reduction != "mean":
             return None
         like = self.logits_like()
-        return loss_kernels.mass(self.xp, like, self.job, self.weights(like))
+        return loss_kernels.mass(self.xp, like, self.args, self.weights(like))
 
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
         zero = self.xp.zeros((1, 1), dtype=self.wide, device=device_of(self.given))
-        return self.xp.broadcast_to(beside(self.xp, zero, self.given), (self.n, self.k))
+        return self.xp.broadcast_to(as_like(self.xp, zero, self.given), (self.n, self.k))
 
     def weights(self, like: Array) -> Array:
         """Each sample's class weight, or None."""
-        job = self.job
-        if job.class_weight is None and not job.dense:
+        args = self.args
+        if args.class_weight is None and not args.dense:
             return None
         pieces = []
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
-            piece = part(job, start, stop, self.n)._replace(label_smoothing=0.0)
+            piece = part(args, start, stop, self.n)._replace(label_smoothing=0.0)
             pieces.append(loss_kernels.target(self.xp, like[start:stop, :], piece, None)[3])
         return joined(self.xp, pieces)
 
@@ -201,13 +206,13 @@ def linear_cross_entropy(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     block_size: int | None = None,
     loss: Callable[..., Any] = loss_kernels.cross_entropy,
 ) -> Array:
     """The loss, reduced."""
-    model = Wide(xp, X, W, bias, job, block_size)
-    if job.reduction == "none":
+    model = Wide(xp, X, W, bias, args, block_size)
+    if args.reduction == "none":
         each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
         return narrow(xp, joined(xp, each), W.dtype)
     value = None
@@ -221,15 +226,15 @@ def linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
     loss: Callable[..., Any] = loss_kernels.cross_entropy_value_and_grad,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients: (S - Y)T X, the sum of S - Y, (S - Y) W."""
-    model = Wide(xp, X, W, bias, job, block_size)
-    value, grads = None, Gradients(xp, wrt, model.operand, job, model.product)
+    model = Wide(xp, X, W, bias, args, block_size)
+    value, grads = None, Gradients(xp, wrt, model.operand, args, model.product)
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
         value = add(value, block)
@@ -243,17 +248,17 @@ def linear_cross_entropy_hvp(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors`` (one for each name)."""
-    model = Wide(xp, X, W, bias, job, block_size)
+    model = Wide(xp, X, W, bias, args, block_size)
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    beside = {"W": visible(xp, model.operand, job), "change": visible(xp, given["W"], job) if "W" in given else None}
+    seen = {"W": visible(xp, model.operand, args), "change": visible(xp, given["W"], args) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
         dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
         dz = None
@@ -273,8 +278,8 @@ def linear_cross_entropy_hvp(
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = model.product(h, beside["W"])
-            step = step + model.product(g, beside["change"]) if "W" in given else step
+            step = model.product(h, seen["W"])
+            step = step + model.product(g, seen["change"]) if "W" in given else step
             rows.append(counted(xp, step, piece))
     if rows:
         out["X"] = joined(xp, rows)
@@ -283,10 +288,10 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, intercept: bool, block_size: int | None = None
+    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m), m one larger with ``intercept``: sum of (second derivative of a row) times x xT."""
-    model = Wide(xp, X, W, bias, job, block_size)
+    model = Wide(xp, X, W, bias, args, block_size)
     entries: list[list[Any]] = [[None] * model.k for _ in range(model.k)]
     for _, _, x, z, piece in model.blocks():
         x = narrow(xp, x, model.wide)

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .._array.typing import Array, Namespace
-from .dense import along, joined, narrow, product, wide_dtype
+from .dense import joined, narrow, product, wide_dtype
 from .divergence import DivergenceArgs, divergence
-from .linear import Gradients, block_rows, memory_of, some_rows
+from .linear import Gradients, block_rows, logits_of, memory_of, some_rows
 from .loss import divided, sum_all
 
 
@@ -59,12 +59,6 @@ def against(
         return args._replace(target=narrow(xp, rows(target.log_probs), dtype), labels=rows(target.labels))
     x = counted(xp, narrow(xp, rows(target.X), dtype), args)
     return args._replace(target=logits_of(xp, x, target.W, target.bias))
-
-
-def logits_of(xp: Namespace, x: Array, W: Array, bias: Array) -> Array:
-    """``x W^T + bias``."""
-    z = product(xp, x, W.T)
-    return z if bias is None else z + along(xp, bias, z, 1)
 
 
 def rows_of_block(n: int, k: int, bits: int, block_size: int | None, memory: int | None = None) -> int:

@@ -17,7 +17,7 @@ from .dense import cut, iota, log_normalizer, log_of, narrow
 from .linear import Wide, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
 from .loss import index_dtype
-from .scaling import Scaling
+from .scaling import Scaling, scaled
 
 
 class Wanted(NamedTuple):
@@ -69,6 +69,29 @@ def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool
     return Rows(kernels.picked(xp, log_p, labels, 1), lse, h, top, at)
 
 
+def recorded_block(
+    xp: Namespace,
+    z: Array,
+    fixed: Array,
+    labels: Array,
+    wanted: Wanted,
+    precision: str | None,
+    log_probs: Callable[..., Array],
+    entropy: Callable[..., Array],
+) -> Rows:
+    """The same by functions with derivatives of their own; ``fixed`` is ``z`` as a constant."""
+
+    def at(index: Array) -> Array:
+        return log_probs(xp, z, index, 1, None, precision, wanted.scaling)
+
+    h = entropy(xp, z, 1, None, precision, wanted.scaling) if wanted.entropy else None
+    top = likeliest(xp, fixed, wanted.top_k) if wanted.top_k else None
+    # the logit of the likeliest class less its log-probability
+    best = xp.argmax(fixed, axis=1, keepdims=True)
+    lse = scaled(xp, kernels.picked(xp, z, best, 1), wanted.scaling) - at(best)
+    return Rows(at(labels), xp.squeeze(lse, axis=1), h, None if top is None else at(top), top)
+
+
 def narrowed(xp: Namespace, rows: Rows, dtype: Any) -> Rows:
     """Results in the dtype that came."""
     return Rows._make(a if a is None or i == 4 else narrow(xp, a, dtype) for i, a in enumerate(rows))
@@ -79,14 +102,14 @@ def linear_log_probs(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
     block: Callable[..., Rows] = of_block,
 ) -> Rows:
     """What is wanted of every sample."""
-    model = Wide(xp, X, W, bias, job, block_size)
-    carry = job.precision == "high" and model.wide == W.dtype
+    model = Wide(xp, X, W, bias, args, block_size)
+    carry = args.precision == "high" and model.wide == W.dtype
     each = [narrowed(xp, block(xp, z, piece.labels, wanted, carry), W.dtype) for *_, z, piece in model.blocks()]
     if len(each) == 1:
         return each[0]
@@ -112,7 +135,7 @@ def linear_log_probs_vjp(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
@@ -127,9 +150,9 @@ def linear_log_probs_vjp(
         c = cotangents
         if z.shape[0] != X.shape[0]:
             c = Rows(*(None if a is None else cut(a, 0, start, done) for a in c))
-        carry = job.precision == "high" and z.dtype == W.dtype
+        carry = args.precision == "high" and z.dtype == W.dtype
         return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carry)
 
     return linear_cross_entropy_value_and_grad(
-        xp, X, W, bias, job._replace(reduction="sum"), wrt, None, block_size, loss=loss
+        xp, X, W, bias, args._replace(reduction="sum"), wrt, None, block_size, loss=loss
     )[1]

@@ -37,27 +37,27 @@ class LinearShard:
     """The linear model with some rows of W, its logits made in blocks, again for the gradient if there are several."""
 
     def __init__(
-        self, xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, block_size: int | None
+        self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, first: Any, block_size: int | None
     ) -> None:
-        self.xp, self.job, self.first = xp, job, first
-        self.model = Wide(xp, X, W, bias, job, block_size)
-        self.carry = widen(xp, W[:1, ...], job.precision)[1]
+        self.xp, self.args, self.first = xp, args, first
+        self.model = Wide(xp, X, W, bias, args, block_size)
+        self.carry = widen(xp, W[:1, ...], args.precision)[1]
         one = self.model.n <= self.model.rows
         self.kept = list(self.model.blocks()) if one else None
 
     def shares(self) -> Iterator[tuple[Shard, LossArgs, int, int]]:
-        """(share of the logits, its job, start, stop) of each block."""
+        """(share of the logits, its arguments, start, stop) of each block."""
         for start, stop, _, z, piece in self.kept or self.model.blocks():
             yield shard(self.xp, z, piece, self.first), piece, start, stop
 
     def merged(self, reduce: Reduce) -> Merged:
         """What all shares amount to, from one pass over X; from two if ``focuses``."""
-        xp, job, carry = self.xp, self.job, self.carry
+        xp, args, carry = self.xp, self.args, self.carry
         lows, found = zip(*(alone(xp, part, piece, carry) for part, piece, _, _ in self.shares()), strict=True)
         low = Level(*(self._joined(parts) for parts in zip(*lows, strict=True)))
         sums = {name: self._joined([some[name] for some in found]) for name in found[0]}
-        all_ = meet(xp, low, sums, job, reduce, carry)
-        if not focuses(job):
+        all_ = meet(xp, low, sums, args, reduce, carry)
+        if not focuses(args):
             return all_
         each = [
             focused(xp, part, _cut(all_, start, stop, self.model.n), piece, carry)
@@ -72,7 +72,7 @@ class LinearShard:
     def grads(self, all_: Merged, factor: Array, wrt: tuple[str, ...], reduce: Reduce) -> tuple[Array, ...]:
         """The gradients of the sum of the losses times ``factor`` by sample, the class axis kept; None is 1."""
         xp, model = self.xp, self.model
-        grads = Gradients(xp, wrt, model.operand, self.job, model.product)
+        grads = Gradients(xp, wrt, model.operand, self.args, model.product)
         for start, stop, x, z, piece in self.kept or model.blocks():
             some = _cut(all_, start, stop, model.n)
             g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
@@ -82,10 +82,10 @@ class LinearShard:
 
 
 def linear_merged(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
+    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, first: Any, reduce: Reduce, block_size: int | None
 ) -> Merged:
     """What all shares of the logits of the linear model amount to."""
-    return LinearShard(xp, X, W, bias, job, first, block_size).merged(reduce)
+    return LinearShard(xp, X, W, bias, args, first, block_size).merged(reduce)
 
 
 def sharded_linear_cross_entropy(
@@ -93,15 +93,15 @@ def sharded_linear_cross_entropy(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
     merged: Callable[..., tuple[Array, ...]] = linear_merged,
 ) -> Array:
     """The loss, reduced; ``merged`` may be another way to the same sums."""
-    all_ = Merged(*merged(xp, X, W, bias, job, first, reduce, block_size))
-    return narrow(xp, finished(xp, all_.loss, all_.w, job)[0], W.dtype)
+    all_ = Merged(*merged(xp, X, W, bias, args, first, reduce, block_size))
+    return narrow(xp, finished(xp, all_.loss, all_.w, args)[0], W.dtype)
 
 
 def sharded_linear_cross_entropy_value_and_grad(
@@ -109,16 +109,16 @@ def sharded_linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss, and its gradients by the share of W and bias, and by X, which is summed over the processes."""
-    model = LinearShard(xp, X, W, bias, job, first, block_size)
+    model = LinearShard(xp, X, W, bias, args, first, block_size)
     all_ = model.merged(reduce)
-    value, _, weight, divisor = finished(xp, all_.loss, all_.w, job)
+    value, _, weight, divisor = finished(xp, all_.loss, all_.w, args)
     grads = model.grads(all_, weight, wrt, reduce)
     if divisor is not None:
         grads = tuple(divided(xp, g, divisor) for g in grads)

@@ -116,9 +116,9 @@ def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int
     if shown is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
         c = xp.where(picked(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
-    own, beside = parted(xp, c, index, axis)
+    own, other = parted(xp, c, index, axis)
     others = without_each(xp, row, s)
-    there = (own * picked(xp, others, index, axis) - beside * picked(xp, row.e, index, axis)) / s
+    there = (own * picked(xp, others, index, axis) - other * picked(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
     for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
         g = xp.where(hot, cut(there, axis, i, i + 1), g)
@@ -133,11 +133,11 @@ def sloped(xp: Namespace, g: Array, x: Array, scaling: Scaling) -> Array:
 
 def parted(xp: Namespace, c: Array, index: Array, axis: int) -> tuple[Array, Array]:
     """At each label of a sample the sum of the c of those that are the same class, and of the others."""
-    own = beside = zero = xp.zeros_like(c)
+    own = other = zero = xp.zeros_like(c)
     for i in range(index.shape[axis]):
         same, each = index == cut(index, axis, i, i + 1), cut(c, axis, i, i + 1)
-        own, beside = own + xp.where(same, each, zero), beside + xp.where(same, zero, each)
-    return own, beside
+        own, other = own + xp.where(same, each, zero), other + xp.where(same, zero, each)
+    return own, other
 
 
 def one_label_vjp(
@@ -145,8 +145,8 @@ def one_label_vjp(
 ) -> Array:
     """``log_probs_vjp`` of one label a sample by the gradient of its loss, for what is not differentiated again."""
     index, weight = xp.squeeze(labels, axis=axis), -xp.squeeze(c, axis=axis)
-    job = LossArgs(axis=axis, labels=index, dense=False, sample_weight=weight, reduction="none", precision=precision)
-    return grad(xp, x, job)
+    args = LossArgs(axis=axis, labels=index, dense=False, sample_weight=weight, reduction="none", precision=precision)
+    return grad(xp, x, args)
 
 
 def mean_of(xp: Namespace, row: Shifted, axis: int, carry: bool) -> tuple[Array, Array]:

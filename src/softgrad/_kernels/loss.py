@@ -31,7 +31,7 @@ from .scaling import Scaling, bend, scaled_shift, scaling_of, slope
 
 
 class Rows(NamedTuple):
-    """The logits of a job, prepared: what every derivative needs."""
+    """The logits of a loss, prepared: what every derivative needs."""
 
     row: Shifted
     #: Sum of the exponentials, the class axis kept.
@@ -86,44 +86,46 @@ def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) ->
     return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
 
 
-def target(xp: Namespace, x: Array, job: LossArgs, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """(hot, v, T, w, valid) of a job: see ``Rows``. ``x`` tells shape, dtype and device."""
-    axis = job.axis
+def target(xp: Namespace, x: Array, args: LossArgs, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """(hot, v, T, w, valid) of a loss: see ``Rows``. ``x`` tells shape, dtype and device."""
+    axis = args.axis
     hot = valid = w = None
-    weight = None if job.class_weight is None else along(xp, narrow(xp, job.class_weight, x.dtype), x, axis)
-    if job.dense:
-        q = narrow(xp, job.labels, x.dtype)
+    weight = None if args.class_weight is None else along(xp, narrow(xp, args.class_weight, x.dtype), x, axis)
+    if args.dense:
+        q = narrow(xp, args.labels, x.dtype)
         w = total(xp, q if weight is None else q * weight, axis)
     else:
-        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis)
+        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)
         hot = iota(xp, x, axis, labels.dtype) == labels
         valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
         if weight is not None:
             w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
-        if not (job.label_smoothing or job.focal):
+            # counted, so that a mean over such labels alone is not one over nothing
+            w = xp.where(valid, w, xp.ones_like(w))
+        if not (args.label_smoothing or args.focal):
             return hot, None, w, w, valid
         q = xp.astype(hot, x.dtype)
-    if job.label_smoothing:
-        eps = job.label_smoothing
+    if args.label_smoothing:
+        eps = args.label_smoothing
         if shown is None:
             uniform = eps / x.shape[axis]
         else:
             count = xp.sum(xp.astype(shown, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
             share = eps / xp.where(count == 0, xp.ones_like(count), count)
             uniform = xp.where(shown, share, xp.zeros_like(share))
-        size = total(xp, q, axis) if job.dense else 1.0
+        size = total(xp, q, axis) if args.dense else 1.0
         q = (1 - eps) * q + size * uniform
     v = q if weight is None else q * weight
     return hot, v, total(xp, v, axis), w, valid
 
 
-def prepare(xp: Namespace, x: Array, job: LossArgs, carry: bool) -> Rows:
-    """Everything of a job but its sample weights and its reduction."""
-    x, shown, rows = hide(xp, x, job.axis, job.where)
-    scaling = scaling_of(xp, x, job)
-    row = scaled_shift(xp, x, job.axis, carry, scaling, job.where)
-    log_sum = log_normalizer(xp, row, job.axis) if job.z_loss else None
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, job, shown), None, log_sum, scaling)
+def prepare(xp: Namespace, x: Array, args: LossArgs, carry: bool) -> Rows:
+    """Everything of a loss but its sample weights and its reduction."""
+    x, shown, rows = hide(xp, x, args.axis, args.where)
+    scaling = scaling_of(xp, x, args)
+    row = scaled_shift(xp, x, args.axis, carry, scaling, args.where)
+    log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None
+    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, args, shown), None, log_sum, scaling)
 
 
 def without_label(xp: Namespace, r: Rows, axis: int, carry: bool) -> Rows:
@@ -143,9 +145,9 @@ def costs(xp: Namespace, r: Rows) -> Array:
     return (xp.log1p(r.row.rest) if r.row.lo is None else xp.log1p(r.row.rest) - r.row.lo) - r.row.d
 
 
-def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
+def losses(xp: Namespace, r: Rows, args: LossArgs, carry: bool) -> Array:
     """One loss a sample, before sample weights; the class axis kept."""
-    row, axis = r.row, job.axis
+    row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
     if r.v is None:
         lo = None if row.lo is None else pick(xp, r, row.lo, axis)
@@ -154,11 +156,11 @@ def losses(xp: Namespace, r: Rows, job: LossArgs, carry: bool) -> Array:
         cost = costs(xp, r)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
-        if job.focal:
-            cost = cost * (others(xp, r) / r.s) ** job.focal
+        if args.focal:
+            cost = cost * (others(xp, r) / r.s) ** args.focal
         loss = total(xp, r.v * cost, axis, carry)
-    if job.z_loss:
-        loss = loss + _weighted(job.z_loss * r.log_sum**2, r)
+    if args.z_loss:
+        loss = loss + _weighted(args.z_loss * r.log_sum**2, r)
     return settle(xp, r, loss)
 
 
@@ -189,15 +191,15 @@ def others(xp: Namespace, r: Rows) -> Array:
     return without_each(xp, r.row, r.s)
 
 
-def with_focal(xp: Namespace, r: Rows, job: LossArgs, function: Callable[..., Array] = focal.first) -> Rows:
+def with_focal(xp: Namespace, r: Rows, args: LossArgs, function: Callable[..., Array] = focal.first) -> Rows:
     """``r`` with the target weights times a derivative of the focal factor, where there is one."""
-    if not job.focal:
+    if not args.focal:
         return r
-    v = r.v * function(xp, r.row.e / r.s, others(xp, r) / r.s, costs(xp, r), job.focal)
-    return r._replace(v=v, T=total(xp, v, job.axis))
+    v = r.v * function(xp, r.row.e / r.s, others(xp, r) / r.s, costs(xp, r), args.focal)
+    return r._replace(v=v, T=total(xp, v, args.axis))
 
 
-def _scaled_gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
+def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """``d loss / d (scaled logits)``, whatever stands in a row that does not count."""
     row = r.row
     if r.v is None:
@@ -205,16 +207,16 @@ def _scaled_gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
         if r.T is not None:
             g = g * r.T
     else:
-        r = with_focal(xp, r, job)
+        r = with_focal(xp, r, args)
         g = (row.e * (r.T - r.v) - r.v * others(xp, r)) / r.s
-    if job.z_loss:
-        g = g + _weighted(2 * job.z_loss * r.log_sum, r) * (row.e / r.s)
+    if args.z_loss:
+        g = g + _weighted(2 * args.z_loss * r.log_sum, r) * (row.e / r.s)
     return g
 
 
-def gradient(xp: Namespace, r: Rows, job: LossArgs) -> Array:
+def gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """D loss / d logits by row, before sample weights."""
-    g = _scaled_gradient(xp, r, job)
+    g = _scaled_gradient(xp, r, args)
     if not r.scaling.identity:
         g = g * slope(xp, r.row.x, r.scaling)
     return visible(xp, r, settle(xp, r, g))
@@ -225,18 +227,18 @@ def visible(xp: Namespace, r: Rows, a: Array) -> Array:
     return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
 
 
-def _chained(xp: Namespace, r: Rows, job: LossArgs, h: Array, u: Array) -> Array:
+def _chained(xp: Namespace, r: Rows, args: LossArgs, h: Array, u: Array) -> Array:
     """A second derivative with the gradient's change by ``d2(scaled logits) / d(logits)2``."""
     second = bend(xp, r.row.x, r.scaling)
-    return h if second is None else h + _scaled_gradient(xp, r, job) * (second * u)
+    return h if second is None else h + _scaled_gradient(xp, r, args) * (second * u)
 
 
-def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
+def curvature(xp: Namespace, r: Rows, args: LossArgs, u: Array) -> Array:
     """Second derivative of each sample's loss times ``u``, before sample weights.
 
     ``u`` is centred on its value at the maximum, where p (u - sum(p u)) would cancel.
     """
-    row, axis = r.row, job.axis
+    row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
     p = row.e / r.s
     came = u = visible(xp, r, u)
@@ -247,44 +249,44 @@ def curvature(xp: Namespace, r: Rows, job: LossArgs, u: Array) -> Array:
     apart = u - centre
     mean = total(xp, p * apart, axis)
     spread = p * (apart - mean)
-    h = spread if r.T is None else spread * with_focal(xp, r, job).T
-    if job.focal:
-        change = with_focal(xp, r, job, focal.second).v * (apart - mean)
+    h = spread if r.T is None else spread * with_focal(xp, r, args).T
+    if args.focal:
+        change = with_focal(xp, r, args, focal.second).v * (apart - mean)
         h = h + change * (others(xp, r) / r.s) - p * (total(xp, change, axis) - change)
-    if job.z_loss:
-        h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
+    if args.z_loss:
+        h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
     if not r.scaling.identity:
-        h = _chained(xp, r, job, h * slope(xp, row.x, r.scaling), came)
+        h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), came)
     return visible(xp, r, settle(xp, r, h))
 
 
-def diagonal(xp: Namespace, r: Rows, job: LossArgs) -> Array:
+def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
     p, q = r.row.e / r.s, others(xp, r) / r.s
     spread = p * q
-    h = spread if r.T is None else spread * with_focal(xp, r, job).T
-    if job.focal:
-        change = with_focal(xp, r, job, focal.second)
+    h = spread if r.T is None else spread * with_focal(xp, r, args).T
+    if args.focal:
+        change = with_focal(xp, r, args, focal.second)
         h = h + change.v * q**2 + p**2 * (change.T - change.v)
-    if job.z_loss:
-        h = h + _weighted(2 * job.z_loss * (r.log_sum * spread + p * p), r)
+    if args.z_loss:
+        h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * p), r)
     if not r.scaling.identity:
-        h = _chained(xp, r, job, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
+        h = _chained(xp, r, args, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
     return visible(xp, r, settle(xp, r, h))
 
 
-def keep(xp: Namespace, job: LossArgs, x: Array) -> tuple[Array, Array]:
+def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array, Array]:
     """(which samples count, their weights), the class axis kept; None where all do, with weight 1."""
     kept = weight = None
-    if job.ignore_index is not None and not job.dense:
-        index = index_labels(xp, job.labels, x)
-        kept = xp.logical_not(is_ignored(xp, job.labels, index, job.ignore_index))
-    if job.sample_weight is not None:
-        weight = narrow(xp, job.sample_weight, x.dtype)
+    if args.ignore_index is not None and not args.dense:
+        index = index_labels(xp, args.labels, x)
+        kept = xp.logical_not(is_ignored(xp, args.labels, index, args.ignore_index))
+    if args.sample_weight is not None:
+        weight = narrow(xp, args.sample_weight, x.dtype)
         counts = weight != 0
         kept = counts if kept is None else xp.logical_and(kept, counts)
-        weight = xp.expand_dims(xp.where(kept, weight, xp.zeros_like(weight)), axis=job.axis)
-    return None if kept is None else xp.expand_dims(kept, axis=job.axis), weight
+        weight = xp.expand_dims(xp.where(kept, weight, xp.zeros_like(weight)), axis=args.axis)
+    return None if kept is None else xp.expand_dims(kept, axis=args.axis), weight
 
 
 def scaled(xp: Namespace, a: Array, kept: Array, weight: Array) -> Array:
@@ -302,10 +304,10 @@ def sum_all(xp: Namespace, a: Array) -> Array:
     return xp.sum(a, dtype=a.dtype)
 
 
-def mass(xp: Namespace, x: Array, job: LossArgs, w: Array) -> Array:
+def mass(xp: Namespace, x: Array, args: LossArgs, w: Array) -> Array:
     """The sum of the sample weights times class weights over the samples that count, 0-d."""
-    kept, weight = keep(xp, job, x)
-    ones = xp.ones_like(cut_class(xp, x, job.axis)) if w is None else w
+    kept, weight = keep(xp, args, x)
+    ones = xp.ones_like(cut_class(xp, x, args.axis)) if w is None else w
     return sum_all(xp, scaled(xp, ones, kept, weight))
 
 
@@ -320,70 +322,70 @@ def divided(xp: Namespace, a: Array, by: Array) -> Array:
     return xp.where(none, xp.zeros_like(a), a / xp.where(none, xp.ones_like(by), by))
 
 
-def reduced(xp: Namespace, each: Array, job: LossArgs, divisor: Array) -> Array:
+def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array) -> Array:
     """The losses of all samples, the class axis kept, as the reduction has them."""
-    if job.reduction == "none":
-        return xp.squeeze(each, axis=job.axis)
+    if args.reduction == "none":
+        return xp.squeeze(each, axis=args.axis)
     value = sum_all(xp, each)
     return value if divisor is None else divided(xp, value, divisor)
 
 
 def _run(
-    xp: Namespace, logits: Array, job: LossArgs, value: bool, derivative: str | None, vector: Array = None
+    xp: Namespace, logits: Array, args: LossArgs, value: bool, derivative: str | None, vector: Array = None
 ) -> tuple[Array, ...]:
-    x, carry = widen(xp, logits, job.precision)
-    kept, weight = keep(xp, job, x)
+    x, carry = widen(xp, logits, args.precision)
+    kept, weight = keep(xp, args, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = xp.where(kept, x, xp.zeros_like(x))
-    r = prepare(xp, x, job, carry)
-    if value or derivative == "gradient" or job.softcap is not None:
-        r = without_label(xp, r, job.axis, carry)
-    divisor = mass(xp, x, job, r.w) if job.reduction == "mean" else None
+    r = prepare(xp, x, args, carry)
+    if value or derivative == "gradient" or args.softcap is not None:
+        r = without_label(xp, r, args.axis, carry)
+    divisor = mass(xp, x, args, r.w) if args.reduction == "mean" else None
     out = []
     if value:
-        each = scaled(xp, losses(xp, r, job, carry), kept, weight)
-        out.append(narrow(xp, reduced(xp, each, job, divisor), logits.dtype))
+        each = scaled(xp, losses(xp, r, args, carry), kept, weight)
+        out.append(narrow(xp, reduced(xp, each, args, divisor), logits.dtype))
     if derivative is not None:
         if derivative == "gradient":
-            g = gradient(xp, r, job)
+            g = gradient(xp, r, args)
         elif derivative == "curvature":
-            g = curvature(xp, r, job, narrow(xp, vector, x.dtype))
+            g = curvature(xp, r, args, narrow(xp, vector, x.dtype))
         else:
-            g = diagonal(xp, r, job)
+            g = diagonal(xp, r, args)
         g = scaled(xp, g, kept, weight)
         out.append(narrow(xp, g if divisor is None else divided(xp, g, divisor), logits.dtype))
     return tuple(out)
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    return _run(xp, logits, job, True, None)[0]
+    return _run(xp, logits, args, True, None)[0]
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """D loss / d logits."""
-    return _run(xp, logits, job, False, "gradient")[0]
+    return _run(xp, logits, args, False, "gradient")[0]
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient from one maximum and one exponential."""
-    value, grad = _run(xp, logits, job, True, "gradient")
+    value, grad = _run(xp, logits, args, True, "gradient")
     return value, grad
 
 
-def cross_entropy_hvp(xp: Namespace, logits: Array, job: LossArgs, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
-    return _run(xp, logits, job, False, "curvature", vector)[0]
+    return _run(xp, logits, args, False, "curvature", vector)[0]
 
 
-def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_hessian_diag(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Diagonal of the second derivative."""
-    return _run(xp, logits, job, False, "diagonal")[0]
+    return _run(xp, logits, args, False, "diagonal")[0]
 
 
-def total_weight(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """What the mean divides by, 0-d."""
-    x, _ = widen(xp, logits, job.precision)
-    shown = None if job.where is None else xp.broadcast_to(job.where, x.shape)
-    return narrow(xp, mass(xp, x, job, target(xp, x, job, shown)[3]), held_dtype(xp, logits.dtype))
+    x, _ = widen(xp, logits, args.precision)
+    shown = None if args.where is None else xp.broadcast_to(args.where, x.shape)
+    return narrow(xp, mass(xp, x, args, target(xp, x, args, shown)[3]), held_dtype(xp, logits.dtype))

@@ -39,10 +39,10 @@ class Scaling(NamedTuple):
         return self.temperature == 1.0 and self.softcap is None and self.logit_shift is None
 
 
-def scaling_of(xp: Namespace, x: Array, job: LossArgs) -> Scaling:
+def scaling_of(xp: Namespace, x: Array, args: LossArgs) -> Scaling:
     """How a loss scales the logits ``x``."""
-    shift = None if job.logit_shift is None else along(xp, narrow(xp, job.logit_shift, x.dtype), x, job.axis)
-    return Scaling(job.temperature, job.softcap, shift)
+    shift = None if args.logit_shift is None else along(xp, narrow(xp, args.logit_shift, x.dtype), x, args.axis)
+    return Scaling(args.temperature, args.softcap, shift)
 
 
 def scaled(xp: Namespace, x: Array, scaling: Scaling) -> Array:

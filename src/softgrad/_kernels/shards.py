@@ -108,39 +108,39 @@ def gap(xp: Namespace, low: Array, high: Array, near: Callable[[Array, Array], A
     return xp.where(far, xp.where(xp.logical_and(low == high, high == math.inf), zero, zero - math.inf), step)
 
 
-def shard(xp: Namespace, x: Array, job: LossArgs, first: Any) -> Shard:
+def shard(xp: Namespace, x: Array, args: LossArgs, first: Any) -> Shard:
     """The share that begins with class ``first``."""
-    axis, shown, hot, q = job.axis, None, None, None
-    if job.softcap is not None:
+    axis, shown, hot, q = args.axis, None, None, None
+    if args.softcap is not None:
         x = finite(xp, x)
-    if job.where is not None:
-        shown = xp.broadcast_to(job.where, x.shape)
+    if args.where is not None:
+        shown = xp.broadcast_to(args.where, x.shape)
         x = xp.where(shown, x, xp.zeros_like(x) - math.inf)
-    weight = None if job.class_weight is None else along(xp, narrow(xp, job.class_weight, x.dtype), x, axis)
-    if job.dense:
-        q = narrow(xp, job.labels, x.dtype)
+    weight = None if args.class_weight is None else along(xp, narrow(xp, args.class_weight, x.dtype), x, axis)
+    if args.dense:
+        q = narrow(xp, args.labels, x.dtype)
     else:
-        labels = xp.expand_dims(index_labels(xp, job.labels, x), axis=axis)
+        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)
         hot = iota(xp, x, axis, labels.dtype) + first == labels
-        q = xp.astype(hot, x.dtype) if job.label_smoothing else None
-    return Shard(x, shown, hot, q, weight, scaling_of(xp, x, job))
+        q = xp.astype(hot, x.dtype) if args.label_smoothing else None
+    return Shard(x, shown, hot, q, weight, scaling_of(xp, x, args))
 
 
-def focuses(job: LossArgs) -> bool:
+def focuses(args: LossArgs) -> bool:
     """Whether factors of several classes of a sample ask for a sum of their own, once the normalizer is known."""
-    return bool(job.focal and (job.dense or job.label_smoothing))
+    return bool(args.focal and (args.dense or args.label_smoothing))
 
 
-def _columns(job: LossArgs) -> tuple[str, ...]:
+def _columns(args: LossArgs) -> tuple[str, ...]:
     """The sums that are exchanged: by options that all processes share, so that all exchange the same."""
     names = ["count", "size", "w"]
-    if not (job.dense or job.label_smoothing):
+    if not (args.dense or args.label_smoothing):
         names += ["o", "logit"]
-    elif not job.focal:
-        names += ["cost", "target", *(("spread", "weights") if job.label_smoothing else ())]
-    if job.dense or job.label_smoothing or job.z_loss:
+    elif not args.focal:
+        names += ["cost", "target", *(("spread", "weights") if args.label_smoothing else ())]
+    if args.dense or args.label_smoothing or args.z_loss:
         names += ["others", "ties"]
-    if job.logit_shift is not None:
+    if args.logit_shift is not None:
         names += ["winners", "most", "most_shift", *(("label_shift",) if "o" in names else ())]
     return tuple(names)
 
@@ -161,15 +161,15 @@ def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
     return Level(xp.where(none, z, most), xp.where(none, xp.zeros_like(z), added), z)
 
 
-def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Level, dict[str, Array]]:
+def alone(xp: Namespace, part: Shard, args: LossArgs, carry: bool) -> tuple[Level, dict[str, Array]]:
     """(largest class, sums beside it) of a share."""
-    axis, (x, shown, hot, q, weight, scaling) = job.axis, part
+    axis, (x, shown, hot, q, weight, scaling) = args.axis, part
     most = _largest(xp, part, axis)
     zero = xp.zeros_like(most.x)
     # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
     d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), carry, scaling)
     e = exponential(xp, d, lo)
-    names, sums = _columns(job), {}
+    names, sums = _columns(args), {}
 
     def each(a: Array, where: Array = None, carry: bool = False) -> Array:
         return total(xp, a if where is None else xp.where(where, a, zero), axis, carry)
@@ -191,11 +191,11 @@ def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Level
         sums["ties"] = each(e, top)
     if "cost" in names:
         cost = -d if lo is None else -d - lo
-        factor = (1 - job.label_smoothing) * (q if weight is None else q * weight)
+        factor = (1 - args.label_smoothing) * (q if weight is None else q * weight)
         sums["target"] = each(factor)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), carry)
-        if job.label_smoothing:
+        if args.label_smoothing:
             factor = xp.broadcast_to(xp.ones_like(zero) if weight is None else weight, x.shape)
             sums["weights"] = each(factor, shown)
             costs = xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost)))
@@ -204,13 +204,13 @@ def alone(xp: Namespace, part: Shard, job: LossArgs, carry: bool) -> tuple[Level
     return most, sums
 
 
-def _step(xp: Namespace, low: Level, high: Level, job: LossArgs, carry: bool) -> tuple[Array, Array]:
+def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, carry: bool) -> tuple[Array, Array]:
     """(how far one level is above a higher one, its exponential)."""
     rounded: Array = None
 
     def near(a: Array, b: Array) -> Array:
         nonlocal rounded
-        scaling = Scaling(job.temperature, job.softcap, low.shift)
+        scaling = Scaling(args.temperature, args.softcap, low.shift)
         step, rounded = apart(xp, a, b, carry, scaling, high.shift)
         return step
 
@@ -218,7 +218,7 @@ def _step(xp: Namespace, low: Level, high: Level, job: LossArgs, carry: bool) ->
     return step, exponential(xp, step, rounded)
 
 
-def meet(xp: Namespace, low: Level, sums: dict[str, Array], job: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, reduce: Reduce, carry: bool) -> Merged:
     """The sums of all shares, by one maximum and one sum over the processes."""
     zero, sums = xp.zeros_like(low.x), dict(sums)
     if low.shift is None:
@@ -227,11 +227,11 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], job: LossArgs, reduc
     else:
         packed = reduce(xp.stack([low.x, low.z], axis=0), "max")
         x, z = packed[0, ...], packed[1, ...]
-        high = Level(x, z - scaled(xp, x, Scaling(job.temperature, job.softcap)), z)
+        high = Level(x, z - scaled(xp, x, Scaling(args.temperature, args.softcap)), z)
         level = low.z == z
         sums["winners"] = xp.where(level, zero + 1, zero)
         sums["most"], sums["most_shift"] = (xp.where(level, a, zero) for a in low[:2])
-    step, scale = _step(xp, low, high, job, carry)
+    step, scale = _step(xp, low, high, args, carry)
     if "o" in sums:
         sums["o"] = sums["o"] * scale
     if "others" in sums:
@@ -240,14 +240,14 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], job: LossArgs, reduc
         sums["ties"] = xp.where(level, ties if low.shift is None else ties * scale, zero)
     # in a share of which nothing is left every cost is infinite already
     _moved(xp, sums, xp.where(low.x == -math.inf, zero, -step))
-    names = _columns(job)
+    names = _columns(args)
     # in parts: CuPy would carry the addresses of more than eight arrays from the host to the device
     parts = [xp.stack([sums[name] for name in names[i : i + 6]], axis=0) for i in range(0, len(names), 6)]
     packed = reduce(joined(xp, parts), "sum")
     sums = {name: packed[i, ...] for i, name in enumerate(names)}
     if low.shift is not None:
-        high, sums = _beside_largest(xp, high, sums, job, carry)
-    return _merge(xp, high, sums, job, carry)
+        high, sums = _beside_largest(xp, high, sums, args, carry)
+    return _merge(xp, high, sums, args, carry)
 
 
 def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
@@ -258,14 +258,14 @@ def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
 
 
 def _beside_largest(
-    xp: Namespace, level: Level, sums: dict[str, Array], job: LossArgs, carry: bool
+    xp: Namespace, level: Level, sums: dict[str, Array], args: LossArgs, carry: bool
 ) -> tuple[Level, dict[str, Array]]:
     """(The class of the largest scaled logit, the sums beside it); of several that are level their mean."""
     count = sums["winners"]
     x, lowest = sums["most"] / count, -float(xp.finfo(count.dtype).max)
     # several that were -inf under a softcap add up to it again
     most = Level(xp.where(level.x == lowest, level.x, x), sums["most_shift"] / count)
-    step, scale = _step(xp, most, level, job, carry)
+    step, scale = _step(xp, most, level, args, carry)
     sums = {name: sums[name] / scale if name in ("o", "others", "ties") else sums[name] for name in sums}
     if "ties" in sums:
         # in one share they are as many as classes: a rounding would cover the others
@@ -274,56 +274,55 @@ def _beside_largest(
     return most, sums
 
 
-def _merge(xp: Namespace, most: Level, sums: dict[str, Array], job: LossArgs, carry: bool) -> Merged:
+def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, carry: bool) -> Merged:
     m, zero = most.x, xp.zeros_like(most.x)
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
     # what shows nothing counts for nothing, whatever its label
-    valid = None if job.dense else xp.logical_or(size > 0, xp.logical_not(rows))
+    valid = None if args.dense else xp.logical_or(size > 0, xp.logical_not(rows))
     T: Array = None
     rest, log_sum, uniform, o = T, T, T, T
     if "others" in sums:
         rest = sums["others"] + (sums["ties"] - 1)
     if "o" in sums:
         o, T = sums["o"], w
-        scaling = Scaling(job.temperature, job.softcap, sums.get("label_shift"))
+        scaling = Scaling(args.temperature, args.softcap, sums.get("label_shift"))
         d, lo = below(xp, sums["logit"], most, carry, scaling)
         e = exponential(xp, d, lo)
         s, loss = o + e, index_loss(xp, o, e, d, lo, w)
-        if job.focal:
+        if args.focal:
             q = o / s
-            loss = loss * q**job.focal
-            T = w * focal.first(xp, e / s, q, index_loss(xp, o, e, d, lo, None), job.focal)
+            loss = loss * q**args.focal
+            T = w * focal.first(xp, e / s, q, index_loss(xp, o, e, d, lo, None), args.focal)
     else:
         s, loss = 1 + rest, zero
-        if job.label_smoothing:
-            uniform = size * job.label_smoothing / xp.where(rows, sums["count"], zero + 1)
+        if args.label_smoothing:
+            uniform = size * args.label_smoothing / xp.where(rows, sums["count"], zero + 1)
         if "cost" in sums:
             T, loss = sums["target"], sums["cost"]
             if uniform is not None:
                 T = T + uniform * sums["weights"]
                 loss = loss + xp.where(uniform == 0, zero, uniform * sums["spread"])
             loss = loss + T * xp.log1p(rest)
-    if job.z_loss:
-        log_sum = scaled(xp, m, Scaling(job.temperature, job.softcap, most.shift)) + xp.log1p(rest)
-        loss = loss + w * (job.z_loss * log_sum**2)
+    if args.z_loss:
+        log_sum = scaled(xp, m, Scaling(args.temperature, args.softcap, most.shift)) + xp.log1p(rest)
+        loss = loss + w * (args.z_loss * log_sum**2)
     # a sample of which every class is hidden counts in no mean
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
-        # as in the undivided loss, a label that is no class has the weight of a sample, but none of a class
-        w = w if job.class_weight is not None else xp.where(valid, w, zero + 1)
+        w = xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
     all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
     return all_._replace(loss=settle(xp, all_, loss))
 
 
-def _rows(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Rows:
+def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Rows:
     """A share as a part of the whole."""
     x, shown, hot, q, weight, scaling = part
     d, lo = below(xp, x, Level(all_.m, all_.shift), carry, scaling)
     v = None
     if q is not None:
-        v = (1 - job.label_smoothing) * q
+        v = (1 - args.label_smoothing) * q
         if all_.uniform is not None:
             v = v + (all_.uniform if shown is None else xp.where(shown, all_.uniform, xp.zeros_like(all_.uniform)))
         v = v if weight is None else v * weight
@@ -333,10 +332,10 @@ def _rows(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) 
     return Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
 
 
-def focused(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Array:
+def focused(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Array:
     """A share's part of losses with focal factors, and of the target weights in their gradient."""
-    r, job = _rows(xp, part, all_, job, carry), job._replace(z_loss=0.0)
-    return xp.stack([losses(xp, r, job, carry), with_focal(xp, r, job).T], axis=0)
+    r, args = _rows(xp, part, all_, args, carry), args._replace(z_loss=0.0)
+    return xp.stack([losses(xp, r, args, carry), with_focal(xp, r, args).T], axis=0)
 
 
 def with_focused(all_: Merged, sums: Array) -> Merged:
@@ -344,15 +343,15 @@ def with_focused(all_: Merged, sums: Array) -> Merged:
     return all_._replace(loss=all_.loss + sums[0, ...], T=sums[1, ...])
 
 
-def slopes(xp: Namespace, part: Shard, all_: Merged, job: LossArgs, carry: bool) -> Array:
+def slopes(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Array:
     """D loss / d logits of a share by row, before sample weights."""
-    r = _rows(xp, part, all_, job, carry)
-    if focuses(job):
-        r = with_focal(xp, r, job)._replace(T=all_.T)
-    return gradient(xp, r, job._replace(focal=0.0))
+    r = _rows(xp, part, all_, args, carry)
+    if focuses(args):
+        r = with_focal(xp, r, args)._replace(T=all_.T)
+    return gradient(xp, r, args._replace(focal=0.0))
 
 
-def gathered(xp: Namespace, part: Shard, job: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def gathered(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, carry: bool) -> Merged:
     """What all shares amount to: of the losses and the sums in the gradient."""
-    all_ = meet(xp, *alone(xp, part, job, carry), job, reduce, carry)
-    return with_focused(all_, reduce(focused(xp, part, all_, job, carry), "sum")) if focuses(job) else all_
+    all_ = meet(xp, *alone(xp, part, args, carry), args, reduce, carry)
+    return with_focused(all_, reduce(focused(xp, part, all_, args, carry), "sum")) if focuses(args) else all_

@@ -146,8 +146,8 @@ class Implementation(NamedTuple):
             if verdict is not True:
                 return verdict
         if self.untaken:
-            job = next(each for each in args if isinstance(each, LossArgs))
-            others = given(job, self.untaken)
+            loss = next(each for each in args if isinstance(each, LossArgs))
+            others = given(loss, self.untaken)
             if others:
                 return f"does not take {', '.join(others)}"
         return True

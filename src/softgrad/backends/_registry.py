@@ -13,7 +13,7 @@ from typing import Any
 from .._array import libraries
 from .._array.context import Override
 from .._array.errors import BackendError
-from .._array.namespace import Library, quiet, tracing
+from .._array.namespace import Library, ignore_fp_warnings, tracing
 from .._options import OPTIONS, places
 from . import _discovery
 from ._declaration import GENERIC, LOSSES, Backend, Delegate, Explanation, Implementation
@@ -214,7 +214,7 @@ def run(function: str, lib: Library, *args: Any) -> Any:
             if _asked.users and _asked.get():
                 raise _Answer(_explained(function, args))
             if lib.warns:
-                with quiet():
+                with ignore_fp_warnings():
                     return step.call(*args)
             return step.call(*args)
     raise AssertionError("the generic kernel declines nothing")  # pragma: no cover

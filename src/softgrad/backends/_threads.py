@@ -40,7 +40,7 @@ FAREWELL = 5.0
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
 #: A C function for threads, of one argument.
 NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_lent: ContextVar[Pool | None] = ContextVar("softgrad_threads", default=None)
+_used_pool: ContextVar[Pool | None] = ContextVar("softgrad_threads", default=None)
 _controller: Any = None
 _inside = threading.local()
 
@@ -177,7 +177,7 @@ def count() -> int:
     """Return how many threads a large call may use now."""
     if getattr(_inside, "task", False):
         return 1
-    pool = _lent.get()
+    pool = _used_pool.get()
     return _asked_for() if pool is None else min(_asked_for(), pool.most())
 
 
@@ -219,7 +219,7 @@ def _blas_limit() -> int:
     return min((n for n in sizes if n), default=sys.maxsize)
 
 
-class lent:  # noqa: N801 - a context manager, as those of contextlib
+class use_pool:  # noqa: N801 - a context manager, as those of contextlib
     """Run the pieces of a call on a pool's threads inside a ``with`` block, on no more than its library would."""
 
     __slots__ = ("pool", "token")
@@ -228,10 +228,10 @@ class lent:  # noqa: N801 - a context manager, as those of contextlib
         self.pool = pool
 
     def __enter__(self) -> None:
-        self.token = _lent.set(self.pool)
+        self.token = _used_pool.set(self.pool)
 
     def __exit__(self, *error: object) -> None:
-        _lent.reset(self.token)
+        _used_pool.reset(self.token)
 
 
 def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = None) -> list[T]:
@@ -292,13 +292,13 @@ def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = 
 
 def region() -> Any:
     """OpenMP's entry to a parallel region, where the pieces of a call run on its threads."""
-    pool = _lent.get()
+    pool = _used_pool.get()
     return None if pool is None else pool.region
 
 
 def product() -> Callable[[Any, Any, Any, float], None] | None:
     """The matrix product of the library that keeps the threads of this call awake, or None."""
-    pool = _lent.get()
+    pool = _used_pool.get()
     return None if pool is None else pool.product
 
 

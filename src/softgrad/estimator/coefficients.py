@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.namespace import library, quietly
+from .._array.namespace import library, without_fp_warnings
 from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
@@ -18,7 +18,7 @@ from ..backends._registry import run
 from ..linear.arguments import samples_of
 from ..linear.model import LinearCrossEntropy
 from .fitted import is_model, parameters_of
-from .statistics import beside_samples, inverse_of
+from .statistics import as_array_of, inverse_of
 
 
 class _Arrays(NamedTuple):
@@ -114,7 +114,7 @@ def _names(model: Any, classes: int, features: int, bias: bool) -> tuple[Sequenc
     return labels, (*map(str, columns), *(("intercept",) if bias else ()))
 
 
-@quietly
+@without_fp_warnings
 def coefficient_statistics(
     X: Any,
     W: Any,
@@ -183,15 +183,15 @@ def coefficient_statistics(
     # the curvature is that of any labels
     labels = lib.xp.zeros((rows.shape[0],), dtype=index_dtype(lib.xp, like), device=device_of(like))
     loss = LinearCrossEntropy(X, labels, sample_axis=sample_axis, reduction="sum", sample_weight=sample_weight)
-    weights, intercept, job = loss._parameters(W, bias)
+    weights, intercept, args = loss._parameters(W, bias)
     classes = int(weights.shape[0])
     if classes < 2:
         raise ValueError(f"W of shape {tuple(W.shape)} has a single class: there is nothing to compare it with")
     reference = integer(reference, "reference")
     if not -classes <= reference < classes:
         raise IndexError(f"reference is {reference}: there are {classes} classes")
-    args = (loss._X, weights, intercept, job, intercept is not None, loss._block_size(classes))
-    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *args))
+    given = (loss._X, weights, intercept, args, intercept is not None, loss._block_size(classes))
+    (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *given))
     home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
     theta = home[0] if intercept is None else np.concatenate([home[0], home[1][:, None]], axis=1)
     others = [k for k in range(classes) if k != reference % classes]
@@ -203,7 +203,7 @@ def coefficient_statistics(
     errors = np.sqrt(np.diag(covariance)).reshape(estimate.shape)
     z = estimate / errors
     p = np.asarray([math.erfc(abs(v) / math.sqrt(2)) for v in z.reshape(-1)]).reshape(z.shape)
-    out = CoefficientStatistics(*(beside_samples(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))
+    out = CoefficientStatistics(*(as_array_of(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))
     labels, out.features = _names(model, classes, int(weights.shape[1]), intercept is not None)
     out.reference, out.classes = labels[reference], tuple(labels[k] for k in others)
     return out

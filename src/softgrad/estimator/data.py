@@ -12,7 +12,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, default_float, floating, is_array, kind, library, native, quiet, same_place
+from .._array.namespace import (
+    Library,
+    check_same_library,
+    default_float,
+    floating,
+    ignore_fp_warnings,
+    is_array,
+    kind,
+    library,
+    native,
+)
 from .._array.transfer import computed_once, is_abstract, is_lazy, sorted_classes, to_host
 from .._array.typing import Array, NDArray
 from .._kernels.dense import device_of
@@ -56,7 +66,7 @@ def checked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Data:
     if y is None:
         raise ValueError(f"{type(estimator).__name__}.fit requires y to be passed, but the target y is None")
     lib, X = checked_samples(estimator, X, reset=True)
-    classes, labels = _encoded(lib, X, beside(lib, X, y, "y"))
+    classes, labels = _encoded(lib, X, on_device_of(lib, X, y, "y"))
     weight = None if sample_weight is None else _device_weight(lib, X, sample_weight)
     labels, weight = computed_once(lib, X, labels, weight)
     return Data(lib, X, labels, classes, weight)
@@ -96,7 +106,7 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     return lib, X
 
 
-def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
+def on_device_of(lib: Library, X: Array, a: Any, name: str) -> Any:
     """``a`` where ``X`` is: an error where it is elsewhere, unless scikit-learn's dispatch lets all follow X.
 
     Strings then stay on the host, as a NumPy array.
@@ -104,7 +114,7 @@ def beside(lib: Library, X: Array, a: Any, name: str) -> Any:
     if not get_config()["array_api_dispatch"]:
         if not is_array(a):
             raise TypeError(f"{name} must be an array of {lib.name}, as X is, got {type(a).__name__}")
-        same_place(lib, X, a, name, "X")
+        check_same_library(lib, X, a, name, "X")
         return a
     if is_array(a) and library(a, name).xp is lib.xp and not (lib.has_device and a.device != X.device):
         return a
@@ -119,7 +129,7 @@ def _finite(lib: Library, a: Array, name: str) -> None:
             raise ValueError(f"{name} contains NaN or infinity")
         return
     # a sum needs no memory; it may overflow on its own, so only the mask is believed
-    with quiet():
+    with ignore_fp_warnings():
         sum_is_finite = math.isfinite(float(to_host(lib, xp.sum(a, dtype=a.dtype))[0]))
     if sum_is_finite:
         return
@@ -170,7 +180,7 @@ def _device_weight(lib: Library, X: Array, weight: Any) -> Array:
     xp = lib.xp
     if isinstance(weight, numbers.Real):
         weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=device_of(X))
-    weight = beside(lib, X, weight, "sample_weight")
+    weight = on_device_of(lib, X, weight, "sample_weight")
     if kind(xp, weight.dtype) not in ("real", "integer", "bool"):
         raise TypeError(f"sample_weight must hold real numbers or booleans, got dtype {weight.dtype}")
     if tuple(weight.shape) != (X.shape[0],):

@@ -20,7 +20,7 @@ except ImportError as error:
         "softgrad.SoftmaxRegression needs SciPy and scikit-learn: install softgrad with its extra 'sklearn'"
     ) from error
 
-from .._array.namespace import quietly
+from .._array.namespace import without_fp_warnings
 from .._array.typing import Device
 from ..linear.model import LinearCrossEntropy
 from .data import Data, checked, class_weights, home, names_of, put, spacing, total_weight
@@ -199,7 +199,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             )
         return self
 
-    @quietly
+    @without_fp_warnings
     def _search(self, X: Any, y: Any, sample_weight: Any) -> Fit:
         """The search for the coefficients, which it keeps."""
         data = checked(self, X, y, sample_weight)

@@ -11,14 +11,14 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array.errors import MixedArraysError
-from .._array.namespace import Library, library, quietly
+from .._array.namespace import Library, library, without_fp_warnings
 from .._array.transfer import is_abstract, is_lazy, to_host
 from .._array.typing import Array
 from .._dense import log_softmax, softmax
 from .._kernels.dense import device_of, product
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
-from .data import beside, checked_samples, in_native_order, on_device, where_is
+from .data import checked_samples, in_native_order, on_device, on_device_of, where_is
 
 
 class FittedElsewhereError(MixedArraysError, ValueError):
@@ -85,7 +85,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
                 f"model.to(X) is a copy of the model for X"
             )
 
-    @quietly
+    @without_fp_warnings
     def decision_function(self, X: Any) -> Array:
         """Logits of each class.
 
@@ -101,7 +101,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         z = self._logits(X, "decision_function")
         return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
-    @quietly
+    @without_fp_warnings
     def predict(self, X: Any) -> Array:
         """The most probable class of each sample.
 
@@ -122,7 +122,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return self.classes_[to_host(lib, best)[0]]
         return lib.xp.take(self.classes_, best, axis=0)
 
-    @quietly
+    @without_fp_warnings
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class.
 
@@ -137,7 +137,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return self._by_blocks(X, "predict_proba", softmax)
 
-    @quietly
+    @without_fp_warnings
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
 
@@ -152,7 +152,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         """
         return self._by_blocks(X, "predict_log_proba", log_softmax)
 
-    @quietly
+    @without_fp_warnings
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of the samples whose class is predicted, weighted.
 
@@ -171,7 +171,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             return float(super().score(X, y, sample_weight))
         lib = library(X, "X")
         xp = lib.xp
-        y = beside(lib, X, y, "y")
+        y = on_device_of(lib, X, y, "y")
         if tuple(y.shape) != (X.shape[0],):
             raise ValueError(f"y must have shape ({X.shape[0]},), got {tuple(y.shape)}")
         if isinstance(y, np.ndarray):
@@ -180,6 +180,6 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         if sample_weight is None:
             return int(to_host(lib, xp.sum(xp.astype(hit, xp.int64)))[0]) / int(y.shape[0])
         hit = xp.astype(hit, self.coef_.dtype)
-        weight = xp.astype(beside(lib, X, sample_weight, "sample_weight"), hit.dtype)
+        weight = xp.astype(on_device_of(lib, X, sample_weight, "sample_weight"), hit.dtype)
         some, every = to_host(lib, xp.sum(hit * weight), xp.sum(weight))
         return float(some / every)

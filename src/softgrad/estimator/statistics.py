@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, Unpack
 
 import numpy as np
 
-from .._array.namespace import Library, quiet, quietly
+from .._array.namespace import Library, ignore_fp_warnings, without_fp_warnings
 from .._array.scalars import number
 from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Namespace, NDArray
@@ -16,15 +15,15 @@ from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, narrow, product
 from .._kernels.linear import Wide
 from .._options import LossArgs
+from ..backends._parameters import on_rows
 from ..backends._registry import run
-from ..backends._small import on_rows
 from ..backends.sparse.samples import home_of
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
 from .fitted import parameters_of
 
 
-def beside_samples(lib: Library, x: Array, a: NDArray) -> Array:
+def as_array_of(lib: Library, x: Array, a: NDArray) -> Array:
     """``a`` in the library, on the device and in the dtype of ``x``."""
     return lib.xp.asarray(a, dtype=x.dtype, device=device_of(x))
 
@@ -42,12 +41,12 @@ def _class_blocks(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array,
 
 
 def _sums(
-    X: Array, W: Array, bias: Array, job: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
+    X: Array, W: Array, bias: Array, args: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
     lib, xp, X = home_of(X, "X")
-    with quiet() if lib.warns else nullcontext():
-        model = Wide(xp, X, W, bias, job, block_size)
+    with ignore_fp_warnings(lib):
+        model = Wide(xp, X, W, bias, args, block_size)
         sums: tuple[Array, ...] = ()
         for _, _, x, z, piece in model.blocks():
             curvature = run("cross_entropy_hessian_diag", lib, lib.xp, z, piece)
@@ -65,9 +64,9 @@ def _block_products(
     shapes: Callable[[int, int], list[tuple[int, ...]]],
 ) -> Sequence[Array]:
     """``_sums`` of a bound loss; ``shapes(n_classes, n_features)`` are those of the results."""
-    weights, intercept, job = loss._parameters(W, bias)
+    weights, intercept, args = loss._parameters(W, bias)
     k, m = (int(size) for size in weights.shape)
-    data, options = (loss._X, weights, intercept, job), (product, loss._block_size(k))
+    data, options = (loss._X, weights, intercept, args), (product, loss._block_size(k))
     found = on_rows(loss._lib, _sums, data, options, shapes(k, m))
     return _sums(*data, *options) if found is None else found
 
@@ -178,7 +177,7 @@ class BlockPreconditioner:
            [3.]])
     """
 
-    @quietly
+    @without_fp_warnings
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
         loss._reducible()
         W, bias = parameters_of(W, bias, loss.sample_axis)
@@ -194,9 +193,9 @@ class BlockPreconditioner:
         penalty[features:] = 0.0
         for k, block in enumerate(blocks):
             inverse[k] = inverse_of(block + np.diag(penalty), f"the block of class {k}", 0.0, ridge)
-        self._inverse = beside_samples(lib, loss._like, inverse)
+        self._inverse = as_array_of(lib, loss._like, inverse)
 
-    @quietly
+    @without_fp_warnings
     def __call__(self, vector: Any) -> Any:
         """The blocks' inverse times a vector.
 
@@ -213,10 +212,10 @@ class BlockPreconditioner:
         loss, xp = self._loss, self._loss._lib.xp
         if self._bias and not (isinstance(vector, tuple) and len(vector) == 2):
             raise ValueError("vector must be a tuple of two arrays, for W and the bias")
-        first = loss._out("W", loss._beside(vector[0] if self._bias else vector, "vector"))
+        first = loss._out("W", loss._parameter(vector[0] if self._bias else vector, "vector"))
         rows = first
         if self._bias:
-            rows = xp.concat([first, xp.expand_dims(loss._beside(vector[1], "vector"), axis=1)], axis=1)
+            rows = xp.concat([first, xp.expand_dims(loss._parameter(vector[1], "vector"), axis=1)], axis=1)
         if tuple(rows.shape) != tuple(self._inverse.shape[:2]):
             raise ValueError(f"vector must have the shapes of W and the bias, got {tuple(first.shape)} for W")
         out = xp.squeeze(product(xp, self._inverse, xp.expand_dims(rows, axis=2)), axis=2)

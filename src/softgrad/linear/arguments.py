@@ -62,7 +62,7 @@ def mask_of_logits(lib: Library, like: Array, where: Any, shape: tuple[int, int]
         logits = xp.broadcast_to(xp.reshape(like[:1, :1], (1, 1)), shape)
     else:
         logits = xp.zeros(shape, dtype=like.dtype, device=device_of(like))
-    where = mask(lib, transposed(lib, logits, axis), where, beside="the logits")
+    where = mask(lib, transposed(lib, logits, axis), where, x_name="the logits")
     if where is None:
         return None
     if where.ndim < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import same_shape, sample_weights, shown_weights
-from .._array.namespace import Library, as_one_chunk, finish, floating, library, same_place
+from .._array.namespace import Library, as_one_chunk, as_scalar, check_same_library, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import number, one_of, positive
 from .._array.typing import Array, ArrayT, Precision, Reduction, Wrt
@@ -46,7 +46,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
         arrays["bias" + suffix] = bias
     for name, a in arrays.items():
         a = as_one_chunk(lib, a, name) if name[0] != "X" else a
-        same_place(lib, like, a, name, "X")
+        check_same_library(lib, like, a, name, "X")
         wanted = 1 if name.startswith("bias") else 2
         if a.ndim != wanted:
             raise ValueError(
@@ -98,20 +98,20 @@ def _call(
         raise ValueError(f"W_target has {target.W.shape[0]} classes, W has {classes} (sample_axis={axis})")
     weight = None if sample_weight is None else sample_weights(lib, like, sample_weight, (samples,))
     where = mask_of_logits(lib, student.X, where, (samples, classes), axis)
-    job = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
+    shown = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
     args = DivergenceArgs(
         1,
         None,
         beta,
         positive(temperature, "temperature"),
         where,
-        job.sample_weight,
+        shown.sample_weight,
         reduction,
         resolve_precision(precision),
     )
     value, grads = run("linear_divergence", lib, lib.xp, *student, target, args, names, block_size)
     out = (g if name == "bias" else transposed(lib, g, axis) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), tuple(out)
+    return as_scalar(lib, value), tuple(out)
 
 
 @passes_on_to(kl_divergence, LinearCrossEntropy)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._array.labels import check_labels, same_shape
-from .._array.namespace import Library, floating, kind, library, native, same_place
+from .._array.namespace import Library, check_same_library, floating, kind, library, native
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT, Precision, Wrt
 from .._docstrings import passes_on_to
@@ -62,7 +62,7 @@ class _Problem:
         if X.ndim != 2:
             raise ValueError(f"X must have two dimensions, got shape {tuple(X.shape)}")
         axis = integer(sample_axis, "sample_axis", "0 or 1")
-        same_place(lib, like, labels, "labels", "X")
+        check_same_library(lib, like, labels, "labels", "X")
         labels = native(lib, labels)
         if kind(lib.xp, labels.dtype) != "integer":
             raise TypeError(f"labels are class indices and must be integers, got dtype {labels.dtype}")
@@ -80,16 +80,16 @@ class _Problem:
             reduction="none",
             precision=precision,
         )
-        self.W, self.bias, job = model._parameters(W, bias)
+        self.W, self.bias, args = model._parameters(W, bias)
         if validate:
             check_labels(lib, labels, self.W.shape[0], None)
         self.model, self.axis = model, axis
-        self.job: LossArgs = job._replace(labels=labels if self.several else with_axis(labels, 1))
+        self.args: LossArgs = args._replace(labels=labels if self.several else with_axis(labels, 1))
 
     @property
     def arrays(self) -> tuple[Any, ...]:
         """What every kernel is given."""
-        return self.lib, self.model._xp, self.model._X, self.W, self.bias, self.job
+        return self.lib, self.model._xp, self.model._X, self.W, self.bias, self.args
 
     def out(self, a: Array) -> Array:
         """Rows of samples as the caller has them."""
@@ -218,8 +218,8 @@ def linear_log_probs_vjp(
     first, second = cotangents
     if first is None and second is None:
         raise ValueError("cotangents must not both be None")
-    lib, like, n = problem.lib, problem.model._like, problem.job.labels.shape[0]
-    shape = tuple(problem.job.labels.shape)
+    lib, like, n = problem.lib, problem.model._like, problem.args.labels.shape[0]
+    shape = tuple(problem.args.labels.shape)
     if first is not None:
         given = (shape if problem.axis == 0 else shape[::-1]) if problem.several else shape[:1]
         c = _cotangent(lib, like, first, given, "log-probabilities")
@@ -235,7 +235,7 @@ def linear_log_probs_vjp(
 
 
 def _cotangent(lib: Library, like: Array, c: Any, shape: tuple[Any, ...], of: str) -> Array:
-    same_place(lib, like, c, "cotangents", "X")
+    check_same_library(lib, like, c, "cotangents", "X")
     c = floating(lib, c, "cotangents")
     if not same_shape(tuple(c.shape), shape):
         raise ValueError(f"cotangents of the {of} have shape {tuple(c.shape)}, expected {shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from .._array.namespace import as_one_chunk, finish, floating, same_place
+from .._array.namespace import as_one_chunk, as_scalar, check_same_library, floating
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
@@ -110,14 +110,14 @@ class LinearCrossEntropy:
         return namespace_of(self._lib, self._X)
 
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
-        """(W, bias, job) in the layout and dtype of the kernels."""
-        W, bias, job = self._share(W, bias)
-        return W, bias, shown_weights(self._lib, self._like, job)
+        """(W, bias, arguments) in the layout and dtype of the kernels."""
+        W, bias, args = self._share(W, bias)
+        return W, bias, shown_weights(self._lib, self._like, args)
 
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """The same of some of the classes: a sample of which they are hidden may show others."""
         lib, x = self._lib, self._X
-        W = self._beside(W, "W")
+        W = self._parameter(W, "W")
         if W.ndim != 2:
             raise ValueError(f"W must have two dimensions, got shape {tuple(W.shape)}")
         features = W.shape[1 - self.sample_axis]
@@ -131,7 +131,7 @@ class LinearCrossEntropy:
         if classes == 0:
             raise ValueError(f"W of shape {tuple(W.shape)} has no classes")
         if bias is not None:
-            bias = self._beside(bias, "bias")
+            bias = self._parameter(bias, "bias")
             if not same_shape(tuple(bias.shape), (classes,)):
                 raise ValueError(f"bias must have shape ({classes},), got {tuple(bias.shape)}")
         if self._dense and not same_shape(tuple(self._labels.shape), (x.shape[0], classes)):
@@ -157,10 +157,10 @@ class LinearCrossEntropy:
         )
         return W, bias, args
 
-    def _beside(self, a: Any, name: str) -> Array:
+    def _parameter(self, a: Any, name: str) -> Array:
         """``a`` checked to be of X's library and device, in X's dtype."""
         a = as_one_chunk(self._lib, a, name)
-        same_place(self._lib, self._like, a, name, "X")
+        check_same_library(self._lib, self._like, a, name, "X")
         a = floating(self._lib, a, name)
         return a if a.dtype == self._like.dtype else self._lib.xp.astype(a, self._like.dtype)
 
@@ -209,10 +209,10 @@ class LinearCrossEntropy:
         array
             0-d, or ``(n_samples,)`` with ``reduction="none"``.
         """
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib = self._lib
-        value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, job, self.block_size)
-        return finish(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
+        value = run("linear_cross_entropy", lib, self._xp, self._X, weights, intercept, args, self.block_size)
+        return as_scalar(lib, on_value(lib, value, weights, self.l2, self._like.dtype))
 
     @passes_on_to(value)
     def value_and_grad(
@@ -235,7 +235,7 @@ class LinearCrossEntropy:
         """
         self._reducible()
         names, single = self._names(wrt, bias)
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib = self._lib
         columns = columns_of(classes, weights.shape[0])
         value, grads = run(
@@ -245,14 +245,14 @@ class LinearCrossEntropy:
             self._X,
             weights,
             intercept,
-            job,
+            args,
             names,
             columns,
             self.block_size,
         )
         grads = tuple(self._slope(name, g, weights, columns) for name, g in zip(names, grads, strict=True))
         value = on_value(lib, value, weights, self.l2, self._like.dtype)
-        return finish(lib, value), grads[0] if single else grads
+        return as_scalar(lib, value), grads[0] if single else grads
 
     @passes_on_to(value_and_grad)
     def grad(self, W: ArrayT, bias: ArrayT | None = None, *, wrt: Wrt = None, classes: Any = None) -> Any:
@@ -284,7 +284,7 @@ class LinearCrossEntropy:
         """
         self._reducible()
         names, single = self._names(wrt, bias)
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib = self._lib
         given = (vector,) if single else vector
         if not isinstance(given, (tuple, list)) or len(given) != len(names):
@@ -292,7 +292,7 @@ class LinearCrossEntropy:
         shapes = {"W": tuple(weights.shape), "bias": (weights.shape[0],), "X": tuple(self._X.shape)}
         vectors = []
         for name, v in zip(names, given, strict=True):
-            v = self._beside(v, f"vector for {name}")
+            v = self._parameter(v, f"vector for {name}")
             came, v = tuple(v.shape), self._out(name, v)
             if not same_shape(tuple(v.shape), shapes[name]):
                 raise ValueError(f"vector for {name} must have {name}'s shape, got {came}")
@@ -304,7 +304,7 @@ class LinearCrossEntropy:
             self._X,
             weights,
             intercept,
-            job,
+            args,
             names,
             tuple(vectors),
             self.block_size,
@@ -329,7 +329,7 @@ class LinearCrossEntropy:
         """
         self._reducible()
         names, single = names_of(wrt, bias, ("W", "bias"))
-        weights, intercept, job = self._parameters(W, bias)
+        weights, intercept, args = self._parameters(W, bias)
         lib, xp, m = self._lib, self._lib.xp, weights.shape[1]
         full = run(
             "linear_cross_entropy_hessian",
@@ -338,7 +338,7 @@ class LinearCrossEntropy:
             self._X,
             weights,
             intercept,
-            job,
+            args,
             "bias" in names,
             self._block_size(weights.shape[0]),
         )

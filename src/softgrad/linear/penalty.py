@@ -8,7 +8,7 @@ from __future__ import annotations
 from .._array.namespace import Library
 from .._array.typing import Array, DType, Namespace
 from .._kernels.dense import device_of, narrow
-from ..backends._small import on_small
+from ..backends._parameters import on_parameters
 
 
 def _on_value(xp: Namespace, value: Array, W: Array, l2: float, dtype: DType) -> Array:
@@ -32,13 +32,13 @@ def _on_hessian(xp: Namespace, block: Array, l2: float, dtype: DType) -> Array:
 
 def rounded(lib: Library, a: Array, dtype: DType) -> Array:
     """``a`` in ``dtype``."""
-    return a if a.dtype == dtype else on_small(lib, narrow, (a,), dtype, dtype=dtype)
+    return a if a.dtype == dtype else on_parameters(lib, narrow, (a,), dtype, dtype=dtype)
 
 
 def on_value(lib: Library, value: Array, W: Array, l2: float, dtype: DType = None) -> Array:
     """The loss with the penalty of W."""
     dtype = value.dtype if dtype is None else dtype
-    return on_small(lib, _on_value, (value, W), l2, dtype, dtype=dtype) if l2 else value
+    return on_parameters(lib, _on_value, (value, W), l2, dtype, dtype=dtype) if l2 else value
 
 
 def on_gradient(
@@ -46,10 +46,10 @@ def on_gradient(
 ) -> Array:
     """The gradient by W, or by the rows ``columns`` of it; a product with the second derivative likewise."""
     dtype = grad.dtype if dtype is None else dtype
-    return on_small(lib, _on_gradient, (grad, W), l2, columns, dtype, dtype=dtype) if l2 else grad
+    return on_parameters(lib, _on_gradient, (grad, W), l2, columns, dtype, dtype=dtype) if l2 else grad
 
 
 def on_hessian(lib: Library, block: Array, l2: float, dtype: DType = None) -> Array:
     """The second derivative by W, ``(k, m, k, m)``."""
     dtype = block.dtype if dtype is None else dtype
-    return on_small(lib, _on_hessian, (block,), l2, dtype, dtype=dtype) if l2 else block
+    return on_parameters(lib, _on_hessian, (block,), l2, dtype, dtype=dtype) if l2 else block

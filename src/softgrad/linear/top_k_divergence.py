@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from .._array.labels import sample_weights
-from .._array.namespace import finish, floating, library
+from .._array.namespace import as_scalar, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import one_of, positive
 from .._array.typing import ArrayT, Precision, Reduction, Wrt
@@ -65,7 +65,7 @@ def _call(
     target = Given(*(transposed(lib, a, axis) for a in given))
     value, grads = run("linear_divergence", lib, lib.xp, *student, target, args, names, block_size)
     out = (g if name == "bias" else transposed(lib, g, axis) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), tuple(out)
+    return as_scalar(lib, value), tuple(out)
 
 
 @passes_on_to(top_k_kl_divergence, LinearCrossEntropy, LinearCrossEntropy.value_and_grad)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._array.labels import same_shape
-from .._array.namespace import Library, is_array, kind, same_place
+from .._array.namespace import Library, check_same_library, is_array, kind
 from .._array.scalars import integer
 from .._array.typing import Array
 from .._kernels.loss import index_dtype
@@ -19,7 +19,7 @@ REFUSED = ("validate", *(name for name in OPTIONS if name not in TAKES))
 def first_of(lib: Library, x: Array, first_class: Any) -> Any:
     """``first_class`` as an int, or as an integer array of no dimensions that may have no value yet."""
     if is_array(first_class) and first_class.ndim == 0 and not lib.scalars:
-        same_place(lib, x, first_class, "first_class", "the first argument")
+        check_same_library(lib, x, first_class, "first_class", "the first argument")
         if kind(lib.xp, first_class.dtype) != "integer":
             raise TypeError(f"first_class must be an integer, got dtype {first_class.dtype}")
         return lib.xp.astype(first_class, index_dtype(lib.xp, x))
@@ -55,7 +55,7 @@ class Checked:
         out = self.reduce(array, op)
         if not is_array(out):
             raise TypeError(f"reduce must give an array, got {type(out).__name__} for {op!r}")
-        same_place(self.lib, array, out, "what reduce gives", "what it was given")
+        check_same_library(self.lib, array, out, "what reduce gives", "what it was given")
         if not same_shape(tuple(out.shape), tuple(array.shape)) or out.dtype != array.dtype:
             raise TypeError(
                 f"reduce must keep shape and dtype: given {tuple(array.shape)} of {array.dtype}, it gave "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.namespace import Library, finish
+from .._array.namespace import Library, as_scalar
 from .._array.typing import Array, ArrayT
 from .._cross_entropy import CrossEntropy
 from .._cross_entropy_functions import CallOptions, _split_options
@@ -21,8 +21,8 @@ def _prepared(
     loss, call = _split_options(options, function)
     if "validate" in call:
         raise TypeError(f"{function} has no option 'validate': no process knows all classes; a wrong label gives NaN")
-    lib, x, job = loss._share(logits, labels, call.get("sample_weight"), call.get("where"), False)
-    return lib, x, takes(job, function), first_of(lib, x, first_class), checked(lib, reduce)
+    lib, x, args = loss._share(logits, labels, call.get("sample_weight"), call.get("where"), False)
+    return lib, x, takes(args, function), first_of(lib, x, first_class), checked(lib, reduce)
 
 
 @passes_on_to(CrossEntropy, CrossEntropy.__call__, without=REFUSED)
@@ -106,8 +106,8 @@ def cross_entropy(
     ...     print(*(loss.round(6) for loss in threads.map(share, (0, 1))), sg.cross_entropy(logits, labels).round(6))
     0.072172 0.072172 0.072172
     """
-    lib, x, job, first, reduce = _prepared(logits, labels, first_class, reduce, options, "cross_entropy")
-    return finish(lib, run("sharded_cross_entropy", lib, lib.xp, x, job, first, reduce))
+    lib, x, args, first, reduce = _prepared(logits, labels, first_class, reduce, options, "cross_entropy")
+    return as_scalar(lib, run("sharded_cross_entropy", lib, lib.xp, x, args, first, reduce))
 
 
 @passes_on_to(cross_entropy)
@@ -139,6 +139,8 @@ def cross_entropy_value_and_grad(
     >>> grad
     array([[-0.5,  0.5]])
     """
-    lib, x, job, first, reduce = _prepared(logits, labels, first_class, reduce, options, "cross_entropy_value_and_grad")
-    value, grad = run("sharded_cross_entropy_value_and_grad", lib, lib.xp, x, job, first, reduce)
-    return finish(lib, value), grad
+    lib, x, args, first, reduce = _prepared(
+        logits, labels, first_class, reduce, options, "cross_entropy_value_and_grad"
+    )
+    value, grad = run("sharded_cross_entropy_value_and_grad", lib, lib.xp, x, args, first, reduce)
+    return as_scalar(lib, value), grad

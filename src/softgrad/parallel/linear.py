@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.namespace import finish
+from .._array.namespace import as_scalar
 from .._array.typing import Array, ArrayT, Wrt
 from .._docstrings import passes_on_to
 from .._kernels.shards import Reduce
@@ -23,13 +23,13 @@ def _prepared(
     model = LinearCrossEntropy(X, labels, **options)
     if model._xp is not model._lib.xp:
         raise TypeError("X is a sparse matrix: with classes split over processes X must be an array")
-    weights, intercept, job = model._share(W, bias)
+    weights, intercept, args = model._share(W, bias)
     lib = model._lib
     return (
         model,
         weights,
         intercept,
-        takes(job, function),
+        takes(args, function),
         first_of(lib, model._like, first_class),
         checked(lib, reduce),
     )
@@ -103,7 +103,7 @@ def linear_cross_entropy(
     >>> print(loss.round(6))
     0.693147
     """
-    model, weights, intercept, job, first, reduce = _prepared(
+    model, weights, intercept, args, first, reduce = _prepared(
         X, labels, W, bias, first_class, reduce, options, "linear_cross_entropy"
     )
     lib = model._lib
@@ -114,12 +114,12 @@ def linear_cross_entropy(
         model._X,
         weights,
         intercept,
-        job,
+        args,
         first,
         reduce,
         model.block_size,
     )
-    return finish(lib, value)
+    return as_scalar(lib, value)
 
 
 @passes_on_to(linear_cross_entropy)
@@ -166,7 +166,7 @@ def linear_cross_entropy_value_and_grad(
     array([[-0.5,  1. ],
            [ 0.5, -1. ]])
     """
-    model, weights, intercept, job, first, reduce = _prepared(
+    model, weights, intercept, args, first, reduce = _prepared(
         X, labels, W, bias, first_class, reduce, options, "linear_cross_entropy_value_and_grad"
     )
     model._reducible()
@@ -179,11 +179,11 @@ def linear_cross_entropy_value_and_grad(
         model._X,
         weights,
         intercept,
-        job,
+        args,
         names,
         first,
         reduce,
         model.block_size,
     )
     grads = tuple(model._out(name, g) for name, g in zip(names, grads, strict=True))
-    return finish(lib, value), grads[0] if single else grads
+    return as_scalar(lib, value), grads[0] if single else grads

@@ -21,8 +21,7 @@ from __future__ import annotations
 import functools
 from typing import Any, TypeVar
 
-from .._array.namespace import Library, library, same_place
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import Library, as_scalar, check_same_library, ignore_fp_warnings, library
 from .._array.scalars import number
 from .batches import BatchedLinearCrossEntropy
 from .classes import (
@@ -35,7 +34,7 @@ from .classes import (
     loss_of,
     merge_classes,
 )
-from .samples import LinearPartial, linear_partial, mean_of, merge_samples, silence
+from .samples import LinearPartial, linear_partial, mean_of, merge_samples
 
 __all__ = [
     "BatchedLinearCrossEntropy",
@@ -88,8 +87,8 @@ def merge(*parts: PartialT) -> PartialT:
     for other in parts[1:]:
         if type(other) is not type(first):
             raise TypeError(f"merge wants partial results of one kind, got {_name(first)} and {_name(other)}")
-        same_place(lib, first[0], other[0], "a partial result", "another")
-    with silence(lib):
+        check_same_library(lib, first[0], other[0], "a partial result", "another")
+    with ignore_fp_warnings(lib):
         return functools.reduce(functools.partial(_merged, lib), parts)
 
 
@@ -140,7 +139,7 @@ def finish(part: Any, *, W: Any = None, l2: float = 0.0) -> Any:
     l2 = number(l2, "l2", 0.0)
     if l2 and (W is None or not isinstance(part, LinearPartial)):
         raise ValueError("l2 is for a LinearPartial, and wants W")
-    with silence(lib):
+    with ignore_fp_warnings(lib):
         if isinstance(part, LinearPartial):
             return mean_of(lib, part, W, l2)
         if isinstance(part, LogSumExpPartial):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from .._array.namespace import Library
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import Library, as_scalar
 from .._array.scalars import number
 from .._array.typing import Array
 from .._docstrings import passes_on_to
-from ..backends._small import on_small
+from ..backends._parameters import on_parameters
 from ..linear.model import LinearCrossEntropy
 from ..linear.penalty import on_gradient, on_value
 from .samples import add, mean, summed, weight_of
@@ -126,7 +125,7 @@ class BatchedLinearCrossEntropy:
             total = _added(lib, stack.pop()[1], total)
         if self.reduction == "mean":
             *sums, weight_of_all = (lib.xp.asarray(a) for a in total)
-            total = tuple(on_small(lib, mean, (a, weight_of_all)) for a in sums)
+            total = tuple(on_parameters(lib, mean, (a, weight_of_all)) for a in sums)
         return lib, total
 
     def value(self, W: Any, bias: Any = None) -> Any:
@@ -216,7 +215,7 @@ def _like(lib: Library, a: Array, like: Array) -> Array:
 
 
 def _added(lib: Library, a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(on_small(lib, add, pair) for pair in zip(a, b, strict=True))
+    return tuple(on_parameters(lib, add, pair) for pair in zip(a, b, strict=True))
 
 
 def _told(batch: Any) -> str:

@@ -6,15 +6,24 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.labels import same_shape
-from .._array.namespace import Library, floating, kind, library, mask, native, one_axis, same_place
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import (
+    Library,
+    as_scalar,
+    check_same_library,
+    floating,
+    ignore_fp_warnings,
+    kind,
+    library,
+    mask,
+    native,
+    one_axis,
+)
 from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, iota, nan_unless, nan_where, narrow, total, widen
 from .._kernels.loss import index_labels
 from .._kernels.shards import gap
-from .samples import silence
 
 
 class LogSumExpPartial(NamedTuple):
@@ -112,7 +121,7 @@ def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSum
         raise ValueError("x must have a class axis, got an array of no dimensions")
     axis = one_axis(axis, x.ndim)
     shown = None if where is None else mask(lib, x, where)
-    with silence(lib):
+    with ignore_fp_warnings(lib):
         return LogSumExpPartial(*(as_scalar(lib, a) for a in _pair(lib, x, axis, shown)))
 
 
@@ -179,7 +188,7 @@ def cross_entropy_partial(
     lib, x, hot, axis = _share(logits, labels, offset, axis)
     xp = lib.xp
     shown = None if where is None else mask(lib, x, where)
-    with silence(lib):
+    with ignore_fp_warnings(lib):
         wide, _ = widen(xp, x, None)
         apart, at_label = xp.logical_not(hot), hot
         if shown is not None:
@@ -204,7 +213,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     offset = integer(offset, "offset")
     if offset < 0:
         raise ValueError(f"offset must be at least 0, got {offset}")
-    same_place(lib, x, labels, "labels", "logits")
+    check_same_library(lib, x, labels, "labels", "logits")
     if kind(lib.xp, labels.dtype) != "integer":
         raise TypeError(f"labels must be class indices and so integers, got dtype {labels.dtype}")
     shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
@@ -253,7 +262,7 @@ def cross_entropy_shard_grad(
         raise TypeError(f"merged must be a CrossEntropyPartial, got {type(merged).__name__}")
     largest, rest, logit, found, seen = (xp.expand_dims(xp.asarray(a), axis=axis) for a in merged)
     shown = None if where is None else mask(lib, x, where)
-    with silence(lib):
+    with ignore_fp_warnings(lib):
         wide, _ = widen(xp, x, None)
         top, low = xp.maximum(largest, logit), xp.minimum(largest, logit)
         step = xp.exp(gap(xp, low, top))

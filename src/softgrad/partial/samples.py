@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Unpack
 
-from .._array.namespace import Library, floating, library, quiet, same_place
-from .._array.namespace import finish as as_scalar
+from .._array.namespace import Library, as_scalar, check_same_library, floating, ignore_fp_warnings, library
 from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import narrow
 from .._kernels.linear import Wide
 from .._kernels.loss import divided
+from ..backends._parameters import on_parameters
 from ..backends._registry import run
-from ..backends._small import on_small
 from ..linear.functions import DataOptions
 from ..linear.model import LinearCrossEntropy
 from ..linear.penalty import on_gradient, on_value
@@ -42,11 +40,6 @@ class LinearPartial(NamedTuple):
     loss: Array
     grad: Any
     weight: Array
-
-
-def silence(lib: Library) -> AbstractContextManager[Any]:
-    """A block in which the library says nothing of infinities."""
-    return quiet() if lib.warns else nullcontext()
 
 
 @passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, without=("l2", "reduction"))
@@ -100,11 +93,11 @@ def summed(
 def weight_of(loss: LinearCrossEntropy, W: Any, bias: Any) -> Array:
     """The sum of sample weight times class weight over the samples that count, 0-d."""
     lib = loss._lib
-    weights, intercept, job = loss._parameters(W, bias)
-    job = job._replace(reduction="mean", precision=None)
-    with silence(lib):
-        mean = Wide(lib.xp, loss._X, weights, intercept, job, loss.block_size)
-        weight = run("total_weight", lib, lib.xp, mean.logits_like(), job) if lib.chunked else mean.divisor()
+    weights, intercept, args = loss._parameters(W, bias)
+    args = args._replace(reduction="mean", precision=None)
+    with ignore_fp_warnings(lib):
+        mean = Wide(lib.xp, loss._X, weights, intercept, args, loss.block_size)
+        weight = run("total_weight", lib, lib.xp, mean.logits_like(), args) if lib.chunked else mean.divisor()
         return as_scalar(lib, narrow(lib.xp, weight, weights.dtype))
 
 
@@ -124,20 +117,20 @@ def merge_samples(a: LinearPartial, b: LinearPartial) -> LinearPartial:
         raise TypeError("merge wants partial results that all have a bias, or none")
     lib = library(a.loss, "a partial result")
     if isinstance(a.grad, tuple):
-        grad: Any = tuple(on_small(lib, add, pair) for pair in zip(a.grad, b.grad, strict=True))
+        grad: Any = tuple(on_parameters(lib, add, pair) for pair in zip(a.grad, b.grad, strict=True))
     else:
-        grad = on_small(lib, add, (a.grad, b.grad))
-    return LinearPartial(on_small(lib, add, (a.loss, b.loss)), grad, on_small(lib, add, (a.weight, b.weight)))
+        grad = on_parameters(lib, add, (a.grad, b.grad))
+    return LinearPartial(on_parameters(lib, add, (a.loss, b.loss)), grad, on_parameters(lib, add, (a.weight, b.weight)))
 
 
 def mean_of(lib: Library, part: LinearPartial, W: Any, l2: float) -> tuple[Array, Any]:
     """The mean loss and its gradient, with the penalty."""
     single = not isinstance(part.grad, tuple)
     weight = lib.xp.asarray(part.weight)
-    value = on_small(lib, mean, (lib.xp.asarray(part.loss), weight))
-    grads = [on_small(lib, mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
+    value = on_parameters(lib, mean, (lib.xp.asarray(part.loss), weight))
+    grads = [on_parameters(lib, mean, (g, weight)) for g in ((part.grad,) if single else part.grad)]
     if l2:
-        same_place(lib, grads[0], W, "W", "the gradient")
+        check_same_library(lib, grads[0], W, "W", "the gradient")
         W = narrow(lib.xp, floating(lib, W, "W"), grads[0].dtype)
         value, grads[0] = on_value(lib, value, W, l2), on_gradient(lib, grads[0], W, l2)
     return as_scalar(lib, value), grads[0] if single else tuple(grads)

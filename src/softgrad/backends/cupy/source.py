@@ -229,8 +229,8 @@ extern "C" __global__ void weights(
     long long y = labels[row];
     A weight = sample_weight ? sample_weight[row] : (A)1;
     if (ignores && y == ignored) weight = 0;
-    // a label that is no class has no class weight, and its NaN loss decides the mean
-    if (class_weight) weight = y >= 0 && y < k ? weight * class_weight[y] : (A)0;
+    // a label that is no class counts, so that a mean over such labels alone is not one over nothing
+    if (class_weight && y >= 0 && y < k) weight *= class_weight[y];
     out[row] = weight;
 }
 """

@@ -13,7 +13,7 @@ import numpy as np
 from dask.delayed import delayed
 from dask.utils import parse_bytes
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array
 from ..._kernels.loss import divided
 from .._registry import run
@@ -28,8 +28,8 @@ def on_chunk(function: str, x: Array, *args: Any) -> Any:
         return run(function, lib, xp, x, *args)
 
 
-@quietly
-def _on_small(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
+@without_fp_warnings
+def _on_parameters(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
     return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
 
 
@@ -40,7 +40,7 @@ def one_task(
     first = arrays[0]
     dtype = first.dtype if dtype is None else dtype
     chunks = tuple(a.rechunk(-1).to_delayed().ravel()[0] for a in arrays)
-    result = delayed(_on_small, pure=True)(function, chunks, rest)
+    result = delayed(_on_parameters, pure=True)(function, chunks, rest)
     return da.from_delayed(result, first.shape, dtype=dtype, meta=meta_of(first, first.ndim, dtype))
 
 
@@ -69,14 +69,17 @@ def rowwise(
     arrays: Sequence[tuple[Array, bool | None]],
     dtype: Any,
     *,
-    keeps_axis: bool,
+    keeps_axis: bool | None,
     options: dict[str, Any],
 ) -> Array:
-    """``call`` on aligned chunks of arrays that have the class axis (True) or its labels (None), or are of samples."""
+    """``call`` on aligned chunks of arrays that have the class axis (True) or its labels (None), or are of samples.
+
+    So has the result, by ``keeps_axis``.
+    """
     first = arrays[0][0]
     letters = tuple(range(first.ndim))
     samples = letters[:axis] + letters[axis + 1 :]
-    labels = (*letters[:axis], first.ndim, *letters[axis + 1 :])
+    kinds = {True: letters, False: samples, None: (*letters[:axis], first.ndim, *letters[axis + 1 :])}
     pairs: list[Any] = []
     for a, has_axis in arrays:
         if a is None:
@@ -84,9 +87,9 @@ def rowwise(
             continue
         if has_axis is not False and a.ndim > first.ndim - axis - 1 and a.shape[axis - first.ndim] > 1:
             a = whole_rows(a, axis - first.ndim + a.ndim)
-        of = labels if has_axis is None else letters if has_axis else samples
+        of = kinds[has_axis]
         pairs += [a, of[len(of) - a.ndim :]]
-    out = letters if keeps_axis else samples
+    out = kinds[keeps_axis]
     return da.blockwise(
         call,
         out,
@@ -98,7 +101,22 @@ def rowwise(
     )
 
 
-@quietly
+def _entry(parts: Any, *, index: int) -> Array:
+    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
+    while isinstance(parts, list):
+        (parts,) = parts
+    return parts[index]
+
+
+def entry(found: Array, index: int, axis: int, *, keeps_axis: bool) -> Array:
+    """One of the results that a chunk of ``found`` is a tuple of."""
+    letters = tuple(range(found.ndim))
+    out = letters if keeps_axis else letters[:axis] + letters[axis + 1 :]
+    meta = meta_of(found, len(out), found.dtype)
+    return da.blockwise(_entry, out, found, letters, dtype=found.dtype, meta=meta, concatenate=False, index=index)
+
+
+@without_fp_warnings
 def _sum_of(x: Array, axis: Any, keepdims: bool, *, dtype: Any) -> Array:
     return library(x, "a chunk").xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
 
@@ -109,7 +127,7 @@ def sum_all(x: Array, dtype: Any) -> Array:
     return da.reduction(x, one, one, dtype=dtype, concatenate=True, meta=meta_of(x, 0, dtype))
 
 
-@quietly
+@without_fp_warnings
 def _quotient(a: Array, by: Array, *, dtype: Any) -> Array:
     xp = library(a, "a chunk").xp
     if by is not None:

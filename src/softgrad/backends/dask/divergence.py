@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels.dense import held_dtype, widen
 from ..._kernels.divergence import DivergenceArgs
-from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
+from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 
 
 def _chunk(
@@ -24,14 +23,7 @@ def _chunk(
     return (value, *grads)
 
 
-def _entry(parts: Any, *, index: int) -> Array:
-    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
-    while isinstance(parts, list):
-        (parts,) = parts
-    return parts[index]
-
-
-@quietly
+@without_fp_warnings
 def _ones(x: Array, *, axis: int, held: Any) -> Array:
     xp = library(x, "a chunk").xp
     return xp.ones_like(x[(*(slice(None),) * axis, 0, ...)], dtype=held)
@@ -50,13 +42,7 @@ def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[st
         (args.labels, told),
     ]
     both = rowwise(_chunk, axis, arrays, held, keeps_axis=True, options={"args": bare, "wrt": wrt})
-    letters = tuple(range(both.ndim))
-
-    def entry(index: int, letters_out: tuple[int, ...]) -> Array:
-        meta = meta_of(logits, len(letters_out), held)
-        return da.blockwise(_entry, letters_out, both, letters, dtype=held, meta=meta, concatenate=False, index=index)
-
-    value = entry(0, letters[:axis] + letters[axis + 1 :])
+    value = entry(both, 0, axis, keeps_axis=False)
     divisor = None
     if args.reduction != "none":
         value = sum_all(value, held)
@@ -69,5 +55,5 @@ def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[st
     grads = []
     for i, name in enumerate(wrt):
         dtype = logits.dtype if name == "logits" else args.target.dtype
-        grads.append(quotient(entry(i + 1, letters), divisor, dtype))
+        grads.append(quotient(entry(both, i + 1, axis, keeps_axis=True), divisor, dtype))
     return quotient(value, divisor, logits.dtype), tuple(grads)

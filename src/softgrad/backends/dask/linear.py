@@ -17,7 +17,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
@@ -31,7 +31,7 @@ FAN = 8
 Key: TypeAlias = Any
 
 
-@quietly
+@without_fp_warnings
 def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Add partial sums; None is skipped."""
     total = parts[0]
@@ -40,7 +40,7 @@ def _merge(parts: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     return total
 
 
-@quietly
+@without_fp_warnings
 def _finish(total: tuple[Any, ...], *, mean: bool, dtype: Any) -> tuple[Any, ...]:
     """(weight, sums...) as the sums themselves, divided where the mean is wanted; None stays."""
     weight, *sums = total
@@ -56,7 +56,7 @@ def _without(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
     return (*part[:at], None, *part[at + 1 :])
 
 
-@quietly
+@without_fp_warnings
 def _part(
     x: Array,
     labels: Array,
@@ -68,13 +68,13 @@ def _part(
     extra: Array,
     vectors: list[Any],
     *,
-    job: LossArgs,
+    args: LossArgs,
     function: str | Callable[..., Any],
     options: tuple[Any, ...],
 ) -> tuple[Any, ...]:
     """(total weight, what a kernel gives) of one chunk; ``vectors`` go before the last option, ``extra`` for X's."""
     vectors_by_class = {name: a for (_, name), a in zip(BY_CLASS, by_class, strict=True)}
-    piece = job._replace(labels=labels, sample_weight=sample_weight, where=where, **vectors_by_class)
+    piece = args._replace(labels=labels, sample_weight=sample_weight, where=where, **vectors_by_class)
     if vectors:
         given = tuple(extra if v is None else v for v in vectors)
         options = (*options[:-1], given, options[-1])
@@ -94,12 +94,12 @@ class Graph:
 
     Parameters
     ----------
-    X, W, bias, job
+    X, W, bias, args
         As the kernels have them, of Dask arrays; partial sums are kept in W's dtype, in float32 where that is narrower.
     function : str or callable
-        The kernel that each chunk goes through, or a function of (X, W, bias, job) and the options.
+        The kernel that each chunk goes through, or a function of (X, W, bias, args) and the options.
     options : tuple
-        What it is given after the job.
+        What it is given after the args.
     vectors : sequence of arrays, optional
         Directions by parameter, None for X's, which is ``extra``.
     extra : array, optional
@@ -111,13 +111,13 @@ class Graph:
         X: Array,
         W: Array,
         bias: Array,
-        job: LossArgs,
+        args: LossArgs,
         function: str | Callable[..., Any],
         options: tuple[Any, ...],
         vectors: Sequence[Array] = (),
         extra: Array = None,
     ) -> None:
-        self.X, self.dtype, self.mean = whole_rows(X, 1), W.dtype, job.reduction == "mean"
+        self.X, self.dtype, self.mean = whole_rows(X, 1), W.dtype, args.reduction == "mean"
         self.held = held_dtype(np, W.dtype)
         W, bias = (None if a is None else a.astype(self.held, copy=False) for a in (W, bias))
         self.arrays: list[Array] = [self.X]
@@ -125,17 +125,17 @@ class Graph:
         columns += [
             self._rows(a, name)
             for a, name in (
-                (job.labels, "labels"),
-                (job.sample_weight, "sample_weight"),
-                (job.where, "where"),
+                (args.labels, "labels"),
+                (args.sample_weight, "sample_weight"),
+                (args.where, "where"),
             )
         ]
-        small = [self._one(W), self._one(bias), [self._one(getattr(job, name)) for _, name in BY_CLASS]]
+        small = [self._one(W), self._one(bias), [self._one(getattr(args, name)) for _, name in BY_CLASS]]
         last = self._rows(extra, "vector for X")
         given = [self._one(v) for v in vectors]
-        bare = job._replace(**dict.fromkeys(ARRAYS), reduction="none" if job.reduction == "none" else "sum")
-        call = functools.partial(_part, job=bare, function=function, options=options)
-        self.token = tokenize(function, options, job.reduction, bare, columns[1:], last, small, given, self.X.name)
+        bare = args._replace(**dict.fromkeys(ARRAYS), reduction="none" if args.reduction == "none" else "sum")
+        call = functools.partial(_part, args=bare, function=function, options=options)
+        self.token = tokenize(function, options, args.reduction, bare, columns[1:], last, small, given, self.X.name)
         label = function if isinstance(function, str) else function.__name__
         name = f"{label}_part-{self.token}"
         self.parts: list[Key] = [(name, i) for i in range(len(columns[0]))]
@@ -218,11 +218,11 @@ def _keys(a: Array) -> list[Key]:
 
 
 def linear_cross_entropy(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, block_size: int | None = None
+    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
-    graph = Graph(X, W, bias, job, "linear_cross_entropy", (block_size,))
-    if job.reduction == "none":
+    graph = Graph(X, W, bias, args, "linear_cross_entropy", (block_size,))
+    if args.reduction == "none":
         return quotient(graph.stacked("losses", 1, ()), None, W.dtype)
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
@@ -249,13 +249,13 @@ def linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients in one pass over the chunks."""
-    graph = Graph(X, W, bias, job, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
+    graph = Graph(X, W, bias, args, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
     count = W.shape[0] if classes is None else len(classes)
     value, *grads = results(
         graph, ["loss", *wrt], {"loss": (), "W": (count, W.shape[1]), "bias": (count,), "X": X.shape}
@@ -268,7 +268,7 @@ def linear_cross_entropy_hvp(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
@@ -276,15 +276,15 @@ def linear_cross_entropy_hvp(
     """Second derivative with respect to ``wrt``, times ``vectors``."""
     given = dict(zip(wrt, vectors, strict=True))
     small = [None if name == "X" else v for name, v in given.items()]
-    graph = Graph(X, W, bias, job, "linear_cross_entropy_hvp", (wrt, block_size), small, given.get("X"))
+    graph = Graph(X, W, bias, args, "linear_cross_entropy_hvp", (wrt, block_size), small, given.get("X"))
     return tuple(results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Array, W: Array, bias: Array, job: LossArgs, intercept: bool, block_size: int | None = None
+    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m)."""
-    graph = Graph(X, W, bias, job, "linear_cross_entropy_hessian", (intercept, block_size))
+    graph = Graph(X, W, bias, args, "linear_cross_entropy_hessian", (intercept, block_size))
     k, m = W.shape[0], W.shape[1] + intercept
     return graph.whole("hessian", graph.finished(graph.sums()), 0, (k, m, k, m))
 
@@ -294,11 +294,11 @@ def sums_by_chunk(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
 ) -> list[Array]:
-    """What ``function(X, W, bias, job, *options)`` gives for the rows of each chunk, added up and reduced."""
-    graph = Graph(X, W, bias, job, function, options)
+    """What ``function(X, W, bias, args, *options)`` gives for the rows of each chunk, added up and reduced."""
+    graph = Graph(X, W, bias, args, function, options)
     done = graph.finished(graph.sums())
     return [graph.whole(f"sum-{i}", done, i, shape) for i, shape in enumerate(shapes)]

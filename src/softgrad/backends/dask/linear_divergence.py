@@ -20,20 +20,20 @@ def _divergence_part(
     x: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    loss_args: LossArgs,
     args: DivergenceArgs,
     wrt: tuple[str, ...],
     *rest: Any,
 ) -> tuple[Any, ...]:
     """(value, gradients) of one chunk; where labels stand are rows of the target, its parameters before the size."""
-    args = args._replace(where=job.where, sample_weight=job.sample_weight, reduction=job.reduction)
+    args = args._replace(where=loss_args.where, sample_weight=loss_args.sample_weight, reduction=loss_args.reduction)
     target: Model | Given
     *parameters, block_size = rest
     if parameters:
-        target = Model(job.labels, *parameters[0])
+        target = Model(loss_args.labels, *parameters[0])
     else:
-        xp, count = library(x, "a chunk").xp, job.labels.shape[1] // 2
-        target = Given(job.labels[:, :count], xp.astype(job.labels[:, count:], xp.int64))
+        xp, count = library(x, "a chunk").xp, loss_args.labels.shape[1] // 2
+        target = Given(loss_args.labels[:, :count], xp.astype(loss_args.labels[:, count:], xp.int64))
     value, grads = on_chunk("linear_divergence", x, W, bias, target, args, wrt, block_size)
     return (value, *grads)
 
@@ -53,9 +53,9 @@ def linear_divergence(
     if isinstance(target, Given):
         # side by side: a graph has one array beside X; every integer that is a class is a number of float64
         rows, small = da.concatenate([a.astype(np.float64) for a in target], axis=1, allow_unknown_chunksizes=True), []
-    job = LossArgs(1, rows, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
+    loss_args = LossArgs(1, rows, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
     bare = args._replace(where=None, sample_weight=None)
-    graph = Graph(X, W, bias, job, _divergence_part, (bare, tuple(wrt), block_size), small)
+    graph = Graph(X, W, bias, loss_args, _divergence_part, (bare, tuple(wrt), block_size), small)
     if args.reduction == "none":
         return quotient(graph.stacked("divergences", 1, ()), None, W.dtype), ()
     shapes = {"divergence": (), "W": W.shape, "bias": (W.shape[0],), "X": X.shape}

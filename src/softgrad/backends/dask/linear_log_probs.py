@@ -19,12 +19,12 @@ def linear_log_probs(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
 ) -> Rows:
     """What is wanted of every sample."""
-    graph = Graph(X, W, bias, job, "linear_log_probs", (wanted, block_size))
+    graph = Graph(X, W, bias, args, "linear_log_probs", (wanted, block_size))
     chunks = graph.X.chunks[0]
 
     def rows(name: str, index: int, width: tuple[int, ...]) -> Array:
@@ -35,14 +35,14 @@ def linear_log_probs(
         top = rows("top_log_probs", 4, (count,))
         at = graph.array("top_labels", graph.parts, 5, (chunks, (count,)), "int64")
     h = rows("entropy", 3, ()) if wanted.entropy else None
-    return Rows(rows("log_probs", 1, job.labels.shape[1:]), rows("log_normalizer", 2, ()), h, top, at)
+    return Rows(rows("log_probs", 1, args.labels.shape[1:]), rows("log_normalizer", 2, ()), h, top, at)
 
 
 def _vjp_part(
     x: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     entropy: bool,
@@ -54,7 +54,7 @@ def _vjp_part(
     (packed,) = given
     width = packed.shape[1] - entropy
     c = Rows(packed[:, :width] if several else None, None, packed[:, width] if entropy else None)
-    return tuple(on_chunk("linear_log_probs_vjp", x, W, bias, job, wrt, scaling, c, block_size))
+    return tuple(on_chunk("linear_log_probs_vjp", x, W, bias, args, wrt, scaling, c, block_size))
 
 
 def linear_log_probs_vjp(
@@ -62,7 +62,7 @@ def linear_log_probs_vjp(
     X: Array,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
@@ -73,5 +73,5 @@ def linear_log_probs_vjp(
     side = ([cotangents.log_probs] if several else []) + ([cotangents.entropy[:, None]] if entropy else [])
     packed = side[0] if len(side) == 1 else da.concatenate(side, axis=1, allow_unknown_chunksizes=True)
     options = (wrt, scaling, entropy, several, block_size)
-    graph = Graph(X, W, bias, job._replace(reduction="sum"), _vjp_part, options, [None], packed)
+    graph = Graph(X, W, bias, args._replace(reduction="sum"), _vjp_part, options, [None], packed)
     return tuple(results(graph, list(wrt), {"W": W.shape, "bias": (W.shape[0],), "X": X.shape}))

@@ -7,12 +7,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ..._array.namespace import library, quietly
+from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
 from ..._options import ARRAYS, BY_CLASS, LossArgs
-from .chunks import meta_of, on_chunk, quotient, rowwise, sum_all
+from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 
 
 def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs:
@@ -23,114 +23,88 @@ def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs
     return args._replace(**own | by_class, reduction="none")
 
 
-def _kernel(x: Array, vector: Array, *arrays: Array, function: str, job: LossArgs) -> Any:
-    piece = _chunk_args(job, x, arrays)
-    if job.reduction != "none":
+def _kernel(x: Array, vector: Array, *arrays: Array, function: str, args: LossArgs) -> Any:
+    piece = _chunk_args(args, x, arrays)
+    if args.reduction != "none":
         x, _ = widen(library(x, "a chunk").xp, x, None)
     return on_chunk(function, x, piece, *(() if vector is None else (vector,)))
 
 
-@quietly
-def _weights(x: Array, vector: Array, *arrays: Array, job: LossArgs) -> Any:
-    piece = _chunk_args(job, x, arrays)
+@without_fp_warnings
+def _weights(x: Array, vector: Array, *arrays: Array, args: LossArgs) -> Any:
+    piece = _chunk_args(args, x, arrays)
     xp = library(x, "a chunk").xp
     x, _ = widen(xp, x, None)
     w = loss_kernels.target(xp, x, piece._replace(label_smoothing=0.0), None)[3]
     kept, weight = loss_kernels.keep(xp, piece, x)
-    ones = xp.ones_like(loss_kernels.cut_class(xp, x, job.axis)) if w is None else w
-    return xp.squeeze(loss_kernels.scaled(xp, ones, kept, weight), axis=job.axis)
+    ones = xp.ones_like(loss_kernels.cut_class(xp, x, args.axis)) if w is None else w
+    return xp.squeeze(loss_kernels.scaled(xp, ones, kept, weight), axis=args.axis)
 
 
-def _rows(call: Any, logits: Array, job: LossArgs, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
+def _rows(call: Any, logits: Array, args: LossArgs, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
     """One row of results a sample, before the reduction.
 
     What is reduced is in float32 at least, as what is weighted may outgrow half; the rest is rounded once.
     """
-    bare = job._replace(**dict.fromkeys(ARRAYS))
+    bare = args._replace(**dict.fromkeys(ARRAYS))
     # a class vector is one chunk for all: the axes that it lacks are given as size 1
-    shape = (-1,) + (1,) * (logits.ndim - 1 - job.axis)
-    own = dict(zip(ARRAYS, job.arrays, strict=True))
+    shape = (-1,) + (1,) * (logits.ndim - 1 - args.axis)
+    own = dict(zip(ARRAYS, args.arrays, strict=True))
     by_class = {name: da.reshape(own[name].rechunk(-1), shape) for _, name in BY_CLASS if own[name] is not None}
-    samples = {"sample_weight"} if job.dense else {"sample_weight", "labels"}
+    samples = {"sample_weight"} if args.dense else {"sample_weight", "labels"}
     arrays = [(logits, True), (vector, True), *((a, name not in samples) for name, a in (own | by_class).items())]
-    dtype = logits.dtype if job.reduction == "none" and call is _kernel else _held(logits)
-    return rowwise(call, job.axis, arrays, dtype, keeps_axis=keeps_axis, options={"job": bare, **options})
+    dtype = logits.dtype if args.reduction == "none" and call is _kernel else _held(logits)
+    return rowwise(call, args.axis, arrays, dtype, keeps_axis=keeps_axis, options={"args": bare, **options})
 
 
 def _held(logits: Array) -> Any:
     return held_dtype(np, logits.dtype)
 
 
-def total_weight(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Total weight, the divisor of the mean, 0-d."""
-    return sum_all(_rows(_weights, logits, job, keeps_axis=False), _held(logits))
+    return sum_all(_rows(_weights, logits, args, keeps_axis=False), _held(logits))
 
 
-def _reduced(xp: Namespace, losses: Array, logits: Array, job: LossArgs) -> Array:
-    if job.reduction == "none":
+def _reduced(xp: Namespace, losses: Array, logits: Array, args: LossArgs) -> Array:
+    if args.reduction == "none":
         return quotient(losses, None, logits.dtype)
     value = sum_all(losses, losses.dtype)
-    return quotient(value, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
+    return quotient(value, total_weight(xp, logits, args) if args.reduction == "mean" else None, logits.dtype)
 
 
-def _scaled(xp: Namespace, rows: Array, logits: Array, job: LossArgs) -> Array:
-    return quotient(rows, total_weight(xp, logits, job) if job.reduction == "mean" else None, logits.dtype)
+def _scaled(xp: Namespace, rows: Array, logits: Array, args: LossArgs) -> Array:
+    return quotient(rows, total_weight(xp, logits, args) if args.reduction == "mean" else None, logits.dtype)
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    losses = _rows(_kernel, logits, job, keeps_axis=False, function="cross_entropy")
-    return _reduced(xp, losses, logits, job)
+    losses = _rows(_kernel, logits, args, keeps_axis=False, function="cross_entropy")
+    return _reduced(xp, losses, logits, args)
 
 
-def _derivative(xp: Namespace, logits: Array, job: LossArgs, function: str, vector: Array = None) -> Array:
-    rows = _rows(_kernel, logits, job, keeps_axis=True, vector=vector, function=function)
-    return _scaled(xp, rows, logits, job)
+def _derivative(xp: Namespace, logits: Array, args: LossArgs, function: str, vector: Array = None) -> Array:
+    rows = _rows(_kernel, logits, args, keeps_axis=True, vector=vector, function=function)
+    return _scaled(xp, rows, logits, args)
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Gradient by the logits."""
-    return _derivative(xp, logits, job, "cross_entropy_grad")
+    return _derivative(xp, logits, args, "cross_entropy_grad")
 
 
-def cross_entropy_hvp(xp: Namespace, logits: Array, job: LossArgs, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
-    return _derivative(xp, logits, job, "cross_entropy_hvp", vector)
+    return _derivative(xp, logits, args, "cross_entropy_hvp", vector)
 
 
-def cross_entropy_hessian_diag(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_hessian_diag(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Diagonal of the second derivative."""
-    return _derivative(xp, logits, job, "cross_entropy_hessian_diag")
+    return _derivative(xp, logits, args, "cross_entropy_hessian_diag")
 
 
-def _first(pair: Any, *, axis: int) -> Array:
-    # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
-    return _only(pair)[0]
-
-
-def _second(pair: Any) -> Array:
-    return pair[1]
-
-
-def _only(pair: Any) -> Any:
-    while isinstance(pair, list):
-        (pair,) = pair
-    return pair
-
-
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient in one pass over the chunks."""
-    both = _rows(_kernel, logits, job, keeps_axis=True, function="cross_entropy_value_and_grad")
-    letters = tuple(range(both.ndim))
-    losses = da.blockwise(
-        _first,
-        letters[: job.axis] + letters[job.axis + 1 :],
-        both,
-        letters,
-        dtype=both.dtype,
-        meta=meta_of(logits, logits.ndim - 1, both.dtype),
-        concatenate=False,
-        axis=job.axis,
-    )
-    grads = da.map_blocks(_second, both, dtype=both.dtype, meta=meta_of(logits, logits.ndim, both.dtype))
-    return _reduced(xp, losses, logits, job), _scaled(xp, grads, logits, job)
+    both = _rows(_kernel, logits, args, keeps_axis=True, function="cross_entropy_value_and_grad")
+    losses, grads = (entry(both, i, args.axis, keeps_axis=i == 1) for i in (0, 1))
+    return _reduced(xp, losses, logits, args), _scaled(xp, grads, logits, args)

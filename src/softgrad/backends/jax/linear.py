@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
-from ..._kernels.linear import block_rows, counted, memory_of, visible
+from ..._kernels.linear import block_rows, counted, logits_of, memory_of, visible
 from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
+from .rules import is_symbolic_zero
 
 NAMES = ("X", "W", "bias")
 
@@ -27,7 +28,7 @@ NAMES = ("X", "W", "bias")
 class Model(NamedTuple):
     """What is static of a call."""
 
-    job: LossArgs
+    args: LossArgs
     block_size: int | None
     wrt: tuple[str, ...] = ()
     classes: tuple[int, ...] | None = None
@@ -37,9 +38,9 @@ class Model(NamedTuple):
 Arrays: TypeAlias = dict[str, Any]
 
 
-def split(job: LossArgs) -> tuple[LossArgs, Arrays]:
-    """(what is static of a job, its arrays)."""
-    return job._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, job.arrays, strict=True))
+def split(args: LossArgs) -> tuple[LossArgs, Arrays]:
+    """(what is static of the arguments, their arrays)."""
+    return args._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, args.arrays, strict=True))
 
 
 def taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
@@ -94,15 +95,15 @@ def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) 
     return sums, parts
 
 
-def _mass(n: int, k: int, job: LossArgs, dtype: Any) -> Array:
+def _mass(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
     """What the mean divides by."""
     w = None
-    if job.dense:
-        labels = job.labels.astype(dtype)
-        w = total(labels if job.class_weight is None else labels * job.class_weight.astype(dtype), 1)
-    elif job.class_weight is not None:
-        w = jax_loss.label_weight(job, k, dtype)
-    return generic.mass(jnp, jnp.zeros((n, 1), dtype), job, None if w is None else w[:, None])
+    if args.dense:
+        labels = args.labels.astype(dtype)
+        w = total(labels if args.class_weight is None else labels * args.class_weight.astype(dtype), 1)
+    elif args.class_weight is not None:
+        w = jax_loss.label_weight(args, k, dtype)
+    return generic.mass(jnp, jnp.zeros((n, 1), dtype), args, None if w is None else w[:, None])
 
 
 def _run(
@@ -110,26 +111,24 @@ def _run(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and, if asked for, its gradients."""
     n, k = X.shape[0], W.shape[0]
-    job = model.job._replace(**arrays)
-    if job.sample_weight is not None:
-        job = job._replace(sample_weight=jnp.broadcast_to(job.sample_weight, (n,)))
+    args = model.args._replace(**arrays)
+    if args.sample_weight is not None:
+        args = args._replace(sample_weight=jnp.broadcast_to(args.sample_weight, (n,)))
     memory = memory_of(jnp, X)
-    multiply = _products(W, job.precision, memory)
+    multiply = _products(W, args.precision, memory)
     dtype = multiply.wide
     operand = W.astype(multiply.operand)
-    each = job.reduction == "none"
-    beside = visible(jnp, operand, job)
+    each = args.reduction == "none"
+    seen_W = visible(jnp, operand, args)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
-        labels, weight, where = (taken(a, start, size, n) for a in (job.labels, job.sample_weight, job.where))
-        piece = job._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
+        labels, weight, where = (taken(a, start, size, n) for a in (args.labels, args.sample_weight, args.where))
+        piece = args._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
         rows = taken(X, start, size, n)
         assert rows is not None
         x = counted(jnp, rows.astype(operand.dtype), piece)
-        z = multiply(x, operand.T)
-        if bias is not None:
-            z = z + bias.astype(dtype)[None, :]
+        z = logits_of(jnp, x, operand, None if bias is None else bias.astype(dtype), multiply)
         if not grads:
             value = jax_loss.cross_entropy(z, piece)
             return ({}, {"value": value}) if each else ({"value": value}, {})
@@ -141,27 +140,23 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, multiply(g, beside), piece)
+            out["X"] = counted(jnp, multiply(g, seen_W), piece)
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)
     sums, parts = over_blocks(n, rows, body)
     results = {**sums, **parts}
-    if job.reduction == "mean":
-        mass = _mass(n, k, job, dtype)
+    if args.reduction == "mean":
+        mass = _mass(n, k, args, dtype)
         results = {name: generic.divided(jnp, a, mass) for name, a in results.items()}
     value = results["value"].astype(W.dtype)
     return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()
 
 
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or tangent.dtype == jax.dtypes.float0
-
-
 def _moved(model: Model, grads: bool, primals: Any, tangents: Any) -> Any:
     """Results and their change, of what changes alone."""
     leaves, tree = jax.tree.flatten(primals)
-    changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not _is_zero(t)}
+    changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not is_symbolic_zero(t)}
 
     def run(some: dict[int, Array]) -> Any:
         X, W, bias, arrays = jax.tree.unflatten(tree, [some.get(i, leaf) for i, leaf in enumerate(leaves)])
@@ -194,10 +189,10 @@ def value(X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model) 
 
 
 def _value_jvp(model: Model, primals: Any, tangents: Any) -> Any:
-    if model.job.reduction == "none" or not all(map(_is_zero, jax.tree.leaves(tangents[3]))):
+    if model.args.reduction == "none" or not all(map(is_symbolic_zero, jax.tree.leaves(tangents[3]))):
         return tuple(result[0] for result in _moved(model, False, primals, tangents))
     X, W, bias, arrays = primals
-    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
+    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not is_symbolic_zero(t)}
     dtype = W.dtype
     if dtype == jnp.float16:
         # its range is too small for gradients that wait for their cotangent

@@ -13,13 +13,12 @@ from ..._kernels import linear_divergence as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.divergence import divergence as kernel
-from ..._kernels.linear import memory_of, visible
+from ..._kernels.linear import logits_of, memory_of, visible
 from ..._kernels.linear_divergence import Given, Model
 from ..._kernels.loss import divided
 from .divergence import rows
-from .linear import _is_zero, over_blocks, taken
-
-NAMES = ("X", "W", "bias")
+from .linear import NAMES, over_blocks, taken
+from .rules import is_symbolic_zero
 
 
 class Fixed(NamedTuple):
@@ -52,7 +51,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
             reduction="none" if args.reduction == "none" else "sum",
         )
         x = generic.counted(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
-        z = generic.logits_of(jnp, x, w, b)
+        z = logits_of(jnp, x, w, b)
         piece = generic.against(jnp, piece, target, lambda a: taken(a, start, size, n), wide)
         value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows)
         sums, out = ({}, {"value": value}) if args.reduction == "none" else ({"value": value}, {})
@@ -80,12 +79,12 @@ def _value(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static)
 
 def _value_jvp(static: Static, primals: Any, tangents: Any) -> Any:
     X, W, bias, fixed = primals
-    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not _is_zero(t)}
+    moved = {name: t for name, t in zip(NAMES, tangents[:3], strict=True) if t is not None and not is_symbolic_zero(t)}
     weight = tangents[3].sample_weight
-    if static.args.reduction == "none" or not (weight is None or _is_zero(weight)):
+    if static.args.reduction == "none" or not (weight is None or is_symbolic_zero(weight)):
         arrays = dict(zip(NAMES, (X, W, bias), strict=True))
         moves = dict(moved)
-        if weight is not None and not _is_zero(weight):
+        if weight is not None and not is_symbolic_zero(weight):
             arrays["weight"], moves["weight"] = fixed.sample_weight, weight
 
         def run(some: dict[str, Array]) -> Array:

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from ..._array.typing import Array
-from ..._kernels import log_probs as kernels
-from ..._kernels.dense import product, widen
-from ..._kernels.linear import block_rows, memory_of
-from ..._kernels.linear_log_probs import Rows, Wanted, likeliest
-from ..._kernels.scaling import Scaling, scaled
+from ..._kernels.dense import widen
+from ..._kernels.linear import block_rows, logits_of, memory_of
+from ..._kernels.linear_log_probs import Rows, Wanted, narrowed, recorded_block
+from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from .linear import NAMES, over_blocks, taken
 from .log_probs import entropy, log_probs
@@ -28,37 +27,22 @@ class Model(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def _of_block(z: Array, labels: Array, model: Model, precision: str | None) -> Rows:
-    wanted = model.wanted
-    fixed = jax.lax.stop_gradient(z)
-
-    def at(index: Array) -> Array:
-        return log_probs(jnp, z, index, 1, None, precision, wanted.scaling)
-
-    h = entropy(jnp, z, 1, None, precision, wanted.scaling) if wanted.entropy else None
-    top = likeliest(jnp, fixed, wanted.top_k) if wanted.top_k else None
-    # the logit of the likeliest class less its log-probability
-    best = jnp.argmax(fixed, axis=1, keepdims=True)
-    lse = scaled(jnp, kernels.picked(jnp, z, best, 1), wanted.scaling) - at(best)
-    return Rows(at(labels), jnp.squeeze(lse, axis=1), h, None if top is None else at(top), top)
-
-
 def _found(X: Array, W: Array, bias: Array | None, labels: Array, model: Model) -> Rows:
     n, k = X.shape[0], W.shape[0]
     wide, carry = widen(jnp, W, model.precision)
-    offset = None if bias is None else bias.astype(wide.dtype)
+    offset, precision = None if bias is None else bias.astype(wide.dtype), "high" if carry else None
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
         rows, some = taken(X, start, size, n), taken(labels, start, size, n)
         assert rows is not None
         assert some is not None
-        z = product(jnp, rows.astype(wide.dtype), wide.T)
-        z = z if offset is None else z + offset[None, :]
-        return {}, _of_block(z, some, model, "high" if carry else None)
+        z = logits_of(jnp, rows.astype(wide.dtype), wide, offset)
+        fixed = jax.lax.stop_gradient(z)
+        return {}, recorded_block(jnp, z, fixed, some, model.wanted, precision, log_probs, entropy)
 
     rows = block_rows(n, k, wide.dtype.itemsize, model.block_size, memory_of(jnp, X))
     found: Rows = over_blocks(n, rows, body)[1]
-    return Rows._make(a if a is None or i == 4 else a.astype(W.dtype) for i, a in enumerate(found))
+    return narrowed(jnp, found, W.dtype)
 
 
 _compiled = jax.jit(_found, static_argnums=(4,))
@@ -84,12 +68,12 @@ def linear_log_probs(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
 ) -> Rows:
     """What is wanted of every sample."""
-    return _compiled(X, W, bias, job.labels, Model(wanted, job.precision, block_size))
+    return _compiled(X, W, bias, args.labels, Model(wanted, args.precision, block_size))
 
 
 def linear_log_probs_vjp(
@@ -97,7 +81,7 @@ def linear_log_probs_vjp(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
@@ -105,4 +89,4 @@ def linear_log_probs_vjp(
 ) -> tuple[Array, ...]:
     """What cotangents give by the parameters and X."""
     wanted = Wanted(cotangents.entropy is not None, 0, scaling)
-    return _vjp(X, W, bias, job.labels, cotangents, Model(wanted, job.precision, block_size, tuple(wrt)))
+    return _vjp(X, W, bias, args.labels, cotangents, Model(wanted, args.precision, block_size, tuple(wrt)))

@@ -30,10 +30,10 @@ def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
     return inside, labels == inside
 
 
-def label_weight(job: LossArgs, classes: int, dtype: Any) -> Array:
-    """The class weight of each sample's label."""
-    inside, valid = _inside(job.labels, classes)
-    return jnp.where(valid, job.class_weight.astype(dtype)[inside], 0)
+def label_weight(args: LossArgs, classes: int, dtype: Any) -> Array:
+    """The class weight of each sample's label, 1 where it is no class."""
+    inside, valid = _inside(args.labels, classes)
+    return jnp.where(valid, args.class_weight.astype(dtype)[inside], 1)
 
 
 def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
@@ -136,71 +136,73 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
 slopes.defjvp(_slopes_jvp)
 
 
-def cross_entropy(logits: Array, job: LossArgs) -> Array:
+def cross_entropy(logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    axis, x = job.axis, wide(logits, job.precision)
-    where = None if job.where is None else jnp.broadcast_to(job.where, x.shape)
-    kept, weight = generic.keep(jnp, job, x)
+    axis, x = args.axis, wide(logits, args.precision)
+    where = None if args.where is None else jnp.broadcast_to(args.where, x.shape)
+    kept, weight = generic.keep(jnp, args, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = jnp.where(kept, x, 0)
-    precision = job.precision if is_compensated(logits, job.precision) else None
-    target, w = job.labels, None
-    special = bool(job.beyond(TAKEN))
+    precision = args.precision if is_compensated(logits, args.precision) else None
+    target, w = args.labels, None
+    special = bool(args.beyond(TAKEN))
     if special:
-        w = generic.target(jnp, x, job._replace(label_smoothing=0.0), where)[3]
+        w = generic.target(jnp, x, args._replace(label_smoothing=0.0), where)[3]
         w = None if w is None else jnp.squeeze(w, axis=axis)
-    elif job.dense or job.label_smoothing:
-        _, target, _, w, _ = generic.target(jnp, x, job, where)
+    elif args.dense or args.label_smoothing:
+        _, target, _, w, _ = generic.target(jnp, x, args, where)
         w = None if w is None else jnp.squeeze(w, axis=axis)
-    elif job.class_weight is not None:
-        w = label_weight(job, x.shape[axis], x.dtype)
+    elif args.class_weight is not None:
+        w = label_weight(args, x.shape[axis], x.dtype)
     mass = None
-    if job.reduction == "mean":
-        mass = generic.mass(jnp, x, job, None if w is None else jnp.expand_dims(w, axis))
+    if args.reduction == "mean":
+        mass = generic.mass(jnp, x, args, None if w is None else jnp.expand_dims(w, axis))
         # where nothing counts, no NaN must come back as 0 * NaN either
         x = jnp.where(mass == 0, 0, x)
     if special:
-        each = rules.losses(x, *rules.split(job._replace(precision=precision)))
+        each = rules.losses(x, *rules.split(args._replace(precision=precision)))
     else:
-        each = _each(x, target, w, where, job, precision)
+        each = _each(x, target, w, where, args, precision)
     each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
-    if job.reduction == "none":
+    if args.reduction == "none":
         return jnp.squeeze(each, axis=axis).astype(logits.dtype)
     value = generic.sum_all(jnp, each)
     return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
 
 
-def _each(x: Array, target: Array, w: Array | None, where: Array | None, job: LossArgs, precision: str | None) -> Array:
+def _each(
+    x: Array, target: Array, w: Array | None, where: Array | None, args: LossArgs, precision: str | None
+) -> Array:
     """One loss a sample, before sample weights, by the closed forms."""
-    axis = job.axis
+    axis = args.axis
     each = losses(x, target, where, axis, precision)
     if not _is_dense(target) and w is not None:
         # a class of weight 0 costs nothing, though its logit be -inf
         each = jnp.where(jnp.logical_and(w == 0, jnp.isinf(each)), 0, each) * w
-    if job.z_loss:
-        extra = job.z_loss * _settled(logsumexp(x, where, axis, precision), where, axis) ** 2
+    if args.z_loss:
+        extra = args.z_loss * _settled(logsumexp(x, where, axis, precision), where, axis) ** 2
         each = each + (extra if w is None else extra * w)
-    if _is_dense(target) and not job.dense:
+    if _is_dense(target) and not args.dense:
         # a factor, so that derivatives are NaN too
-        each = each * _or_nan(jnp.ones_like(each), _inside(job.labels, x.shape[axis])[1])
+        each = each * _or_nan(jnp.ones_like(each), _inside(args.labels, x.shape[axis])[1])
     return each
 
 
-def value_and_grad(logits: Array, job: LossArgs) -> tuple[Array, Array]:
+def value_and_grad(logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """The loss and its gradient, which can be differentiated in turn."""
-    if job.reduction != "none":
-        return jax.value_and_grad(cross_entropy)(logits, job)
-    value, pull = jax.vjp(lambda x: cross_entropy(x, job), logits)
+    if args.reduction != "none":
+        return jax.value_and_grad(cross_entropy)(logits, args)
+    value, pull = jax.vjp(lambda x: cross_entropy(x, args), logits)
     return value, pull(jnp.ones_like(value))[0]
 
 
-def grad(logits: Array, job: LossArgs) -> Array:
+def grad(logits: Array, args: LossArgs) -> Array:
     """The gradient."""
-    return value_and_grad(logits, job)[1]
+    return value_and_grad(logits, args)[1]
 
 
-def hvp(logits: Array, job: LossArgs, vector: Array) -> Array:
+def hvp(logits: Array, args: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
     x = wide(logits)
-    return jax.jvp(lambda x: grad(x, job), (x,), (vector.astype(x.dtype),))[1].astype(logits.dtype)
+    return jax.jvp(lambda x: grad(x, args), (x,), (vector.astype(x.dtype),))[1].astype(logits.dtype)

@@ -23,13 +23,14 @@ def split(args: LossArgs) -> tuple[dict[str, Any], LossArgs]:
     return {name: getattr(args, name) for name in ARRAYS if name != "sample_weight"}, static
 
 
-def _still(tangent: Any) -> bool:
+def is_symbolic_zero(tangent: Any) -> bool:
+    """Whether nothing moves along a tangent."""
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or tangent.dtype == jax.dtypes.float0
 
 
 def _through_arrays(function: Any, arrays: dict[str, Any], tangents: dict[str, Any]) -> Any:
     """The change of ``function(arrays)`` as the arrays change, None where none does."""
-    moved = {name: t for name, t in tangents.items() if t is not None and not _still(t)}
+    moved = {name: t for name, t in tangents.items() if t is not None and not is_symbolic_zero(t)}
     if not moved:
         return None
     return jax.jvp(lambda some: function(arrays | some), ({name: arrays[name] for name in moved},), (moved,))[1]
@@ -49,7 +50,7 @@ def _losses_jvp(static: LossArgs, primals: Any, tangents: Any) -> Any:
     x, arrays = primals
     value = losses(x, arrays, static)
     tangent = _through_arrays(lambda some: generic.cross_entropy(jnp, x, static._replace(**some)), arrays, tangents[1])
-    if not _still(tangents[0]):
+    if not is_symbolic_zero(tangents[0]):
         slope = slopes(x, jnp.ones_like(value), arrays, static)
         tangent = _sum(tangent, total(slope * _seen(tangents[0], arrays), static.axis))
     return value, jnp.zeros_like(value) if tangent is None else tangent
@@ -72,10 +73,10 @@ def _slopes_jvp(static: LossArgs, primals: Any, tangents: Any) -> Any:
         return generic.cross_entropy_grad(jnp, x, static._replace(**some, sample_weight=weight))
 
     tangent = _through_arrays(by_arrays, arrays, tangents[2])
-    if not _still(tangents[0]):
+    if not is_symbolic_zero(tangents[0]):
         args = static._replace(**arrays, sample_weight=weight)
         tangent = _sum(tangent, generic.cross_entropy_hvp(jnp, x, args, _seen(tangents[0], arrays)))
-    if not _still(tangents[1]):
+    if not is_symbolic_zero(tangents[1]):
         each = slopes(x, jnp.ones_like(weight), arrays, static)
         tangent = _sum(tangent, each * jnp.expand_dims(tangents[1], static.axis))
     return value, jnp.zeros_like(value) if tangent is None else tangent

@@ -15,9 +15,7 @@ from ..._array.typing import Array
 from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
 from ..._options import LossArgs
-from .linear import Arrays, split
-
-NAMES = ("X", "W", "bias")
+from .linear import NAMES, Arrays, split
 
 
 def _axes(a: Any) -> frozenset[Any]:
@@ -34,19 +32,19 @@ def _as_varying(grad: Array, x: Array) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _merged(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
-    return tuple(sharded.merged(jnp, logits, job._replace(**arrays), first, reduce))
+def _merged(logits: Array, first: Any, arrays: Arrays, args: LossArgs, reduce: Reduce) -> Any:
+    return tuple(sharded.merged(jnp, logits, args._replace(**arrays), first, reduce))
 
 
-def _merged_forward(logits: Array, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce) -> Any:
-    out = _merged(logits, first, arrays, job, reduce)
+def _merged_forward(logits: Array, first: Any, arrays: Arrays, args: LossArgs, reduce: Reduce) -> Any:
+    out = _merged(logits, first, arrays, args, reduce)
     return out, (logits, first, arrays, out)
 
 
-def _merged_backward(job: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
+def _merged_backward(args: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
     logits, first, arrays, out = kept
-    job = job._replace(**arrays)
-    grad = sharded.pulled(jnp, logits, Merged(*out), job, first, Merged(*cotangents).loss)
+    args = args._replace(**arrays)
+    grad = sharded.pulled(jnp, logits, Merged(*out), args, first, Merged(*cotangents).loss)
     return _as_varying(grad, logits), None, None
 
 
@@ -60,25 +58,25 @@ def _linear_merged(
     bias: Array | None,
     first: Any,
     arrays: Arrays,
-    job: LossArgs,
+    args: LossArgs,
     reduce: Reduce,
     block_size: int | None,
 ) -> Any:
-    job = job._replace(**arrays)
-    return tuple(linear_shards.linear_merged(jnp, X, W, bias, job, first, reduce, block_size))
+    args = args._replace(**arrays)
+    return tuple(linear_shards.linear_merged(jnp, X, W, bias, args, first, reduce, block_size))
 
 
 def _linear_forward(
-    X: Array, W: Array, bias: Array | None, first: Any, arrays: Arrays, job: LossArgs, reduce: Reduce, block: Any
+    X: Array, W: Array, bias: Array | None, first: Any, arrays: Arrays, args: LossArgs, reduce: Reduce, block: Any
 ) -> Any:
-    out = _linear_merged(X, W, bias, first, arrays, job, reduce, block)
+    out = _linear_merged(X, W, bias, first, arrays, args, reduce, block)
     return out, (X, W, bias, first, arrays, out)
 
 
-def _linear_backward(job: LossArgs, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
+def _linear_backward(args: LossArgs, reduce: Reduce, block: int | None, kept: Any, cotangents: Any) -> Any:
     X, W, bias, first, arrays, out = kept
     names = NAMES if bias is not None else NAMES[:2]
-    model = linear_shards.LinearShard(jnp, X, W, bias, job._replace(**arrays), first, block)
+    model = linear_shards.LinearShard(jnp, X, W, bias, args._replace(**arrays), first, block)
 
     def meet(grad: Array, op: str) -> Array:
         # where JAX follows what varies, the cotangent of a shared X is summed below
@@ -94,21 +92,21 @@ def _linear_backward(job: LossArgs, reduce: Reduce, block: int | None, kept: Any
 _linear_merged.defvjp(_linear_forward, _linear_backward)
 
 
-def _recorded(_: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Any:
-    static, arrays = split(job)
+def _recorded(_: Any, logits: Array, args: LossArgs, first: Any, reduce: Reduce) -> Any:
+    static, arrays = split(args)
     return _merged(logits, first, arrays, static, reduce)
 
 
 def _linear_recorded(
-    _: Any, X: Array, W: Array, bias: Array | None, job: LossArgs, first: Any, reduce: Reduce, block_size: int | None
+    _: Any, X: Array, W: Array, bias: Array | None, args: LossArgs, first: Any, reduce: Reduce, block_size: int | None
 ) -> Any:
-    static, arrays = split(job)
+    static, arrays = split(args)
     return _linear_merged(X, W, bias, first, arrays, static, reduce, block_size)
 
 
-def sharded_cross_entropy(xp: Any, logits: Array, job: LossArgs, first: Any, reduce: Reduce) -> Array:
+def sharded_cross_entropy(xp: Any, logits: Array, args: LossArgs, first: Any, reduce: Reduce) -> Array:
     """The loss, reduced."""
-    return sharded.sharded_cross_entropy(jnp, logits, job, first, reduce, _recorded)
+    return sharded.sharded_cross_entropy(jnp, logits, args, first, reduce, _recorded)
 
 
 def sharded_linear_cross_entropy(
@@ -116,10 +114,12 @@ def sharded_linear_cross_entropy(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
 ) -> Array:
     """The loss, reduced."""
-    return linear_shards.sharded_linear_cross_entropy(jnp, X, W, bias, job, first, reduce, block_size, _linear_recorded)
+    return linear_shards.sharded_linear_cross_entropy(
+        jnp, X, W, bias, args, first, reduce, block_size, _linear_recorded
+    )

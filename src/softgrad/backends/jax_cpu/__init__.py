@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..._array.namespace import library, quiet
+from ..._array.namespace import ignore_fp_warnings, library
 from ..._array.typing import Array
 from .._declaration import Backend, Delegate
 from .._registry import call
@@ -94,7 +94,7 @@ class OfNumPy(Delegate):
 
     def __call__(self, *args: Any) -> Any:
         """What it gives, as arrays on the device of the arguments, bound to it if one of those is."""
-        with quiet():
+        with ignore_fp_warnings():
             out = call(self.function, *self.arguments(*args))
         bound = any(a.committed for a in _arrays(args))
         return jax.device_put(out, args[1].device if bound else None)

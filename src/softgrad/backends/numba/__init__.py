@@ -50,16 +50,16 @@ def compiles() -> bool | str:
     return _verdict
 
 
-def _obstacle(job: LossArgs) -> str | None:
+def _obstacle(args: LossArgs) -> str | None:
     """What a loss asks for that has no loop."""
-    if job.dense:
+    if args.dense:
         return "labels that are weights by class have no loop"
-    if (job.labels.dtype == "uint64" and job.ignore_index is not None) or abs(job.ignore_index or 0) >= 1 << 62:
+    if (args.labels.dtype == "uint64" and args.ignore_index is not None) or abs(args.ignore_index or 0) >= 1 << 62:
         return "labels to ignore are not of int64's range"
     return None
 
 
-def _linear(X: Any, W: Any, bias: Any, job: LossArgs, *rest: Any) -> bool | str:
+def _linear(X: Any, W: Any, bias: Any, args: LossArgs, *rest: Any) -> bool | str:
     """Whether the linear model has a loop that is ahead."""
     if X.dtype.char not in "fd" or not X.dtype.isnative or X.dtype != W.dtype:
         return f"dtype {X.dtype} has no loop here"
@@ -69,7 +69,7 @@ def _linear(X: Any, W: Any, bias: Any, job: LossArgs, *rest: Any) -> bool | str:
         return f"more than {LINEAR_CLASSES} classes or {LINEAR_WEIGHTS} weights"
     if len(rest) > 1 and "X" in rest[0]:
         return "the gradient with respect to X has no loop"
-    verdict = _obstacle(job) or compiles()
+    verdict = _obstacle(args) or compiles()
     if verdict is True and len(W) > NARROW_CLASSES and not _vectors_are_whole():
         return f"more than {NARROW_CLASSES} classes on a processor with vectors of less than 64 bytes"
     return verdict
@@ -90,7 +90,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return _linear(x, *rest) if x.size >= LEAST else _SMALL
     if x.dtype.char not in "fd" or not x.dtype.isnative:
         return f"dtype {x.dtype} has no loop here"
-    job = None
+    args = None
     if function in DERIVATIVES:
         beside, axis = rest
         if beside.dtype != x.dtype or x.shape[axis] > LONGEST:
@@ -100,11 +100,11 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         if where is not None or precision is not None:
             return "where and precision='high' have no loop"
     else:
-        job = rest[0]
-        axis = job.axis
+        args = rest[0]
+        axis = args.axis
     if x.shape[axis] < 2 or not x.size:
         return "fewer than 2 classes, or no sample"
-    return (None if job is None else _obstacle(job)) or (_verdict if _verdict is True else compiles())
+    return (None if args is None else _obstacle(args)) or (_verdict if _verdict is True else compiles())
 
 
 BACKEND = (

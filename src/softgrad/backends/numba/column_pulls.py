@@ -23,7 +23,7 @@ from .vectors import NEAR, Vectors
 Pointer: TypeAlias = Callable[[Any], Any]
 
 
-def _softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -> None:
+def _softmax_pull(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer) -> None:
     """P (c - sum(p c)), with c less its value at a probability above 1/2."""
     v, builder, zero = columns.v, columns.v.builder, columns.v.all(0.0)
     tops, owns = columns.variables(zero), columns.variables(zero)
@@ -32,7 +32,7 @@ def _softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -
         p, before = v.load(at(index)), builder.load(tops[i])
         higher = builder.fcmp_ordered(">", p, before)
         builder.store(builder.select(higher, p, before), tops[i])
-        columns.change(owns[i], lambda own: builder.select(higher, v.load(beside(index)), own))
+        columns.change(owns[i], lambda own: builder.select(higher, v.load(cotangent(index)), own))
 
     columns.classes(find)
     sure = [builder.fcmp_ordered(">", top, v.all(0.5)) for top in columns.loaded(tops)]
@@ -40,19 +40,19 @@ def _softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -
     parts = columns.variables(zero)
 
     def add(index: Any, i: int) -> None:
-        term = builder.fmul(v.load(at(index)), builder.fsub(v.load(beside(index)), less[i]))
+        term = builder.fmul(v.load(at(index)), builder.fsub(v.load(cotangent(index)), less[i]))
         columns.change(parts[i], lambda part: builder.fadd(part, term))
 
     means = columns.sums(lambda c: columns.of_class(c, add), parts, v.lanes - 1)
 
     def write(index: Any, i: int) -> None:
-        apart = builder.fsub(builder.fsub(v.load(beside(index)), less[i]), means[i])
+        apart = builder.fsub(builder.fsub(v.load(cotangent(index)), less[i]), means[i])
         v.store(builder.fmul(v.load(at(index)), apart), to(index))
 
     columns.classes(write)
 
 
-def _log_softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointer) -> None:
+def _log_softmax_pull(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer) -> None:
     """C - p sum(c), at a probability near 1 from the others alone."""
     v, builder, zero = columns.v, columns.v.builder, columns.v.all(0.0)
     tops = columns.variables(v.all(float("-inf")))
@@ -70,7 +70,7 @@ def _log_softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointe
         return builder.and_(sure[i], builder.fcmp_ordered("==", log_p, most[i]))
 
     def add(index: Any, i: int) -> None:
-        number, top = v.load(beside(index)), is_sure(v.load(at(index)), i)
+        number, top = v.load(cotangent(index)), is_sure(v.load(at(index)), i)
         columns.change(owns[i], lambda own: builder.select(top, number, own))
         columns.change(parts[i], lambda part: builder.fadd(part, builder.select(top, zero, number)))
 
@@ -78,7 +78,7 @@ def _log_softmax_pull(columns: Columns, at: Pointer, beside: Pointer, to: Pointe
     sums = [builder.fadd(a, b) for a, b in zip(others, columns.loaded(owns), strict=True)]
 
     def write(index: Any, i: int) -> None:
-        log_p, number = v.load(at(index)), v.load(beside(index))
+        log_p, number = v.load(at(index)), v.load(cotangent(index))
         slope = log_softmax_slope(v, log_p, number, is_sure(log_p, i), others[i], sums[i])
         v.store(slope, to(index))
 

@@ -43,34 +43,34 @@ def _weights(W: Floats, bias: Floats | None, lanes: int) -> tuple[Floats, Floats
     groups = -(-k // lanes)
     padded = np.zeros((groups * lanes, m), W.dtype)
     padded[:k] = W
-    beside = np.zeros(groups * lanes, W.dtype)
+    biases = np.zeros(groups * lanes, W.dtype)
     if bias is not None:
-        beside[:k] = bias
-    return np.ascontiguousarray(padded.reshape(groups, lanes, m).transpose(0, 2, 1)), beside
+        biases[:k] = bias
+    return np.ascontiguousarray(padded.reshape(groups, lanes, m).transpose(0, 2, 1)), biases
 
 
 def _sums(
-    X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None, want_grad: bool
+    X: Floats, W: Floats, bias: Floats | None, args: LossArgs, block_size: int | None, want_grad: bool
 ) -> tuple[Any, Floats, Floats]:
     """(loss, its gradient with respect to W and to bias, in double precision)."""
     (n, m), k, dtype = X.shape, len(W), W.dtype
-    samples = samples_of(job, (n,), k, dtype.char)
-    each = np.zeros(n if job.reduction == "none" else 0, dtype)
+    samples = samples_of(args, (n,), k, dtype.char)
+    each = np.zeros(n if args.reduction == "none" else 0, dtype)
     if samples.divisor == 0.0 or not n:
-        value = each if job.reduction == "none" else np.zeros((), dtype)
+        value = each if args.reduction == "none" else np.zeros((), dtype)
         return value, np.zeros((k, m)), np.zeros(k)
     lanes = VECTOR_BYTES // dtype.itemsize
-    w, beside = _weights(W, bias, lanes)
-    rows, row = beside.size, -(-m // lanes) * lanes
+    w, biases = _weights(W, bias, lanes)
+    rows, row = biases.size, -(-m // lanes) * lanes
     weights = np.empty(0, dtype) if samples.weights is None else samples.weights
-    x, w, beside, labels, weights = map(_flattened, (X, w, beside, samples.labels, weights))
-    skipped = _flattened(np.asarray([] if job.ignore_index is None else [job.ignore_index], dtype=np.int64))
+    x, w, biases, labels, weights = map(_flattened, (X, w, biases, samples.labels, weights))
+    skipped = _flattened(np.asarray([] if args.ignore_index is None else [args.ignore_index], dtype=np.int64))
     factor, block = dtype.type(1.0 / samples.divisor), _block(m, dtype.itemsize, lanes, block_size)
 
     def task(first: int, last: int) -> tuple[float, Floats, Floats]:
         grad_W, grad_bias = np.zeros((rows if want_grad else 0, row)), np.zeros(rows)
         total = loops.run(
-            x, m, first, last, w, beside, k, labels, weights, skipped, factor, block, grad_W.reshape(-1), row,
+            x, m, first, last, w, biases, k, labels, weights, skipped, factor, block, grad_W.reshape(-1), row,
             grad_bias, each,
         )  # fmt: skip
         return total, grad_W, grad_bias
@@ -81,15 +81,15 @@ def _sums(
         total += some
         grad_W += some_W
         grad_bias += some_bias
-    value = each if job.reduction == "none" else np.asarray(total / samples.divisor).astype(dtype)
+    value = each if args.reduction == "none" else np.asarray(total / samples.divisor).astype(dtype)
     return value, grad_W[:k, :m], grad_bias[:k]
 
 
 def linear_cross_entropy(
-    xp: Any, X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None = None
+    xp: Any, X: Floats, W: Floats, bias: Floats | None, args: LossArgs, block_size: int | None = None
 ) -> Any:
     """Return the loss, reduced."""
-    return _sums(X, W, bias, job, block_size, False)[0]
+    return _sums(X, W, bias, args, block_size, False)[0]
 
 
 def linear_cross_entropy_value_and_grad(
@@ -97,13 +97,13 @@ def linear_cross_entropy_value_and_grad(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Any, tuple[Floats, ...]]:
     """Return the loss and its gradients with respect to ``wrt``, of W and bias."""
-    value, *grads = _sums(X, W, bias, job, block_size, True)
+    value, *grads = _sums(X, W, bias, args, block_size, True)
     named = dict(zip(("W", "bias"), grads, strict=True))
     some = slice(None) if classes is None else np.asarray(classes, np.intp)
     return value, tuple(named[name][some].astype(W.dtype) for name in wrt)

@@ -37,15 +37,15 @@ class Samples(NamedTuple):
     divisor: float
 
 
-def samples_of(job: LossArgs, shape: tuple[int, ...], k: int, char: str) -> Samples:
+def samples_of(args: LossArgs, shape: tuple[int, ...], k: int, char: str) -> Samples:
     """Labels and weights of samples of a shape as a loop takes them."""
-    labels, weight = job.labels, job.sample_weight
+    labels, weight = args.labels, args.sample_weight
     # a chunk of Dask's may be a scalar, whose address is none of an array's
     if not isinstance(labels, np.ndarray) or labels.dtype.char != "l" or not labels.flags.c_contiguous:
         labels = np.ascontiguousarray(labels, dtype=np.int64)
     if weight is not None:
         weight = np.ascontiguousarray(np.broadcast_to(weight, shape), dtype=char)
-    return Samples(labels, weight, mass(job, job.labels, weight, k) if job.reduction == "mean" else 1.0)
+    return Samples(labels, weight, mass(args, args.labels, weight, k) if args.reduction == "mean" else 1.0)
 
 
 class Laid(NamedTuple):
@@ -166,45 +166,45 @@ def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) ->
 softmax_jvp = softmax_vjp
 
 
-def _loss(x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
-    axis, char = job.axis, x.dtype.char
+def _loss(x: Floats, args: LossArgs, want_value: bool, want_grad: bool) -> tuple[Any, Any]:
+    axis, char = args.axis, x.dtype.char
     how = laid(x, axis)
     if how is not None:
-        weight = job.sample_weight
+        weight = args.sample_weight
         if weight is not None:
             weight = how.samples(np.broadcast_to(weight, x.shape[:axis] + x.shape[axis + 1 :]))
-        job = job._replace(axis=how.axis, labels=how.samples(job.labels), sample_weight=weight)
-        value, grad = _loss(how(x), job, want_value, want_grad)
-        if want_value and job.reduction == "none":
+        args = args._replace(axis=how.axis, labels=how.samples(args.labels), sample_weight=weight)
+        value, grad = _loss(how(x), args, want_value, want_grad)
+        if want_value and args.reduction == "none":
             value = how.back_samples(value)
         return value, how.back(grad) if want_grad else None
     shape = x.shape
     samples = shape[:axis] + shape[axis + 1 :]
-    labels, weights, divisor = samples_of(job, samples, shape[axis], char)
+    labels, weights, divisor = samples_of(args, samples, shape[axis], char)
     if divisor == 0.0:
         return np.zeros((), char), np.zeros(shape, char) if want_grad else None
     # where threads share the samples, the order of their own sums depends on how many there are
-    apart = job.reduction == "none" or x.size >= AWAKE_ELEMENTS
+    apart = args.reduction == "none" or x.size >= AWAKE_ELEMENTS
     losses = np.empty(samples, char) if want_value and apart else None
     grad = np.empty(shape, char) if want_grad else None
-    options = {"skipped": job.ignore_index, "factor": 1.0 / divisor}
+    options = {"skipped": args.ignore_index, "factor": 1.0 / divisor}
     total = share_out(entries.LOSS, IN_ORDER[char], x, axis, labels, weights, losses, grad, **options)
-    if job.reduction == "none":
+    if args.reduction == "none":
         return losses, grad
     return np.array((total if losses is None else sum_of(losses)) / divisor, char), grad
 
 
-def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:
+def cross_entropy(xp: Any, logits: Floats, args: LossArgs) -> Any:
     """Return the loss, reduced."""
-    return _loss(logits, job, True, False)[0]
+    return _loss(logits, args, True, False)[0]
 
 
-def cross_entropy_grad(xp: Any, logits: Floats, job: LossArgs) -> Floats:
+def cross_entropy_grad(xp: Any, logits: Floats, args: LossArgs) -> Floats:
     """Return the gradient with respect to the logits."""
-    grad: Floats = _loss(logits, job, False, True)[1]
+    grad: Floats = _loss(logits, args, False, True)[1]
     return grad
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: LossArgs) -> tuple[Any, Floats]:
+def cross_entropy_value_and_grad(xp: Any, logits: Floats, args: LossArgs) -> tuple[Any, Floats]:
     """Return the loss and its gradient."""
-    return _loss(logits, job, True, True)
+    return _loss(logits, args, True, True)

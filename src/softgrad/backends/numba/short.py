@@ -163,15 +163,15 @@ def _pull(function: int, a: Any, k: int, c: Any, y: Any) -> None:
     """Cotangents ``c`` of (log-)probabilities ``a`` into ``y``, likewise."""
     lanes, step = VECTOR_BYTES // a.itemsize, _block(k, a.itemsize)
     stride = step + lanes
-    z, beside = np.zeros((k + 1) * stride, a.dtype), np.zeros((k + 1) * stride, a.dtype)
+    z, cotangents = np.zeros((k + 1) * stride, a.dtype), np.zeros((k + 1) * stride, a.dtype)
     spare = np.zeros(_reach(k, lanes), a.dtype)
     rows = a.size // k
     for first in range(0, rows, step):
         n = min(step, rows - first)
         _turned(a, k, first, n, z, stride, spare)
-        _turned(c, k, first, n, beside, stride, spare)
+        _turned(c, k, first, n, cotangents, stride, spare)
         # no vector is taken twice, so that the result may stand where the probabilities were
-        column_pulls.run(function, z, beside, k, stride, NONE, -(-n // lanes), z)
+        column_pulls.run(function, z, cotangents, k, stride, NONE, -(-n // lanes), z)
         _back(z, stride, k, first, n, y, spare)
 
 

@@ -25,12 +25,12 @@ class Curvature:
 
     def _scales(self, loss: Loss, start: int, stop: int) -> tuple[Any, Any] | None:
         """(weight of a row's second derivative, the same of ``z_loss``), None if a label is no class."""
-        model, job = self.model, self.model.job
-        if job.dense:
+        model, args = self.model, self.model.args
+        if args.dense:
             _, T, w = loss.targets(model.labels[start:stop])
             weight: Any = model.sample_weights(start, stop)
             weight = 1.0 if weight is None else weight.astype(model.work, copy=False)
-            return T * weight, job.z_loss * w * weight if job.z_loss else 0.0
+            return T * weight, args.z_loss * w * weight if args.z_loss else 0.0
         target: Target | None = model.target(loss, start, stop)
         if target is None:
             return None
@@ -97,7 +97,7 @@ class Curvature:
         """(what multiplies the exponentials alone, what multiplies them times the change)."""
         slope, z = scales
         scale = self.model.scale
-        if not self.model.job.z_loss:
+        if not self.model.args.z_loss:
             return None, np.divide(slope * scale, s)
         slope = slope + 2.0 * z * (m + log_s)
         return 2.0 * z * (mean + centre) * scale / s, np.asarray(slope * scale / s)
@@ -106,7 +106,7 @@ class Curvature:
         """(part of W, part of bias), many classes."""
         model, given = self.model, self.given
         k, work = model.k, model.work
-        pieces = Pieces(model, lambda: Loss(model.job, k, Memory(work), model.scale, False))
+        pieces = Pieces(model, lambda: Loss(model.args, k, Memory(work), model.scale, False))
         b = model.rows(2)
         Z, U = np.empty((min(b, model.n), k), work), np.empty((min(b, model.n), k), work)
         h_W, h_bias = np.empty((k, model.m), work), np.zeros(k)
@@ -149,7 +149,7 @@ class Curvature:
         size, group = model.span_rows()
 
         def task(begin: int, end: int) -> tuple[Floats, Floats]:
-            loss = Loss(model.job, k, Memory(work), model.scale, False)
+            loss = Loss(model.args, k, Memory(work), model.scale, False)
             products = numpy_products.Small(model.W, group, loss.memory)
             changes = numpy_products.Small(given["W"], group, loss.memory) if "W" in given else None
             h_W, h_bias = np.zeros((k, m), work), np.zeros(k)

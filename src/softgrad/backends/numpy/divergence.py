@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._array.namespace import quietly
+from ..._array.namespace import without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import DivergenceArgs
@@ -17,7 +17,7 @@ THREAD_ELEMENTS = 1 << 16
 
 def _rows(xp: Namespace, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
     def run(task: Any, n: int) -> None:
-        _threads.run(quietly(task), n, threads_for(x.size, THREAD_ELEMENTS))
+        _threads.run(without_fp_warnings(task), n, threads_for(x.size, THREAD_ELEMENTS))
 
     return _divergence.rows(xp, x, y, args, wrt, run)
 

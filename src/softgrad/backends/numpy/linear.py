@@ -26,9 +26,9 @@ from .tiles import tiles
 MOST_BYTES = 64 << 20
 
 
-def _declined(W: Floats, job: LossArgs) -> bool:
-    """Whether a job is for the generic kernel, whose blocks of logits then come here."""
-    return bool(job.beyond(numpy_loss.TAKEN)) or (job.precision == "high" and W.dtype.char == "d")
+def _declined(W: Floats, args: LossArgs) -> bool:
+    """Whether a loss is for the generic kernel, whose blocks of logits then come here."""
+    return bool(args.beyond(numpy_loss.TAKEN)) or (args.precision == "high" and W.dtype.char == "d")
 
 
 def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:
@@ -41,17 +41,17 @@ def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:
 
 def _too_many(model: Linear) -> bool:
     rows = model.block_size or linear_call.BLOCK_ROWS
-    return min(rows, model.n) * model.k * model.work.itemsize > MOST_BYTES and not model.job.dense
+    return min(rows, model.n) * model.k * model.work.itemsize > MOST_BYTES and not model.args.dense
 
 
 def linear_cross_entropy(
-    xp: Any, X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None = None
+    xp: Any, X: Floats, W: Floats, bias: Floats | None, args: LossArgs, block_size: int | None = None
 ) -> Any:
     """Return the loss, reduced."""
-    if _declined(W, job):
+    if _declined(W, args):
         rows = _generic_rows(X, W, block_size)
-        return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, rows, loss=numpy_loss.cross_entropy)
-    model = Linear(xp, X, W, bias, job, block_size)
+        return linear_kernels.linear_cross_entropy(xp, X, W, bias, args, rows, loss=numpy_loss.cross_entropy)
+    model = Linear(xp, X, W, bias, args, block_size)
     return model.value(_sums(model)[0])
 
 
@@ -60,20 +60,20 @@ def linear_cross_entropy_value_and_grad(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Any, tuple[Floats, ...]]:
     """Return the loss and its gradients with respect to ``wrt``."""
-    if _declined(W, job):
+    if _declined(W, args):
         rows = _generic_rows(X, W, block_size)
         return linear_kernels.linear_cross_entropy_value_and_grad(
-            xp, X, W, bias, job, wrt, classes, rows, loss=numpy_loss.cross_entropy_value_and_grad
+            xp, X, W, bias, args, wrt, classes, rows, loss=numpy_loss.cross_entropy_value_and_grad
         )
-    model = Linear(xp, X, W, bias, job, block_size, wrt, classes)
+    model = Linear(xp, X, W, bias, args, block_size, wrt, classes)
     total, grad_W, grad_bias = _sums(model)
-    if model.grad_X is not None and (model.weight is not None or job.ignore_index is not None):
+    if model.grad_X is not None and (model.weight is not None or args.ignore_index is not None):
         # 0 times what is NaN in a parameter
         model.grad_X[~model.counts(0, model.n)] = 0
     named = {"W": grad_W, "bias": grad_bias, "X": model.grad_X}
@@ -94,9 +94,9 @@ def _sums(model: Linear) -> tuple[float, Any, Any]:
 
 
 def _many(model: Linear) -> tuple[float, Any, Any]:
-    job, work, k = model.job, model.work, model.k
+    args, work, k = model.args, model.work, model.k
     want_grad = bool(model.wrt)
-    pieces = Pieces(model, lambda: Loss(job, k, Memory(work), model.scale, want_grad))
+    pieces = Pieces(model, lambda: Loss(args, k, Memory(work), model.scale, want_grad))
     b = model.rows()
     Z = np.empty((min(b, model.n), k), work)
     grad_W = np.empty((model.columns if "W" in model.wrt else 0, model.m), work)
@@ -137,7 +137,7 @@ def _many(model: Linear) -> tuple[float, Any, Any]:
 
 def _losses(model: Linear, loss: Loss, z: Floats, start: int, stop: int) -> Floats | None:
     """Losses of some rows of logits, which become their gradient."""
-    if model.job.dense:
+    if model.args.dense:
         losses = loss.weighted_rows(z, z, model.labels[start:stop], model.sample_weights(start, stop))
     else:
         target = model.target(loss, start, stop)
@@ -148,12 +148,12 @@ def _losses(model: Linear, loss: Loss, z: Floats, start: int, stop: int) -> Floa
 
 
 def _few(model: Linear) -> tuple[float, Any, Any]:
-    job, work, k, m = model.job, model.work, model.k, model.m
+    args, work, k, m = model.args, model.work, model.k, model.m
     want_grad = bool(model.wrt)
     size, group = model.span_rows()
 
     def task(first: int, last: int) -> tuple[float, Floats, Floats]:
-        loss = Loss(job, k, Memory(work), model.scale, want_grad)
+        loss = Loss(args, k, Memory(work), model.scale, want_grad)
         products = numpy_products.Small(model.W, group, loss.memory)
         grad_W, grad_bias, total = np.zeros((k, m), work), np.zeros(k), 0.0
         with np.errstate(all="ignore"):
@@ -196,16 +196,16 @@ def linear_cross_entropy_hvp(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Floats, ...],
     block_size: int | None = None,
 ) -> tuple[Floats, ...]:
     """Return the second derivative with respect to ``wrt``, times ``vectors``."""
-    model = Linear(xp, X, W, bias, job, block_size)
-    if _declined(W, job) or "X" in wrt or _too_many(model) or not model.n or model.divisor == 0.0:
+    model = Linear(xp, X, W, bias, args, block_size)
+    if _declined(W, args) or "X" in wrt or _too_many(model) or not model.n or model.divisor == 0.0:
         rows = _generic_rows(X, W, block_size)
-        return linear_kernels.linear_cross_entropy_hvp(xp, X, W, bias, job, wrt, vectors, rows)
+        return linear_kernels.linear_cross_entropy_hvp(xp, X, W, bias, args, wrt, vectors, rows)
     model.wrt = wrt
     curvature = Curvature(
         model, dict(zip(wrt, (np.asarray(v).astype(model.work, copy=False) for v in vectors), strict=True))

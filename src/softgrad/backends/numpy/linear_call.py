@@ -54,34 +54,34 @@ class Linear:
         X: Floats,
         W: Floats,
         bias: Floats | None,
-        job: LossArgs,
+        args: LossArgs,
         block_size: int | None,
         wrt: tuple[str, ...] = (),
         classes: tuple[int, ...] | None = None,
     ) -> None:
-        self.xp, self.job, self.wrt, self.dtype = xp, job, wrt, W.dtype
-        self.work = working(W.dtype, job.precision)
+        self.xp, self.args, self.wrt, self.dtype = xp, args, wrt, W.dtype
+        self.work = working(W.dtype, args.precision)
         self.X, self.W = np.asarray(X), np.asarray(W).astype(self.work, copy=False)
         self.bias = None if bias is None else bias.astype(self.work, copy=False)
         self.n, self.m = X.shape
         self.k, self.block_size = len(W), block_size
         self.classes = None if classes is None else np.asarray(classes, np.intp)
-        self.labels = np.asarray(job.labels)
-        weight = job.sample_weight
+        self.labels = np.asarray(args.labels)
+        weight = args.sample_weight
         self.weight: Floats | None = None if weight is None else np.broadcast_to(weight, (self.n,))
         self.divisor = 1.0
-        if job.reduction == "mean":
-            if job.dense:
+        if args.reduction == "mean":
+            if args.dense:
                 self.divisor = numpy_loss.dense_mass(
-                    job, self.labels[:, :, None], None if self.weight is None else self.weight[:, None]
+                    args, self.labels[:, :, None], None if self.weight is None else self.weight[:, None]
                 )
             else:
-                self.divisor = numpy_loss.mass(job, self.labels, self.weight, self.k)
+                self.divisor = numpy_loss.mass(args, self.labels, self.weight, self.k)
         self.scale = 1.0 / self.divisor if self.divisor else 0.0
-        self.losses = np.empty(self.n, self.dtype) if job.reduction == "none" else None
+        self.losses = np.empty(self.n, self.dtype) if args.reduction == "none" else None
         self.columns = self.k if classes is None else len(classes)
         self.grad_X = np.empty((self.n, self.m), self.dtype) if "X" in wrt else None
-        self.many = job.dense or self.k >= MANY
+        self.many = args.dense or self.k >= MANY
 
     def rows(self, spare: int = 1) -> int:
         """Samples of a block of logits, of which there are ``spare`` at a time; all blocks about alike."""
@@ -120,8 +120,8 @@ class Linear:
     def counts(self, start: int, stop: int) -> Floats:
         """Which of some samples count."""
         count = np.ones(stop - start, bool)
-        if self.job.ignore_index is not None and not self.job.dense:
-            count &= self.labels[start:stop] != self.job.ignore_index
+        if self.args.ignore_index is not None and not self.args.dense:
+            count &= self.labels[start:stop] != self.args.ignore_index
         if self.weight is not None:
             count &= self.weight[start:stop] != 0
         return count
@@ -136,7 +136,7 @@ class Linear:
         z = x @ self.W.T
         if self.bias is not None:
             z += self.bias
-        job = self.job._replace(
+        args = self.args._replace(
             labels=self.labels[start:stop],
             sample_weight=self.sample_weights(start, stop),
             reduction="none",
@@ -144,8 +144,8 @@ class Linear:
         )
         scale = self.work.type(self.scale)
         if vector is not None:
-            return z, loss_kernels.cross_entropy_hvp(self.xp, z, job, vector) * scale
-        losses, grad = loss_kernels.cross_entropy_value_and_grad(self.xp, z, job)
+            return z, loss_kernels.cross_entropy_hvp(self.xp, z, args, vector) * scale
+        losses, grad = loss_kernels.cross_entropy_value_and_grad(self.xp, z, args)
         return losses, grad * scale
 
     def note(self, losses: Floats, start: int) -> float:

@@ -22,10 +22,10 @@ class Model(linear_kernels.Wide):
     """The linear model, whose every block of logits stands in the same memory."""
 
     def __init__(
-        self, xp: Any, X: Floats, W: Floats, bias: Floats | None, job: LossArgs, block_size: int | None
+        self, xp: Any, X: Floats, W: Floats, bias: Floats | None, args: LossArgs, block_size: int | None
     ) -> None:
-        super().__init__(xp, X, W, bias, job, block_size)
-        self.carry = job.precision == "high" and self.wide == W.dtype
+        super().__init__(xp, X, W, bias, args, block_size)
+        self.carry = args.precision == "high" and self.wide == W.dtype
         self.held = np.empty((max(1, min(self.rows, self.n)), self.k), self.wide)
         #: What the products that follow add to, if any.
         self.total = np.empty((0, 0), self.wide)
@@ -72,15 +72,15 @@ def linear_log_probs(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: LossArgs,
+    args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
 ) -> Rows:
     """What is wanted of every sample."""
-    model = Model(xp, X, W, bias, job, block_size)
+    model = Model(xp, X, W, bias, args, block_size)
     n, count, dtype = model.n, wanted.top_k, W.dtype
     out = Rows(
-        np.empty((n, job.labels.shape[1]), dtype),
+        np.empty((n, args.labels.shape[1]), dtype),
         np.empty(n, dtype),
         np.empty(n, dtype) if wanted.entropy else None,
         np.empty((n, count), dtype) if count else None,
@@ -123,14 +123,14 @@ def linear_log_probs_vjp(
     X: Floats,
     W: Floats,
     bias: Floats | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
     block_size: int | None = None,
 ) -> tuple[Floats, ...]:
     """What cotangents give by the parameters and X."""
-    model = Model(xp, X, W, bias, job, block_size)
+    model = Model(xp, X, W, bias, args, block_size)
     work_dtype = model.wide
     out: dict[str, Any] = {"W": None, "bias": np.zeros(model.k, work_dtype), "X": None}
     if "W" in wrt:
@@ -171,11 +171,11 @@ def _slope_rows(xp: Any, z: Floats, labels: Floats, c: Rows, temperature: float,
     index: Any = None
     if c.log_probs is not None:
         index, valid = valid_labels(xp, labels, z, 1)
-        own, beside = parted(xp, c.log_probs, index, 1)
+        own, other = parted(xp, c.log_probs, index, 1)
         there, gap = (np.take_along_axis(a, index, axis=1) for a in (e, d))
         others = np.where(there == 1, rest, 1 + rest - there)
         more = shared if spreads is None else shared + spreads * (mean - gap)
-        at_labels = (own * others - beside * there + there * more) * scale
+        at_labels = (own * others - other * there + there * more) * scale
         at_labels[~valid.all(axis=1)] = np.nan
         shared = shared - np.where(valid, c.log_probs, np.nan).sum(axis=1, keepdims=True)
     if spreads is None:

@@ -219,9 +219,9 @@ def log_probs_vjp(
     there = np.take_along_axis(p, index, axis=axis)
     others = _without(p, there, index, axis)
     c = cotangent.astype(x.dtype, copy=False)
-    own, beside = generic.parted(xp, c, index, axis)
+    own, other = generic.parted(xp, c, index, axis)
     p *= -c.sum(axis=axis, keepdims=True)
-    np.put_along_axis(p, index, own * others - beside * there, axis=axis)
+    np.put_along_axis(p, index, own * others - other * there, axis=axis)
     if not valid.all():
         np.copyto(p, np.nan, where=~valid.all(axis=axis, keepdims=True))
     return p

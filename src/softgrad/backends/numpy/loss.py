@@ -21,29 +21,29 @@ TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision
 CHUNK = 1 << 20
 
 
-def mass(job: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float:
+def mass(args: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float:
     """What the mean divides by: the weights of the samples that count."""
-    if job.class_weight is None and weight is None and job.ignore_index is None:
+    if args.class_weight is None and weight is None and args.ignore_index is None:
         return float(labels.size)
     total = 0.0
     labels, flat = labels.reshape(-1), None if weight is None else weight.reshape(-1)
     for i in range(0, labels.size, CHUNK):
         y = labels[i : i + CHUNK]
         w = np.ones(y.shape) if flat is None else flat[i : i + CHUNK].astype(np.float64)
-        if job.class_weight is not None:
+        if args.class_weight is not None:
             known = (y >= 0) & (y < k)
-            w *= np.where(known, job.class_weight.astype(np.float64).take(np.where(known, y, 0).astype(np.intp)), 0.0)
-        if job.ignore_index is not None:
-            w[y == job.ignore_index] = 0.0
+            w *= np.where(known, args.class_weight.astype(np.float64).take(np.where(known, y, 0).astype(np.intp)), 1.0)
+        if args.ignore_index is not None:
+            w[y == args.ignore_index] = 0.0
         if flat is not None:
             w[flat[i : i + CHUNK] == 0] = 0.0
         total += float(np.add.reduce(w))
     return total
 
 
-def dense_mass(job: LossArgs, labels: Floats, weight: Floats | None) -> float:
+def dense_mass(args: LossArgs, labels: Floats, weight: Floats | None) -> float:
     """The same for labels (outer, class, inner) that are weights."""
-    scale = np.ones(labels.shape[1]) if job.class_weight is None else job.class_weight.astype(np.float64)
+    scale = np.ones(labels.shape[1]) if args.class_weight is None else args.class_weight.astype(np.float64)
     total = 0.0
     step = max(1, CHUNK // max(1, labels.shape[1] * labels.shape[2]))
     for i in range(0, labels.shape[0], step):
@@ -72,37 +72,37 @@ def sum_of(losses: Floats) -> float:
 class _Call:
     """One call of a kernel: the arrays as (outer, class, inner), and what comes out."""
 
-    def __init__(self, xp: Any, x: Floats, job: LossArgs, want_value: bool, want_grad: bool) -> None:
-        self.xp, self.job, self.want_value, self.want_grad = xp, job, want_value, want_grad
+    def __init__(self, xp: Any, x: Floats, args: LossArgs, want_value: bool, want_grad: bool) -> None:
+        self.xp, self.args, self.want_value, self.want_grad = xp, args, want_value, want_grad
         self.x, self.dtype = x, x.dtype
-        self.work = working(x.dtype, job.precision)
-        self.view: View = view(x, job.axis)
+        self.work = working(x.dtype, args.precision)
+        self.view: View = view(x, args.axis)
         seen = self.view
         self.k = seen.x.shape[1]
-        self.labels = seen.logits(job.labels) if job.dense else seen.samples(job.labels)
-        samples = x.shape[: job.axis] + x.shape[job.axis + 1 :]
-        weight = job.sample_weight
+        self.labels = seen.logits(args.labels) if args.dense else seen.samples(args.labels)
+        samples = x.shape[: args.axis] + x.shape[args.axis + 1 :]
+        weight = args.sample_weight
         self.weight = None if weight is None else seen.samples(np.broadcast_to(weight, samples))
-        self.where = None if job.where is None else seen.logits(np.broadcast_to(job.where, x.shape))
+        self.where = None if args.where is None else seen.logits(np.broadcast_to(args.where, x.shape))
         self.grad = self.grad3 = self.losses = self.losses2 = self.each = None
         if want_grad:
             self.grad, self.grad3 = seen.empty(x.shape, x.dtype)
-        if want_value and job.reduction == "none":
+        if want_value and args.reduction == "none":
             self.losses, self.losses2 = seen.empty_samples(samples, x.dtype)
         elif want_value:
             # of all samples: added in an order that no number of threads decides
             self.each = np.empty((seen.x.shape[0], seen.x.shape[2]), self.work)
         self.divisor = 1.0
-        if job.reduction == "mean":
-            if job.dense:
-                self.divisor = dense_mass(job, self.labels, self.weight)
+        if args.reduction == "mean":
+            if args.dense:
+                self.divisor = dense_mass(args, self.labels, self.weight)
             else:
-                self.divisor = mass(job, self.labels, self.weight, self.k)
+                self.divisor = mass(args, self.labels, self.weight, self.k)
         #: Whether results are rounded from float64, and some computed again.
-        self.settles = job.precision == "high" and self.work != self.dtype
+        self.settles = args.precision == "high" and self.work != self.dtype
         # where the log-sum-exp of z_loss is nearly 0, rounded results ask for more digits of it
-        carried = job.precision == "high" and (x.dtype.char == "d" or job.z_loss)
-        self.fast = not job.beyond(TAKEN) and not carried
+        carried = args.precision == "high" and (x.dtype.char == "d" or args.z_loss)
+        self.fast = not args.beyond(TAKEN) and not carried
 
     def run(self) -> tuple[Any, Any]:
         if self.divisor == 0.0:
@@ -117,7 +117,7 @@ class _Call:
         return value, self.grad
 
     def make(self, memory: Memory) -> Callable[[Block], None]:
-        loss = Loss(self.job, self.k, memory, 1.0 / self.divisor, self.want_grad)
+        loss = Loss(self.args, self.k, memory, 1.0 / self.divisor, self.want_grad)
 
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
@@ -130,17 +130,17 @@ class _Call:
 
     def fast_block(self, loss: Loss, at: Block) -> Floats:
         o0, o1, i0, i1 = at
-        memory, job = loss.memory, self.job
+        memory, args = loss.memory, self.args
         weight = None if self.weight is None else self.weight[o0:o1, i0:i1].reshape(-1)
         src, dst = self.view.x[o0:o1, :, i0:i1], None if self.grad3 is None else self.grad3[o0:o1, :, i0:i1]
         o, k, i = src.shape
         target, unknown = None, None
-        if not job.dense:
+        if not args.dense:
             labels = self.labels[o0:o1, i0:i1].reshape(-1)
             target = loss.target(labels, weight)
             if target is None:
                 known = (labels >= 0) & (labels < k)
-                unknown = ~known if job.ignore_index is None else ~known & (labels != job.ignore_index)
+                unknown = ~known if args.ignore_index is None else ~known & (labels != args.ignore_index)
                 # those that are ignored stay what they are
                 target = loss.target(np.where(unknown, 0, labels), weight)
         results: list[tuple[Floats, int]] = []
@@ -181,19 +181,19 @@ class _Call:
     def generic_rows(self, memory: Memory, at: Block, some: Any) -> Floats:
         """Losses of some samples of a block by the generic kernel, and their gradient."""
         o0, o1, i0, i1 = at
-        job, labels = self.job, self.labels
-        piece = job._replace(
+        args, labels = self.args, self.labels
+        piece = args._replace(
             axis=1,
-            labels=self.rows(labels, at, some) if job.dense else labels[o0:o1, i0:i1].reshape(-1)[some],
+            labels=self.rows(labels, at, some) if args.dense else labels[o0:o1, i0:i1].reshape(-1)[some],
             sample_weight=None if self.weight is None else self.weight[o0:o1, i0:i1].reshape(-1)[some],
             where=None if self.where is None else self.rows(self.where, at, some),
             reduction="none",
-            precision=job.precision if self.work == self.dtype else None,
+            precision=args.precision if self.work == self.dtype else None,
         )
         x = self.rows(self.view.x, at, some)
         if self.settles:
-            piece = piece._replace(reduction=job.reduction, precision=job.precision)
-            divisor = np.asarray(self.divisor) if job.reduction == "mean" else None
+            piece = piece._replace(reduction=args.reduction, precision=args.precision)
+            divisor = np.asarray(self.divisor) if args.reduction == "mean" else None
             losses, grad = high_kernels.loss_rows(self.xp, x, piece, True, self.grad3 is not None, divisor)
             if self.grad3 is not None:
                 self._put(grad, at, some)
@@ -214,48 +214,48 @@ class _Call:
         self.grad3[o0 + o, :, i0 + i] = grad
 
 
-def _loss(xp: Any, x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:
-    if not job.dense and small.fits(x, job.axis) and not job.beyond(()):
-        found = small.cross_entropy(x, job, value, grad)
+def _loss(xp: Any, x: Floats, args: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:
+    if not args.dense and small.fits(x, args.axis) and not args.beyond(()):
+        found = small.cross_entropy(x, args, value, grad)
         if found is not None:
             return found
-    return _Call(xp, x, job, value, grad).run()
+    return _Call(xp, x, args, value, grad).run()
 
 
-def cross_entropy(xp: Any, logits: Floats, job: LossArgs) -> Any:
+def cross_entropy(xp: Any, logits: Floats, args: LossArgs) -> Any:
     """Return the loss, reduced."""
-    return _loss(xp, logits, job, True, False)[0]
+    return _loss(xp, logits, args, True, False)[0]
 
 
-def cross_entropy_grad(xp: Any, logits: Floats, job: LossArgs) -> Floats:
+def cross_entropy_grad(xp: Any, logits: Floats, args: LossArgs) -> Floats:
     """Return the gradient with respect to the logits."""
-    grad: Floats = _loss(xp, logits, job, False, True)[1]
+    grad: Floats = _loss(xp, logits, args, False, True)[1]
     return grad
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Floats, job: LossArgs) -> tuple[Any, Floats]:
+def cross_entropy_value_and_grad(xp: Any, logits: Floats, args: LossArgs) -> tuple[Any, Floats]:
     """Return the loss and its gradient."""
-    return _loss(xp, logits, job, True, True)
+    return _loss(xp, logits, args, True, True)
 
 
-def _class_last(x: Floats, job: LossArgs, *arrays: Floats) -> tuple[Any, ...]:
+def _class_last(x: Floats, args: LossArgs, *arrays: Floats) -> tuple[Any, ...]:
     """Logits, what belongs to them and other arrays like them, with the classes last, in their order in memory."""
 
     def turned(a: Floats) -> Floats:
-        return np.ascontiguousarray(np.moveaxis(a, job.axis, -1))
+        return np.ascontiguousarray(np.moveaxis(a, args.axis, -1))
 
-    where = None if job.where is None else turned(np.broadcast_to(job.where, x.shape))
-    labels = turned(job.labels) if job.dense else job.labels
-    return turned(x), job._replace(axis=x.ndim - 1, labels=labels, where=where), *map(turned, arrays)
+    where = None if args.where is None else turned(np.broadcast_to(args.where, x.shape))
+    labels = turned(args.labels) if args.dense else args.labels
+    return turned(x), args._replace(axis=x.ndim - 1, labels=labels, where=where), *map(turned, arrays)
 
 
-def cross_entropy_hvp(xp: Any, logits: Floats, job: LossArgs, vector: Floats) -> Floats:
+def cross_entropy_hvp(xp: Any, logits: Floats, args: LossArgs, vector: Floats) -> Floats:
     """Return the second derivative times ``vector``, by the generic kernel."""
-    product: Floats = loss_kernels.cross_entropy_hvp(xp, *_class_last(logits, job, vector))
-    return np.moveaxis(product, -1, job.axis)
+    product: Floats = loss_kernels.cross_entropy_hvp(xp, *_class_last(logits, args, vector))
+    return np.moveaxis(product, -1, args.axis)
 
 
-def cross_entropy_hessian_diag(xp: Any, logits: Floats, job: LossArgs) -> Floats:
+def cross_entropy_hessian_diag(xp: Any, logits: Floats, args: LossArgs) -> Floats:
     """Return the diagonal of the second derivative, by the generic kernel."""
-    diagonal: Floats = loss_kernels.cross_entropy_hessian_diag(xp, *_class_last(logits, job))
-    return np.moveaxis(diagonal, -1, job.axis)
+    diagonal: Floats = loss_kernels.cross_entropy_hessian_diag(xp, *_class_last(logits, args))
+    return np.moveaxis(diagonal, -1, args.axis)

@@ -46,28 +46,28 @@ class Target(NamedTuple):
 
 
 class Loss:
-    """A job's loss on blocks of logits, for one thread."""
+    """The loss on blocks of logits, for one thread."""
 
-    def __init__(self, job: LossArgs, k: int, memory: Memory, scale: float, want_grad: bool) -> None:
-        self.job, self.k, self.memory, self.scale, self.want_grad = job, k, memory, scale, want_grad
+    def __init__(self, args: LossArgs, k: int, memory: Memory, scale: float, want_grad: bool) -> None:
+        self.args, self.k, self.memory, self.scale, self.want_grad = args, k, memory, scale, want_grad
         dtype = self.dtype = memory.dtype
-        weight = job.class_weight
+        weight = args.class_weight
         self.class_weight: Floats | None = None if weight is None else weight.astype(dtype)
         self.spread: Floats | None = None
         self.total_spread = 0.0
-        if job.label_smoothing:
-            share = job.label_smoothing / k
+        if args.label_smoothing:
+            share = args.label_smoothing / k
             self.spread = np.full(k, share, dtype) if weight is None else self.class_weight * dtype.type(share)
             self.total_spread = float(np.add.reduce(self.spread, dtype=np.float64))
-        self.plain = self.spread is None and not job.z_loss
+        self.plain = self.spread is None and not args.z_loss
         #: The samples of the last block that are out of the ordinary, or None.
         self.odd: Floats | None = None
 
     def target(self, labels: Floats, weight: Floats | None) -> Target | None:
         """Prepare the labels of a block; None if one of them is no class."""
-        job = self.job
-        if job.ignore_index is not None:
-            kept = labels != job.ignore_index
+        args = self.args
+        if args.ignore_index is not None:
+            kept = labels != args.ignore_index
             labels = np.where(kept, labels, 0)
             weight = kept.astype(self.dtype) if weight is None else np.where(kept, weight, 0)
         if not within(labels, self.k):
@@ -75,8 +75,8 @@ class Loss:
         y = labels.astype(np.intp, copy=False)
         w: Any = 1.0 if weight is None else weight.astype(self.dtype, copy=False)
         full: Any = w if self.class_weight is None else w * self.class_weight.take(y)
-        own = full if not job.label_smoothing else full * (1.0 - job.label_smoothing)
-        return Target(y, w, own, full * job.z_loss if job.z_loss else 0.0)
+        own = full if not args.label_smoothing else full * (1.0 - args.label_smoothing)
+        return Target(y, w, own, full * args.z_loss if args.z_loss else 0.0)
 
     def rows(self, x: Floats, e: Floats, target: Target) -> Floats:
         """Losses of the rows of ``x``; ``e``, which may be ``x``, is lost or becomes the gradient times the scale.
@@ -137,7 +137,7 @@ class Loss:
 
     def weighted_rows(self, x: Floats, e: Floats, q: Floats, weight: Floats | None) -> Floats:
         """Losses of the rows of ``x`` whose labels ``q`` are weights of the classes; else as ``rows``."""
-        job, memory = self.job, self.memory
+        args, memory = self.args, self.memory
         n, k = x.shape
         v, T, w = self.targets(q)
         m, top = shifted_rows(x, e, memory)
@@ -150,10 +150,10 @@ class Loss:
         log_s = np.log1p(rest)
         losses = T * log_s - cost
         slope: Any = T
-        if job.z_loss:
+        if args.z_loss:
             lse = log_s + m
-            losses += job.z_loss * w * lse * lse
-            slope = T + 2.0 * job.z_loss * w * lse
+            losses += args.z_loss * w * lse * lse
+            slope = T + 2.0 * args.z_loss * w * lse
         scale: Any = self.dtype.type(self.scale)
         if weight is not None:
             weight = weight.astype(self.dtype, copy=False)
@@ -171,7 +171,7 @@ class Loss:
 
     def targets(self, q: Floats) -> tuple[Floats, Floats, Floats]:
         """(weight of each class, their sum, the sum without smoothing) of labels that are weights."""
-        eps, memory = self.job.label_smoothing, self.memory
+        eps, memory = self.args.label_smoothing, self.memory
         n, k = q.shape
         v = q.astype(self.dtype, copy=False)
         if not eps and self.class_weight is None:
@@ -269,7 +269,7 @@ class Loss:
                     cost[t.weight == 0] = 0.0
                 losses += cost
                 extra = t.weight * self.total_spread
-            if self.job.z_loss:
+            if self.args.z_loss:
                 lse = log_s if m is None else log_s + m
                 losses += t.z * lse * lse
                 extra = extra + 2.0 * t.z * lse

@@ -59,12 +59,12 @@ def logsumexp(x: Floats) -> Floats:
     return r.reshape(x.shape[:-1])
 
 
-def cross_entropy(x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[Any, Any] | None:
+def cross_entropy(x: Floats, args: LossArgs, value: bool, grad: bool) -> tuple[Any, Any] | None:
     """(loss, gradient) of a loss without options; None where a sample is out of the ordinary."""
-    k, n, dtype = x.shape[-1], job.labels.size, x.dtype
-    divisor = float(n) if job.reduction == "mean" else 1.0
-    loss = Loss(job, k, Memory(dtype), 1.0 / divisor, grad)
-    labels = job.labels.reshape(-1)
+    k, n, dtype = x.shape[-1], args.labels.size, x.dtype
+    divisor = float(n) if args.reduction == "mean" else 1.0
+    loss = Loss(args, k, Memory(dtype), 1.0 / divisor, grad)
+    labels = args.labels.reshape(-1)
     if not within(labels, k):
         return None
     target = Target(labels.astype(np.intp, copy=False), 1.0, 1.0, 0.0)
@@ -79,7 +79,7 @@ def cross_entropy(x: Floats, job: LossArgs, value: bool, grad: bool) -> tuple[An
     if loss.odd is not None:
         return None
     found = None
-    if value and job.reduction == "none":
+    if value and args.reduction == "none":
         found = losses.reshape(x.shape[:-1])
     elif value:
         found = np.asarray(float(_sum(losses, None, np.float64)) / divisor, dtype)

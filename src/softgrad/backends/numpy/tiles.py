@@ -35,7 +35,7 @@ def tiles(model: Linear) -> tuple[float, Any, Any]:
 class _Tiles:
     def __init__(self, model: Linear, width: int, rows: int) -> None:
         self.model, self.width = model, width
-        self.loss = Loss(model.job, model.k, Memory(model.work), model.scale, bool(model.wrt))
+        self.loss = Loss(model.args, model.k, Memory(model.work), model.scale, bool(model.wrt))
         self.Z = np.empty(rows * min(width, model.k), model.work)
         self.grad_W = np.zeros((model.columns if "W" in model.wrt else 0, model.m), model.work)
         self.grad_bias = np.zeros(model.k)

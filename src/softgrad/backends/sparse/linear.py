@@ -38,11 +38,11 @@ def _by_columns(W: Array) -> Array:
 
 
 def linear_cross_entropy(
-    xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, block_size: int | None = None
+    xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
     rows = block_size or block_rows(X, len(W))
-    return linear_kernels.linear_cross_entropy(xp, X, _by_columns(W), bias, job, rows, loss=numpy_loss.cross_entropy)
+    return linear_kernels.linear_cross_entropy(xp, X, _by_columns(W), bias, args, rows, loss=numpy_loss.cross_entropy)
 
 
 def linear_cross_entropy_value_and_grad(
@@ -50,7 +50,7 @@ def linear_cross_entropy_value_and_grad(
     X: Any,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -58,7 +58,7 @@ def linear_cross_entropy_value_and_grad(
     """The loss and its gradients by W and bias."""
     rows, loss = block_size or block_rows(X, len(W)), numpy_loss.cross_entropy_value_and_grad
     return linear_kernels.linear_cross_entropy_value_and_grad(
-        xp, X, _by_columns(W), bias, job, wrt, classes, rows, loss=loss
+        xp, X, _by_columns(W), bias, args, wrt, classes, rows, loss=loss
     )
 
 
@@ -67,7 +67,7 @@ def linear_cross_entropy_hvp(
     X: Any,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
@@ -75,23 +75,23 @@ def linear_cross_entropy_hvp(
     """Second derivative by W and bias, times ``vectors``."""
     rows = block_size or block_rows(X, len(W))
     turned = tuple(_by_columns(v) for v in vectors)
-    return linear_kernels.linear_cross_entropy_hvp(xp, X, _by_columns(W), bias, job, wrt, turned, rows)
+    return linear_kernels.linear_cross_entropy_hvp(xp, X, _by_columns(W), bias, args, wrt, turned, rows)
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, intercept: bool, block_size: int | None = None
+    xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m)."""
     rows = block_size or block_rows(X, len(W), copies=2)
-    return linear_kernels.linear_cross_entropy_hessian(xp, X, _by_columns(W), bias, job, intercept, rows)
+    return linear_kernels.linear_cross_entropy_hessian(xp, X, _by_columns(W), bias, args, intercept, rows)
 
 
 def linear_log_probs(
-    xp: Namespace, X: Any, W: Array, bias: Array, job: LossArgs, wanted: Wanted, block_size: int | None = None
+    xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, wanted: Wanted, block_size: int | None = None
 ) -> Rows:
     """What is wanted of every sample."""
     rows = block_size or _few_rows(X, len(W))
-    return log_prob_kernels.linear_log_probs(xp, X, _by_columns(W), bias, job, wanted, rows)
+    return log_prob_kernels.linear_log_probs(xp, X, _by_columns(W), bias, args, wanted, rows)
 
 
 def linear_log_probs_vjp(
@@ -99,7 +99,7 @@ def linear_log_probs_vjp(
     X: Any,
     W: Array,
     bias: Array,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
@@ -107,4 +107,4 @@ def linear_log_probs_vjp(
 ) -> tuple[Array, ...]:
     """What cotangents give by W and bias."""
     rows = block_size or _few_rows(X, len(W))
-    return log_prob_kernels.linear_log_probs_vjp(xp, X, _by_columns(W), bias, job, wrt, scaling, cotangents, rows)
+    return log_prob_kernels.linear_log_probs_vjp(xp, X, _by_columns(W), bias, args, wrt, scaling, cotangents, rows)

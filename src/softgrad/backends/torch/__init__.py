@@ -16,13 +16,15 @@ from torch import Tensor
 from ..._kernels import high as high_kernels
 from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
+from ..._kernels.log_probs import PLAIN
+from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import call
 from . import autograd as operations
 from . import dense, linear, linear_recorded, recorded, recorded_kernels, shards
 from . import loss as torch_loss
-from .blocks import XP, autocast, obstacle, plain
+from .blocks import XP, autocast, is_eager, why_not_eager
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _VALUES = ("cross_entropy", "linear_cross_entropy")
@@ -46,30 +48,36 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Decline what a kernel that writes in place cannot do."""
     if function in _RECORDS:
         return True
-    job = next(each for each in rest if isinstance(each, LossArgs))
+    args = next(each for each in rest if isinstance(each, LossArgs))
     if function in _VALUES:
         return True
-    if _carries(x, job.precision) and function.startswith("linear"):
+    if _carries(x, args.precision) and function.startswith("linear"):
         return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
-    if job.precision == "high" and not function.startswith("linear"):
+    if args.precision == "high" and not function.startswith("linear"):
         return "precision='high' is rounded as everywhere by the generic kernel"
-    others = job.beyond(torch_loss.TAKEN)
+    others = args.beyond(torch_loss.TAKEN)
     if others:
         return f"no kernel in place takes {', '.join(others)}"
     arrays = [each for each in (x, *rest) if isinstance(each, Tensor)]
-    why = obstacle(*arrays, *job.arrays)
+    why = why_not_eager(*arrays, *args.arrays)
     return True if why is None else f"{why}: the generic kernel can be differentiated"
 
 
 def _dense(
-    name: str, operation: operations.Operation, x: Tensor, axis: int, where: Tensor | None, precision: str | None
+    name: str,
+    operation: operations.Operation,
+    x: Tensor,
+    axis: int,
+    where: Tensor | None,
+    precision: str | None,
+    *scaling: Scaling,
 ) -> Tensor:
     if where is not None:
         where = where.expand(x.shape)
-    if not plain(x, where):
+    if not is_eager(x, where):
         if operations.nested_forward():
             return getattr(high_kernels, name)(XP, x, axis, where, precision)
-        return operations.recorded(operation, x, where, axis, precision)
+        return operations.recorded(operation, x, where, axis, precision, *scaling)
     if precision == "high":
         return getattr(high_kernels, name)(XP, x, axis, where, precision)
     if where is None:
@@ -86,7 +94,7 @@ def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precisio
 
 def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
     """X - logsumexp(x)."""
-    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision)
+    return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision, PLAIN)
 
 
 def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
@@ -101,50 +109,50 @@ def _autocast(x: Tensor) -> Tensor:
     return x
 
 
-def cross_entropy(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
+def cross_entropy(xp: Any, logits: Tensor, args: LossArgs) -> Tensor:
     """The loss, reduced."""
     x = _autocast(logits)
     value: Tensor
-    if recorded_kernels.takes(logits, job):
-        value = recorded_kernels.cross_entropy(logits, job).to(x.dtype)
+    if recorded_kernels.takes(logits, args):
+        value = recorded_kernels.cross_entropy(logits, args).to(x.dtype)
     elif operations.nested_forward():
-        value = loss_kernels.cross_entropy(xp, x, job)
-    elif not plain(x, *job.arrays):
-        value = recorded.cross_entropy(x, job).to(x.dtype)
+        value = loss_kernels.cross_entropy(xp, x, args)
+    elif not is_eager(x, *args.arrays):
+        value = recorded.cross_entropy(x, args).to(x.dtype)
     elif x is not logits:
-        value = call("cross_entropy", xp, x, job)
-    elif job.beyond(torch_loss.TAKEN) or job.precision == "high":
-        value = high_kernels.cross_entropy(xp, x, job)
+        value = call("cross_entropy", xp, x, args)
+    elif args.beyond(torch_loss.TAKEN) or args.precision == "high":
+        value = high_kernels.cross_entropy(xp, x, args)
     else:
-        value = torch_loss.in_place(xp, x, job, True, False)[0]
+        value = torch_loss.in_place(xp, x, args, True, False)[0]
     return value
 
 
-def cross_entropy_grad(xp: Any, logits: Tensor, job: LossArgs) -> Tensor:
+def cross_entropy_grad(xp: Any, logits: Tensor, args: LossArgs) -> Tensor:
     """The gradient with respect to the logits."""
-    return torch_loss.in_place(xp, logits, job, False, True)[1]
+    return torch_loss.in_place(xp, logits, args, False, True)[1]
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Tensor, job: LossArgs) -> tuple[Tensor, Tensor]:
+def cross_entropy_value_and_grad(xp: Any, logits: Tensor, args: LossArgs) -> tuple[Tensor, Tensor]:
     """Loss and gradient."""
     x = _autocast(logits)
     if x is logits:
-        return torch_loss.in_place(xp, x, job, True, True)
-    value, grad = call("cross_entropy_value_and_grad", xp, x, job)
+        return torch_loss.in_place(xp, x, args, True, True)
+    value, grad = call("cross_entropy_value_and_grad", xp, x, args)
     return value, grad.to(logits.dtype)
 
 
 def linear_cross_entropy(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, args: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced; where autograd records it, with its gradients, block by block."""
-    extra = job.arrays
-    if not _carries(X, job.precision):
-        if plain(X, W, bias, *extra):
-            return linear.linear_cross_entropy(xp, X, W, bias, job, block_size)
+    extra = args.arrays
+    if not _carries(X, args.precision):
+        if is_eager(X, W, bias, *extra):
+            return linear.linear_cross_entropy(xp, X, W, bias, args, block_size)
         if linear_recorded.recordable(X, W, bias, *extra):
-            return linear_recorded.LinearLoss.apply(xp, X, W, bias, job, block_size)
-    return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, block_size, cross_entropy)
+            return linear_recorded.LinearLoss.apply(xp, X, W, bias, args, block_size)
+    return linear_kernels.linear_cross_entropy(xp, X, W, bias, args, block_size, cross_entropy)
 
 
 def linear_cross_entropy_value_and_grad(
@@ -152,13 +160,13 @@ def linear_cross_entropy_value_and_grad(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss and its gradients."""
-    return linear.value_and_grad(xp, X, W, bias, job, wrt, classes, block_size)
+    return linear.value_and_grad(xp, X, W, bias, args, wrt, classes, block_size)
 
 
 #: Of a loss, that the kernels take.

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._kernels import high as high_kernels
+from ..._kernels import log_probs as log_prob_kernels
+from ..._kernels.scaling import Scaling
 from .._registry import call
-from .blocks import XP, kept_where, plain
+from .blocks import XP, is_eager, kept_where
 from .pull import log_softmax_pull, log_softmax_push, softmax_pull
 from .shared import traced
 
@@ -31,9 +33,9 @@ def nested_forward() -> bool:
 
 def _value(name: str, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
     if traced(name, x, axis, where, precision):
-        traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis)
+        traced_value: Tensor = torch.ops.softgrad.dense(x, name, axis, where)
         return traced_value
-    kernel = partial(call, name) if plain(x, where) else getattr(high_kernels, name)
+    kernel = partial(call, name) if is_eager(x, where) else getattr(high_kernels, name)
     value: Tensor = kernel(XP, x, axis, where, precision)
     return value
 
@@ -43,9 +45,11 @@ def softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -
     return _value("softmax", x, where, axis, precision)
 
 
-def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-    """The value of a log-softmax."""
-    return _value("log_softmax", x, where, axis, precision)
+def log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+    """The value of the log-softmax of scaled logits."""
+    if scaling.identity:
+        return _value("log_softmax", x, where, axis, precision)
+    return log_prob_kernels.scaled_log_softmax(XP, x, axis, where, precision, scaling)
 
 
 def logsumexp(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
@@ -101,36 +105,47 @@ class Softmax(_Softmax):
         return seen(softmax_pull(p, seen(tangents[0], where), ctx.axis), where)
 
 
+def _sloped(g: Tensor, x: Tensor | None, where: Tensor | None, scaling: Scaling) -> Tensor:
+    """A derivative by scaled logits as one by the logits, which are there for a softcap."""
+    sloped: Tensor = log_prob_kernels.sloped(XP, g, None if x is None else seen(x, where), scaling)
+    return sloped
+
+
 class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
-    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Tensor:
-        return log_softmax(x, where, axis, precision)
+    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
+        return log_softmax(x, where, axis, precision, scaling)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.axis = inputs[2]
-        ctx.save_for_backward(output, inputs[1])
-        ctx.save_for_forward(output, inputs[1])
+        x, where, ctx.axis, _, ctx.scaling = inputs
+        arrays = output, where, None if ctx.scaling.softcap is None else x
+        ctx.save_for_backward(*arrays)
+        ctx.save_for_forward(*arrays)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        log_p, where = ctx.saved_tensors
-        return seen(log_softmax_pull(log_p, seen(grads[0], where), ctx.axis), where), None, None, None
+        log_p, where, x = ctx.saved_tensors
+        g = log_softmax_pull(log_p, seen(grads[0], where), ctx.axis)
+        return seen(_sloped(g, x, where, ctx.scaling), where), None, None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling
+    ) -> Any:
         x_, where = batched(info, in_dims, x, where)
-        return LogSoftmax.apply(x_, where, axis + 1, precision), 0
+        return LogSoftmax.apply(x_, where, axis + 1, precision, scaling), 0
 
 
 class LogSoftmax(_LogSoftmax):
-    """X - logsumexp(x): (x, where of x's shape or None, axis, precision)."""
+    """Z - logsumexp(z) of scaled logits z: (x, where of x's shape or None, axis, precision, scaling)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """T - sum(p t)."""
-        log_p, where = ctx.saved_tensors
-        return seen(log_softmax_push(log_p, seen(tangents[0], where), ctx.axis), where)
+        """T - sum(p t), t being the tangent of z."""
+        log_p, where, x = ctx.saved_tensors
+        t = _sloped(seen(tangents[0], where), x, where, ctx.scaling)
+        return seen(log_softmax_push(log_p, t, ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]

@@ -20,7 +20,7 @@ _stack = torch._C._functorch.peek_interpreter_stack
 _modes = torch._C._len_torch_dispatch_stack
 
 
-def obstacle(*arrays: Tensor | None) -> str | None:
+def why_not_eager(*arrays: Tensor | None) -> str | None:
     """Why the kernels that write in place may not run on ``arrays``, or None."""
     if torch.compiler.is_compiling():
         return "a compiler traces the call"
@@ -41,14 +41,14 @@ def obstacle(*arrays: Tensor | None) -> str | None:
     return None
 
 
-def plain(*arrays: Tensor | None) -> bool:
+def is_eager(*arrays: Tensor | None) -> bool:
     """Whether nothing records or transforms the call, and the arrays hold numbers."""
-    return obstacle(*arrays) is None
+    return why_not_eager(*arrays) is None
 
 
-def plain_cotangent(c: Tensor, *arrays: Tensor | None) -> bool:
-    """As ``plain`` for a cotangent ``c``, which autograd may batch without torch.func."""
-    return plain(c, *arrays) and not torch._C._functorch.is_legacy_batchedtensor(c)
+def is_eager_cotangent(c: Tensor, *arrays: Tensor | None) -> bool:
+    """As ``is_eager`` for a cotangent ``c``, which autograd may batch without torch.func."""
+    return is_eager(c, *arrays) and not torch._C._functorch.is_legacy_batchedtensor(c)
 
 
 def autocast(x: Tensor) -> bool:

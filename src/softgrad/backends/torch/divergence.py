@@ -13,7 +13,7 @@ from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
 from .. import _divergence
 from .autograd import batched, nested_forward
-from .blocks import XP, plain, plain_cotangent
+from .blocks import XP, is_eager, is_eager_cotangent
 
 
 def _args(where: Tensor | None, options: tuple[Any, ...]) -> DivergenceArgs:
@@ -30,7 +30,7 @@ def _plain_rows(x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, ...]
 
 
 def _value(x: Tensor, y: Tensor, where: Tensor | None, *options: Any) -> Tensor:
-    rows = _plain_rows if plain(x, y, where) else partial(generic.rows, XP)
+    rows = _plain_rows if is_eager(x, y, where) else partial(generic.rows, XP)
     return rows(x, y, _args(where, options), ())[0]
 
 
@@ -38,7 +38,7 @@ def _slopes(
     c: Tensor, x: Tensor, y: Tensor, where: Tensor | None, options: tuple[Any, ...], needed: Any
 ) -> dict[str, Tensor]:
     names = tuple(name for name, need in zip(NAMES, needed, strict=True) if need)
-    rows = _plain_rows if plain_cotangent(c, x, y, where) else partial(generic.rows, XP)
+    rows = _plain_rows if is_eager_cotangent(c, x, y, where) else partial(generic.rows, XP)
     return dict(zip(names, rows(x, y, _args(where, options), names)[1], strict=True))
 
 
@@ -77,7 +77,7 @@ class Each(_Each):
     @staticmethod
     def forward(x: Tensor, y: Tensor, where: Tensor | None, *options: Any) -> Tensor:
         """The values; on a CPU with the gradient by ``x``, from the same exponentials."""
-        if not (x.requires_grad and x.is_cpu and plain(x, y, where)):
+        if not (x.requires_grad and x.is_cpu and is_eager(x, y, where)):
             return _value(x, y, where, *options)
         value, (slope,) = _plain_rows(x, y, _args(where, options), NAMES[:1])
         # handed on to the context with the output, which is the same object there
@@ -94,7 +94,7 @@ class Each(_Each):
     def backward(ctx: Any, *grads: Any) -> Any:
         """The gradients times the cotangent; recorded anew where that is to be differentiated."""
         x, y, where, slope = ctx.saved_tensors
-        if slope is None or torch.is_grad_enabled() or not plain_cotangent(grads[0], slope):
+        if slope is None or torch.is_grad_enabled() or not is_eager_cotangent(grads[0], slope):
             return _pulled(grads[0], x, y, where, ctx)
         by_y = None
         if ctx.needs_input_grad[1]:
@@ -113,7 +113,7 @@ class Each(_Each):
 
 def _rows(xp: Any, x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, ...]) -> Any:
     """The rows of the generic kernel; of a value that something records, the operation."""
-    if plain(x, y, args.where):
+    if is_eager(x, y, args.where):
         return _plain_rows(x, y, args, wrt)
     if wrt or nested_forward():
         return generic.rows(xp, x, y, args, wrt)

@@ -18,13 +18,15 @@ from ..._options import LossArgs
 from .._registry import call
 from . import shared
 from .blocks import autocast, working
-from .loss import TAKEN
 
 
-def _fits(like: Tensor, job: LossArgs) -> bool:
+def _fits(like: Tensor, args: LossArgs) -> bool:
     """Whether slopes stay within the range of float16: no weights, and a mean that is divided at the end."""
-    plain = job.sample_weight is None and job.class_weight is None and not job.z_loss
-    return plain and shared.logits_in_place(like, torch.float16, job) is not None
+    return not args.beyond(_NEAR_ONE) and shared.logits_in_place(like, torch.float16, args) is not None
+
+
+#: What leaves slopes within float16's range and digits.
+_NEAR_ONE = ("logit_shift", "label_smoothing", "ignore_index", "precision")
 
 
 class Linear:
@@ -36,13 +38,13 @@ class Linear:
         X: Tensor,
         W: Tensor,
         bias: Tensor | None,
-        job: LossArgs,
+        args: LossArgs,
         wrt: tuple[str, ...] = (),
         classes: tuple[int, ...] | None = None,
         block_size: int | None = None,
     ) -> None:
         self.X, self.wrt = X, wrt
-        self.wide = working(X.dtype, job.precision)
+        self.wide = working(X.dtype, args.precision)
         #: What operands of products, logits and slopes are in: autocast's dtype where that is on, or as X came.
         self.narrow = self.wide
         self.n, self.m = X.shape
@@ -52,17 +54,17 @@ class Linear:
         if self.wide is torch.float32:
             if autocast(X):
                 self.narrow = torch.get_autocast_dtype(X.device.type)
-            elif job.precision is None and (X.dtype is not torch.float16 or _fits(like, job)):
+            elif args.precision is None and (X.dtype is not torch.float16 or _fits(like, args)):
                 self.narrow = X.dtype
         #: The loss of a block in place, or None where there is none.
-        self.loss = shared.losses_in_place(like, self.narrow, job)
+        self.loss = shared.losses_in_place(like, self.narrow, args)
         if self.loss is None:
             return
         self.W = W.to(self.narrow)
         self.bias = None if bias is None else bias.to(self.narrow)
         memory = linear_kernels.memory_of(xp, X)
         self.rows = linear_kernels.block_rows(self.n, self.k, self.narrow.itemsize, block_size, memory)
-        kept, _ = loss_kernels.keep(xp, job, like)
+        kept, _ = loss_kernels.keep(xp, args, like)
         self.ignored = None if kept is None else kept.logical_not()
         if self.ignored is not None:
             # for all blocks at once, which is one launch; a NaN there must not reach a product as 0 * NaN
@@ -140,26 +142,25 @@ def _widened(a: Any, always: bool = True) -> Any:
     return a.float() if always and a is not None and a.dtype is not torch.float64 else a
 
 
-def _of_block(name: str, xp: Any, z: Tensor, job: LossArgs) -> Any:
+def _of_block(name: str, xp: Any, z: Tensor, args: LossArgs) -> Any:
     """A loss of a block of logits, which under autocast come in half precision."""
-    return call(name, xp, z.float() if _cast(z) else z, job)
+    return call(name, xp, z.float() if _cast(z) else z, args)
 
 
 def linear_cross_entropy(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, block_size: int | None = None
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, args: LossArgs, block_size: int | None = None
 ) -> Tensor:
     """The loss, reduced."""
     dtype = torch.float32 if _cast(X) else W.dtype
-    if not job.beyond(TAKEN):
-        model = Linear(xp, X, W, bias, job, block_size=block_size)
-        if model.loss is not None:
-            pieces = model.run(True, False)
-            if job.reduction == "none":
-                return torch.cat(pieces).to(dtype)
-            return model.loss.total([piece.sum() for piece in pieces], dtype)
+    model = Linear(xp, X, W, bias, args, block_size=block_size)
+    if model.loss is not None:
+        pieces = model.run(True, False)
+        if args.reduction == "none":
+            return torch.cat(pieces).to(dtype)
+        return model.loss.total([piece.sum() for piece in pieces], dtype)
     loss = partial(_of_block, "cross_entropy")
     W, bias = (_widened(a, _cast(X)) for a in (W, bias))
-    return linear_kernels.linear_cross_entropy(xp, X, W, bias, job, block_size, loss)
+    return linear_kernels.linear_cross_entropy(xp, X, W, bias, args, block_size, loss)
 
 
 def value_and_grad(
@@ -167,7 +168,7 @@ def value_and_grad(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
@@ -179,14 +180,13 @@ def value_and_grad(
     dtypes = [X.dtype if name == "X" else W.dtype for name in wrt]
     if not final:
         dtypes = [torch.float32 if each is torch.float16 else each for each in dtypes]
-    options = job, wrt, classes, block_size
-    found: Any = None
-    if not job.beyond(TAKEN):
-        model = Linear(xp, X, W, bias, *options)
-        if model.loss is not None:
-            sums = [piece.sum() for piece in model.run(True, True)]
-            found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
-    if found is None:
+    options = args, wrt, classes, block_size
+    model = Linear(xp, X, W, bias, *options)
+    found: Any
+    if model.loss is not None:
+        sums = [piece.sum() for piece in model.run(True, True)]
+        found = model.loss.total(sums, dtype), [model.grads[name] for name in wrt]
+    else:
         W, bias = (_widened(a, half or _cast(X)) for a in (W, bias))
         loss = partial(_of_block, "cross_entropy_value_and_grad")
         found = linear_kernels.linear_cross_entropy_value_and_grad(xp, X, W, bias, *options, loss)

@@ -12,13 +12,8 @@ from ..._kernels import linear_divergence as generic
 from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.linear_divergence import Given, Model
 from . import divergence
-from .blocks import obstacle
-
-NAMES = ("X", "W", "bias")
-
-
-def _names(student: Any, needed: Any) -> tuple[str, ...]:
-    return tuple(name for name, a, need in zip(NAMES, student, needed, strict=True) if a is not None and need)
+from .blocks import why_not_eager
+from .linear_recorded import NAMES, by_name, needed_of
 
 
 def _run(
@@ -40,7 +35,7 @@ class LinearDivergence(Function):  # type: ignore[misc]
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         """Value, and unless the cotangent is one a sample its gradients."""
         student, (xp, target, args, size) = inputs[:3], inputs[3:]
-        names = _names(student, ctx.needs_input_grad[:3])
+        names = needed_of(student, ctx.needs_input_grad[:3])
         ctx.names = names
         value, grads = _run(xp, student, target, args, () if args.reduction == "none" else names, size)
         ctx.rest = (xp, target, args, size)
@@ -53,7 +48,7 @@ class LinearDivergence(Function):  # type: ignore[misc]
         student, c = tuple(ctx.saved_tensors[:3]), cotangents[0]
         xp, target, args, size = ctx.rest
         again = torch.is_grad_enabled()
-        if again or (args.reduction == "none" and obstacle(c) is not None):
+        if again or (args.reduction == "none" and why_not_eager(c) is not None):
             inputs = [a for a, name in zip(student, NAMES, strict=True) if name in ctx.names]
             with torch.enable_grad():
                 value = _run(xp, student, target, args, (), size)[0]
@@ -64,8 +59,7 @@ class LinearDivergence(Function):  # type: ignore[misc]
             grads = _run(xp, student, target, args, ctx.names, size)[1]
         else:
             grads = tuple((g * c).to(g.dtype) for g in ctx.saved_tensors[3:])
-        found = dict(zip(ctx.names, grads, strict=True))
-        return *(found.get(name) for name in NAMES), None, None, None, None
+        return *by_name(ctx.names, grads), None, None, None, None
 
 
 def linear_divergence(
@@ -82,7 +76,7 @@ def linear_divergence(
     target = type(target)(*(None if a is None else a.detach() for a in target))
     student = (X, W, bias)
     with torch.no_grad():
-        free = obstacle(*student, *target, args.where, args.sample_weight) is None
+        free = why_not_eager(*student, *target, args.where, args.sample_weight) is None
     weighted = args.sample_weight is not None and args.sample_weight.requires_grad
     recorded = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in student)
     if wrt or not free or weighted or not recorded:

@@ -16,41 +16,32 @@ from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from .autograd import Operation, batched, nested_forward, recorded, seen
-from .blocks import XP, plain, plain_cotangent
-from .pull import log_softmax_closed, log_softmax_push
+from .autograd import LOG_SOFTMAX, Operation, batched, nested_forward, recorded, seen
+from .blocks import XP, is_eager, is_eager_cotangent
 
 
 def _entropy(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
-    kernel = partial(call, "entropy") if plain(x, where) else generic.entropy
+    kernel = partial(call, "entropy") if is_eager(x, where) else generic.entropy
     value: Tensor = kernel(XP, x, axis, where, precision, scaling)
     return value
 
 
-def _log_softmax(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
-    return generic.scaled_log_softmax(XP, x, axis, where, precision, scaling)
-
-
-class _Rows(Function):  # type: ignore[misc]
-    """An operation of (x, where of x's shape or None, axis, precision, scaling)."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.options = inputs[2:]
-        ctx.save_for_backward(*inputs[:2], output)
-        ctx.save_for_forward(*inputs[:2], output)
-
-
-class _Entropy(_Rows):
+class _Entropy(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
         return _entropy(x, where, axis, precision, scaling)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.options = inputs[2:]
+        ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_forward(*inputs[:2])
+
+    @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, where, _ = ctx.saved_tensors
+        x, where = ctx.saved_tensors
         axis, *rest = ctx.options
-        kernel = partial(call, "entropy_vjp") if plain_cotangent(grads[0], x, where) else generic.entropy_vjp
+        kernel = partial(call, "entropy_vjp") if is_eager_cotangent(grads[0], x, where) else generic.entropy_vjp
         return kernel(XP, x, grads[0], axis, where, *rest), None, None, None, None
 
     @staticmethod
@@ -60,49 +51,18 @@ class _Entropy(_Rows):
 
 
 class Entropy(_Entropy):
-    """-sum(p log(p)), without ``axis``."""
+    """-sum(p log(p)), without ``axis``: (x, where of x's shape or None, axis, precision, scaling)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """Its gradient times the tangent."""
-        x, where, _ = ctx.saved_tensors
+        x, where = ctx.saved_tensors
         axis, *rest = ctx.options
         slope = generic.entropy_vjp(XP, x, torch.ones_like(x.select(axis, 0)), axis, where, *rest)
         return (slope * seen(tangents[0], where)).sum(axis)
 
 
-class _ScaledLogSoftmax(_Rows):
-    @staticmethod
-    def forward(x: Tensor, where: Tensor | None, axis: int, precision: str | None, scaling: Scaling) -> Tensor:
-        return _log_softmax(x, where, axis, precision, scaling)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        x, where, log_p = ctx.saved_tensors
-        axis, _, scaling = ctx.options
-        g = log_softmax_closed(log_p, seen(grads[0], where), axis)
-        return seen(generic.sloped(XP, g, seen(x, where), scaling).to(x.dtype), where), None, None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, *rest: Any) -> Any:
-        x_, where = batched(info, in_dims, x, where)
-        return ScaledLogSoftmax.apply(x_, where, axis + 1, *rest), 0
-
-
-class ScaledLogSoftmax(_ScaledLogSoftmax):
-    """The log-softmax of scaled logits."""
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        """By the tangent of the scaled logits."""
-        x, where, log_p = ctx.saved_tensors
-        axis, _, scaling = ctx.options
-        moved = generic.sloped(XP, seen(tangents[0], where), seen(x, where), scaling)
-        return seen(log_softmax_push(log_p, moved.to(x.dtype), axis), where)
-
-
 ENTROPY = Operation(Entropy, _Entropy, _entropy)
-LOG_SOFTMAX = Operation(ScaledLogSoftmax, _ScaledLogSoftmax, _log_softmax)
 
 
 def entropy(
@@ -116,7 +76,7 @@ def entropy(
     """-sum(p log(p)), without ``axis``."""
     if where is not None:
         where = where.expand(x.shape)
-    if plain(x, where) or nested_forward():
+    if is_eager(x, where) or nested_forward():
         return generic.entropy(XP, x, axis, where, precision, scaling)
     value: Tensor = recorded(ENTROPY, x, where, axis, precision, scaling)
     return value
@@ -151,6 +111,6 @@ def log_probs_vjp(
     scaling: Scaling = PLAIN,
 ) -> Tensor:
     """The sum of c (onehot - p) over a sample's labels."""
-    if plain_cotangent(cotangent, x) and where is None and scaling.identity and labels.shape[axis] == 1:
+    if is_eager_cotangent(cotangent, x) and where is None and scaling.identity and labels.shape[axis] == 1:
         return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
     return generic.log_probs_vjp(xp, x, labels, cotangent, axis, where, precision, scaling)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..._kernels.dense import SURE
 from .._registry import call
 from . import shared
-from .blocks import XP, kept_where, plain_cotangent
+from .blocks import XP, is_eager_cotangent, kept_where
 
 
 def _wide(*arrays: Tensor) -> list[Tensor]:
@@ -46,7 +46,7 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
     axis %= log_p.ndim
-    if plain_cotangent(t, log_p):
+    if is_eager_cotangent(t, log_p):
         pushed: Tensor = call("log_softmax_jvp", XP, log_p, t, axis)
         return pushed
     dtype = log_p.dtype
@@ -62,7 +62,7 @@ def _pulled(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tenso
     axis %= a.ndim
     if shared.traced(f"{name}_vjp", a, c, axis):
         return torch.ops.softgrad.pull(a, c, axis, name == "log_softmax")
-    if not plain_cotangent(c, a):
+    if not is_eager_cotangent(c, a):
         return closed(a, c, axis)
     pulled: Tensor = call(f"{name}_vjp", XP, a, c, axis)
     return pulled

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..._kernels import loss as loss_kernels
+from ..._kernels.log_probs import PLAIN
 from ..._options import LossArgs
 from . import rules
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, recorded
@@ -22,48 +23,50 @@ def _tracked(a: Tensor | None) -> bool:
     return torch.autograd.forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def cross_entropy(logits: Tensor, job: LossArgs) -> Tensor:
+def cross_entropy(logits: Tensor, args: LossArgs) -> Tensor:
     """The loss, reduced; in the dtype of the losses where that is wider than the logits'."""
-    axis = job.axis
+    axis = args.axis
     x = logits.to(torch.float32) if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    kept, weight = loss_kernels.keep(XP, job, x)
+    kept, weight = loss_kernels.keep(XP, args, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = kept_where(kept, x)
-    where = None if job.where is None else job.where.expand(x.shape)
-    if job.beyond(TAKEN):
-        if any(map(_tracked, rules.arrays_of(job))):
+    where = None if args.where is None else args.where.expand(x.shape)
+    if args.beyond(TAKEN):
+        if any(map(_tracked, rules.arrays_of(args))):
             # by the kernel's own operations
-            return loss_kernels.cross_entropy(XP, logits, job)
-        _, _, _, w, _ = loss_kernels.target(XP, x, job._replace(label_smoothing=0.0), where)
-        each = rules.losses(x, job).unsqueeze(axis)
-    elif job.dense or job.label_smoothing:
+            return loss_kernels.cross_entropy(XP, logits, args)
+        _, _, _, w, _ = loss_kernels.target(XP, x, args._replace(label_smoothing=0.0), where)
+        each = rules.losses(x, args).unsqueeze(axis)
+    elif args.dense or args.label_smoothing:
         shown = where
-        _, v, _, w, valid = loss_kernels.target(XP, x, job, shown)
-        each = rules.losses(x, LossArgs(axis, v.detach(), True, where=where, precision=job.precision)).unsqueeze(axis)
+        _, v, _, w, valid = loss_kernels.target(XP, x, args, shown)
+        each = rules.losses(x, LossArgs(axis, v.detach(), True, where=where, precision=args.precision)).unsqueeze(axis)
         if _tracked(v):
             # the loss is linear in the weights, so that they take their derivatives from a term that is 0
-            cost = -recorded(LOG_SOFTMAX, x, where, axis, job.precision)
+            cost = -recorded(LOG_SOFTMAX, x, where, axis, args.precision, PLAIN)
             cost = kept_where(cost.isfinite(), cost)
             each = each + ((v - v.detach()) * cost).sum(axis, keepdim=True)
         if valid is not None:
             each = kept_where(valid, each, torch.nan)
     else:
-        w = label_weight(job, x)
-        each = rules.losses(x, LossArgs(axis, job.labels, False, where=where, precision=job.precision)).unsqueeze(axis)
+        w = label_weight(args, x)
+        each = rules.losses(x, LossArgs(axis, args.labels, False, where=where, precision=args.precision)).unsqueeze(
+            axis
+        )
         if w is not None:
             # a class of weight 0 costs nothing, though its logit be -inf
             each = kept_where((w != 0) | ~each.isinf(), each) * w
-    if job.z_loss and not job.beyond(TAKEN):
-        lse = recorded(LOG_SUM_EXP, x, where, axis, job.precision).unsqueeze(axis)
+    if args.z_loss and not args.beyond(TAKEN):
+        lse = recorded(LOG_SUM_EXP, x, where, axis, args.precision).unsqueeze(axis)
         if where is not None:
             lse = kept_where(where.any(axis, keepdim=True), lse)
-        extra = job.z_loss * lse**2
+        extra = args.z_loss * lse**2
         each = each + (extra if w is None else extra * w)
     each = loss_kernels.scaled(XP, each, kept, weight)
-    if job.reduction == "none":
+    if args.reduction == "none":
         return each.squeeze(axis)
     value = loss_kernels.sum_all(XP, each)
-    if job.reduction == "mean":
-        value = loss_kernels.divided(XP, value, loss_kernels.mass(XP, x, job, w))
+    if args.reduction == "mean":
+        value = loss_kernels.divided(XP, value, loss_kernels.mass(XP, x, args, w))
     return value

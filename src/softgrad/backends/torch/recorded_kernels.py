@@ -5,110 +5,111 @@ The logits are kept as they came, half precision too, and nothing else of their 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from ..._kernels import loss as loss_kernels
-from ..._options import LossArgs
+from ..._options import ARRAYS, LossArgs
 from ..triton.graphs import loss_operator
 from . import shared
-from .blocks import XP, obstacle, plain_cotangent
+from .blocks import XP, is_eager_cotangent, why_not_eager
 from .loss import label_weight
+from .rules import arrays_of, with_arrays
+
+_Array: TypeAlias = Tensor | None
 
 
-def takes(x: Tensor, job: LossArgs) -> bool:
+def takes(x: Tensor, args: LossArgs) -> bool:
     """Whether autograd records the logits alone, or also the samples' weights, and a kernel has this loss."""
-    if any(a is not None and a.requires_grad for a in (job.labels, job.class_weight)) or not x.requires_grad:
+    if any(a is not None and a.requires_grad for a in arrays_of(args)) or not x.requires_grad:
         return False
     if torch.compiler.is_compiling():
-        return torch.is_grad_enabled() and shared.traced("cross_entropy", x, job)
-    if not torch.is_grad_enabled() or not shared.on_gpu("cross_entropy", x, job):
+        return torch.is_grad_enabled() and shared.traced("cross_entropy", x, args)
+    if not torch.is_grad_enabled() or not shared.on_gpu("cross_entropy", x, args):
         return False
     with torch.no_grad():
-        return obstacle(x, job.labels, job.class_weight, job.sample_weight) is None
+        return why_not_eager(x, *args.arrays) is None
 
 
-def _each(labels: Tensor, class_weight: Tensor | None, static: LossArgs, weight: Tensor | None = None) -> LossArgs:
-    return static._replace(labels=labels, class_weight=class_weight, sample_weight=weight, reduction="none")
-
-
-def _computed(x: Tensor, job: LossArgs, gradient: bool) -> Tensor:
+def _computed(x: Tensor, args: LossArgs, gradient: bool) -> Tensor:
     """Each sample's loss in float32, or the gradient of their sum."""
     if torch.compiler.is_compiling():
-        return loss_operator(x, job, not gradient, gradient)[0]
-    out: Tensor = shared.imported("..triton.loss").computed(x, job, not gradient, gradient)[gradient]
+        return loss_operator(x, args, not gradient, gradient)[0]
+    out: Tensor = shared.imported("..triton.loss").computed(x, args, not gradient, gradient)[gradient]
     return out
 
 
 class _Losses(Function):  # type: ignore[misc]
-    """One loss a sample, in float32: (x, labels, class_weight, job without arrays)."""
+    """One loss a sample, in float32: (x, args without arrays, the arrays of ``arrays_of``), one by one for Dynamo."""
 
     @staticmethod
-    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, static: LossArgs) -> Tensor:
-        return _computed(x, _each(labels, class_weight, static), False)
+    def forward(x: Tensor, static: LossArgs, labels: Tensor, where: _Array, shift: _Array, balance: _Array) -> Tensor:
+        return _computed(x, with_arrays(static, (labels, where, shift, balance)), False)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.static = inputs[3]
-        ctx.save_for_backward(*inputs[:3])
+        ctx.static = inputs[1]
+        ctx.save_for_backward(inputs[0], *inputs[2:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, labels, class_weight = ctx.saved_tensors
-        return _Slopes.apply(x, labels, class_weight, grads[0], ctx.static), None, None, None
+        x, labels, where, shift, balance = ctx.saved_tensors
+        return _Slopes.apply(x, grads[0], ctx.static, labels, where, shift, balance), None, None, None, None, None
 
 
 class _Slopes(Function):  # type: ignore[misc]
-    """The gradient of each loss times a weight: (x, labels, class_weight, weight, job without arrays)."""
+    """The gradient of each loss times a weight: (x, weight, args without arrays, the arrays)."""
 
     @staticmethod
-    def forward(x: Tensor, labels: Tensor, class_weight: Tensor | None, weight: Tensor, static: LossArgs) -> Tensor:
-        job = _each(labels, class_weight, static, weight)
-        if torch.compiler.is_compiling() or plain_cotangent(weight, x):
-            return _computed(x, job, True)
-        return loss_kernels.cross_entropy_grad(XP, x, job)
+    def forward(
+        x: Tensor, weight: Tensor, static: LossArgs, labels: Tensor, where: _Array, shift: _Array, balance: _Array
+    ) -> Tensor:
+        args = with_arrays(static, (labels, where, shift, balance), weight)
+        if torch.compiler.is_compiling() or is_eager_cotangent(weight, x):
+            return _computed(x, args, True)
+        return loss_kernels.cross_entropy_grad(XP, x, args)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.static = inputs[4]
-        ctx.save_for_backward(*inputs[:4])
+        ctx.static = inputs[2]
+        ctx.save_for_backward(*inputs[:2], *inputs[3:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, labels, class_weight, weight = ctx.saved_tensors
-        job = _each(labels, class_weight, ctx.static, weight)
+        x, weight, labels, where, shift, balance = ctx.saved_tensors
+        args = with_arrays(ctx.static, (labels, where, shift, balance), weight)
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, job, grads[0])
-        if ctx.needs_input_grad[3]:
-            slope = _Slopes.apply(x, labels, class_weight, torch.ones_like(weight), ctx.static)
-            through_weight = (slope * grads[0]).sum(job.axis, dtype=weight.dtype)
-        return through_x, None, None, through_weight, None
+            through_x = loss_kernels.cross_entropy_hvp(XP, x, args, grads[0])
+        if ctx.needs_input_grad[1]:
+            slope = _Slopes.apply(x, torch.ones_like(weight), ctx.static, labels, where, shift, balance)
+            through_weight = (slope * grads[0]).sum(args.axis, dtype=weight.dtype)
+        return through_x, through_weight, None, None, None, None, None
 
 
-def _target_weight(x: Tensor, job: LossArgs) -> Tensor | None:
+def _target_weight(x: Tensor, args: LossArgs) -> Tensor | None:
     """The class weight of each sample's target, the class axis kept; None for 1."""
-    if job.dense:
-        q = job.labels.to(torch.float32)
-        shape = (-1,) + (1,) * (q.ndim - 1 - job.axis)
-        q = q if job.class_weight is None else q * job.class_weight.view(shape)
-        return q.sum(job.axis, keepdim=True)
-    return label_weight(job, x)
+    if args.dense:
+        q = args.labels.to(torch.float32)
+        shape = (-1,) + (1,) * (q.ndim - 1 - args.axis)
+        q = q if args.class_weight is None else q * args.class_weight.view(shape)
+        return q.sum(args.axis, keepdim=True)
+    return label_weight(args, x)
 
 
-def cross_entropy(x: Tensor, job: LossArgs) -> Tensor:
+def cross_entropy(x: Tensor, args: LossArgs) -> Tensor:
     """The loss, reduced, in float32."""
-    static = job._replace(labels=None, class_weight=None, sample_weight=None)
-    each = _Losses.apply(x, job.labels, job.class_weight, static).unsqueeze(job.axis)
+    static = args._replace(**dict.fromkeys(ARRAYS), reduction="none")
+    each = _Losses.apply(x, static, *arrays_of(args)).unsqueeze(args.axis)
     like = each.expand(x.shape)
-    kept, weight = loss_kernels.keep(XP, job, like)
+    kept, weight = loss_kernels.keep(XP, args, like)
     each = loss_kernels.scaled(XP, each, kept, weight)
-    if job.reduction == "none":
-        return each.squeeze(job.axis)
+    if args.reduction == "none":
+        return each.squeeze(args.axis)
     value = loss_kernels.sum_all(XP, each)
-    if job.reduction == "sum":
+    if args.reduction == "sum":
         return value
-    return loss_kernels.divided(XP, value, loss_kernels.mass(XP, like, job, _target_weight(like, job)))
+    return loss_kernels.divided(XP, value, loss_kernels.mass(XP, like, args, _target_weight(like, args)))

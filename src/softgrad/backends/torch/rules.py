@@ -16,7 +16,7 @@ from ..._options import ARRAYS, LossArgs
 from .._registry import call
 from ..triton.graphs import loss_operator
 from .autograd import Operation, batched, recorded, seen
-from .blocks import XP, plain, plain_cotangent
+from .blocks import XP, is_eager, is_eager_cotangent
 from .shared import traced
 
 #: Whether the backward pass that is running leaves its graph for another one.
@@ -30,19 +30,20 @@ def arrays_of(args: LossArgs) -> tuple[Tensor | None, ...]:
     return tuple(getattr(args, name) for name in _NAMES)
 
 
-def _args(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> LossArgs:
+def with_arrays(static: LossArgs, arrays: Any, weight: Tensor | None = None) -> LossArgs:
+    """The arguments of a loss whose arrays are ``arrays_of`` it and the samples' weights."""
     return static._replace(**dict(zip(_NAMES, arrays, strict=True)), sample_weight=weight)
 
 
 def _generic_losses(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    args = _args(static, arrays)
+    args = with_arrays(static, arrays)
     if traced("cross_entropy", x, args):
         return loss_operator(x, args, True, False)[0].to(x.dtype)
     return loss_kernels.cross_entropy(XP, x, args)
 
 
 def _generic_slopes(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-    args = _args(static, arrays, weight)
+    args = with_arrays(static, arrays, weight)
     if traced("cross_entropy_grad", x, args):
         return loss_operator(x, args, False, True)[0]
     return loss_kernels.cross_entropy_grad(XP, x, args)
@@ -63,13 +64,13 @@ def _scaled(slope: Tensor, factor: Tensor) -> Tensor:
 class _Losses(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-        if not plain(x, *arrays):
+        if not is_eager(x, *arrays):
             return _generic_losses(x, static, *arrays)
         loss: Tensor
         if not (x.requires_grad and x.is_cpu):
-            loss = call("cross_entropy", XP, x, _args(static, arrays))
+            loss = call("cross_entropy", XP, x, with_arrays(static, arrays))
             return loss
-        loss, slope = call("cross_entropy_value_and_grad", XP, x, _args(static, arrays))
+        loss, slope = call("cross_entropy_value_and_grad", XP, x, with_arrays(static, arrays))
         # handed on to the context with the output, which is the same object there
         loss.slope = slope
         return loss
@@ -108,7 +109,7 @@ class Losses(_Losses):
     def backward(ctx: Any, *grads: Any) -> Any:
         """The gradient times the cotangent; recorded anew where that is to be differentiated."""
         slope = ctx.saved_tensors[-1]
-        if slope is not None and not torch.is_grad_enabled() and plain_cotangent(grads[0], slope):
+        if slope is not None and not torch.is_grad_enabled() and is_eager_cotangent(grads[0], slope):
             return _scaled(slope, grads[0].unsqueeze(ctx.static.axis)), None, *(None for _ in _NAMES)
         return _Losses.backward(ctx, *grads)
 
@@ -122,9 +123,9 @@ class Losses(_Losses):
 class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
-        if not plain_cotangent(weight, x, *arrays):
+        if not is_eager_cotangent(weight, x, *arrays):
             return _generic_slopes(x, weight, static, *arrays)
-        slope: Tensor = call("cross_entropy_grad", XP, x, _args(static, arrays, weight))
+        slope: Tensor = call("cross_entropy_grad", XP, x, with_arrays(static, arrays, weight))
         return slope
 
     @staticmethod
@@ -139,7 +140,7 @@ class _Slopes(Function):  # type: ignore[misc]
         u = seen(grads[0], arrays[1])
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, _args(ctx.static, arrays, weight), u)
+            through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
         if ctx.needs_input_grad[1]:
             through_weight = (_slope(x, ctx.static, arrays) * u).sum(ctx.static.axis)
         return through_x, through_weight, None, *(None for _ in arrays)
@@ -159,7 +160,7 @@ class Slopes(_Slopes):
         x, weight, *arrays = ctx.saved_tensors
         out = None
         if tangents[0] is not None:
-            args = _args(ctx.static, arrays, weight)
+            args = with_arrays(ctx.static, arrays, weight)
             out = loss_kernels.cross_entropy_hvp(XP, x, args, seen(tangents[0], arrays[1]))
         if tangents[1] is not None:
             more = _slope(x, ctx.static, arrays) * tangents[1].unsqueeze(ctx.static.axis)

@@ -16,9 +16,9 @@ from ..._kernels import linear_shards, sharded
 from ..._kernels.shards import Merged, Reduce
 from ..._options import BY_CLASS, LossArgs
 from .blocks import XP, autocast
+from .linear_recorded import by_name, needed_of
 
 LOSS = Merged._fields.index("loss")
-NAMES = ("X", "W", "bias")
 
 
 def _as_given(x: Tensor) -> AbstractContextManager[Any]:
@@ -26,9 +26,9 @@ def _as_given(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(x.device.type, enabled=False) if autocast(x) else nullcontext()
 
 
-def _constant(job: LossArgs) -> None:
+def _constant(args: LossArgs) -> None:
     for name in ("labels", *(name for _, name in BY_CLASS)):
-        given = getattr(job, name)
+        given = getattr(args, name)
         if given is not None and given.requires_grad:
             raise TypeError(f"{name} requires a gradient: with classes split over processes it is a constant")
 
@@ -54,15 +54,15 @@ class _Once(Function):  # type: ignore[misc]
 
 
 class _Merge(Function):  # type: ignore[misc]
-    """The fields of ``Merged``, of which the loss has a derivative: (logits, job, first, reduce)."""
+    """The fields of ``Merged``, of which the loss has a derivative: (logits, args, first, reduce)."""
 
     @staticmethod
-    def forward(logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
-        return tuple(sharded.merged(XP, logits, job, first, reduce))
+    def forward(logits: Tensor, args: LossArgs, first: Any, reduce: Reduce) -> Any:
+        return tuple(sharded.merged(XP, logits, args, first, reduce))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        logits, ctx.job, ctx.first, _ = inputs
+        logits, ctx.args, ctx.first, _ = inputs
         _all_but_loss(ctx, output)
         ctx.save_for_backward(logits, *output)
 
@@ -70,12 +70,12 @@ class _Merge(Function):  # type: ignore[misc]
     def backward(ctx: Any, *cotangents: Any) -> Any:
         logits, *fields = ctx.saved_tensors
         with torch.no_grad():
-            grad = sharded.pulled(XP, logits, Merged(*fields), ctx.job, ctx.first, cotangents[LOSS])
+            grad = sharded.pulled(XP, logits, Merged(*fields), ctx.args, ctx.first, cotangents[LOSS])
         return _Once.apply(grad, logits, cotangents[LOSS]), None, None, None
 
 
 class _LinearMerge(Function):  # type: ignore[misc]
-    """The same of the linear model: (X, W, bias, job, first, reduce, block_size)."""
+    """The same of the linear model: (X, W, bias, args, first, reduce, block_size)."""
 
     @staticmethod
     def forward(X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
@@ -84,44 +84,42 @@ class _LinearMerge(Function):  # type: ignore[misc]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        X, W, bias, ctx.job, ctx.first, ctx.reduce, ctx.block_size = inputs
+        X, W, bias, ctx.args, ctx.first, ctx.reduce, ctx.block_size = inputs
         _all_but_loss(ctx, output)
         ctx.save_for_backward(X, W, bias, *output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         X, W, bias, *fields = ctx.saved_tensors
-        needed = zip(NAMES, ctx.needs_input_grad, strict=False)
-        names = tuple(name for name, need in needed if need)
+        names = needed_of((X, W, bias), ctx.needs_input_grad[:3])
         with torch.no_grad(), _as_given(X):
-            model = linear_shards.LinearShard(XP, X, W, bias, ctx.job, ctx.first, ctx.block_size)
+            model = linear_shards.LinearShard(XP, X, W, bias, ctx.args, ctx.first, ctx.block_size)
             grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
             grads = tuple(g.to(W.dtype) for g in grads)
         given = (X, W, bias, cotangents[LOSS])
-        found = {name: _Once.apply(g, *given) for name, g in zip(names, grads, strict=True)}
-        return *(found.get(name) for name in NAMES), None, None, None, None
+        return *by_name(names, [_Once.apply(g, *given) for g in grads]), None, None, None, None
 
 
-def _recorded(_: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Any:
-    return _Merge.apply(logits, job, first, reduce)
+def _recorded(_: Any, logits: Tensor, args: LossArgs, first: Any, reduce: Reduce) -> Any:
+    return _Merge.apply(logits, args, first, reduce)
 
 
 def _linear_recorded(_: Any, X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
     return _LinearMerge.apply(X, W, bias, *rest)
 
 
-def sharded_cross_entropy(xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce) -> Tensor:
+def sharded_cross_entropy(xp: Any, logits: Tensor, args: LossArgs, first: Any, reduce: Reduce) -> Tensor:
     """The loss, reduced."""
-    _constant(job)
-    return sharded.sharded_cross_entropy(xp, logits, job, first, reduce, _recorded)
+    _constant(args)
+    return sharded.sharded_cross_entropy(xp, logits, args, first, reduce, _recorded)
 
 
 def sharded_cross_entropy_value_and_grad(
-    xp: Any, logits: Tensor, job: LossArgs, first: Any, reduce: Reduce
+    xp: Any, logits: Tensor, args: LossArgs, first: Any, reduce: Reduce
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the gradient by a share of the logits; neither is recorded."""
     with torch.no_grad():
-        return sharded.sharded_cross_entropy_value_and_grad(xp, logits, job, first, reduce)
+        return sharded.sharded_cross_entropy_value_and_grad(xp, logits, args, first, reduce)
 
 
 def sharded_linear_cross_entropy(
@@ -129,19 +127,19 @@ def sharded_linear_cross_entropy(
     X: Tensor,
     W: Tensor,
     bias: Tensor | None,
-    job: LossArgs,
+    args: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
 ) -> Tensor:
     """The loss, reduced."""
-    _constant(job)
-    return linear_shards.sharded_linear_cross_entropy(xp, X, W, bias, job, first, reduce, block_size, _linear_recorded)
+    _constant(args)
+    return linear_shards.sharded_linear_cross_entropy(xp, X, W, bias, args, first, reduce, block_size, _linear_recorded)
 
 
 def sharded_linear_cross_entropy_value_and_grad(
-    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, job: LossArgs, *rest: Any
+    xp: Any, X: Tensor, W: Tensor, bias: Tensor | None, args: LossArgs, *rest: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss, and its gradients; none is recorded."""
     with torch.no_grad(), _as_given(X):
-        return linear_shards.sharded_linear_cross_entropy_value_and_grad(xp, X, W, bias, job, *rest)
+        return linear_shards.sharded_linear_cross_entropy_value_and_grad(xp, X, W, bias, args, *rest)

@@ -36,13 +36,13 @@ def imported(name: str) -> Any:
     return importlib.import_module(name, __package__)
 
 
-def losses_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Any:
+def losses_in_place(like: Tensor, dtype: torch.dtype, args: LossArgs) -> Any:
     """The loss, by Triton's kernel in place, of blocks of logits in ``dtype`` of the shape of ``like``, or None."""
-    logits = logits_in_place(like, dtype, job)
-    return None if logits is None else imported("..triton.loss").InPlace(logits, job)
+    logits = logits_in_place(like, dtype, args)
+    return None if logits is None else imported("..triton.loss").InPlace(logits, args)
 
 
-def logits_in_place(like: Tensor, dtype: torch.dtype, job: LossArgs) -> Tensor | None:
+def logits_in_place(like: Tensor, dtype: torch.dtype, args: LossArgs) -> Tensor | None:
     """Logits in ``dtype`` that hold nothing, of the shape of ``like``, where Triton's kernel takes a loss on them."""
     logits = like.new_empty((), dtype=dtype).expand(like.shape)
-    return None if on_gpu("cross_entropy_value_and_grad", logits, job) is None else logits
+    return None if on_gpu("cross_entropy_value_and_grad", logits, args) is None else logits

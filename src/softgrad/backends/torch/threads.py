@@ -52,6 +52,6 @@ def product(out: Any, a: Any, b: Any, beta: float) -> None:
     torch.addmm(result, left, right, beta=beta, out=result)
 
 
-def shared() -> _threads.lent:
+def shared() -> _threads.use_pool:
     """Run what is shared out in the ``with`` block on torch's threads, and on no more than torch may use."""
-    return _threads.lent(_threads.Pool(region(), torch.get_num_threads, product))
+    return _threads.use_pool(_threads.Pool(region(), torch.get_num_threads, product))

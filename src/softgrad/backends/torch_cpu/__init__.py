@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._array.namespace import library, quiet
+from ..._array.namespace import ignore_fp_warnings, library
 from ..._kernels import high as high_kernels
 from ..._options import LossArgs
 from .._declaration import Backend, Delegate
 from .._registry import asked_for, call
 from ..numpy import BACKEND as NUMPY
 from ..torch import threads
-from ..torch.blocks import autocast, obstacle
+from ..torch.blocks import autocast, why_not_eager
 
 #: What NumPy holds, or a wider dtype of it.
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -46,10 +46,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     if x.dtype is torch.bfloat16 and function in _SETTLED and _is_high(rest):
         return "from float64 torch goes to half precision by way of float32"
     if function in _DENSE:
-        return obstacle(x, rest[1]) or True
+        return why_not_eager(x, rest[1]) or True
     arrays = [a for a in rest if isinstance(a, Tensor)]
     arrays += [a for some in rest if isinstance(some, tuple) for a in some if isinstance(a, Tensor)]
-    why = obstacle(x, *arrays)
+    why = why_not_eager(x, *arrays)
     if why is not None:
         return why
     linear = function.startswith("linear")
@@ -133,10 +133,10 @@ class OfNumPy(Delegate):
         """What it gives, as tensors."""
         arrays = self.arguments(*args)
         if self.like == 1 and args[1].numel() < AWAKE:
-            with quiet():
+            with ignore_fp_warnings():
                 out = call(self.function, *arrays)
         else:
-            with threads.shared(), quiet():
+            with threads.shared(), ignore_fp_warnings():
                 out = call(self.function, *arrays)
         dtype = args[self.like].dtype
         return _tensor(out, dtype if dtype is torch.bfloat16 else None)

@@ -1,6 +1,6 @@
 """The back end of Triton's kernels for PyTorch tensors on a GPU: a row is read once, and once more where it is long.
 
-Half and single precision, computed in single. What is not named here (a mask, ``precision="high"``, float64) is left to
+Half and single precision, computed in single. What is not named here (``precision="high"``, float64) is left to
 PyTorch's operations.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._options import OPTIONS as ALL_OPTIONS
 from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import asked_for
@@ -21,17 +22,19 @@ DENSE = ("softmax", "log_softmax", "logsumexp")
 PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
 LOSSES = ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad")
 #: Of a loss, that the kernels take.
-OPTIONS = ("label_smoothing", "class_weight", "sample_weight", "ignore_index", "z_loss")
+OPTIONS = tuple(name for name in ALL_OPTIONS if name != "precision")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 #: Of labels that a kernel reads as they are.
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def _job_obstacle(x: Tensor, job: LossArgs) -> str | None:
+def _why_not_loss(x: Tensor, job: LossArgs) -> str | None:
     """What a loss asks for that has no kernel."""
     others = job.beyond(OPTIONS)
     if others:
         return f"{', '.join(others)} has no kernel"
+    if job.focal and (job.dense or job.label_smoothing):
+        return "a focal factor of weights by class has no kernel"
     if not job.dense and job.labels.dtype not in _LABELS:
         return f"labels of {job.labels.dtype} have no kernel"
     if not -(1 << 63) <= (job.ignore_index or 0) < 1 << 63:
@@ -67,11 +70,10 @@ def fits(function: str, x: Tensor, *rest: Any) -> bool | str:
     if not torch.compiler.is_compiling() and any(a.is_neg() for a in (x, *rest) if isinstance(a, Tensor)):
         return "a tensor is yet to be negated"
     if function in LOSSES:
-        return _job_obstacle(x, rest[0]) or True
+        return _why_not_loss(x, rest[0]) or True
     if function in PULLS:
         return True if rest[0].dtype is x.dtype else "the cotangent is of another dtype"
-    _, where, precision = rest
-    return True if where is None and precision is None else "where and precision='high' have no kernel"
+    return True if rest[2] is None else "precision='high' has no kernel"
 
 
 def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
@@ -79,7 +81,8 @@ def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
     if torch.compiler.is_compiling():
         if not in_graphs():
             return "a compiler traces a transformed or exported call"
-        if torch.is_grad_enabled() and any(a.requires_grad for a in (x, *rest) if isinstance(a, Tensor)):
+        arrays = rest[0].arrays if function in LOSSES else rest
+        if torch.is_grad_enabled() and any(a.requires_grad for a in (x, *arrays) if isinstance(a, Tensor)):
             return "a gradient is recorded"
         return fits(function, x, *rest)
     verdict = fits(function, x, *rest)
@@ -88,11 +91,10 @@ def should_run(function: str, xp: Any, x: Tensor, *rest: Any) -> bool | str:
     blocks = importlib.import_module("..torch.blocks", __package__)
     arrays = [each for each in rest if isinstance(each, Tensor)]
     if function in LOSSES:
-        job = rest[0]
-        arrays = [job.labels, job.class_weight, job.sample_weight]
+        arrays = list(rest[0].arrays)
         if x.dtype is not torch.float32 and blocks.autocast(x):
             return "autocast has the loss of half precision in float32"
-    return blocks.obstacle(x, *arrays) or True
+    return blocks.why_not_eager(x, *arrays) or True
 
 
 BACKEND = (

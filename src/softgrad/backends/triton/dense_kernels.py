@@ -12,11 +12,15 @@ import triton
 import triton.language as tl
 
 from .mathematics import exp, expm1, log1p, merge, part, starts
+from .scaling import MASKED, load
 
 
 @triton.jit
-def _element(d, normalizer, MODE: tl.constexpr):
-    return exp(d) / normalizer[:, None] if MODE == 0 else d - normalizer[:, None]
+def _element(d, normalizer, shown, MODE: tl.constexpr, HOW: tl.constexpr):
+    y = exp(d) / normalizer[:, None] if MODE == 0 else d - normalizer[:, None]
+    if MASKED & HOW:
+        y = tl.where(shown, y, 0.0 if MODE == 0 else float("-inf"))
+    return y
 
 
 @triton.jit
@@ -30,15 +34,17 @@ def _log_sum(m, rest, nan):
 
 
 @triton.jit
-def dense_tile(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer, out_inner, out_class,
-               MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def dense_tile(x_ptr, where_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, w_outer, w_inner, w_class, out_outer,
+               out_inner, out_class, MODE: tl.constexpr, HOW: tl.constexpr, ROWS: tl.constexpr,
+               BLOCK: tl.constexpr):  # fmt: skip
     """Softmax (MODE 0), its logarithm (1) or log-sum-exp (2) of rows in registers."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, BLOCK).to(tl.int64)
     live = rows < n
     mask = live[:, None] & (c < k)[None, :]
     at = starts(rows, inner, x_outer, x_inner)[:, None] + c[None, :] * x_class
-    x = tl.load(x_ptr + at, mask=mask, other=float("-inf")).to(tl.float32)
+    w_at = starts(rows, inner, w_outer, w_inner)[:, None] + c[None, :] * w_class
+    x, shown = load(x_ptr, at, where_ptr, w_at, mask, HOW)
     m = tl.max(x, 1)
     d = x - m[:, None]
     top = d == 0.0
@@ -49,17 +55,19 @@ def dense_tile(x_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer
         tl.store(out_ptr + rows, _log_sum(m, rest, nan).to(out_ptr.dtype.element_ty), mask=live)
     else:
         at = starts(rows, inner, out_outer, out_inner)[:, None] + c[None, :] * out_class
-        y = _element(d, _normalizer(rest, MODE), MODE)
+        y = _element(d, _normalizer(rest, MODE), shown, MODE, HOW)
         tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def dense_parts(x_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, MODE: tl.constexpr, BLOCK: tl.constexpr):
+def dense_parts(x_ptr, where_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, w_outer, w_inner, w_class,
+                MODE: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """What a chunk of a row adds, four numbers for each, where a row's chunks go to programs of their own."""
     rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     at = starts(rows, inner, x_outer, x_inner)[:, None] + c[None, :] * x_class
-    x = tl.load(x_ptr + at, mask=(c < k)[None, :], other=float("-inf")).to(tl.float32)
+    w_at = starts(rows, inner, w_outer, w_inner)[:, None] + c[None, :] * w_class
+    x, _ = load(x_ptr, at, where_ptr, w_at, (c < k)[None, :], HOW)
     m, others, ties = part(x)
     to = parts_ptr + (rows * tl.num_programs(1) + tl.program_id(1)) * 4
     tl.store(to, m)
@@ -70,12 +78,14 @@ def dense_parts(x_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, MODE: tl.
 
 
 @triton.jit
-def dense_loop(x_ptr, parts_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, out_outer, out_inner, out_class,
-               MODE: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def dense_loop(x_ptr, where_ptr, parts_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class, w_outer, w_inner, w_class,
+               out_outer, out_inner, out_class, MODE: tl.constexpr, HOW: tl.constexpr, SPLIT: tl.constexpr,
+               ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``dense_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
-    start = starts(rows, inner, x_outer, x_inner)
+    start = starts(rows, inner, x_outer, x_inner)[:, None]
+    w_start = starts(rows, inner, w_outer, w_inner)[:, None]
     m = tl.full((ROWS,), float("-inf"), tl.float32)
     others = tl.zeros((ROWS,), tl.float32)
     ties = tl.zeros((ROWS,), tl.float32)
@@ -89,11 +99,12 @@ def dense_loop(x_ptr, parts_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class
         else:
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
-            x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
+            x, _ = load(x_ptr, start + c[None, :] * x_class, where_ptr, w_start + c[None, :] * w_class, mask, HOW)
             here, others2, ties2 = part(x)
             if MODE == 2:
                 nan = tl.maximum(nan, tl.max((x != x).to(tl.int32), 1))
-        m, others, ties = merge(m, others, ties, here, others2, ties2)
+        others, ties = merge(here - m, others, ties, others2, ties2)
+        m = tl.maximum(m, here)
     rest = others + (ties - 1.0)
     if MODE == 2:
         tl.store(out_ptr + rows, _log_sum(m, rest, nan).to(out_ptr.dtype.element_ty), mask=live)
@@ -104,8 +115,8 @@ def dense_loop(x_ptr, parts_ptr, out_ptr, n, k, inner, x_outer, x_inner, x_class
         for first in range(own, own + BLOCK if SPLIT else k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
-            x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
-            y = _element(x - m[:, None], normalizer, MODE)
+            x, shown = load(x_ptr, start + c[None, :] * x_class, where_ptr, w_start + c[None, :] * w_class, mask, HOW)
+            y = _element(x - m[:, None], normalizer, shown, MODE, HOW)
             tl.store(out_ptr + to[:, None] + c[None, :] * out_class, y.to(out_ptr.dtype.element_ty), mask=mask)
 
 

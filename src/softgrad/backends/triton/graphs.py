@@ -16,7 +16,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 def loss_operator(x: Tensor, job: LossArgs, value: bool, gradient: bool) -> list[Tensor]:
     """The loss in float32, its gradient, or both."""
     out: list[Tensor] = torch.ops.softgrad.cross_entropy(
-        x, job.labels, job.class_weight, job.sample_weight, job.axis, job.dense, job.label_smoothing, job.ignore_index,
-        job.z_loss, job.reduction, value, gradient,
+        x, job.labels, job.class_weight, job.sample_weight, job.logit_shift, job.where, job.axis, job.dense,
+        job.softcap, job.temperature, job.label_smoothing, job.focal, job.ignore_index, job.z_loss, job.reduction,
+        value, gradient,
     )  # fmt: skip
     return out

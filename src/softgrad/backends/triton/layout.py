@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from ..._options import LossArgs
+
 #: Classes that fit in registers, and elements that a program of short rows has.
 TILE, SHORT = 8192, 2048
 #: Classes of a turn where they do not fit.
@@ -36,9 +38,9 @@ class Launch(NamedTuple):
     #: Chunks of a row, where each goes to a program; otherwise 0.
     parts: int
 
-    def scratch(self, x: Tensor) -> Tensor | None:
-        """For what is found in the chunks of a row, four numbers each, on the device of ``x``."""
-        size = self.grid[0], self.parts, 4
+    def scratch(self, x: Tensor, numbers: int = 4) -> Tensor | None:
+        """For what is found in the chunks of a row, so many numbers each, on the device of ``x``."""
+        size = self.grid[0], self.parts, numbers
         return torch.empty(size, dtype=torch.float32, device=x.device) if self.parts else None
 
 
@@ -47,10 +49,13 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-def launch(n: int, k: int, together: bool, may_split: bool = False) -> Launch:
-    """For ``n`` rows of ``k`` classes, which are next to each other or not; a row's order of sums depends on ``k``."""
+def launch(n: int, k: int, together: bool, may_split: bool = False, heavy: bool = False) -> Launch:
+    """For ``n`` rows of ``k`` classes, which are next to each other or not; a row's order of sums depends on ``k``.
+
+    What is ``heavy`` has half the elements a thread: it needs their registers.
+    """
     block = power_of_two(k)
-    tile = block <= (TILE if together else APART_TILE)
+    tile = block <= (TILE if together else APART_TILE) // (2 if heavy else 1)
     if together:
         rows = max(1, SHORT // block) if tile else 1
         block = block if tile else BLOCK
@@ -58,21 +63,31 @@ def launch(n: int, k: int, together: bool, may_split: bool = False) -> Launch:
         rows = APART_ELEMENTS // block if tile else APART_ROWS
         block = block if tile else APART_BLOCK
     rows = min(rows, 256)
-    warps = min(16, max(4, rows * block // 512))
+    warps = min(16, max(4, rows * block // (256 if heavy else 512)))
     parts = -(-k // block)
     if not may_split or tile or not together or n > SPLIT_ROWS or parts < SPLIT_PARTS:
         parts = 0
     return Launch(tile, (-(-n // rows), max(1, parts)), rows, block, warps, parts)
 
 
-def strides(a: Tensor) -> tuple[int, int, int]:
+def strides(a: Tensor | None) -> tuple[int, int, int]:
     """Elements from one to the next of outer, inner, classes; ``a`` is (rows, classes) or (outer, classes, inner)."""
+    if a is None:
+        return 0, 0, 0
     return (a.stride(0), a.stride(2), a.stride(1)) if a.ndim == 3 else (a.stride(0), 0, a.stride(1))
 
 
 def together(a: Tensor) -> bool:
     """Whether the classes of a row are next to each other."""
     return a.stride(1) == 1 or a.shape[1] == 1
+
+
+def how(where: Tensor | None, job: LossArgs | None = None) -> int:
+    """What a kernel does to logits before it takes their exponentials, as ``scaling`` numbers it."""
+    scaled = 0
+    if job is not None:
+        scaled = (job.softcap is not None) + 2 * (job.temperature != 1.0) + 4 * (job.logit_shift is not None)
+    return scaled + 8 * (where is not None)
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from ..._options import LossArgs
 from ..torch.blocks import View, inverse, view
 from . import loss_kernels
 from .graphs import loss_operator
-from .layout import Wrap, as_it_is, launch, on_device_of, strides, together
+from .layout import Wrap, as_it_is, how, launch, on_device_of, strides, together
 
 #: Rows of a program that reads nothing of the logits.
 _ROWS = 256
@@ -48,27 +48,34 @@ class Samples(NamedTuple):
     labels: Tensor
     weight: Tensor | None
     balance: Tensor | None
+    #: What is added to the logits of each class.
+    shift: Tensor | None
+    #: True keeps a class, of the logits' shape.
+    where: Tensor | None
     #: What losses are divided by, 0-d, or None; and a factor.
     divisor: Tensor | None
     scale: float
 
     def part(self, start: int, stop: int) -> Samples:
         """Some of the samples."""
-        weight = None if self.weight is None else self.weight.narrow(0, start, stop - start)
-        return self._replace(labels=self.labels.narrow(0, start, stop - start), weight=weight)
+        labels, weight, where = (
+            None if a is None else a.narrow(0, start, stop - start) for a in (self.labels, self.weight, self.where)
+        )
+        return self._replace(labels=labels, weight=weight, where=where)
 
 
 def prepared(v: View, job: LossArgs, wrap: Wrap = as_it_is) -> Samples:
     """The samples of a job on logits that are seen as ``v``."""
     labels = v.logits(job.labels) if job.dense else job.labels.reshape(-1).contiguous()
-    weight, balance = _weights(job.sample_weight, v.sample_shape), _weights(job.class_weight, (v.classes,))
+    weight = _weights(job.sample_weight, v.sample_shape)
+    balance, shift = (_weights(a, (v.classes,)) for a in (job.class_weight, job.logit_shift))
     divisor, scale = None, 1.0
     if job.reduction == "mean":
         if weight is None and balance is None and job.ignore_index is None and not job.dense:
             scale = v.classes / v.x.numel()
         else:
             divisor = _divisor(v, job, labels, weight, balance, wrap)
-    return Samples(labels, weight, balance, divisor, scale)
+    return Samples(labels, weight, balance, shift, None if job.where is None else v.logits(job.where), divisor, scale)
 
 
 def launched(
@@ -77,27 +84,34 @@ def launched(
     """Write losses and gradient of logits (rows, classes) or (outer, classes, inner); ``grad`` may be ``x``."""
     k = x.shape[1]
     n, inner = x.numel() // k, 1 if x.ndim == 2 else x.shape[2]
-    soft = job.dense or job.label_smoothing != 0
-    # the loss by weights is a second sum over the classes, which would take a third launch
-    shape = launch(n, k, together(x), may_split=not soft)
+    smooth = job.label_smoothing != 0
+    soft = job.dense or smooth
+    shape = launch(n, k, together(x), may_split=True, heavy=job.softcap is not None)
     kernel, grid = loss_kernels.loss_tile, shape.grid
     scratch: tuple[Tensor | None, ...] = ()
     more: dict[str, bool] = {}
+    given = x, at.labels, at.balance, at.shift, at.where
+    places = (*strides(x), *strides(at.labels if job.dense else None), *strides(at.where))
+    options = {
+        "SOFT": soft, "DENSE": job.dense, "SMOOTH": smooth, "BALANCED": at.balance is not None,
+        "HOW": how(at.where, job), "BLOCK": shape.block, "num_warps": shape.warps,
+    }  # fmt: skip
+    cap = job.softcap or 1.0
     if not shape.tile:
-        kernel, scratch, more = loss_kernels.loss_loop, (shape.scratch(x),), {"SPLIT": shape.parts > 0}
+        kernel, scratch, more = (
+            loss_kernels.loss_loop,
+            (shape.scratch(x, 12 if soft else 4),),
+            {"SPLIT": shape.parts > 0},
+        )
         if shape.parts:
-            wrap(loss_kernels.loss_parts)[grid](
-                x, at.labels, *scratch, k, inner, *strides(x), BLOCK=shape.block, num_warps=shape.warps
-            )
+            wrap(loss_kernels.loss_parts)[grid](*given, *scratch, k, inner, *places, cap, job.temperature, **options)
             grid = (n, 1) if grad is None else grid
     wrap(kernel)[grid](
-        x, at.labels, at.balance, at.weight, at.divisor, *scratch, values, grad, n, k, inner, *strides(x),
-        *(strides(at.labels) if job.dense else (0, 0, 0)), *((0, 0, 0) if grad is None else strides(grad)),
-        at.scale, job.ignore_index or 0, job.label_smoothing, job.z_loss,
-        VALUE=values is not None, GRAD=grad is not None, SOFT=soft, DENSE=job.dense,
-        WEIGHTED=at.weight is not None, BALANCED=at.balance is not None, DIVIDED=at.divisor is not None,
-        IGNORES=job.ignore_index is not None and not job.dense, Z=job.z_loss != 0, **more, ROWS=shape.rows,
-        BLOCK=shape.block, num_warps=shape.warps,
+        *given, at.weight, at.divisor, *scratch, values, grad, n, k, inner, *places, *strides(grad), at.scale,
+        job.ignore_index or 0, job.label_smoothing, job.z_loss, cap, job.temperature, min(job.focal, 1e38),
+        VALUE=values is not None, GRAD=grad is not None, WEIGHTED=at.weight is not None,
+        DIVIDED=at.divisor is not None, IGNORES=job.ignore_index is not None and not job.dense, Z=job.z_loss != 0,
+        FOCAL=job.focal != 0, **more, ROWS=shape.rows, **options,
     )  # fmt: skip
 
 

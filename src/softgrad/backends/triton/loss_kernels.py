@@ -1,7 +1,8 @@
 """Triton's kernels of the cross-entropy and its gradient, of rows in registers and of rows in a loop.
 
 The formulas are those of the generic kernel: of class indices the exponentials of all classes but the label's, of
-targets by class e (T - v) - v (the exponentials of the others), so that nothing near 0 comes from a difference.
+targets by class e (T - v) - v (the exponentials of the others), so that nothing near 0 comes from a difference. The
+loss by targets is T log(s) - sum(v d), two terms of one sign, whose sum is found with that of the exponentials.
 """
 
 from __future__ import annotations
@@ -9,253 +10,298 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .mathematics import exp, log1p, merge, part, part_beside, starts
+from .loss_rows import (
+    class_sum,
+    class_weights,
+    evenly,
+    finite_times,
+    focal_factors,
+    found_in,
+    joined,
+    label_logit,
+    label_weight,
+    labels,
+    sample_weights,
+    smoothed,
+    soft_slope,
+    targets,
+)
+from .mathematics import exp, log1p, merge, starts
+from .scaling import CAPPED, MASKED, SCALED, SHIFTED, TEMPERED, apart, gap, load, shifts, slope, top
 
 
 @triton.jit
-def _labels(y_ptr, rows, live, k, DENSE: tl.constexpr):
-    """(labels, whether they are classes); none where targets are weights by class."""
-    y = tl.full(rows.shape, 0, tl.int64) if DENSE else tl.load(y_ptr + rows, mask=live, other=0).to(tl.int64)
-    return y, (y >= 0) & (y < k)
-
-
-@triton.jit
-def _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED: tl.constexpr, DIVIDED: tl.constexpr,
-             IGNORES: tl.constexpr):  # fmt: skip
-    """(what each sample's loss is multiplied by, whether it counts for nothing)."""
-    weight = tl.full(rows.shape, 1.0, tl.float32)
-    if WEIGHTED:
-        weight = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)
-    nothing = weight == 0.0
-    if IGNORES:
-        nothing = nothing | (y == ignored)
-    if DIVIDED:
-        divisor = tl.load(divisor_ptr + rows * 0, mask=live, other=1.0).to(tl.float32)
-        # a mean of nothing is 0, whatever stands in the logits
-        nothing = nothing | (divisor == 0.0)
-        weight = weight / divisor
-    return weight * scale, nothing
-
-
-@triton.jit
-def _class_weight(class_ptr, c, k, BALANCED: tl.constexpr):
-    if BALANCED:
-        return tl.load(class_ptr + c, mask=c < k, other=0.0).to(tl.float32)
-    return tl.where(c < k, 1.0, 0.0)
-
-
-@triton.jit
-def _own_weight(class_ptr, y, valid, BALANCED: tl.constexpr):
-    """The class weight of each label."""
-    if BALANCED:
-        return tl.load(class_ptr + y, mask=valid, other=0.0).to(tl.float32)
-    return tl.full(y.shape, 1.0, tl.float32)
-
-
-@triton.jit
-def _target(q_ptr, at, mask, c, y, balance, size, smoothing, k, DENSE: tl.constexpr):
-    """The weights by class that a loss is taken with."""
-    if DENSE:
-        q = tl.load(q_ptr + at, mask=mask, other=0.0).to(tl.float32)
-    else:
-        q = tl.where(c[None, :] == y[:, None], 1.0, 0.0)
-    return tl.where(mask, ((1.0 - smoothing) * q + (size * (smoothing / k))[:, None]) * balance[None, :], 0.0)
-
-
-@triton.jit
-def _finite_times(weight, loss):
-    """Their product; 0 where the weight is, though the loss be infinite."""
-    return tl.where((weight == 0.0) & (tl.abs(loss) == float("inf")), 0.0, loss * weight)
-
-
-@triton.jit
-def _index_loss(others, gap):
-    return log1p(others + (exp(gap) - 1.0)) - gap
-
-
-@triton.jit
-def _costs(d, v, log_s):
-    """Each class's part of the loss."""
-    cost = log_s[:, None] - d
-    return tl.sum(tl.where((v == 0.0) & (cost == float("inf")), 0.0, v * cost), 1)
-
-
-@triton.jit
-def _soft_slope(d, v, T, rest):
-    e = exp(d)
-    s = (1.0 + rest)[:, None]
-    return (e * (T[:, None] - v) - v * tl.where(d == 0.0, rest[:, None], s - e)) / s
-
-
-@triton.jit
-def loss_tile(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner, x_outer, x_inner,
-              x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
-              VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
-              BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
-              ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def loss_tile(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor_ptr, value_ptr, grad_ptr, n, k, inner,
+              x_outer, x_inner, x_class, y_outer, y_inner, y_class, w_outer, w_inner, w_class, g_outer, g_inner,
+              g_class, scale, ignored, smoothing, z, cap, temperature, focal,
+              VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, SMOOTH: tl.constexpr,
+              WEIGHTED: tl.constexpr, BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr,
+              Z: tl.constexpr, FOCAL: tl.constexpr, HOW: tl.constexpr, ROWS: tl.constexpr,
+              BLOCK: tl.constexpr):  # fmt: skip
     """The loss (VALUE) and gradient (GRAD) of rows in registers; SOFT: with weights by class, DENSE: given as such."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, BLOCK).to(tl.int64)
     live = rows < n
     mask = live[:, None] & (c < k)[None, :]
     start = starts(rows, inner, x_outer, x_inner)
-    x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
-    y, valid = _labels(y_ptr, rows, live, k, DENSE)
-    weight, nothing = _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
-    own = _own_weight(class_ptr, y, valid & live, BALANCED)
+    w_at = starts(rows, inner, w_outer, w_inner)[:, None] + c[None, :] * w_class
+    x, shown = load(x_ptr, start[:, None] + c[None, :] * x_class, where_ptr, w_at, mask, HOW)
+    y, valid = labels(y_ptr, rows, live, k, DENSE)
+    weight, nothing = sample_weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
+    own = label_weight(class_ptr, y, valid & live, BALANCED)
     weight = tl.where(valid, weight, float("nan"))
-    m = tl.max(x, 1)
-    d = x - m[:, None]
+    added = shifts(shift_ptr, c, c < k, HOW)
+    m, most_added = top(x, added, cap, temperature, HOW)
+    d = apart(
+        x, m[:, None], added[None, :], most_added[:, None], cap, temperature, HOW
+    )  # fmt: skip
     e = exp(d)
     if SOFT:
-        balance = _class_weight(class_ptr, c, k, BALANCED)
+        balance = class_weights(class_ptr, c, k, BALANCED)
         at = starts(rows, inner, y_outer, y_inner)[:, None] + c[None, :] * y_class
         size = tl.full((ROWS,), 1.0, tl.float32)
+        q = targets(y_ptr, at, mask, c, y, DENSE)
         if DENSE:
-            q = tl.load(y_ptr + at, mask=mask, other=0.0).to(tl.float32)
             size = tl.sum(q, 1)
             own = tl.sum(q * balance[None, :], 1)
-        v = _target(y_ptr, at, mask, c, y, balance, size, smoothing, k, DENSE)
-        T = tl.sum(v, 1)
-        top = d == 0.0
-        rest = tl.sum(tl.where(top, 0.0, e), 1) + (tl.sum(tl.where(top, 1.0, 0.0), 1) - 1.0)
+        count = tl.sum(shown.to(tl.float32), 1) if MASKED & HOW else size
+        uniform = evenly(size, smoothing, k, count, HOW)
+        v = smoothed(q, mask, shown, balance, uniform, smoothing, SMOOTH, HOW)
+        T = own
+        if SMOOTH:
+            T = (1.0 - smoothing) * own + uniform * class_sum(balance, shown, m, HOW)
+        is_top = d == 0.0
+        rest = tl.sum(tl.where(is_top, 0.0, e), 1) + (tl.sum(tl.where(is_top, 1.0, 0.0), 1) - 1.0)
         log_s = log1p(rest)
     else:
         others = tl.sum(tl.where(c[None, :] == y[:, None], 0.0, e), 1)
-        gap = tl.sum(tl.where(c[None, :] == y[:, None], d, 0.0), 1)
-        rest = others + (exp(gap) - 1.0)
+        below = tl.sum(tl.where(c[None, :] == y[:, None], d, 0.0), 1)
+        rest = others + (exp(below) - 1.0)
         log_s = log1p(rest)
     lse = m + log_s
+    if SCALED & HOW:
+        lse = apart(m, 0.0, most_added, 0.0, cap, temperature, HOW) + log_s
+    extra = own
+    if FOCAL:
+        factor, steep = focal_factors(log_s - below, exp(below), others, 1.0 + rest, focal)
     if VALUE:
-        loss = _costs(d, v, log_s) if SOFT else _finite_times(own, log_s - gap)
+        if SOFT:
+            loss = T * log_s - tl.sum(finite_times(v, d), 1)
+        else:
+            loss = finite_times(own, log_s - below)
+            if FOCAL:
+                loss = loss * factor
         if Z:
-            loss += z * lse * lse * own
+            loss += z * lse * lse * extra
         loss = tl.where(nothing, 0.0, loss * weight)
         tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live)
     if GRAD:
+        if TEMPERED & HOW:
+            weight = weight / temperature
+        if FOCAL:
+            own = own * steep
         if SOFT:
-            g = _soft_slope(d, v, T, rest)
+            g = soft_slope(d, v, T, rest)
         else:
             g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
         if Z:
-            g += e * (2.0 * z * lse * own / (1.0 + rest))[:, None]
+            g += e * (2.0 * z * lse * extra / (1.0 + rest))[:, None]
+        if CAPPED & HOW:
+            g *= slope(x, cap)
         g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
+        if MASKED & HOW:
+            g = tl.where(shown, g, 0.0)
         to = starts(rows, inner, g_outer, g_inner)[:, None] + c[None, :] * g_class
         tl.store(grad_ptr + to, g.to(grad_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def loss_parts(x_ptr, y_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, BLOCK: tl.constexpr):
+def loss_parts(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, parts_ptr, k, inner, x_outer, x_inner, x_class, y_outer,
+               y_inner, y_class, w_outer, w_inner, w_class, cap, temperature, SOFT: tl.constexpr, DENSE: tl.constexpr,
+               SMOOTH: tl.constexpr, BALANCED: tl.constexpr, HOW: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """What a chunk of a row adds, and the label's logit, where a row's chunks go to programs of their own."""
     rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
+    mask = (rows >= 0)[:, None] & (c < k)[None, :]
     start = starts(rows, inner, x_outer, x_inner)
-    y = tl.load(y_ptr + rows).to(tl.int64)
-    x = tl.load(x_ptr + start[:, None] + c[None, :] * x_class, mask=(c < k)[None, :], other=float("-inf"))
-    m, others = part_beside(x.to(tl.float32), c, y)
-    own = tl.load(x_ptr + start + y * x_class, mask=(y >= 0) & (y < k), other=0.0).to(tl.float32)
-    to = parts_ptr + (rows * tl.num_programs(1) + tl.program_id(1)) * 4
+    w_start = starts(rows, inner, w_outer, w_inner)
+    q_at = starts(rows, inner, y_outer, y_inner)[:, None] + c[None, :] * y_class
+    y, valid = labels(y_ptr, rows, rows >= 0, k, DENSE)
+    x, shown = load(
+        x_ptr, start[:, None] + c[None, :] * x_class, where_ptr, w_start[:, None] + c[None, :] * w_class, mask, HOW,
+    )  # fmt: skip
+    found = found_in(
+        x, shown, c, y, y_ptr, q_at, mask, class_ptr, shift_ptr, k, cap, temperature, SOFT, DENSE, SMOOTH, BALANCED,
+        HOW,
+    )  # fmt: skip
+    m, most_added, others, ties, size, weighed, balances, count, costs, spread = found
+    to = parts_ptr + (rows * tl.num_programs(1) + tl.program_id(1)) * (12 if SOFT else 4)
     tl.store(to, m)
     tl.store(to + 1, others)
-    tl.store(to + 2, own)
+    if not DENSE:
+        label = label_logit(
+            x_ptr, start, where_ptr, w_start, y, x_class, w_class, valid, HOW
+        )  # fmt: skip
+        tl.store(to + 2, label)
+    if SHIFTED & HOW:
+        tl.store(to + 3, most_added)
+    if SOFT:
+        tl.store(to + 4, ties)
+        tl.store(to + 5, size)
+        tl.store(to + 6, weighed)
+        tl.store(to + 7, balances)
+        tl.store(to + 8, count)
+        tl.store(to + 9, costs)
+        tl.store(to + 10, spread)
 
 
 @triton.jit
-def loss_loop(x_ptr, y_ptr, class_ptr, weight_ptr, divisor_ptr, parts_ptr, value_ptr, grad_ptr, n, k, inner, x_outer,
-              x_inner, x_class, y_outer, y_inner, y_class, g_outer, g_inner, g_class, scale, ignored, smoothing, z,
-              VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, WEIGHTED: tl.constexpr,
-              BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr, Z: tl.constexpr,
-              SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def loss_loop(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor_ptr, parts_ptr, value_ptr, grad_ptr,
+              n, k, inner, x_outer, x_inner, x_class, y_outer, y_inner, y_class, w_outer, w_inner, w_class, g_outer,
+              g_inner, g_class, scale, ignored, smoothing, z, cap, temperature, focal,
+              VALUE: tl.constexpr, GRAD: tl.constexpr, SOFT: tl.constexpr, DENSE: tl.constexpr, SMOOTH: tl.constexpr,
+              WEIGHTED: tl.constexpr, BALANCED: tl.constexpr, DIVIDED: tl.constexpr, IGNORES: tl.constexpr,
+              Z: tl.constexpr, FOCAL: tl.constexpr, HOW: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr,
+              BLOCK: tl.constexpr):  # fmt: skip
     """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``loss_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     start = starts(rows, inner, x_outer, x_inner)[:, None]
-    y, valid = _labels(y_ptr, rows, live, k, DENSE)
-    weight, nothing = _weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
-    own = _own_weight(class_ptr, y, valid & live, BALANCED)
+    w_start = starts(rows, inner, w_outer, w_inner)[:, None]
+    y, valid = labels(y_ptr, rows, live, k, DENSE)
+    weight, nothing = sample_weights(y, rows, live, weight_ptr, divisor_ptr, scale, ignored, WEIGHTED, DIVIDED, IGNORES)
+    own = label_weight(class_ptr, y, valid & live, BALANCED)
     weight = tl.where(valid, weight, float("nan"))
     q_start = starts(rows, inner, y_outer, y_inner)[:, None]
     m = tl.full((ROWS,), float("-inf"), tl.float32)
+    most_added = tl.zeros((ROWS,), tl.float32)
     others = tl.zeros((ROWS,), tl.float32)
     ties = tl.zeros((ROWS,), tl.float32)
     size = tl.zeros((ROWS,), tl.float32)
     weighed = tl.zeros((ROWS,), tl.float32)
     balances = tl.zeros((ROWS,), tl.float32)
+    count = tl.zeros((ROWS,), tl.float32)
+    costs = tl.zeros((ROWS,), tl.float32)
+    spread = tl.zeros((ROWS,), tl.float32)
     for first in range(0, k, BLOCK):
-        ties2 = tl.zeros((ROWS,), tl.float32)
         if SPLIT:
-            at = parts_ptr + (rows * tl.cdiv(k, BLOCK) + first // BLOCK) * 4
+            at = parts_ptr + (rows * tl.cdiv(k, BLOCK) + first // BLOCK) * (12 if SOFT else 4)
             here, others2 = tl.load(at), tl.load(at + 1)
+            added2 = tl.load(at + 3) if SHIFTED & HOW else most_added
+            ties2 = tl.zeros((ROWS,), tl.float32)
+            if SOFT:
+                ties2, size2, weighed2 = tl.load(at + 4), tl.load(at + 5), tl.load(at + 6)
+                balances2, count2 = tl.load(at + 7), tl.load(at + 8)
+                costs2, spread2 = tl.load(at + 9), tl.load(at + 10)
         else:
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
-            x = tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
-            if SOFT:
-                here, others2, ties2 = part(x)
-                balance = _class_weight(class_ptr, c, k, BALANCED)
-                balances += tl.sum(balance, 0)
-                if DENSE:
-                    q = tl.load(y_ptr + q_start + c[None, :] * y_class, mask=mask, other=0.0).to(tl.float32)
-                    size += tl.sum(q, 1)
-                    weighed += tl.sum(q * balance[None, :], 1)
-            else:
-                here, others2 = part_beside(x, c, y)
-        m, others, ties = merge(m, others, ties, here, others2, ties2)
-    if SOFT:
-        rest = others + (ties - 1.0)
+            x, shown = load(
+                x_ptr, start + c[None, :] * x_class, where_ptr, w_start + c[None, :] * w_class, mask, HOW
+            )  # fmt: skip
+            found = found_in(
+                x, shown, c, y, y_ptr, q_start + c[None, :] * y_class, mask, class_ptr, shift_ptr, k, cap, temperature,
+                SOFT, DENSE, SMOOTH, BALANCED, HOW,
+            )  # fmt: skip
+            here, added2, others2, ties2, size2, weighed2, balances2, count2, costs2, spread2 = found
+        g = gap(here, added2, m, most_added, cap, temperature, HOW)
+        others, ties = merge(g, others, ties, others2, ties2)
         if DENSE:
-            own = weighed
-        else:
-            size += 1.0
-            weighed = own
-        T = (1.0 - smoothing) * weighed + size * (smoothing / k) * balances
-        log_s = log1p(rest)
-    else:
+            costs = joined(g, costs, weighed, costs2, weighed2)
+            weighed += weighed2
+            if SMOOTH:
+                size += size2
+        if SMOOTH:
+            spread = joined(g, spread, balances, spread2, balances2)
+            balances += balances2
+            if MASKED & HOW:
+                count += count2
+        m = tl.where(g > 0.0, here, m)
+        if SHIFTED & HOW:
+            most_added = tl.where(g > 0.0, added2, most_added)
+    if SHIFTED & HOW:
+        # no class is left, which a softcap would have forgotten
+        m = tl.where(m == float("-inf"), float("nan"), m)
+    if not DENSE:
         if SPLIT:
             # the gradient may be written where the logits are, by another program
-            label = tl.load(parts_ptr + rows * tl.cdiv(k, BLOCK) * 4 + 2)
+            label = tl.load(parts_ptr + rows * tl.cdiv(k, BLOCK) * (12 if SOFT else 4) + 2)
         else:
-            label = tl.load(x_ptr + starts(rows, inner, x_outer, x_inner) + y * x_class, mask=valid & live, other=0.0)
-        gap = label.to(tl.float32) - m
-        rest = others + (exp(gap) - 1.0)
+            label = label_logit(
+                x_ptr, starts(rows, inner, x_outer, x_inner), where_ptr, starts(rows, inner, w_outer, w_inner), y,
+                x_class, w_class, valid & live, HOW,
+            )  # fmt: skip
+        below = apart(
+            label, m, shifts(shift_ptr, y, valid & live, HOW), most_added, cap, temperature, HOW,
+        )  # fmt: skip
+    if SOFT:
+        rest = others + (ties - 1.0)
+        if not DENSE:
+            size += 1.0
+            weighed = own
+            costs = finite_times(own, below)
+        own = weighed
+        T = weighed
+        uniform = size
+        if SMOOTH:
+            uniform = evenly(size, smoothing, k, count, HOW)
+            T = (1.0 - smoothing) * weighed + uniform * balances
+            costs = finite_times(1.0 - smoothing, costs) + finite_times(uniform, spread)
+        log_s = log1p(rest)
+    else:
+        rest = others + (exp(below) - 1.0)
         log_s = log1p(rest)
     lse = m + log_s
-    loss = tl.zeros((ROWS,), tl.float32)
+    if SCALED & HOW:
+        lse = apart(m, 0.0, most_added, 0.0, cap, temperature, HOW) + log_s
+    extra = own
+    if FOCAL:
+        factor, steep = focal_factors(log_s - below, exp(below), others, 1.0 + rest, focal)
     to = starts(rows, inner, g_outer, g_inner)[:, None]
+    mine = tl.program_id(1) * BLOCK
+    if VALUE:
+        if SOFT:
+            loss = T * log_s - costs
+        else:
+            loss = finite_times(own, log_s - below)
+            if FOCAL:
+                loss = loss * factor
+        if Z:
+            loss += z * lse * lse * extra
+        loss = tl.where(nothing, 0.0, loss * weight)
+        tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live & (rows * 0 + mine == 0))
     if GRAD:
         # the gradient may be written where the logits are: every warp has read the label's by then
         tl.debug_barrier()
-    mine = tl.program_id(1) * BLOCK
-    if GRAD or SOFT:
+        if TEMPERED & HOW:
+            weight = weight / temperature
+        if FOCAL:
+            own = own * steep
         for first in range(mine, mine + BLOCK if SPLIT else k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
-            d = (
-                tl.load(x_ptr + start + c[None, :] * x_class, mask=mask, other=float("-inf")).to(tl.float32)
-                - m[:, None]
-            )
+            x, shown = load(
+                x_ptr, start + c[None, :] * x_class, where_ptr, w_start + c[None, :] * w_class, mask, HOW
+            )  # fmt: skip
+            added = shifts(shift_ptr, c, c < k, HOW)
+            d = apart(
+                x, m[:, None], added[None, :], most_added[:, None], cap, temperature, HOW
+            )  # fmt: skip
             if SOFT:
-                balance = _class_weight(class_ptr, c, k, BALANCED)
-                v = _target(y_ptr, q_start + c[None, :] * y_class, mask, c, y, balance, size, smoothing, k, DENSE)
-                if VALUE:
-                    loss += _costs(d, v, log_s)
-            if GRAD:
-                if SOFT:
-                    g = _soft_slope(d, v, T, rest)
-                else:
-                    e = exp(d)
-                    g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
-                if Z:
-                    g += exp(d) * (2.0 * z * lse * own / (1.0 + rest))[:, None]
-                g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
-                tl.store(grad_ptr + to + c[None, :] * g_class, g.to(grad_ptr.dtype.element_ty), mask=mask)
-    if VALUE:
-        if not SOFT:
-            loss = _finite_times(own, log_s - gap)
-        if Z:
-            loss += z * lse * lse * own
-        loss = tl.where(nothing, 0.0, loss * weight)
-        tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live & (rows * 0 + mine == 0))
+                balance = class_weights(class_ptr, c, k, BALANCED)
+                q = targets(y_ptr, q_start + c[None, :] * y_class, mask, c, y, DENSE)
+                g = soft_slope(d, smoothed(q, mask, shown, balance, uniform, smoothing, SMOOTH, HOW), T, rest)
+            else:
+                e = exp(d)
+                g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
+            if Z:
+                g += exp(d) * (2.0 * z * lse * extra / (1.0 + rest))[:, None]
+            if CAPPED & HOW:
+                g *= slope(x, cap)
+            g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
+            if MASKED & HOW:
+                g = tl.where(shown, g, 0.0)
+            tl.store(grad_ptr + to + c[None, :] * g_class, g.to(grad_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -264,9 +310,8 @@ def weights(y_ptr, class_ptr, weight_ptr, out_ptr, n, k, ignored, WEIGHTED: tl.c
     """What each sample adds to the divisor of a mean over class indices."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
-    y, valid = _labels(y_ptr, rows, live, k, False)
-    # a label that is no class has no class weight, and its NaN loss decides the mean
-    weight = _own_weight(class_ptr, y, valid & live, BALANCED)
+    y, valid = labels(y_ptr, rows, live, k, False)
+    weight = label_weight(class_ptr, y, valid & live, BALANCED)
     if WEIGHTED:
         own = tl.load(weight_ptr + rows, mask=live, other=0.0).to(tl.float32)
         weight = tl.where(own == 0.0, 0.0, weight * own)

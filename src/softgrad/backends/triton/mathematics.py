@@ -42,6 +42,50 @@ def expm1(a):
 
 
 @triton.jit
+def quotient(a, by):
+    """A / by, all but rounded once: a GPU's division is off by two units."""
+    inverse = 1.0 / by
+    q = a * inverse
+    return tl.where(tl.abs(q) == float("inf"), q, tl.fma(tl.fma(-q, by, a), inverse, q))
+
+
+@triton.jit
+def power(q, by):
+    """q**by for 0 <= q <= 1 and by > 0: the exponent of q, times ``by``, is kept apart from the logarithm."""
+    tiny = q < 1e-30
+    bits = tl.where(tiny, q * 18446744073709551616.0, q).to(tl.int32, bitcast=True)
+    n = (bits - 0x3F3504F3) >> 23  # q is 2**n times a number from sqrt(1/2) to sqrt(2)
+    near = (bits - (n << 23)).to(tl.float32, bitcast=True)
+    n = tl.where(tiny, n - 64, n).to(tl.float32)
+    whole = n * by
+    part = tl.fma(n, by, -whole) + tl.log(near) * 1.4426950408889634 * by
+    power_of_two = tl.floor(whole + part)
+    y = tl.exp2(tl.maximum(power_of_two, -160.0)) * tl.exp2(tl.minimum((whole - power_of_two) + part, 1.0))
+    return tl.where(q > 0.0, y, q)
+
+
+@triton.jit
+def tanh_apart(a, b, apart):
+    """tanh(a) - tanh(b) with ``apart`` = a - b: sinh(a - b) / (cosh(a) cosh(b)), in what neither cancels nor overflows.
+
+    With a the smaller that is 2 expm1(2 (a - b)) sigmoid(-2 a) sigmoid(2 b).
+    """
+    over = apart > 0.0
+    of_a, of_b = exp(-2.0 * tl.abs(a)), exp(-2.0 * tl.abs(b))
+    tails = tl.where((a > 0.0) == over, 1.0, of_a) * tl.where((b > 0.0) == over, of_b, 1.0)
+    below = -2.0 * tl.abs(apart)
+    size = 2.0 * tl.where(below > -0.5, expm1(below), exp(below) - 1.0) * tails
+    return quotient(tl.where(over, -size, size), (1.0 + of_a) * (1.0 + of_b))
+
+
+@triton.jit
+def sech2(a):
+    """1 - tanh(a)**2."""
+    e = exp(-2.0 * tl.abs(a))
+    return 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+
+@triton.jit
 def starts(rows, inner, by_outer, by_inner):
     """Where rows start, of an array (outer, classes, inner): the elements before each."""
     return (rows // inner) * by_outer + (rows % inner) * by_inner
@@ -58,20 +102,13 @@ def part(x):
 
 
 @triton.jit
-def part_beside(x, c, y):
-    """(maximum, exponentials of all classes but the label's) of a chunk of classes ``c``."""
-    m = tl.max(x, 1)
-    at = tl.where(m == float("-inf"), 0.0, m)[:, None]
-    return m, tl.sum(tl.where(c[None, :] == y[:, None], 0.0, exp(x - at)), 1)
+def merge(gap, others, ties, others2, ties2):
+    """The classes so far and the next chunk's, whose largest is ``gap`` above theirs.
 
-
-@triton.jit
-def merge(m, others, ties, m2, others2, ties2):
-    """The classes so far and the next chunk's; no sum is left to a compiler to fuse: all kernels round alike."""
-    n = tl.maximum(m, m2)
-    scale = exp(tl.minimum(m, m2) - n)
-    up, down = m2 > m, m2 < m
-    below = tl.where(down, tl.fma(others2 + ties2, scale, others), others + others2)
-    others = tl.where(up, tl.fma(others + ties, scale, others2), below)
-    ties = tl.where(up, ties2, tl.where(down, ties, ties + ties2))
-    return n, others, ties
+    No sum is left to a compiler to fuse: all kernels round alike.
+    """
+    scale = exp(-tl.abs(gap))
+    below = tl.where(gap < 0.0, tl.fma(others2 + ties2, scale, others), others + others2)
+    others = tl.where(gap > 0.0, tl.fma(others + ties, scale, others2), below)
+    ties = tl.where(gap > 0.0, ties2, tl.where(gap < 0.0, ties, ties + ties2))
+    return others, ties

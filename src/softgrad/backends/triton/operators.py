@@ -21,12 +21,12 @@ _triton_op = None if INTERPRETED else getattr(torch.library, "triton_op", None)
 _register: Any = _triton_op or torch.library.custom_op
 
 
-def dense(x: Tensor, function: str, axis: int) -> Tensor:
+def dense(x: Tensor, function: str, axis: int, where: Tensor | None) -> Tensor:
     """The softmax, its logarithm or its normaliser."""
-    return rows.dense(function, x, axis, seen_by_compilers)
+    return rows.dense(function, x, axis, where, seen_by_compilers)
 
 
-def _empty_dense(x: Tensor, function: str, axis: int) -> Tensor:
+def _empty_dense(x: Tensor, function: str, axis: int, where: Tensor | None) -> Tensor:
     v = view(x, axis)
     return torch.empty_like(x.select(axis, 0)) if function == "logsumexp" else v.back(torch.empty_like(v.x))
 
@@ -46,9 +46,14 @@ def cross_entropy(
     labels: Tensor,
     class_weight: Tensor | None,
     sample_weight: Tensor | None,
+    logit_shift: Tensor | None,
+    where: Tensor | None,
     axis: int,
     dense: bool,
+    softcap: float | None,
+    temperature: float,
     label_smoothing: float,
+    focal: float,
     ignore_index: int | None,
     z_loss: float,
     reduction: str,
@@ -60,9 +65,14 @@ def cross_entropy(
         axis=axis,
         labels=labels,
         dense=dense,
+        sample_weight=sample_weight,
+        where=where,
+        softcap=softcap,
+        temperature=temperature,
+        logit_shift=logit_shift,
         label_smoothing=label_smoothing,
         class_weight=class_weight,
-        sample_weight=sample_weight,
+        focal=focal,
         ignore_index=ignore_index,
         z_loss=z_loss,
         reduction=reduction,
@@ -75,9 +85,14 @@ def _empty_cross_entropy(
     labels: Tensor,
     class_weight: Tensor | None,
     sample_weight: Tensor | None,
+    logit_shift: Tensor | None,
+    where: Tensor | None,
     axis: int,
     dense: bool,
+    softcap: float | None,
+    temperature: float,
     label_smoothing: float,
+    focal: float,
     ignore_index: int | None,
     z_loss: float,
     reduction: str,

@@ -9,55 +9,58 @@ from torch import Tensor
 
 from ..torch.blocks import view
 from . import dense_kernels
-from .layout import Wrap, as_it_is, launch, on_device_of, strides, together
+from .layout import Wrap, as_it_is, how, launch, on_device_of, strides, together
 
 _MODES = {"softmax": 0, "log_softmax": 1, "logsumexp": 2}
 
 
-def dense(function: str, x: Tensor, axis: int, wrap: Wrap = as_it_is) -> Tensor:
+def dense(function: str, x: Tensor, axis: int, where: Tensor | None = None, wrap: Wrap = as_it_is) -> Tensor:
     """The softmax, its logarithm or its normaliser."""
     v = view(x, axis)
+    shown = None if where is None else v.logits(where)
     n, k, inner = x.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
     sums = function == "logsumexp"
     out = torch.empty(v.sample_shape, dtype=x.dtype, device=x.device) if sums else torch.empty_like(v.x)
     shape, mode = launch(n, k, together(v.x), may_split=True), _MODES[function]
-    layout = n, k, inner, *strides(v.x), *((0, 0, 0) if sums else strides(out))
-    options = {"MODE": mode, "BLOCK": shape.block, "num_warps": shape.warps}
+    at, to = (*strides(v.x), *strides(shown)), strides(None if sums else out)
+    options = {"MODE": mode, "HOW": how(shown), "BLOCK": shape.block, "num_warps": shape.warps}
     with on_device_of(x):
         if shape.tile:
-            wrap(dense_kernels.dense_tile)[shape.grid](v.x, out, *layout, ROWS=shape.rows, **options)
+            wrap(dense_kernels.dense_tile)[shape.grid](
+                v.x, shown, out, n, k, inner, *at, *to, ROWS=shape.rows, **options
+            )
             return out if sums else v.back(out)
         parts, grid = None, shape.grid
         if shape.parts:
             parts = shape.scratch(x)
-            wrap(dense_kernels.dense_parts)[grid](v.x, parts, k, inner, *strides(v.x), **options)
+            wrap(dense_kernels.dense_parts)[grid](v.x, shown, parts, k, inner, *at, **options)
             grid = (n, 1) if sums else grid
         wrap(dense_kernels.dense_loop)[grid](
-            v.x, parts, out, *layout, SPLIT=parts is not None, ROWS=shape.rows, **options
+            v.x, shown, parts, out, n, k, inner, *at, *to, SPLIT=parts is not None, ROWS=shape.rows, **options
         )
     return out if sums else v.back(out)
 
 
-def _dense(function: str, x: Tensor, axis: int) -> Tensor:
+def _dense(function: str, x: Tensor, axis: int, where: Tensor | None) -> Tensor:
     if torch.compiler.is_compiling():
-        out: Tensor = torch.ops.softgrad.dense(x, function, axis)
+        out: Tensor = torch.ops.softgrad.dense(x, function, axis, where)
         return out
-    return dense(function, x, axis)
+    return dense(function, x, axis, where)
 
 
-def softmax(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
+def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: None = None) -> Tensor:
     """exp(x) / sum(exp(x))."""
-    return _dense("softmax", x, axis)
+    return _dense("softmax", x, axis, where)
 
 
-def log_softmax(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
+def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: None = None) -> Tensor:
     """X - logsumexp(x)."""
-    return _dense("log_softmax", x, axis)
+    return _dense("log_softmax", x, axis, where)
 
 
-def logsumexp(xp: Any, x: Tensor, axis: int, where: None = None, precision: None = None) -> Tensor:
+def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: None = None) -> Tensor:
     """log(sum(exp(x))), without ``axis``."""
-    return _dense("logsumexp", x, axis)
+    return _dense("logsumexp", x, axis, where)
 
 
 def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_is) -> Tensor:

@@ -6,21 +6,19 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from .._array.namespace import Library, quiet
+from .._array.namespace import Library, ignore_fp_warnings
 from .._array.typing import Array, DType
 from .._options import LossArgs
 
 
-def on_small(
+def on_parameters(
     lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any, dtype: DType = None
 ) -> Array:
     """``function(xp, *arrays, *rest)``, of the first array's shape and, unless told, dtype; NumPy without warnings."""
     if lib.chunked:
         return importlib.import_module(".dask.chunks", __package__).one_task(function, arrays, rest, dtype)
-    if lib.warns:
-        with quiet():
-            return function(lib.xp, *arrays, *rest)
-    return function(lib.xp, *arrays, *rest)
+    with ignore_fp_warnings(lib):
+        return function(lib.xp, *arrays, *rest)
 
 
 def on_rows(
@@ -30,7 +28,7 @@ def on_rows(
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
 ) -> list[Array] | None:
-    """``function(X, W, bias, job, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
+    """``function(X, W, bias, args, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
     if not lib.chunked:
         return None
     found: list[Array] = importlib.import_module(".dask.linear", __package__).sums_by_chunk(

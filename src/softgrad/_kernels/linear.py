@@ -67,7 +67,7 @@ def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = No
     return z if bias is None else z + along(xp, bias, z, 1)
 
 
-class Wide:
+class BlockedLinear:
     """The parameters in the dtype to compute in, and the blocks of X with their arguments."""
 
     def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, block_size: int | None) -> None:
@@ -211,7 +211,7 @@ def linear_cross_entropy(
     loss: Callable[..., Any] = loss_kernels.cross_entropy,
 ) -> Array:
     """The loss, reduced."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     if args.reduction == "none":
         each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
         return narrow(xp, joined(xp, each), W.dtype)
@@ -233,7 +233,7 @@ def linear_cross_entropy_value_and_grad(
     loss: Callable[..., Any] = loss_kernels.cross_entropy_value_and_grad,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients: (S - Y)T X, the sum of S - Y, (S - Y) W."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     value, grads = None, Gradients(xp, wrt, model.operand, args, model.product)
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
@@ -254,7 +254,7 @@ def linear_cross_entropy_hvp(
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors`` (one for each name)."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
@@ -291,7 +291,7 @@ def linear_cross_entropy_hessian(
     xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m), m one larger with ``intercept``: sum of (second derivative of a row) times x xT."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     entries: list[list[Any]] = [[None] * model.k for _ in range(model.k)]
     for _, _, x, z, piece in model.blocks():
         x = narrow(xp, x, model.wide)

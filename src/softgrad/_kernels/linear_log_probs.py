@@ -14,7 +14,7 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import log_probs as kernels
 from .dense import cut, iota, log_normalizer, log_of, narrow
-from .linear import Wide, linear_cross_entropy_value_and_grad
+from .linear import BlockedLinear, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
 from .loss import index_dtype
 from .scaling import Scaling, scaled
@@ -108,7 +108,7 @@ def linear_log_probs(
     block: Callable[..., Rows] = of_block,
 ) -> Rows:
     """What is wanted of every sample."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     carry = args.precision == "high" and model.wide == W.dtype
     each = [narrowed(xp, block(xp, z, piece.labels, wanted, carry), W.dtype) for *_, z, piece in model.blocks()]
     if len(each) == 1:

@@ -18,7 +18,7 @@ from .blocks import Block, Floats, Memory, narrow, over_blocks
 from .log_probs import spread
 
 
-class Model(linear_kernels.Wide):
+class Model(linear_kernels.BlockedLinear):
     """The linear model, whose every block of logits stands in the same memory."""
 
     def __init__(

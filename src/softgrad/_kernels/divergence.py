@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import centred, difference, hide, narrow, shift, total, widen
-from .loss import divided, keep, mass, scaled, sum_all
+from .loss import divided, keep, scaled, sum_all, weight_sum
 from .top_k import few, spread, with_rest
 
 #: Names of the arrays that a gradient is taken by.
@@ -269,7 +269,7 @@ def divergence(
         each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
         found = tuple(spread(xp, g, some, x, labels, axis, scale) for g in found)
     each = scaled(xp, each, kept, weight)
-    divisor = mass(xp, x, weights, None) if args.reduction == "mean" else None
+    divisor = weight_sum(xp, x, weights, None) if args.reduction == "mean" else None
     if args.reduction == "none":
         value = xp.squeeze(each, axis=axis)
     else:

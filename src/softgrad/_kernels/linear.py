@@ -126,7 +126,7 @@ class BlockedLinear:
         if self.args.reduction != "mean":
             return None
         like = self.logits_like()
-        return loss_kernels.mass(self.xp, like, self.args, self.weights(like))
+        return loss_kernels.weight_sum(self.xp, like, self.args, self.weights(like))
 
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""

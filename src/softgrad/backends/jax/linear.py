@@ -95,7 +95,7 @@ def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) 
     return sums, parts
 
 
-def _mass(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
+def _weight_sum(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
     """What the mean divides by."""
     w = None
     if args.dense:
@@ -103,7 +103,7 @@ def _mass(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
         w = total(labels if args.class_weight is None else labels * args.class_weight.astype(dtype), 1)
     elif args.class_weight is not None:
         w = jax_loss.label_weight(args, k, dtype)
-    return generic.mass(jnp, jnp.zeros((n, 1), dtype), args, None if w is None else w[:, None])
+    return generic.weight_sum(jnp, jnp.zeros((n, 1), dtype), args, None if w is None else w[:, None])
 
 
 def _run(
@@ -147,8 +147,8 @@ def _run(
     sums, parts = over_blocks(n, rows, body)
     results = {**sums, **parts}
     if args.reduction == "mean":
-        mass = _mass(n, k, args, dtype)
-        results = {name: generic.divided(jnp, a, mass) for name, a in results.items()}
+        weight_sum = _weight_sum(n, k, args, dtype)
+        results = {name: generic.divided(jnp, a, weight_sum) for name, a in results.items()}
     value = results["value"].astype(W.dtype)
     return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()
 

@@ -166,7 +166,7 @@ def difference(xp: Namespace, x: Array, m: Array) -> Array:
     return (x + m * 0) - m if fuses(xp) else x - m
 
 
-def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
+def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something.
 
     Without a mask ``x``, None and None.
@@ -222,7 +222,7 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """exp(x) / sum(exp(x))."""
     y, carry = widen(xp, x, precision)
-    y, shown, _ = hide(xp, y, axis, where)
+    y, shown, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     p = row.e / (1 + row.rest)
     if shown is not None:
@@ -233,7 +233,7 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """X - logsumexp(x); -log1p(the others) at the maximum."""
     y, carry = widen(xp, x, precision)
-    y, shown, _ = hide(xp, y, axis, where)
+    y, shown, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     # torch's log1p of the smallest number is 0, and loses the sign of the result
     normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
@@ -249,7 +249,7 @@ def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
     y, carry = widen(xp, x, precision)
-    y, _, rows = hide(xp, y, axis, where)
+    y, _, rows = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     r = log_normalizer(xp, row, axis)
     if rows is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import dense
-from .dense import Shifted, cut, hide, iota, joined, log_of, nan_unless, narrow, total, widen, without_each
+from .dense import Shifted, cut, iota, joined, log_of, mask_logits, nan_unless, narrow, total, widen, without_each
 from .loss import index_labels
 from .scaling import Scaling, scaled_shift, slope
 
@@ -57,7 +57,7 @@ def shifted_rows(
     xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling
 ) -> tuple[Shifted, Array, Array]:
     """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
-    x, shown, rows = hide(xp, x, axis, where)
+    x, shown, rows = mask_logits(xp, x, axis, where)
     return scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
 
 

@@ -18,9 +18,9 @@ from .dense import (
     along,
     device_of,
     held_dtype,
-    hide,
     iota,
     log_normalizer,
+    mask_logits,
     nan_unless,
     narrow,
     total,
@@ -121,7 +121,7 @@ def target(xp: Namespace, x: Array, args: LossArgs, shown: Array) -> tuple[Array
 
 def prepare(xp: Namespace, x: Array, args: LossArgs, carry: bool) -> Rows:
     """Everything of a loss but its sample weights and its reduction."""
-    x, shown, rows = hide(xp, x, args.axis, args.where)
+    x, shown, rows = mask_logits(xp, x, args.axis, args.where)
     scaling = scaling_of(xp, x, args)
     row = scaled_shift(xp, x, args.axis, carry, scaling, args.where)
     log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None

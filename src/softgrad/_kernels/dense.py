@@ -179,7 +179,7 @@ def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array
     return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
 
 
-def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
+def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     """What rounding took from ``d = x - m``; 0 where that is not finite."""
     # only of finite numbers: of others a lazy library warns where nobody can hold it back
     finite, nothing = xp.isfinite(d), xp.zeros_like(d)
@@ -199,7 +199,7 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
     d = difference(xp, x, m)
-    return shifted(xp, x, m, d, lost(xp, x, m, d) if carry else None, axis, carry)
+    return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if carry else None, axis, carry)
 
 
 def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:

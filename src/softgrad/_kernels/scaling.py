@@ -16,9 +16,9 @@ from .dense import (
     along,
     difference,
     first_largest,
-    lost,
     mask_logits,
     narrow,
+    rounding_error,
     shift,
     shifted,
     two_sum,
@@ -88,7 +88,7 @@ def apart(
     """
     c, added = scaling.softcap, scaling.logit_shift
     d = difference(xp, x, most)
-    lo = lost(xp, x, most, d) if carry and c is None else None
+    lo = rounding_error(xp, x, most, d) if carry and c is None else None
     if c is not None:
         d = c * _tanh_apart(xp, x / c, most / c, d / c)
     if scaling.temperature != 1.0:
@@ -99,7 +99,7 @@ def apart(
     if lo is None:
         return d + step, None
     whole, error = two_sum(d, step)
-    error = error + (lo + lost(xp, added, most_added, step))
+    error = error + (lo + rounding_error(xp, added, most_added, step))
     return whole, xp.where(xp.isfinite(error), error, xp.zeros_like(error))
 
 

@@ -95,7 +95,7 @@ def narrow(xp: Namespace, x: Array, dtype: DType) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
-def cut(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
+def slice_axis(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
     """``x[start:stop]`` along ``axis``."""
     index: list[slice] = [slice(None)] * x.ndim
     index[axis] = slice(start, stop)
@@ -120,11 +120,11 @@ def compensated(xp: Namespace, v: Array, axis: int) -> Array:
     while v.shape[axis] > 1:
         n = v.shape[axis]
         half = n // 2
-        s, err = two_sum(cut(v, axis, 0, half), cut(v, axis, half, 2 * half))
-        err = err + (cut(lo, axis, 0, half) + cut(lo, axis, half, 2 * half))
+        s, err = two_sum(slice_axis(v, axis, 0, half), slice_axis(v, axis, half, 2 * half))
+        err = err + (slice_axis(lo, axis, 0, half) + slice_axis(lo, axis, half, 2 * half))
         if n % 2:
-            s = xp.concat([s, cut(v, axis, n - 1, n)], axis=axis)
-            err = xp.concat([err, cut(lo, axis, n - 1, n)], axis=axis)
+            s = xp.concat([s, slice_axis(v, axis, n - 1, n)], axis=axis)
+            err = xp.concat([err, slice_axis(lo, axis, n - 1, n)], axis=axis)
         v, lo = s, err
     hi = v + lo
     return xp.where(xp.isfinite(v), hi, v)
@@ -138,9 +138,9 @@ def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
         n = v.shape[axis]
         whole = n // LEVEL
         shape = (*v.shape[:axis], whole, LEVEL, *v.shape[axis + 1 :])
-        sums = xp.sum(xp.reshape(cut(v, axis, 0, whole * LEVEL), shape), axis=axis + 1, dtype=v.dtype)
+        sums = xp.sum(xp.reshape(slice_axis(v, axis, 0, whole * LEVEL), shape), axis=axis + 1, dtype=v.dtype)
         if whole * LEVEL < n:
-            tail = xp.sum(cut(v, axis, whole * LEVEL, n), axis=axis, keepdims=True, dtype=v.dtype)
+            tail = xp.sum(slice_axis(v, axis, whole * LEVEL, n), axis=axis, keepdims=True, dtype=v.dtype)
             sums = xp.concat([sums, tail], axis=axis)
         v = sums
     return xp.sum(v, axis=axis, keepdims=True, dtype=v.dtype)

@@ -109,7 +109,7 @@ class BlockedLinear:
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(self.args, start, stop, self.n)
-            x = narrow(xp, self.cut(self.X, start, stop), self.dtype if self.half else self.wide)
+            x = narrow(xp, self.slice_axis(self.X, start, stop), self.dtype if self.half else self.wide)
             x = counted(xp, x, piece)
             yield start, stop, x, self.logits(x), piece
 
@@ -117,7 +117,7 @@ class BlockedLinear:
         """The logits of some rows of X."""
         return logits_of(self.xp, x, self.operand, self.bias, self.product)
 
-    def cut(self, a: Array, start: int, stop: int) -> Array:
+    def slice_axis(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
         return a if stop - start == self.n else a[start:stop, :]
 
@@ -260,7 +260,7 @@ def linear_cross_entropy_hvp(
     rows: list[Array] = []
     seen = {"W": visible(xp, model.operand, args), "change": visible(xp, given["W"], args) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
-        dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
+        dx = counted(xp, model.slice_axis(given["X"], start, stop), piece) if "X" in given else None
         dz = None
         if "W" in given:
             dz = model.product(x, given["W"].T)

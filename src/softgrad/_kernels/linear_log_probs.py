@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import log_probs as kernels
-from .dense import cut, iota, log_normalizer, log_of, narrow
+from .dense import iota, log_normalizer, log_of, narrow, slice_axis
 from .linear import BlockedLinear, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
 from .loss import index_dtype
@@ -149,7 +149,7 @@ def linear_log_probs_vjp(
         start, done = done, done + z.shape[0]
         c = cotangents
         if z.shape[0] != X.shape[0]:
-            c = Rows(*(None if a is None else cut(a, 0, start, done) for a in c))
+            c = Rows(*(None if a is None else slice_axis(a, 0, start, done) for a in c))
         carry = args.precision == "high" and z.dtype == W.dtype
         return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carry)
 

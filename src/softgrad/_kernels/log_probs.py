@@ -12,7 +12,19 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import dense
-from .dense import Shifted, cut, iota, joined, log_of, mask_logits, nan_unless, narrow, total, widen, without_each
+from .dense import (
+    Shifted,
+    iota,
+    joined,
+    log_of,
+    mask_logits,
+    nan_unless,
+    narrow,
+    slice_axis,
+    total,
+    widen,
+    without_each,
+)
 from .loss import index_labels
 from .scaling import Scaling, scaled_shift, slope
 
@@ -30,7 +42,7 @@ def valid_labels(xp: Namespace, labels: Array, x: Array, axis: int) -> tuple[Arr
 def hot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
     """For each label of a sample, where among the classes of ``x`` it is."""
     classes = iota(xp, x, axis, index.dtype)
-    return [classes == cut(index, axis, i, i + 1) for i in range(index.shape[axis])]
+    return [classes == slice_axis(index, axis, i, i + 1) for i in range(index.shape[axis])]
 
 
 def _gathers(xp: Namespace) -> bool:
@@ -121,7 +133,7 @@ def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int
     there = (own * picked(xp, others, index, axis) - other * picked(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
     for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
-        g = xp.where(hot, cut(there, axis, i, i + 1), g)
+        g = xp.where(hot, slice_axis(there, axis, i, i + 1), g)
     defined = xp.all(valid, axis=axis, keepdims=True)
     return xp.where(defined, g, nan_unless(xp, defined, s))
 
@@ -135,7 +147,7 @@ def parted(xp: Namespace, c: Array, index: Array, axis: int) -> tuple[Array, Arr
     """At each label of a sample the sum of the c of those that are the same class, and of the others."""
     own = other = zero = xp.zeros_like(c)
     for i in range(index.shape[axis]):
-        same, each = index == cut(index, axis, i, i + 1), cut(c, axis, i, i + 1)
+        same, each = index == slice_axis(index, axis, i, i + 1), slice_axis(c, axis, i, i + 1)
         own, other = own + xp.where(same, each, zero), other + xp.where(same, zero, each)
     return own, other
 

@@ -64,9 +64,9 @@ def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool
         h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1, carry)[1], axis=1)
     if wanted.top_k:
         at = likeliest(xp, z, wanted.top_k)
-        top = kernels.picked(xp, log_p, at, 1)
+        top = kernels.take_labels(xp, log_p, at, 1)
     lse = xp.squeeze(log_normalizer(xp, row, 1), axis=1)
-    return Rows(kernels.picked(xp, log_p, labels, 1), lse, h, top, at)
+    return Rows(kernels.take_labels(xp, log_p, labels, 1), lse, h, top, at)
 
 
 def recorded_block(
@@ -88,7 +88,7 @@ def recorded_block(
     top = likeliest(xp, fixed, wanted.top_k) if wanted.top_k else None
     # the logit of the likeliest class less its log-probability
     best = xp.argmax(fixed, axis=1, keepdims=True)
-    lse = scaled(xp, kernels.picked(xp, z, best, 1), wanted.scaling) - at(best)
+    lse = scaled(xp, kernels.take_labels(xp, z, best, 1), wanted.scaling) - at(best)
     return Rows(at(labels), xp.squeeze(lse, axis=1), h, None if top is None else at(top), top)
 
 

@@ -49,7 +49,7 @@ def _gathers(xp: Namespace) -> bool:
     return getattr(xp, "__array_api_version__", "") >= "2024.12" and hasattr(xp, "take_along_axis")
 
 
-def picked(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
+def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
     """The entries of ``a`` at the labels, NaN (with every derivative) for a label that is no class."""
     index, valid = valid_labels(xp, labels, a, axis)
     if _gathers(xp):
@@ -97,7 +97,7 @@ def log_probs(
         log_p = log_softmax(xp, x, axis, where, precision)
     else:
         log_p = scaled_log_softmax(xp, x, axis, where, precision, scaling)
-    return picked(xp, log_p, labels, axis)
+    return take_labels(xp, log_p, labels, axis)
 
 
 def log_probs_vjp(
@@ -127,10 +127,10 @@ def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int
     index, valid = valid_labels(xp, labels, row.e, axis)
     if shown is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
-        c = xp.where(picked(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
+        c = xp.where(take_labels(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
     own, other = parted(xp, c, index, axis)
     others = without_each(xp, row, s)
-    there = (own * picked(xp, others, index, axis) - other * picked(xp, row.e, index, axis)) / s
+    there = (own * take_labels(xp, others, index, axis) - other * take_labels(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
     for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
         g = xp.where(hot, slice_axis(there, axis, i, i + 1), g)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
 from .dense import SCATTERS, difference, iota, log_normalizer, shift, slice_axis
-from .log_probs import hot_labels, picked, valid_labels
+from .log_probs import hot_labels, take_labels, valid_labels
 
 
 class Few(NamedTuple):
@@ -42,7 +42,7 @@ def few(
     if temperature != 1.0:
         m = xp.max(x, axis=axis, keepdims=True)
         x = difference(xp, x, m) / temperature
-    own = picked(xp, x, labels, axis)
+    own = take_labels(xp, x, labels, axis)
     if not lump or labels.shape[axis] == x.shape[axis]:
         return Few(own)
     hot = place(xp, xp.ones_like(own), labels, x, axis) > 0

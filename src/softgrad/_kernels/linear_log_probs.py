@@ -39,7 +39,7 @@ class Rows(NamedTuple):
     top_labels: Array = None
 
 
-def likeliest(xp: Namespace, z: Array, count: int) -> Array:
+def top_k_labels(xp: Namespace, z: Array, count: int) -> Array:
     """The classes of the ``count`` largest logits of each row, the largest first, of equal ones the lowest first."""
     index = iota(xp, z, 1, index_dtype(xp, z))
     left = index >= 0
@@ -63,7 +63,7 @@ def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool
     if wanted.entropy:
         h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1, carry)[1], axis=1)
     if wanted.top_k:
-        at = likeliest(xp, z, wanted.top_k)
+        at = top_k_labels(xp, z, wanted.top_k)
         top = kernels.take_labels(xp, log_p, at, 1)
     lse = xp.squeeze(log_normalizer(xp, row, 1), axis=1)
     return Rows(kernels.take_labels(xp, log_p, labels, 1), lse, h, top, at)
@@ -85,7 +85,7 @@ def recorded_block(
         return log_probs(xp, z, index, 1, None, precision, wanted.scaling)
 
     h = entropy(xp, z, 1, None, precision, wanted.scaling) if wanted.entropy else None
-    top = likeliest(xp, fixed, wanted.top_k) if wanted.top_k else None
+    top = top_k_labels(xp, fixed, wanted.top_k) if wanted.top_k else None
     # the logit of the likeliest class less its log-probability
     best = xp.argmax(fixed, axis=1, keepdims=True)
     lse = scaled(xp, kernels.take_labels(xp, z, best, 1), wanted.scaling) - at(best)

@@ -55,7 +55,7 @@ def part(args: LossArgs, start: int, stop: int, n: int) -> LossArgs:
     return some._replace(labels=args.labels[start:stop, ...], reduction="sum")
 
 
-def counted(xp: Namespace, x: Array, args: LossArgs) -> Array:
+def zero_ignored(xp: Namespace, x: Array, args: LossArgs) -> Array:
     """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
     kept, _ = loss_kernels.keep(xp, args, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
@@ -109,15 +109,15 @@ class BlockedLinear:
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(self.args, start, stop, self.n)
-            x = narrow(xp, self.slice_axis(self.X, start, stop), self.dtype if self.half else self.wide)
-            x = counted(xp, x, piece)
+            x = narrow(xp, self.take_rows(self.X, start, stop), self.dtype if self.half else self.wide)
+            x = zero_ignored(xp, x, piece)
             yield start, stop, x, self.logits(x), piece
 
     def logits(self, x: Array) -> Array:
         """The logits of some rows of X."""
         return logits_of(self.xp, x, self.operand, self.bias, self.product)
 
-    def slice_axis(self, a: Array, start: int, stop: int) -> Array:
+    def take_rows(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
         return a if stop - start == self.n else a[start:stop, :]
 
@@ -178,9 +178,9 @@ class Gradients:
         W: Array,
         args: Any,
         product: Callable[[Array, Array], Array],
-        counted: Callable[..., Array] = counted,
+        zero_ignored: Callable[..., Array] = zero_ignored,
     ) -> None:
-        self.xp, self.product, self.counted = xp, product, counted
+        self.xp, self.product, self.zero_ignored = xp, product, zero_ignored
         self.W = visible(xp, W, args) if "X" in wrt else None
         self.sums: dict[str, Any] = dict.fromkeys(wrt)
         self.rows: list[Array] = []
@@ -194,7 +194,7 @@ class Gradients:
         if "bias" in sums:
             sums["bias"] = add(sums["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in sums:
-            self.rows.append(self.counted(xp, self.product(g, self.W), args))
+            self.rows.append(self.zero_ignored(xp, self.product(g, self.W), args))
 
     def found(self) -> dict[str, Array]:
         """The gradients by name, in the order that they were asked for."""
@@ -260,7 +260,7 @@ def linear_cross_entropy_hvp(
     rows: list[Array] = []
     seen = {"W": visible(xp, model.operand, args), "change": visible(xp, given["W"], args) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
-        dx = counted(xp, model.slice_axis(given["X"], start, stop), piece) if "X" in given else None
+        dx = zero_ignored(xp, model.take_rows(given["X"], start, stop), piece) if "X" in given else None
         dz = None
         if "W" in given:
             dz = model.product(x, given["W"].T)
@@ -280,7 +280,7 @@ def linear_cross_entropy_hvp(
         if "X" in given:
             step = model.product(h, seen["W"])
             step = step + model.product(g, seen["change"]) if "W" in given else step
-            rows.append(counted(xp, step, piece))
+            rows.append(zero_ignored(xp, step, piece))
     if rows:
         out["X"] = joined(xp, rows)
     divisor = model.divisor()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
-from ..._kernels.linear import block_rows, counted, logits_of, memory_of, visible
+from ..._kernels.linear import block_rows, logits_of, memory_of, visible, zero_ignored
 from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
@@ -127,7 +127,7 @@ def _run(
         piece = args._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
         rows = taken(X, start, size, n)
         assert rows is not None
-        x = counted(jnp, rows.astype(operand.dtype), piece)
+        x = zero_ignored(jnp, rows.astype(operand.dtype), piece)
         z = logits_of(jnp, x, operand, None if bias is None else bias.astype(dtype), multiply)
         if not grads:
             value = jax_loss.cross_entropy(z, piece)
@@ -140,7 +140,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, multiply(g, seen_W), piece)
+            out["X"] = zero_ignored(jnp, multiply(g, seen_W), piece)
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)

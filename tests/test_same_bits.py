@@ -63,6 +63,25 @@ def test_a_mean_does_not_depend_on_the_number_of_threads(k, options, dtype, libr
     assert len(found) == 1
 
 
+@pytest.mark.libraries("numpy", "torch")
+@pytest.mark.usefixtures("usual_kernels")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize("shape", [(60_000, 20, 3), (3000, 200, 10), (3000, 50, 500)], ids=str)
+def test_sums_of_the_linear_model_do_not_depend_on_the_number_of_threads(shape, options, dtype, library, to_numpy):
+    n, m, k = shape
+    rng = np.random.default_rng(k)
+    X, W, bias = (library.asarray(rng.normal(size=size), dtype) for size in ((n, m), (k, m), (k,)))
+    labels = library.asarray(rng.integers(0, k, n), None)
+    found = set()
+    for threads in (1, 2, 3, 5):
+        with sg.backends.workers(threads):
+            value, grads = sg.linear_cross_entropy_value_and_grad(X, labels, W, bias, wrt=("W", "bias"), **options)
+            hvp = sg.linear_cross_entropy_hvp(X, labels, W, W, **options)
+        found.add(tuple(to_numpy(a).tobytes() for a in (value, *grads, hvp)))
+    assert len(found) == 1
+
+
 def _on_dask(da, chunks):
     rng = np.random.default_rng(0)
     X = da.from_array(rng.normal(size=(3000, 8)), chunks=(chunks, -1))

@@ -234,20 +234,22 @@ class use_pool:  # noqa: N801 - a context manager, as those of contextlib
         _used_pool.reset(self.token)
 
 
-def run(task: Callable[[int, int], T], n: int, parts: int) -> list[T]:
+def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = None) -> list[T]:
     """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
-    The pieces depend on ``n`` and ``parts`` alone, so that sums of theirs do too. There are a few for each thread,
-    which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
+    The pieces depend on ``n`` and ``pieces`` alone, so that sums of theirs do too. Unless told there are a few for each
+    thread, which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
     several starts threads of its own. All pieces have ended when this returns or raises, unless
     interrupts come one upon the other.
     """
-    if parts <= 1 or n <= 1:
+    if n <= 1 or (parts <= 1 and pieces is None):
         return [task(0, n)]
     openmp = region()
     # a pool that another library keeps awake starts all its threads at once
-    pieces = min(n, (PIECES if openmp is None else 1) * parts)
+    pieces = min(n, pieces or (PIECES if openmp is None else 1) * parts)
     cuts = [n * i // pieces for i in range(pieces + 1)]
+    if parts <= 1 or pieces == 1:
+        return [task(cuts[i], cuts[i + 1]) for i in range(pieces)]
     waiting = iter(range(pieces))
     lock = threading.Lock()
     results: dict[int, T] = {}

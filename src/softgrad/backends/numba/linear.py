@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ..._options import LossArgs
-from .. import _threads
 from ..numpy.blocks import Floats, threads_for
+from ..numpy.linear_call import run_blocks
 from . import linear_loops as loops
 from ._width import VECTOR_BYTES
 from .rows import samples_of
@@ -17,6 +18,8 @@ from .rows import samples_of
 BLOCK_BYTES = 24 << 10
 #: Samples of a block at most, for the sake of its logits, and at least, for the sum that each block adds to.
 MOST_ROWS, LEAST_ROWS = 256, 64
+#: Numbers of the samples of which four times make a call of two pieces; each has a gradient of its own to add to.
+PIECE = 1 << 16
 
 
 def _flattened(a: Floats) -> Floats:
@@ -72,7 +75,7 @@ def _sums(
         )  # fmt: skip
         return total, grad_W, grad_bias
 
-    results = _threads.run(task, n, threads_for(X.size))
+    results = run_blocks(task, n, block, threads_for(X.size), math.isqrt(X.size // PIECE), 8 * rows * row)
     total, grad_W, grad_bias = results[0]
     for some, some_W, some_bias in results[1:]:
         total += some

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import _threads
 from . import products as numpy_products
 from .blocks import Floats, Memory, column_sums, row_dots
 from .dense_blocks import shifted_rows
@@ -179,7 +178,7 @@ class Curvature:
                         h_bias += np.add.reduce(u, axis=1)
             return h_W, h_bias
 
-        results = _threads.run(task, model.n, model.span_parts(size))
+        results = model.run_spans(task, size)
         h_W, h_bias = results[0]
         for some_W, some_bias in results[1:]:
             h_W += some_W

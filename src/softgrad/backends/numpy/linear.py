@@ -13,7 +13,6 @@ import numpy as np
 
 from ..._kernels import linear as linear_kernels
 from ..._options import LossArgs
-from .. import _threads
 from . import linear_call
 from . import loss as numpy_loss
 from . import products as numpy_products
@@ -181,7 +180,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                     products.write_rows(model.grad_X[start:stop], z)
         return total, grad_W, grad_bias
 
-    results = _threads.run(task, model.n, model.span_parts(size))
+    results = model.run_spans(task, size)
     total = sum(result[0] for result in results)
     grad_W, grad_bias = results[0][1], results[0][2]
     for _, some_W, some_bias in results[1:]:

@@ -26,8 +26,23 @@ ENOUGH_ROWS, ENOUGH_BYTES = 2048, 4 << 20
 PIECE_BYTES = 1 << 20
 #: Bytes of X in a block with few classes, and samples that it has at most.
 SPAN_BYTES, SPAN_ROWS = 1 << 20, 16384
-#: Bytes of the gradients that pieces of a call with few classes add to.
-PIECES_BYTES = 32 << 20
+#: Bytes of the gradients that pieces of a call with few classes add to, and how many pieces there are at most.
+PIECES_BYTES, MOST_PIECES = 32 << 20, 64
+#: Pieces of a block of logits are as many times this, for the sake of so many threads.
+EVEN = 4
+
+
+def run_blocks(task: Callable[[int, int], Any], n: int, size: int, parts: int, pieces: int, held: int) -> list[Any]:
+    """``task(start, stop)`` of pieces of ``n`` samples, whole blocks of ``size``, each of which holds so many bytes.
+
+    There are ``pieces`` at most whatever the number of threads, and a power of two, which most numbers of those divide.
+    """
+    pieces = max(1, min(pieces, MOST_PIECES, PIECES_BYTES // max(1, held)))
+
+    def blocks(first: int, last: int) -> Any:
+        return task(first * size, min(last * size, n))
+
+    return _threads.run(blocks, -(-n // size), parts, 1 << (pieces.bit_length() - 1))
 
 
 class Linear:
@@ -85,10 +100,10 @@ class Linear:
         size = max(group, min(SPAN_ROWS, SPAN_BYTES // (self.work.itemsize * max(self.m, self.k))))
         return max(1, size // group) * group, group
 
-    def span_parts(self, size: int) -> int:
-        """Threads for blocks of ``size`` samples: each piece of the call has a gradient of its own to add to."""
-        held = _threads.PIECES * self.k * self.m * self.work.itemsize
-        return max(1, min(_threads.count(), self.n // (4 * size), PIECES_BYTES // max(1, held)))
+    def run_spans(self, task: Callable[[int, int], Any], size: int) -> list[Any]:
+        """``task(start, stop)`` of pieces of blocks of ``size`` samples, each with a gradient of its own to add to."""
+        held = self.k * self.m * self.work.itemsize
+        return run_blocks(task, self.n, size, _threads.count(), self.n // (2 * size), held)
 
     def block(self, start: int, stop: int) -> Floats:
         """Rows of X in the dtype to compute in."""
@@ -157,9 +172,8 @@ class Pieces:
     def run(self, rows: int, work_on: Callable[[Any, int, int], Any]) -> list[Any]:
         """``work_on(loss, start, stop)`` of all pieces of a block."""
         count = -(-rows // self.size)
-        parts = min(_threads.count(), count)
-        count = -(-count // parts) * parts
-        size = -(-rows // count)
+        # whatever the number of threads: sums over pieces are added in their order
+        size = -(-rows // (count if count == 1 else -(-count // EVEN) * EVEN))
 
         def task(start: int, stop: int) -> list[Any]:
             try:
@@ -175,4 +189,4 @@ class Pieces:
             return out
 
         count = -(-rows // size)
-        return [one for some in _threads.run(task, count, parts) for one in some]
+        return [one for some in _threads.run(task, count, min(_threads.count(), count)) for one in some]

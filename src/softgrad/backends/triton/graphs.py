@@ -17,7 +17,7 @@ def loss_operator(x: Tensor, args: LossArgs, value: bool, gradient: bool) -> lis
     """The loss in float32, its gradient, or both."""
     out: list[Tensor] = torch.ops.softgrad.cross_entropy(
         x, args.labels, args.class_weight, args.sample_weight, args.logit_shift, args.where, args.axis, args.dense,
-        args.softcap, args.temperature, args.label_smoothing, args.focal, args.ignore_index, args.z_loss, args.reduction,
-        value, gradient,
+        args.softcap, args.temperature, args.label_smoothing, args.focal, args.ignore_index, args.z_loss,
+        args.reduction, value, gradient,
     )  # fmt: skip
     return out

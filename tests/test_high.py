@@ -12,7 +12,9 @@ import same_bits_libraries as libraries
 import softgrad as sg
 from accuracy._families import PLAIN
 from accuracy._formats import FORMATS
+from softgrad._kernels.high import ERROR
 from softgrad._kernels.wide import Wide, WideNamespace
+from softgrad.backends.numpy.blocks import unsure
 
 BITS = 400
 #: Which libraries compute rows again where high precision needs it, outside of a trace.
@@ -132,6 +134,22 @@ def test_terms_that_cancel_whole_are_nothing(library, to_numpy):
     value, sign = sg.logsumexp(x, axis=-1, b=b, return_sign=True, precision="high")
     assert to_numpy(value).tolist() == [-math.inf]
     assert to_numpy(sign).tolist() == [0.0]
+
+
+@pytest.mark.libraries("numpy")
+def test_all_numbers_near_a_tie_of_half_precision_are_unsure():
+    half = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    ties = np.concatenate([(half[:-1] + half[1:]) / 2, [65520.0]])
+
+    def count(numbers):
+        return unsure(numbers, ERROR, np.dtype(np.float16), 0).size
+
+    with np.errstate(over="ignore"):
+        for near in (0.0, 0.9 * ERROR, -0.9 * ERROR):
+            assert count(ties * (1 + near)) == count(-ties * (1 + near)) == ties.size
+        for beside in (1.2 * ERROR, -1.2 * ERROR):
+            assert count(ties * (1 + beside)) == 0
+    assert count(half) == 0
 
 
 def _value(number, i):

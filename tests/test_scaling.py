@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from softgrad._array.namespace import library
-from softgrad._kernels.dense import hide
+from softgrad._kernels.dense import mask_logits
 from softgrad._kernels.scaling import Scaling, bend, scaled_shift, slope
 from softgrad.testing._autodiff import NotDifferentiableError, derivative
 
@@ -129,7 +129,7 @@ def test_hidden_classes_and_infinities(softcap, shifted, asarray, to_numpy):
     shift = np.asarray([0.0, 0.5, 900.0]) if shifted else np.zeros(3)
     a, mask = asarray(x), asarray(where, "bool")
     xp = library(a, "x").xp
-    hidden = hide(xp, a, 1, mask)[0]
+    hidden = mask_logits(xp, a, 1, mask)[0]
     row = scaled_shift(xp, hidden, 1, False, of(asarray, 0.5, softcap, shift if shifted else None), mask)
     got = to_numpy(row.m + xp.log1p(row.rest))[:, 0]
     with np.errstate(all="ignore"):

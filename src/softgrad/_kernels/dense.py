@@ -95,7 +95,7 @@ def narrow(xp: Namespace, x: Array, dtype: DType) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
-def cut(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
+def slice_axis(x: Array, axis: int, start: int | None, stop: int | None) -> Array:
     """``x[start:stop]`` along ``axis``."""
     index: list[slice] = [slice(None)] * x.ndim
     index[axis] = slice(start, stop)
@@ -120,11 +120,11 @@ def compensated(xp: Namespace, v: Array, axis: int) -> Array:
     while v.shape[axis] > 1:
         n = v.shape[axis]
         half = n // 2
-        s, err = two_sum(cut(v, axis, 0, half), cut(v, axis, half, 2 * half))
-        err = err + (cut(lo, axis, 0, half) + cut(lo, axis, half, 2 * half))
+        s, err = two_sum(slice_axis(v, axis, 0, half), slice_axis(v, axis, half, 2 * half))
+        err = err + (slice_axis(lo, axis, 0, half) + slice_axis(lo, axis, half, 2 * half))
         if n % 2:
-            s = xp.concat([s, cut(v, axis, n - 1, n)], axis=axis)
-            err = xp.concat([err, cut(lo, axis, n - 1, n)], axis=axis)
+            s = xp.concat([s, slice_axis(v, axis, n - 1, n)], axis=axis)
+            err = xp.concat([err, slice_axis(lo, axis, n - 1, n)], axis=axis)
         v, lo = s, err
     hi = v + lo
     return xp.where(xp.isfinite(v), hi, v)
@@ -138,9 +138,9 @@ def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
         n = v.shape[axis]
         whole = n // LEVEL
         shape = (*v.shape[:axis], whole, LEVEL, *v.shape[axis + 1 :])
-        sums = xp.sum(xp.reshape(cut(v, axis, 0, whole * LEVEL), shape), axis=axis + 1, dtype=v.dtype)
+        sums = xp.sum(xp.reshape(slice_axis(v, axis, 0, whole * LEVEL), shape), axis=axis + 1, dtype=v.dtype)
         if whole * LEVEL < n:
-            tail = xp.sum(cut(v, axis, whole * LEVEL, n), axis=axis, keepdims=True, dtype=v.dtype)
+            tail = xp.sum(slice_axis(v, axis, whole * LEVEL, n), axis=axis, keepdims=True, dtype=v.dtype)
             sums = xp.concat([sums, tail], axis=axis)
         v = sums
     return xp.sum(v, axis=axis, keepdims=True, dtype=v.dtype)
@@ -166,7 +166,7 @@ def difference(xp: Namespace, x: Array, m: Array) -> Array:
     return (x + m * 0) - m if fuses(xp) else x - m
 
 
-def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
+def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something.
 
     Without a mask ``x``, None and None.
@@ -179,7 +179,7 @@ def hide(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array
     return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
 
 
-def lost(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
+def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     """What rounding took from ``d = x - m``; 0 where that is not finite."""
     # only of finite numbers: of others a lazy library warns where nobody can hold it back
     finite, nothing = xp.isfinite(d), xp.zeros_like(d)
@@ -199,7 +199,7 @@ def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
     d = difference(xp, x, m)
-    return shifted(xp, x, m, d, lost(xp, x, m, d) if carry else None, axis, carry)
+    return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if carry else None, axis, carry)
 
 
 def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
@@ -222,7 +222,7 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """exp(x) / sum(exp(x))."""
     y, carry = widen(xp, x, precision)
-    y, shown, _ = hide(xp, y, axis, where)
+    y, shown, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     p = row.e / (1 + row.rest)
     if shown is not None:
@@ -233,7 +233,7 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """X - logsumexp(x); -log1p(the others) at the maximum."""
     y, carry = widen(xp, x, precision)
-    y, shown, _ = hide(xp, y, axis, where)
+    y, shown, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     # torch's log1p of the smallest number is 0, and loses the sign of the result
     normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
@@ -249,7 +249,7 @@ def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
     y, carry = widen(xp, x, precision)
-    y, _, rows = hide(xp, y, axis, where)
+    y, _, rows = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, carry)
     r = log_normalizer(xp, row, axis)
     if rows is not None:

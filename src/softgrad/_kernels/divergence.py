@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
-from .dense import centred, difference, hide, narrow, shift, total, widen
-from .loss import divided, keep, mass, scaled, sum_all
+from .dense import centred, difference, mask_logits, narrow, shift, total, widen
+from .loss import divided, keep, scaled, sum_all, weight_sum
 from .top_k import few, spread, with_rest
 
 #: Names of the arrays that a gradient is taken by.
@@ -176,8 +176,8 @@ def rows(
 ) -> tuple[Array, tuple[Array, ...]]:
     """One divergence a sample, the class axis kept, and its gradients by ``wrt``; of wide arrays, without weights."""
     axis = args.axis
-    x, shown, _ = hide(xp, x, axis, args.where)
-    y = hide(xp, y, axis, args.where)[0]
+    x, shown, _ = mask_logits(xp, x, axis, args.where)
+    y = mask_logits(xp, y, axis, args.where)[0]
     pair = compare(xp, x, y, axis, args.temperature)
     if args.beta in (0.0, 1.0):
         terms, found = _kl(xp, pair, axis, args.beta == 1.0, wrt)
@@ -269,7 +269,7 @@ def divergence(
         each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
         found = tuple(spread(xp, g, some, x, labels, axis, scale) for g in found)
     each = scaled(xp, each, kept, weight)
-    divisor = mass(xp, x, weights, None) if args.reduction == "mean" else None
+    divisor = weight_sum(xp, x, weights, None) if args.reduction == "mean" else None
     if args.reduction == "none":
         value = xp.squeeze(each, axis=axis)
     else:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache, reduce
 
 from .._array.typing import Array, DType, Namespace
-from .dense import cut, device_of, two_sum
+from .dense import device_of, slice_axis, two_sum
 
 Number = tuple[Array, ...]
 
@@ -218,9 +218,11 @@ def total(xp: Namespace, a: Number, axis: int, count: int) -> Number:
     while a[0].shape[axis] > 1:
         n = a[0].shape[axis]
         half = n // 2
-        some = add(tuple(cut(p, axis, 0, half) for p in a), tuple(cut(p, axis, half, 2 * half) for p in a), count)
+        some = add(
+            tuple(slice_axis(p, axis, 0, half) for p in a), tuple(slice_axis(p, axis, half, 2 * half) for p in a), count
+        )
         if n % 2:
-            left = [cut(p, axis, n - 1, n) for p in a]
+            left = [slice_axis(p, axis, n - 1, n) for p in a]
             left += [xp.zeros_like(left[0])] * (len(some) - len(a))
             some = tuple(xp.concat([p, q], axis=axis) for p, q in zip(some, left, strict=True))
         a = some

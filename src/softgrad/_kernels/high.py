@@ -17,7 +17,7 @@ from .._options import LossArgs
 from . import dense, loss
 from . import double_double as dd
 from . import logsumexp as logsumexp_kernels
-from .dense import has_float64, hide, narrow
+from .dense import has_float64, mask_logits, narrow
 from .wide import ASKS, Wide, WideNamespace
 
 #: How much of itself a result in float64 may be off by before it is asked for in more digits.
@@ -160,7 +160,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
         return dense.logsumexp(xp, x, axis, where, precision)
     y = narrow(xp, x, xp.float64)
     r = xp.expand_dims(dense.logsumexp(xp, y, axis, where, "high" if x.dtype == y.dtype else None), axis=axis)
-    m = xp.max(hide(xp, y, axis, where)[0], axis=axis, keepdims=True)
+    m = xp.max(mask_logits(xp, y, axis, where)[0], axis=axis, keepdims=True)
 
     def again(some: Picked) -> tuple[Wide, ...]:
         return (dense.logsumexp(some.wide, some.numbers(x), 1, some.mask(where), None),)

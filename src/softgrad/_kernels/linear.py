@@ -55,7 +55,7 @@ def part(args: LossArgs, start: int, stop: int, n: int) -> LossArgs:
     return some._replace(labels=args.labels[start:stop, ...], reduction="sum")
 
 
-def counted(xp: Namespace, x: Array, args: LossArgs) -> Array:
+def zero_ignored(xp: Namespace, x: Array, args: LossArgs) -> Array:
     """Rows of X or of its gradient, zero where the sample does not count: no product may make NaN of 0 times it."""
     kept, _ = loss_kernels.keep(xp, args, x)
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
@@ -67,7 +67,7 @@ def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = No
     return z if bias is None else z + along(xp, bias, z, 1)
 
 
-class Wide:
+class BlockedLinear:
     """The parameters in the dtype to compute in, and the blocks of X with their arguments."""
 
     def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, block_size: int | None) -> None:
@@ -109,15 +109,15 @@ class Wide:
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(self.args, start, stop, self.n)
-            x = narrow(xp, self.cut(self.X, start, stop), self.dtype if self.half else self.wide)
-            x = counted(xp, x, piece)
+            x = narrow(xp, self.take_rows(self.X, start, stop), self.dtype if self.half else self.wide)
+            x = zero_ignored(xp, x, piece)
             yield start, stop, x, self.logits(x), piece
 
     def logits(self, x: Array) -> Array:
         """The logits of some rows of X."""
         return logits_of(self.xp, x, self.operand, self.bias, self.product)
 
-    def cut(self, a: Array, start: int, stop: int) -> Array:
+    def take_rows(self, a: Array, start: int, stop: int) -> Array:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
         return a if stop - start == self.n else a[start:stop, :]
 
@@ -126,7 +126,7 @@ class Wide:
         if self.args.reduction != "mean":
             return None
         like = self.logits_like()
-        return loss_kernels.mass(self.xp, like, self.args, self.weights(like))
+        return loss_kernels.weight_sum(self.xp, like, self.args, self.weights(like))
 
     def logits_like(self) -> Array:
         """An array with the shape of the logits that holds no memory of its own where the library has views."""
@@ -178,9 +178,9 @@ class Gradients:
         W: Array,
         args: Any,
         product: Callable[[Array, Array], Array],
-        counted: Callable[..., Array] = counted,
+        zero_ignored: Callable[..., Array] = zero_ignored,
     ) -> None:
-        self.xp, self.product, self.counted = xp, product, counted
+        self.xp, self.product, self.zero_ignored = xp, product, zero_ignored
         self.W = visible(xp, W, args) if "X" in wrt else None
         self.sums: dict[str, Any] = dict.fromkeys(wrt)
         self.rows: list[Array] = []
@@ -194,7 +194,7 @@ class Gradients:
         if "bias" in sums:
             sums["bias"] = add(sums["bias"], xp.squeeze(total(xp, some, 0), axis=0))
         if "X" in sums:
-            self.rows.append(self.counted(xp, self.product(g, self.W), args))
+            self.rows.append(self.zero_ignored(xp, self.product(g, self.W), args))
 
     def found(self) -> dict[str, Array]:
         """The gradients by name, in the order that they were asked for."""
@@ -211,7 +211,7 @@ def linear_cross_entropy(
     loss: Callable[..., Any] = loss_kernels.cross_entropy,
 ) -> Array:
     """The loss, reduced."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     if args.reduction == "none":
         each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
         return narrow(xp, joined(xp, each), W.dtype)
@@ -233,7 +233,7 @@ def linear_cross_entropy_value_and_grad(
     loss: Callable[..., Any] = loss_kernels.cross_entropy_value_and_grad,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients: (S - Y)T X, the sum of S - Y, (S - Y) W."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     value, grads = None, Gradients(xp, wrt, model.operand, args, model.product)
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
@@ -254,13 +254,13 @@ def linear_cross_entropy_hvp(
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors`` (one for each name)."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
     seen = {"W": visible(xp, model.operand, args), "change": visible(xp, given["W"], args) if "W" in given else None}
     for start, stop, x, z, piece in model.blocks():
-        dx = counted(xp, model.cut(given["X"], start, stop), piece) if "X" in given else None
+        dx = zero_ignored(xp, model.take_rows(given["X"], start, stop), piece) if "X" in given else None
         dz = None
         if "W" in given:
             dz = model.product(x, given["W"].T)
@@ -280,7 +280,7 @@ def linear_cross_entropy_hvp(
         if "X" in given:
             step = model.product(h, seen["W"])
             step = step + model.product(g, seen["change"]) if "W" in given else step
-            rows.append(counted(xp, step, piece))
+            rows.append(zero_ignored(xp, step, piece))
     if rows:
         out["X"] = joined(xp, rows)
     divisor = model.divisor()
@@ -291,7 +291,7 @@ def linear_cross_entropy_hessian(
     xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m), m one larger with ``intercept``: sum of (second derivative of a row) times x xT."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     entries: list[list[Any]] = [[None] * model.k for _ in range(model.k)]
     for _, _, x, z, piece in model.blocks():
         x = narrow(xp, x, model.wide)

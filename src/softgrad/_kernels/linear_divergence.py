@@ -37,7 +37,7 @@ def part(args: DivergenceArgs, start: int, stop: int, n: int) -> DivergenceArgs:
     return some._replace(reduction="none" if args.reduction == "none" else "sum")
 
 
-def counted(xp: Namespace, x: Array, args: DivergenceArgs) -> Array:
+def zero_ignored(xp: Namespace, x: Array, args: DivergenceArgs) -> Array:
     """Rows, zero where the sample does not count: no product may make NaN of 0 times them."""
     if args.sample_weight is None:
         return x
@@ -57,7 +57,7 @@ def against(
     """The arguments of a block, whose rows of an array are ``rows(array)``, with the target in them."""
     if isinstance(target, Given):
         return args._replace(target=narrow(xp, rows(target.log_probs), dtype), labels=rows(target.labels))
-    x = counted(xp, narrow(xp, rows(target.X), dtype), args)
+    x = zero_ignored(xp, narrow(xp, rows(target.X), dtype), args)
     return args._replace(target=logits_of(xp, x, target.W, target.bias))
 
 
@@ -82,7 +82,7 @@ def linear_divergence(
     size = rows_of_block(n, W.shape[0], xp.finfo(wide).bits, block_size, memory_of(xp, X))
     W, bias = (None if a is None else narrow(xp, a, wide) for a in (W, bias))
     target = wide_target(xp, target, wide)
-    grads = Gradients(xp, wrt, W, args, partial(product, xp), counted)
+    grads = Gradients(xp, wrt, W, args, partial(product, xp), zero_ignored)
     values: list[Array] = []
     for start in range(0, max(n, 1), size):
         stop = min(start + size, n)
@@ -91,7 +91,7 @@ def linear_divergence(
         def block(a: Array, start: int = start, stop: int = stop) -> Array:
             return a if stop - start == n else a[start:stop, :]
 
-        x = counted(xp, narrow(xp, block(X), wide), piece)
+        x = zero_ignored(xp, narrow(xp, block(X), wide), piece)
         z = logits_of(xp, x, W, bias)
         piece = against(xp, piece, target, block, wide)
         value, slopes = loss(xp, z, piece, ("logits",) if wrt else ())

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import log_probs as kernels
-from .dense import cut, iota, log_normalizer, log_of, narrow
-from .linear import Wide, linear_cross_entropy_value_and_grad
+from .dense import iota, log_normalizer, log_of, narrow, slice_axis
+from .linear import BlockedLinear, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
 from .loss import index_dtype
 from .scaling import Scaling, scaled
@@ -39,7 +39,7 @@ class Rows(NamedTuple):
     top_labels: Array = None
 
 
-def likeliest(xp: Namespace, z: Array, count: int) -> Array:
+def top_k_labels(xp: Namespace, z: Array, count: int) -> Array:
     """The classes of the ``count`` largest logits of each row, the largest first, of equal ones the lowest first."""
     index = iota(xp, z, 1, index_dtype(xp, z))
     left = index >= 0
@@ -63,10 +63,10 @@ def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool
     if wanted.entropy:
         h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1, carry)[1], axis=1)
     if wanted.top_k:
-        at = likeliest(xp, z, wanted.top_k)
-        top = kernels.picked(xp, log_p, at, 1)
+        at = top_k_labels(xp, z, wanted.top_k)
+        top = kernels.take_labels(xp, log_p, at, 1)
     lse = xp.squeeze(log_normalizer(xp, row, 1), axis=1)
-    return Rows(kernels.picked(xp, log_p, labels, 1), lse, h, top, at)
+    return Rows(kernels.take_labels(xp, log_p, labels, 1), lse, h, top, at)
 
 
 def recorded_block(
@@ -85,10 +85,10 @@ def recorded_block(
         return log_probs(xp, z, index, 1, None, precision, wanted.scaling)
 
     h = entropy(xp, z, 1, None, precision, wanted.scaling) if wanted.entropy else None
-    top = likeliest(xp, fixed, wanted.top_k) if wanted.top_k else None
+    top = top_k_labels(xp, fixed, wanted.top_k) if wanted.top_k else None
     # the logit of the likeliest class less its log-probability
     best = xp.argmax(fixed, axis=1, keepdims=True)
-    lse = scaled(xp, kernels.picked(xp, z, best, 1), wanted.scaling) - at(best)
+    lse = scaled(xp, kernels.take_labels(xp, z, best, 1), wanted.scaling) - at(best)
     return Rows(at(labels), xp.squeeze(lse, axis=1), h, None if top is None else at(top), top)
 
 
@@ -108,7 +108,7 @@ def linear_log_probs(
     block: Callable[..., Rows] = of_block,
 ) -> Rows:
     """What is wanted of every sample."""
-    model = Wide(xp, X, W, bias, args, block_size)
+    model = BlockedLinear(xp, X, W, bias, args, block_size)
     carry = args.precision == "high" and model.wide == W.dtype
     each = [narrowed(xp, block(xp, z, piece.labels, wanted, carry), W.dtype) for *_, z, piece in model.blocks()]
     if len(each) == 1:
@@ -149,7 +149,7 @@ def linear_log_probs_vjp(
         start, done = done, done + z.shape[0]
         c = cotangents
         if z.shape[0] != X.shape[0]:
-            c = Rows(*(None if a is None else cut(a, 0, start, done) for a in c))
+            c = Rows(*(None if a is None else slice_axis(a, 0, start, done) for a in c))
         carry = args.precision == "high" and z.dtype == W.dtype
         return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carry)
 

@@ -11,7 +11,7 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import joined, narrow, widen
-from .linear import Gradients, Wide
+from .linear import BlockedLinear, Gradients
 from .loss import divided, keep, scaled
 from .sharded import finished
 from .shards import (
@@ -40,7 +40,7 @@ class LinearShard:
         self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, first: Any, block_size: int | None
     ) -> None:
         self.xp, self.args, self.first = xp, args, first
-        self.model = Wide(xp, X, W, bias, args, block_size)
+        self.model = BlockedLinear(xp, X, W, bias, args, block_size)
         self.carry = widen(xp, W[:1, ...], args.precision)[1]
         one = self.model.n <= self.model.rows
         self.kept = list(self.model.blocks()) if one else None

@@ -12,7 +12,19 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import dense
-from .dense import Shifted, cut, hide, iota, joined, log_of, nan_unless, narrow, total, widen, without_each
+from .dense import (
+    Shifted,
+    iota,
+    joined,
+    log_of,
+    mask_logits,
+    nan_unless,
+    narrow,
+    slice_axis,
+    total,
+    widen,
+    without_each,
+)
 from .loss import index_labels
 from .scaling import Scaling, scaled_shift, slope
 
@@ -30,14 +42,14 @@ def valid_labels(xp: Namespace, labels: Array, x: Array, axis: int) -> tuple[Arr
 def hot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
     """For each label of a sample, where among the classes of ``x`` it is."""
     classes = iota(xp, x, axis, index.dtype)
-    return [classes == cut(index, axis, i, i + 1) for i in range(index.shape[axis])]
+    return [classes == slice_axis(index, axis, i, i + 1) for i in range(index.shape[axis])]
 
 
 def _gathers(xp: Namespace) -> bool:
     return getattr(xp, "__array_api_version__", "") >= "2024.12" and hasattr(xp, "take_along_axis")
 
 
-def picked(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
+def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
     """The entries of ``a`` at the labels, NaN (with every derivative) for a label that is no class."""
     index, valid = valid_labels(xp, labels, a, axis)
     if _gathers(xp):
@@ -57,7 +69,7 @@ def shifted_rows(
     xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling
 ) -> tuple[Shifted, Array, Array]:
     """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
-    x, shown, rows = hide(xp, x, axis, where)
+    x, shown, rows = mask_logits(xp, x, axis, where)
     return scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
 
 
@@ -85,7 +97,7 @@ def log_probs(
         log_p = log_softmax(xp, x, axis, where, precision)
     else:
         log_p = scaled_log_softmax(xp, x, axis, where, precision, scaling)
-    return picked(xp, log_p, labels, axis)
+    return take_labels(xp, log_p, labels, axis)
 
 
 def log_probs_vjp(
@@ -115,13 +127,13 @@ def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int
     index, valid = valid_labels(xp, labels, row.e, axis)
     if shown is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
-        c = xp.where(picked(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
+        c = xp.where(take_labels(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
     own, other = parted(xp, c, index, axis)
     others = without_each(xp, row, s)
-    there = (own * picked(xp, others, index, axis) - other * picked(xp, row.e, index, axis)) / s
+    there = (own * take_labels(xp, others, index, axis) - other * take_labels(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
     for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
-        g = xp.where(hot, cut(there, axis, i, i + 1), g)
+        g = xp.where(hot, slice_axis(there, axis, i, i + 1), g)
     defined = xp.all(valid, axis=axis, keepdims=True)
     return xp.where(defined, g, nan_unless(xp, defined, s))
 
@@ -135,7 +147,7 @@ def parted(xp: Namespace, c: Array, index: Array, axis: int) -> tuple[Array, Arr
     """At each label of a sample the sum of the c of those that are the same class, and of the others."""
     own = other = zero = xp.zeros_like(c)
     for i in range(index.shape[axis]):
-        same, each = index == cut(index, axis, i, i + 1), cut(c, axis, i, i + 1)
+        same, each = index == slice_axis(index, axis, i, i + 1), slice_axis(c, axis, i, i + 1)
         own, other = own + xp.where(same, each, zero), other + xp.where(same, zero, each)
     return own, other
 

@@ -18,9 +18,9 @@ from .dense import (
     along,
     device_of,
     held_dtype,
-    hide,
     iota,
     log_normalizer,
+    mask_logits,
     nan_unless,
     narrow,
     total,
@@ -121,7 +121,7 @@ def target(xp: Namespace, x: Array, args: LossArgs, shown: Array) -> tuple[Array
 
 def prepare(xp: Namespace, x: Array, args: LossArgs, carry: bool) -> Rows:
     """Everything of a loss but its sample weights and its reduction."""
-    x, shown, rows = hide(xp, x, args.axis, args.where)
+    x, shown, rows = mask_logits(xp, x, args.axis, args.where)
     scaling = scaling_of(xp, x, args)
     row = scaled_shift(xp, x, args.axis, carry, scaling, args.where)
     log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None
@@ -304,7 +304,7 @@ def sum_all(xp: Namespace, a: Array) -> Array:
     return xp.sum(a, dtype=a.dtype)
 
 
-def mass(xp: Namespace, x: Array, args: LossArgs, w: Array) -> Array:
+def weight_sum(xp: Namespace, x: Array, args: LossArgs, w: Array) -> Array:
     """The sum of the sample weights times class weights over the samples that count, 0-d."""
     kept, weight = keep(xp, args, x)
     ones = xp.ones_like(cut_class(xp, x, args.axis)) if w is None else w
@@ -341,7 +341,7 @@ def _run(
     r = prepare(xp, x, args, carry)
     if value or derivative == "gradient" or args.softcap is not None:
         r = without_label(xp, r, args.axis, carry)
-    divisor = mass(xp, x, args, r.w) if args.reduction == "mean" else None
+    divisor = weight_sum(xp, x, args, r.w) if args.reduction == "mean" else None
     out = []
     if value:
         each = scaled(xp, losses(xp, r, args, carry), kept, weight)
@@ -388,4 +388,4 @@ def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """What the mean divides by, 0-d."""
     x, _ = widen(xp, logits, args.precision)
     shown = None if args.where is None else xp.broadcast_to(args.where, x.shape)
-    return narrow(xp, mass(xp, x, args, target(xp, x, args, shown)[3]), held_dtype(xp, logits.dtype))
+    return narrow(xp, weight_sum(xp, x, args, target(xp, x, args, shown)[3]), held_dtype(xp, logits.dtype))

@@ -16,9 +16,9 @@ from .dense import (
     along,
     difference,
     first_largest,
-    hide,
-    lost,
+    mask_logits,
     narrow,
+    rounding_error,
     shift,
     shifted,
     two_sum,
@@ -55,7 +55,7 @@ def scaled(xp: Namespace, x: Array, scaling: Scaling) -> Array:
 
 
 def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scaling, where: Array = None) -> Shifted:
-    """``shift`` of the scaled logits; ``x`` is as ``hide`` gives it where there is a mask ``where``.
+    """``shift`` of the scaled logits; ``x`` is as ``mask_logits`` gives it where there is a mask ``where``.
 
     ``m`` is the scaled logit of a class where that is largest, ``d`` the differences to it and ``x`` the logits as
     they came. With a softcap the rounding of ``d`` is not carried.
@@ -68,14 +68,14 @@ def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scali
         most, most_added = xp.max(y, axis=axis, keepdims=True), None
     else:
         z = scaled(xp, y, scaling)
-        first = first_largest(xp, z if c is None else hide(xp, z, axis, where)[0], axis)
+        first = first_largest(xp, z if c is None else mask_logits(xp, z, axis, where)[0], axis)
         zero = xp.zeros_like(z)
         most, most_added = (
             xp.sum(xp.where(first, a, zero), axis=axis, keepdims=True, dtype=x.dtype) for a in (y, added)
         )
     d, lo = apart(xp, y, most, carry, scaling, most_added)
     if c is not None:
-        d = hide(xp, d, axis, where)[0]
+        d = mask_logits(xp, d, axis, where)[0]
     return shifted(xp, x, scaled(xp, most, scaling._replace(logit_shift=most_added)), d, lo, axis, carry)
 
 
@@ -88,7 +88,7 @@ def apart(
     """
     c, added = scaling.softcap, scaling.logit_shift
     d = difference(xp, x, most)
-    lo = lost(xp, x, most, d) if carry and c is None else None
+    lo = rounding_error(xp, x, most, d) if carry and c is None else None
     if c is not None:
         d = c * _tanh_apart(xp, x / c, most / c, d / c)
     if scaling.temperature != 1.0:
@@ -99,7 +99,7 @@ def apart(
     if lo is None:
         return d + step, None
     whole, error = two_sum(d, step)
-    error = error + (lo + lost(xp, added, most_added, step))
+    error = error + (lo + rounding_error(xp, added, most_added, step))
     return whole, xp.where(xp.isfinite(error), error, xp.zeros_like(error))
 
 

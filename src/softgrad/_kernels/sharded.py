@@ -8,7 +8,7 @@ from typing import Any
 from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import narrow, widen
-from .loss import divided, keep, mass, reduced, scaled
+from .loss import divided, keep, reduced, scaled, weight_sum
 from .shards import Merged, Reduce, gathered, shard, slopes
 
 
@@ -35,7 +35,7 @@ def pulled(xp: Namespace, logits: Array, all_: Merged, args: LossArgs, first: An
 def finished(xp: Namespace, loss: Array, w: Array, args: LossArgs) -> tuple[Array, Array, Array, Array]:
     """(value, kept, weight, divisor) of the losses and class weights of all samples."""
     kept, weight = keep(xp, args, loss)
-    divisor = mass(xp, loss, args, w) if args.reduction == "mean" else None
+    divisor = weight_sum(xp, loss, args, w) if args.reduction == "mean" else None
     return reduced(xp, scaled(xp, loss, kept, weight), args, divisor), kept, weight, divisor
 
 

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
-from .dense import SCATTERS, cut, difference, iota, log_normalizer, shift
-from .log_probs import hot_labels, picked, valid_labels
+from .dense import SCATTERS, difference, iota, log_normalizer, shift, slice_axis
+from .log_probs import hot_labels, take_labels, valid_labels
 
 
 class Few(NamedTuple):
@@ -26,7 +26,7 @@ def place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> A
     if xp.__name__ in SCATTERS:
         return SCATTERS[xp.__name__](out, index, values, axis)
     for i, hot in enumerate(hot_labels(xp, index, x, axis)):
-        out = xp.where(hot, cut(values, axis, i, i + 1), out)
+        out = xp.where(hot, slice_axis(values, axis, i, i + 1), out)
     return out
 
 
@@ -42,7 +42,7 @@ def few(
     if temperature != 1.0:
         m = xp.max(x, axis=axis, keepdims=True)
         x = difference(xp, x, m) / temperature
-    own = picked(xp, x, labels, axis)
+    own = take_labels(xp, x, labels, axis)
     if not lump or labels.shape[axis] == x.shape[axis]:
         return Few(own)
     hot = place(xp, xp.ones_like(own), labels, x, axis) > 0
@@ -65,9 +65,9 @@ def spread(
 ) -> Array:
     """A derivative by the logits of ``few`` as one by those of all classes."""
     count = labels.shape[axis]
-    out = place(xp, cut(g, axis, 0, count), labels, x, axis)
+    out = place(xp, slice_axis(g, axis, 0, count), labels, x, axis)
     if found.hot is not None:
-        out = xp.where(found.hot, out, cut(g, axis, count, count + 1) * found.others)
+        out = xp.where(found.hot, out, slice_axis(g, axis, count, count + 1) * found.others)
     return out if temperature == 1.0 else out / temperature
 
 

@@ -13,7 +13,7 @@ from .._array.transfer import to_host
 from .._array.typing import Array, ArrayT, Namespace, NDArray
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, narrow, product
-from .._kernels.linear import Wide
+from .._kernels.linear import BlockedLinear
 from .._options import LossArgs
 from ..backends._parameters import on_rows
 from ..backends._registry import run
@@ -46,7 +46,7 @@ def _sums(
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
     lib, xp, X = home_of(X, "X")
     with ignore_fp_warnings(lib):
-        model = Wide(xp, X, W, bias, args, block_size)
+        model = BlockedLinear(xp, X, W, bias, args, block_size)
         sums: tuple[Array, ...] = ()
         for _, _, x, z, piece in model.blocks():
             curvature = run("cross_entropy_hessian_diag", lib, lib.xp, z, piece)

@@ -8,7 +8,7 @@ from .._array.namespace import Library, as_scalar, check_same_library, floating,
 from .._array.typing import Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import narrow
-from .._kernels.linear import Wide
+from .._kernels.linear import BlockedLinear
 from .._kernels.loss import divided
 from ..backends._parameters import on_parameters
 from ..backends._registry import run
@@ -96,7 +96,7 @@ def weight_of(loss: LinearCrossEntropy, W: Any, bias: Any) -> Array:
     weights, intercept, args = loss._parameters(W, bias)
     args = args._replace(reduction="mean", precision=None)
     with ignore_fp_warnings(lib):
-        mean = Wide(lib.xp, loss._X, weights, intercept, args, loss.block_size)
+        mean = BlockedLinear(lib.xp, loss._X, weights, intercept, args, loss.block_size)
         weight = run("total_weight", lib, lib.xp, mean.logits_like(), args) if lib.chunked else mean.divisor()
         return as_scalar(lib, narrow(lib.xp, weight, weights.dtype))
 

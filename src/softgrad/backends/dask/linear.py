@@ -83,7 +83,7 @@ def _part(
     else:
         result = on_chunk(function, x, W, bias, piece, *options)
     xp = library(W, "a parameter").xp
-    weight = linear_kernels.Wide(xp, x, W, None, piece._replace(reduction="mean"), None).divisor()
+    weight = linear_kernels.BlockedLinear(xp, x, W, None, piece._replace(reduction="mean"), None).divisor()
     if function == "linear_cross_entropy_value_and_grad":
         result = (result[0], *result[1])
     return (weight, *result) if isinstance(result, tuple) else (weight, result)

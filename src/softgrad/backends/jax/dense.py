@@ -137,7 +137,7 @@ def zero_hidden(a: Array, where: Array | None) -> Array:
 
 def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
     """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
-    return x if where is None else dense_kernels.hide(jnp, x, axis, where)[0]
+    return x if where is None else dense_kernels.mask_logits(jnp, x, axis, where)[0]
 
 
 def centred(p: Array, t: Array, axis: int) -> Array:
@@ -200,7 +200,7 @@ def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -
     y = wide(x, precision)
     rows = None
     if where is not None:
-        y, _, rows = dense_kernels.hide(jnp, y, axis, where)
+        y, _, rows = dense_kernels.mask_logits(jnp, y, axis, where)
     m = jnp.max(y, axis=axis)
     most = jnp.expand_dims(m, axis)
     # 0 at an infinite maximum too; a NaN beside it, which XLA's maximum passes over on a CPU, shows in the sum

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
-from ..._kernels.linear import block_rows, counted, logits_of, memory_of, visible
+from ..._kernels.linear import block_rows, logits_of, memory_of, visible, zero_ignored
 from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
@@ -95,7 +95,7 @@ def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) 
     return sums, parts
 
 
-def _mass(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
+def _weight_sum(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
     """What the mean divides by."""
     w = None
     if args.dense:
@@ -103,7 +103,7 @@ def _mass(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
         w = total(labels if args.class_weight is None else labels * args.class_weight.astype(dtype), 1)
     elif args.class_weight is not None:
         w = jax_loss.label_weight(args, k, dtype)
-    return generic.mass(jnp, jnp.zeros((n, 1), dtype), args, None if w is None else w[:, None])
+    return generic.weight_sum(jnp, jnp.zeros((n, 1), dtype), args, None if w is None else w[:, None])
 
 
 def _run(
@@ -127,7 +127,7 @@ def _run(
         piece = args._replace(labels=labels, sample_weight=weight, where=where, reduction="none" if each else "sum")
         rows = taken(X, start, size, n)
         assert rows is not None
-        x = counted(jnp, rows.astype(operand.dtype), piece)
+        x = zero_ignored(jnp, rows.astype(operand.dtype), piece)
         z = logits_of(jnp, x, operand, None if bias is None else bias.astype(dtype), multiply)
         if not grads:
             value = jax_loss.cross_entropy(z, piece)
@@ -140,15 +140,15 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = counted(jnp, multiply(g, seen_W), piece)
+            out["X"] = zero_ignored(jnp, multiply(g, seen_W), piece)
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)
     sums, parts = over_blocks(n, rows, body)
     results = {**sums, **parts}
     if args.reduction == "mean":
-        mass = _mass(n, k, args, dtype)
-        results = {name: generic.divided(jnp, a, mass) for name, a in results.items()}
+        weight_sum = _weight_sum(n, k, args, dtype)
+        results = {name: generic.divided(jnp, a, weight_sum) for name, a in results.items()}
     value = results["value"].astype(W.dtype)
     return value, tuple(results[name].astype(W.dtype) for name in model.wrt) if grads else ()
 

@@ -50,7 +50,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
             sample_weight=taken(args.sample_weight, start, size, n),
             reduction="none" if args.reduction == "none" else "sum",
         )
-        x = generic.counted(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
+        x = generic.zero_ignored(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
         z = logits_of(jnp, x, w, b)
         piece = generic.against(jnp, piece, target, lambda a: taken(a, start, size, n), wide)
         value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows)
@@ -60,7 +60,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
         if "bias" in names:
             sums["bias"] = jnp.sum(grads[0], axis=0)
         if "X" in names:
-            out["X"] = generic.counted(jnp, product(jnp, grads[0], visible(jnp, w, args)), piece)
+            out["X"] = generic.zero_ignored(jnp, product(jnp, grads[0], visible(jnp, w, args)), piece)
         return sums, out
 
     size = generic.rows_of_block(n, k, jnp.finfo(wide).bits, static.block_size, memory_of(jnp, X))

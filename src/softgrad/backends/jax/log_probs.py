@@ -61,7 +61,7 @@ def _log_probs(
 
     if scaling.identity:
         return generic.log_probs(jnp, x, labels, axis, where, precision, scaling, of_rows)
-    return generic.picked(jnp, _scaled(x, where, axis, precision, scaling), labels, axis)
+    return generic.take_labels(jnp, _scaled(x, where, axis, precision, scaling), labels, axis)
 
 
 _log_probs_vjp = jax.jit(partial(generic.log_probs_vjp, jnp), static_argnums=(3, 5, 6))

@@ -155,11 +155,11 @@ def cross_entropy(logits: Array, args: LossArgs) -> Array:
         w = None if w is None else jnp.squeeze(w, axis=axis)
     elif args.class_weight is not None:
         w = label_weight(args, x.shape[axis], x.dtype)
-    mass = None
+    weight_sum = None
     if args.reduction == "mean":
-        mass = generic.mass(jnp, x, args, None if w is None else jnp.expand_dims(w, axis))
+        weight_sum = generic.weight_sum(jnp, x, args, None if w is None else jnp.expand_dims(w, axis))
         # where nothing counts, no NaN must come back as 0 * NaN either
-        x = jnp.where(mass == 0, 0, x)
+        x = jnp.where(weight_sum == 0, 0, x)
     if special:
         each = rules.losses(x, *rules.split(args._replace(precision=precision)))
     else:
@@ -168,7 +168,7 @@ def cross_entropy(logits: Array, args: LossArgs) -> Array:
     if args.reduction == "none":
         return jnp.squeeze(each, axis=axis).astype(logits.dtype)
     value = generic.sum_all(jnp, each)
-    return (value if mass is None else generic.divided(jnp, value, mass)).astype(logits.dtype)
+    return (value if weight_sum is None else generic.divided(jnp, value, weight_sum)).astype(logits.dtype)
 
 
 def _each(

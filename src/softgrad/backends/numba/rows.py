@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._options import LossArgs
 from ..numpy.blocks import Floats, memory_order, threads_for
-from ..numpy.loss import mass, sum_of
+from ..numpy.loss import sum_of, weight_sum
 from . import column_loops, entries
 from ._width import VECTOR_BYTES
 from .columns import in_order
@@ -45,7 +45,7 @@ def samples_of(args: LossArgs, shape: tuple[int, ...], k: int, char: str) -> Sam
         labels = np.ascontiguousarray(labels, dtype=np.int64)
     if weight is not None:
         weight = np.ascontiguousarray(np.broadcast_to(weight, shape), dtype=char)
-    return Samples(labels, weight, mass(args, args.labels, weight, k) if args.reduction == "mean" else 1.0)
+    return Samples(labels, weight, weight_sum(args, args.labels, weight, k) if args.reduction == "mean" else 1.0)
 
 
 class Laid(NamedTuple):

@@ -284,12 +284,27 @@ def unsure(wide: Floats, share: float, dtype: np.dtype[Any], axis: int, more: fl
     """
     if not more and dtype.char == "f" and wide.flags.c_contiguous and _all_sure(wide.reshape(-1), share):
         return np.empty(0, np.intp)
-    size = (np.abs(wide) + more) * share
-    low, high = np.empty(wide.shape, dtype), np.empty(wide.shape, dtype)
-    narrow(wide - size, low)
-    narrow(wide + size, high)
-    apart = (low != high) & np.isfinite(wide)
+    near = _near_ties_of_half(wide) if dtype.char == "e" and not more else None
+    some = wide if near is None else wide[near]
+    size = (np.abs(some) + more) * share
+    low, high = np.empty(some.shape, dtype), np.empty(some.shape, dtype)
+    narrow(some - size, low)
+    narrow(some + size, high)
+    apart = (low != high) & np.isfinite(some)
+    if near is not None:
+        near[near] = apart
+        apart = near
     return np.flatnonzero(apart.any(axis) if wide.ndim > 1 else apart)
+
+
+def _near_ties_of_half(wide: Floats) -> Floats:
+    """Numbers that are ties of half precision once they are rounded to single precision, as all that are near one."""
+    bits = np.abs(wide.astype(np.float32)).view(np.uint32)
+    ties = (bits & np.uint32(0x1FFF)) == np.uint32(0x1000)
+    # below 2**-14 numbers of half precision are 2**-24 apart, as those of single precision from 1/2 to 1
+    size = bits.view(np.float32)
+    off = size - ((size + np.float32(0.5)) - np.float32(0.5))
+    return np.where(size < np.float32(2.0**-14), np.abs(off) == np.float32(2.0**-25), ties)
 
 
 def _all_sure(flat: Floats, share: float) -> bool:

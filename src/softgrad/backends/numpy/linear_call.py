@@ -72,11 +72,11 @@ class Linear:
         self.divisor = 1.0
         if args.reduction == "mean":
             if args.dense:
-                self.divisor = numpy_loss.dense_mass(
+                self.divisor = numpy_loss.dense_weight_sum(
                     args, self.labels[:, :, None], None if self.weight is None else self.weight[:, None]
                 )
             else:
-                self.divisor = numpy_loss.mass(args, self.labels, self.weight, self.k)
+                self.divisor = numpy_loss.weight_sum(args, self.labels, self.weight, self.k)
         self.scale = 1.0 / self.divisor if self.divisor else 0.0
         self.losses = np.empty(self.n, self.dtype) if args.reduction == "none" else None
         self.columns = self.k if classes is None else len(classes)

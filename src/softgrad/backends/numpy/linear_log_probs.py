@@ -10,7 +10,7 @@ import numpy as np
 from ..._kernels import linear as linear_kernels
 from ..._kernels import linear_log_probs as generic
 from ..._kernels.linear_log_probs import Rows, Wanted
-from ..._kernels.log_probs import parted, picked, valid_labels
+from ..._kernels.log_probs import parted, take_labels, valid_labels
 from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from . import products
@@ -18,7 +18,7 @@ from .blocks import Block, Floats, Memory, narrow, over_blocks
 from .log_probs import spread
 
 
-class Model(linear_kernels.Wide):
+class Model(linear_kernels.BlockedLinear):
     """The linear model, whose every block of logits stands in the same memory."""
 
     def __init__(
@@ -112,7 +112,7 @@ def _of_rows(xp: Any, z: Floats, labels: Floats, wanted: Wanted, temperature: fl
     less = (normalizer + 0 * mean)[:, None]
 
     def of(index: Floats) -> Floats:
-        return (picked(xp, z, index, 1) - m[:, None]) / temperature - less
+        return (take_labels(xp, z, index, 1) - m[:, None]) / temperature - less
 
     lse = np.where(np.isinf(m), m, m / temperature + normalizer)
     return Rows(of(labels), lse, normalizer - mean, None if at is None else of(at), at)

@@ -180,7 +180,7 @@ def log_probs(
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
         o0, o1, i0, i1 = at
         _, _, rest, mean, m = spread(src, memory, scaling.temperature)
-        own = generic.picked(xp, src, index[o0:o1, :, i0:i1], 1)
+        own = generic.take_labels(xp, src, index[o0:o1, :, i0:i1], 1)
         # the mean is NaN where the row has no sum
         narrow((own - m[:, None]) / scaling.temperature - (np.log1p(rest) + 0 * mean)[:, None], out3[o0:o1, :, i0:i1])
 

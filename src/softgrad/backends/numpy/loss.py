@@ -21,7 +21,7 @@ TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision
 CHUNK = 1 << 20
 
 
-def mass(args: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float:
+def weight_sum(args: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float:
     """What the mean divides by: the weights of the samples that count."""
     if args.class_weight is None and weight is None and args.ignore_index is None:
         return float(labels.size)
@@ -41,7 +41,7 @@ def mass(args: LossArgs, labels: Floats, weight: Floats | None, k: int) -> float
     return total
 
 
-def dense_mass(args: LossArgs, labels: Floats, weight: Floats | None) -> float:
+def dense_weight_sum(args: LossArgs, labels: Floats, weight: Floats | None) -> float:
     """The same for labels (outer, class, inner) that are weights."""
     scale = np.ones(labels.shape[1]) if args.class_weight is None else args.class_weight.astype(np.float64)
     total = 0.0
@@ -95,9 +95,9 @@ class _Call:
         self.divisor = 1.0
         if args.reduction == "mean":
             if args.dense:
-                self.divisor = dense_mass(args, self.labels, self.weight)
+                self.divisor = dense_weight_sum(args, self.labels, self.weight)
             else:
-                self.divisor = mass(args, self.labels, self.weight, self.k)
+                self.divisor = weight_sum(args, self.labels, self.weight, self.k)
         #: Whether results are rounded from float64, and some computed again.
         self.settles = args.precision == "high" and self.work != self.dtype
         # where the log-sum-exp of z_loss is nearly 0, rounded results ask for more digits of it

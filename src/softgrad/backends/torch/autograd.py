@@ -19,7 +19,7 @@ from ..._kernels import log_probs as log_prob_kernels
 from ..._kernels.scaling import Scaling
 from .._registry import call
 from .blocks import XP, is_eager, kept_where
-from .pull import log_softmax_pull, log_softmax_push, softmax_pull
+from .derivatives import log_softmax_jvp, log_softmax_vjp, softmax_vjp
 from .shared import traced
 
 
@@ -87,7 +87,7 @@ class _Softmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         p, where = ctx.saved_tensors
-        return softmax_pull(p, seen(grads[0], where), ctx.axis), None, None, None
+        return softmax_vjp(p, seen(grads[0], where), ctx.axis), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
@@ -102,7 +102,7 @@ class Softmax(_Softmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The Jacobian is symmetric."""
         p, where = ctx.saved_tensors
-        return seen(softmax_pull(p, seen(tangents[0], where), ctx.axis), where)
+        return seen(softmax_vjp(p, seen(tangents[0], where), ctx.axis), where)
 
 
 def _sloped(g: Tensor, x: Tensor | None, where: Tensor | None, scaling: Scaling) -> Tensor:
@@ -126,7 +126,7 @@ class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         log_p, where, x = ctx.saved_tensors
-        g = log_softmax_pull(log_p, seen(grads[0], where), ctx.axis)
+        g = log_softmax_vjp(log_p, seen(grads[0], where), ctx.axis)
         return seen(_sloped(g, x, where, ctx.scaling), where), None, None, None, None
 
     @staticmethod
@@ -145,7 +145,7 @@ class LogSoftmax(_LogSoftmax):
         """T - sum(p t), t being the tangent of z."""
         log_p, where, x = ctx.saved_tensors
         t = _sloped(seen(tangents[0], where), x, where, ctx.scaling)
-        return seen(log_softmax_push(log_p, t, ctx.axis), where)
+        return seen(log_softmax_jvp(log_p, t, ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]

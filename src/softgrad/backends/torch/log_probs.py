@@ -97,7 +97,7 @@ def log_probs(
     if nested_forward():
         return generic.log_probs(xp, x, labels, axis, where, precision, scaling)
     shown = None if where is None else where.expand(x.shape)
-    return generic.picked(xp, recorded(LOG_SOFTMAX, x, shown, axis, precision, scaling), labels, axis)
+    return generic.take_labels(xp, recorded(LOG_SOFTMAX, x, shown, axis, precision, scaling), labels, axis)
 
 
 def log_probs_vjp(

@@ -53,7 +53,7 @@ def in_place(xp: Any, logits: Tensor, args: LossArgs, value: bool, grad: bool) -
     lse = log_s + m if args.z_loss else None
     divisor = None
     if args.reduction == "mean":
-        divisor = generic.mass(xp, x, args, torch.ones_like(e) if w is None else w)
+        divisor = generic.weight_sum(xp, x, args, torch.ones_like(e) if w is None else w)
     loss = slopes = None
     if value:
         each = generic.index_loss(xp, others, e, d, None, w) if v is None else T * log_s - d

@@ -68,5 +68,5 @@ def cross_entropy(logits: Tensor, args: LossArgs) -> Tensor:
         return each.squeeze(axis)
     value = loss_kernels.sum_all(XP, each)
     if args.reduction == "mean":
-        value = loss_kernels.divided(XP, value, loss_kernels.mass(XP, x, args, w))
+        value = loss_kernels.divided(XP, value, loss_kernels.weight_sum(XP, x, args, w))
     return value

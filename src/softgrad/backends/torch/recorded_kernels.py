@@ -112,4 +112,4 @@ def cross_entropy(x: Tensor, args: LossArgs) -> Tensor:
     value = loss_kernels.sum_all(XP, each)
     if args.reduction == "sum":
         return value
-    return loss_kernels.divided(XP, value, loss_kernels.mass(XP, like, args, _target_weight(like, args)))
+    return loss_kernels.divided(XP, value, loss_kernels.weight_sum(XP, like, args, _target_weight(like, args)))

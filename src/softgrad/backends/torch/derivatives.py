@@ -21,7 +21,7 @@ def _wide(*arrays: Tensor) -> list[Tensor]:
     return [a.to(torch.float32) if a.dtype in (torch.float16, torch.bfloat16) else a for a in arrays]
 
 
-def softmax_closed(p: Tensor, c: Tensor, axis: int) -> Tensor:
+def _softmax_vjp(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """P (c - sum(p c)) with c less its value at the largest p; differentiable in both."""
     dtype = p.dtype
     p, c = _wide(p, c)
@@ -32,7 +32,7 @@ def softmax_closed(p: Tensor, c: Tensor, axis: int) -> Tensor:
     return (p * (apart - (p * apart).sum(axis, keepdim=True))).to(dtype)
 
 
-def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
+def _log_softmax_vjp(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """C - p sum(c), at a probability near 1 c (1 - p) - p (the sum of the others' c); differentiable in both."""
     dtype = log_p.dtype
     log_p, c = _wide(log_p, c)
@@ -43,7 +43,7 @@ def log_softmax_closed(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     return torch.where(top, own, c - p * c.sum(axis, keepdim=True)).to(dtype)
 
 
-def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
+def log_softmax_jvp(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
     axis %= log_p.ndim
     if is_eager_cotangent(t, log_p):
@@ -57,7 +57,7 @@ def log_softmax_push(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
     return (apart - (p * apart).sum(axis, keepdim=True)).to(dtype)
 
 
-def _pulled(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tensor, c: Tensor, axis: int) -> Tensor:
+def _vjp(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tensor, c: Tensor, axis: int) -> Tensor:
     """By the registry's kernel where nothing is recorded, else by the closed form."""
     axis %= a.ndim
     if shared.traced(f"{name}_vjp", a, c, axis):
@@ -68,11 +68,11 @@ def _pulled(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tenso
     return pulled
 
 
-def softmax_pull(p: Tensor, c: Tensor, axis: int) -> Tensor:
+def softmax_vjp(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a softmax."""
-    return _pulled("softmax", softmax_closed, p, c, axis)
+    return _vjp("softmax", _softmax_vjp, p, c, axis)
 
 
-def log_softmax_pull(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
+def log_softmax_vjp(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
     """The cotangent of the logits from that of a log-softmax."""
-    return _pulled("log_softmax", log_softmax_closed, log_p, c, axis)
+    return _vjp("log_softmax", _log_softmax_vjp, log_p, c, axis)

@@ -71,7 +71,9 @@ def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_
     out = torch.empty_like(v.x)
     shape = launch(n, k, together(v.x), may_split=True)
     at, options = (*strides(v.x), *strides(c)), {"LOG": log, "BLOCK": shape.block, "num_warps": shape.warps}
-    kernel, more, split = dense_kernels.pull_tile, (), {}
+    kernel = dense_kernels.pull_tile
+    more: tuple[Tensor | None, ...] = ()
+    split: dict[str, bool] = {}
     with on_device_of(a):
         if not shape.tile:
             kernel, more, split = dense_kernels.pull_loop, (shape.scratch(a),), {"SPLIT": shape.parts > 0}

@@ -197,6 +197,8 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
     def everything(own):
         a, y, each = x[own], labels[own], weight[own]
         yield from (getattr(sg, function)(a, axis=1) for function in DENSE)
+        yield sg.softmax_vjp(a.abs(), a)
+        yield sg.log_softmax_vjp(-a.abs(), a)
         yield sg.cross_entropy(a, y, reduction="none")
         yield sg.cross_entropy_grad(a, y, reduction="sum")
         yield sg.cross_entropy_value_and_grad(a, y, reduction="sum", sample_weight=each, **more)[1]
@@ -211,7 +213,7 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
 
     monkeypatch.setattr(executor, "__call__", noted)
     whole = list(everything(slice(None)))
-    assert {name for name, _ in kernels} == {"dense_loop", "loss_loop"}
+    assert {name for name, _ in kernels} == {"dense_loop", "pull_loop", "loss_loop"}
     monkeypatch.setattr(layout, "SPLIT_ROWS", 2)
     monkeypatch.setattr(layout, "SPLIT_PARTS", 3)
     for row in range(3):
@@ -223,7 +225,9 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
         dense = [("dense_loop", grid) for grid in (split, split, merged)]
         loss = [("loss_loop", grid) for grid in (merged, split, split)]
         assert kernels == [
-            *itertools.chain(*((parts[0], each) for each in dense), *((parts[1], each) for each in loss))
+            *itertools.chain(*((parts[0], each) for each in dense)),
+            *(("pull_parts", split), ("pull_loop", split)) * 2,
+            *itertools.chain(*((parts[1], each) for each in loss)),
         ]
 
 

@@ -117,6 +117,17 @@ def test_dense_functions_hide_classes(function, kind):
     assert_close(getattr(sg, function)(x, axis=1, where=where), exact(function, x, axis=1, where=where), 3e-6)
 
 
+@pytest.mark.parametrize("function", ["softmax", "log_softmax"])
+def test_derivatives_of_split_rows_keep_their_digits(function, kind):
+    """Of a row that is sure of one class, and of one in which chunks have their largest at either end."""
+    x, c = drawn((2, K)), drawn((2, K), 2, 1.0)
+    x[0, 33] = 40.0
+    a = getattr(sg, function)(x)
+    got = getattr(sg, f"{function}_vjp")(a, c)
+    want = exact(f"{function}_vjp", getattr(torch, function)(x.double(), 1), c)
+    torch.testing.assert_close(got.double(), want, rtol=3e-5, atol=1e-12)
+
+
 def test_special_rows_are_those_of_the_generic_kernel(kind):
     inf, nan = math.inf, math.nan
     x = drawn((9, 24))

@@ -23,6 +23,8 @@ CEILINGS = {
     "softmax": ((1, 3.0), (2, 3.0)),
     "log_softmax": ((1, 3.0), (2, 3.0)),
     "logsumexp": ((1, 1.0), (2, 1.0)),
+    "softmax_vjp": ((1, 5.0), (2, 5.0)),
+    "log_softmax_vjp": ((1, 5.0), (2, 5.0)),
     "loss": ((2, 1.0), (3, 1.0)),
     "loss and gradient": ((2, 3.0), (3, 3.0)),
     "weighted": ((4, 3.0), (5, 3.0)),
@@ -40,6 +42,8 @@ CALLS = {
     "softmax": lambda x, y: sg.softmax(x),
     "log_softmax": lambda x, y: sg.log_softmax(x),
     "logsumexp": lambda x, y: sg.logsumexp(x, axis=-1),
+    "softmax_vjp": lambda x, y: sg.softmax_vjp(x, torch.empty_like(x)),
+    "log_softmax_vjp": lambda x, y: sg.log_softmax_vjp(x, torch.empty_like(x)),
     "loss": sg.cross_entropy,
     "loss and gradient": sg.cross_entropy_value_and_grad,
     "weighted": lambda x, y: sg.cross_entropy_value_and_grad(x, y, ignore_index=-100, z_loss=0.01),
@@ -67,7 +71,7 @@ def test_launches_and_bytes(name, dtype, rows, monkeypatch):
         y = torch.empty(rows, dtype=torch.int64, device="cuda")
         CALLS[name](x, y)
     # a reduced loss is rounded to half precision
-    rounds = not name.endswith(("softmax", "logsumexp")) and dtype.itemsize < 4
+    rounds = not name.endswith(("softmax", "logsumexp", "vjp")) and dtype.itemsize < 4
     most_passes += MASKS.get(name, 0) / dtype.itemsize
     # beside the logits only labels and losses, and 16 bytes for 4096 classes of a row that is split
     passes = round(count.bytes / (x.numel() * x.element_size()), 2)

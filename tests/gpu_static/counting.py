@@ -63,10 +63,9 @@ def counted(monkeypatch: Any) -> Iterator[Count]:
         writes = kwargs.get("GRAD") or kwargs.get("MODE", 2) != 2 or name == "pull_loop"
         # the logits come first: a loop reads them again to write, and of a split row this is the second kernel
         readings = bool(writes) + (not kwargs.get("SPLIT")) if name.endswith("loop") else 1
-        # as it does masks, and targets by class
-        again = [
-            a for i, a in enumerate(tensors) if i == 0 or a.dtype is torch.bool or (i == 1 and kwargs.get("DENSE"))
-        ]
+        # as it does masks, and targets by class or cotangents
+        second = kwargs.get("DENSE") or name.startswith("pull")
+        again = [a for i, a in enumerate(tensors) if i == 0 or a.dtype is torch.bool or (i == 1 and second)]
         once = [a for a in tensors if not any(a is each for each in again)]
         count.add(name, [*once, *again * readings])
 

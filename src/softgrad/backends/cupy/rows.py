@@ -90,19 +90,19 @@ def _wide(dtype: Any) -> Any:
     return cupy.float64 if dtype == cupy.float64 else cupy.float32
 
 
-def _run(xp: Namespace, logits: Array, job: LossArgs, value: bool, gradient: bool) -> tuple[Array, Array]:
-    x, rows, classes, step = _layout(logits, job.axis)
+def _run(xp: Namespace, logits: Array, args: LossArgs, value: bool, gradient: bool) -> tuple[Array, Array]:
+    x, rows, classes, step = _layout(logits, args.axis)
     wide = _wide(x.dtype)
-    shape = x.shape[: job.axis] + x.shape[job.axis + 1 :]
-    labels = cupy.ascontiguousarray(index_labels(xp, job.labels, x))
-    ignored = ignored_index(xp, job.labels, labels, job.ignore_index)
+    shape = x.shape[: args.axis] + x.shape[args.axis + 1 :]
+    labels = cupy.ascontiguousarray(index_labels(xp, args.labels, x))
+    ignored = ignored_index(xp, args.labels, labels, args.ignore_index)
     ignores, ignore = cupy.int32(ignored is not None), cupy.int64(0 if ignored is None else ignored)
-    class_weight = _NULL if job.class_weight is None else cupy.ascontiguousarray(job.class_weight)
-    sample_weight = _NULL if job.sample_weight is None else cupy.ascontiguousarray(job.sample_weight)
+    class_weight = _NULL if args.class_weight is None else cupy.ascontiguousarray(args.class_weight)
+    sample_weight = _NULL if args.sample_weight is None else cupy.ascontiguousarray(args.sample_weight)
     divisor: Any = _NULL
     scale = 1.0
-    if job.reduction == "mean":
-        if ignored is None and job.class_weight is None and job.sample_weight is None:
+    if args.reduction == "mean":
+        if ignored is None and args.class_weight is None and args.sample_weight is None:
             scale = 1.0 / max(rows, 1)
         else:
             each = cupy.empty(shape, wide)
@@ -122,21 +122,21 @@ def _run(xp: Namespace, logits: Array, job: LossArgs, value: bool, gradient: boo
             rows, classes, step, wide(scale), ignores, ignore,
         )  # fmt: skip
     if values is not None:
-        values = values if job.reduction == "none" else cupy.sum(values)
+        values = values if args.reduction == "none" else cupy.sum(values)
         values = values.astype(x.dtype, copy=False)
     return values, grad
 
 
-def cross_entropy(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    return _run(xp, logits, job, True, False)[0]
+    return _run(xp, logits, args, True, False)[0]
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Gradient by the logits."""
-    return _run(xp, logits, job, False, True)[1]
+    return _run(xp, logits, args, False, True)[1]
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, job: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient in one kernel, plus the reduction."""
-    return _run(xp, logits, job, True, True)
+    return _run(xp, logits, args, True, True)

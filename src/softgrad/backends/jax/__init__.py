@@ -23,8 +23,8 @@ _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _with_job(function: Callable[..., Any], job: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
-    return function(logits, job._replace(**arrays), *more)
+def _with_arrays(function: Callable[..., Any], args: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
+    return function(logits, args._replace(**arrays), *more)
 
 
 _softmax, _log_softmax, _logsumexp = (
@@ -86,41 +86,41 @@ def log_softmax_jvp(xp: Any, log_probs: Array, tangent: Array, axis: int) -> Arr
     return _pulls["log_softmax_jvp"](log_probs, tangent, axis)
 
 
-def cross_entropy(xp: Any, logits: Array, job: LossArgs) -> Array:
+def cross_entropy(xp: Any, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    return _with_job(jax_loss.cross_entropy, *_split(job), logits)
+    return _with_arrays(jax_loss.cross_entropy, *_split(args), logits)
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Array, job: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Any, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient."""
-    return _with_job(jax_loss.value_and_grad, *_split(job), logits)
+    return _with_arrays(jax_loss.value_and_grad, *_split(args), logits)
 
 
-def cross_entropy_grad(xp: Any, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_grad(xp: Any, logits: Array, args: LossArgs) -> Array:
     """The gradient with respect to the logits."""
-    return _with_job(jax_loss.grad, *_split(job), logits)
+    return _with_arrays(jax_loss.grad, *_split(args), logits)
 
 
-def cross_entropy_hvp(xp: Any, logits: Array, job: LossArgs, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Any, logits: Array, args: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
-    return _with_job(jax_loss.hvp, *_split(job), logits, vector)
+    return _with_arrays(jax_loss.hvp, *_split(args), logits, vector)
 
 
-def cross_entropy_hessian_diag(xp: Any, logits: Array, job: LossArgs) -> Array:
+def cross_entropy_hessian_diag(xp: Any, logits: Array, args: LossArgs) -> Array:
     """Diagonal of the second derivative."""
-    return _with_job(_generic["cross_entropy_hessian_diag"], *_split(job), logits)
+    return _with_arrays(_generic["cross_entropy_hessian_diag"], *_split(args), logits)
 
 
-def total_weight(xp: Any, logits: Array, job: LossArgs) -> Array:
+def total_weight(xp: Any, logits: Array, args: LossArgs) -> Array:
     """What the mean divides by."""
-    return _with_job(_generic["total_weight"], *_split(job), logits)
+    return _with_arrays(_generic["total_weight"], *_split(args), logits)
 
 
 def linear_cross_entropy(
-    xp: Any, X: Array, W: Array, bias: Array | None, job: LossArgs, block_size: int | None = None
+    xp: Any, X: Array, W: Array, bias: Array | None, args: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
-    static, arrays = _split(job)
+    static, arrays = _split(args)
     return _value(X, W, bias, arrays, linear.Model(static, block_size))
 
 
@@ -129,13 +129,13 @@ def linear_cross_entropy_value_and_grad(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients."""
-    static, arrays = _split(job)
+    static, arrays = _split(args)
     return _value_and_grad(X, W, bias, arrays, linear.Model(static, block_size, tuple(wrt), classes))
 
 
@@ -144,13 +144,13 @@ def linear_cross_entropy_hvp(
     X: Array,
     W: Array,
     bias: Array | None,
-    job: LossArgs,
+    args: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors``."""
-    static, arrays = _split(job)
+    static, arrays = _split(args)
     return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))
 
 

@@ -28,16 +28,16 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def _why_not_loss(x: Tensor, job: LossArgs) -> str | None:
+def _why_not_loss(x: Tensor, args: LossArgs) -> str | None:
     """What a loss asks for that has no kernel."""
-    others = job.beyond(OPTIONS)
+    others = args.beyond(OPTIONS)
     if others:
         return f"{', '.join(others)} has no kernel"
-    if job.focal and (job.dense or job.label_smoothing):
+    if args.focal and (args.dense or args.label_smoothing):
         return "a focal factor of weights by class has no kernel"
-    if not job.dense and job.labels.dtype not in _LABELS:
-        return f"labels of {job.labels.dtype} have no kernel"
-    if not -(1 << 63) <= (job.ignore_index or 0) < 1 << 63:
+    if not args.dense and args.labels.dtype not in _LABELS:
+        return f"labels of {args.labels.dtype} have no kernel"
+    if not -(1 << 63) <= (args.ignore_index or 0) < 1 << 63:
         return "ignore_index is not of int64's range"
     return None
 

@@ -151,9 +151,44 @@ def pull_tile(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_o
 
 
 @triton.jit
-def pull_loop(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class, out_outer,
-              out_inner, out_class, LOG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """The same of rows that do not fit."""
+def _pulled_part(a, cotangent, mask, LOG: tl.constexpr):
+    """What a chunk adds: (largest p, its cotangent, sum of p, sum of p (c - that)), or two sums of cotangents."""
+    if LOG:
+        total, others = tl.sum(cotangent, 1), tl.sum(tl.where(a > -0.5, 0.0, cotangent), 1)
+        return total, others, total, others
+    most = tl.max(a, 1)
+    top = tl.arange(0, a.shape[1])[None, :] == tl.argmax(a, 1)[:, None]
+    centre = tl.sum(tl.where(top, cotangent, 0.0), 1)
+    apart = tl.where(mask, cotangent - centre[:, None], 0.0)
+    # a product that no sum can be fused with
+    return most, centre, tl.sum(a, 1), tl.sum(tl.fma(a, apart, 0.0), 1)
+
+
+@triton.jit
+def pull_parts(a_ptr, c_ptr, parts_ptr, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
+               LOG: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The same four numbers of each chunk, where a row's chunks go to programs of their own."""
+    rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
+    mask = (c < k)[None, :]
+    at = starts(rows, inner, a_outer, a_inner)[:, None] + c[None, :] * a_class
+    a = tl.load(a_ptr + at, mask=mask, other=float("-inf") if LOG else 0.0).to(tl.float32)
+    at = starts(rows, inner, c_outer, c_inner)[:, None] + c[None, :] * c_class
+    cotangent = tl.load(c_ptr + at, mask=mask, other=0.0).to(tl.float32)
+    most, centre, size, total = _pulled_part(a, cotangent, mask, LOG)
+    to = parts_ptr + (rows * tl.num_programs(1) + tl.program_id(1)) * 4
+    tl.store(to, most)
+    tl.store(to + 1, centre)
+    if not LOG:
+        tl.store(to + 2, size)
+        tl.store(to + 3, total)
+
+
+@triton.jit
+def pull_loop(a_ptr, c_ptr, parts_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
+              out_outer, out_inner, out_class, LOG: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr,
+              BLOCK: tl.constexpr):  # fmt: skip
+    """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``pull_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     a_start = starts(rows, inner, a_outer, a_inner)[:, None]
@@ -164,27 +199,31 @@ def pull_loop(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_o
     total = tl.zeros((ROWS,), tl.float32)
     others = tl.zeros((ROWS,), tl.float32)
     for first in range(0, k, BLOCK):
-        c = first + tl.arange(0, BLOCK).to(tl.int64)
-        mask = live[:, None] & (c < k)[None, :]
-        a = tl.load(a_ptr + a_start + c[None, :] * a_class, mask=mask, other=float("-inf") if LOG else 0.0)
-        a = a.to(tl.float32)
-        cotangent = tl.load(c_ptr + c_start + c[None, :] * c_class, mask=mask, other=0.0).to(tl.float32)
+        if SPLIT:
+            at = parts_ptr + (rows * tl.cdiv(k, BLOCK) + first // BLOCK) * 4
+            most2, centre2 = tl.load(at), tl.load(at + 1)
+            if not LOG:
+                size2, total2 = tl.load(at + 2), tl.load(at + 3)
+        else:
+            c = first + tl.arange(0, BLOCK).to(tl.int64)
+            mask = live[:, None] & (c < k)[None, :]
+            a = tl.load(a_ptr + a_start + c[None, :] * a_class, mask=mask, other=float("-inf") if LOG else 0.0)
+            cotangent = tl.load(c_ptr + c_start + c[None, :] * c_class, mask=mask, other=0.0).to(tl.float32)
+            most2, centre2, size2, total2 = _pulled_part(a.to(tl.float32), cotangent, mask, LOG)
         if LOG:
-            total += tl.sum(cotangent, 1)
-            others += tl.sum(tl.where(a > -0.5, 0.0, cotangent), 1)
+            total += most2
+            others += centre2
         else:
             # the sum of p (c - centre), which moves with the centre to the largest p so far
-            here = tl.max(a, 1)
-            top = tl.arange(0, BLOCK)[None, :] == tl.argmax(a, 1)[:, None]
-            found = tl.where(here > most, tl.sum(tl.where(top, cotangent, 0.0), 1), centre)
-            most = tl.maximum(most, here)
-            apart = tl.where(mask, cotangent - found[:, None], 0.0)
-            total += size * (centre - found) + tl.sum(a * apart, 1)
+            found = tl.where(most2 > most, centre2, centre)
+            total = tl.fma(size, centre - found, total) + tl.fma(size2, centre2 - found, total2)
+            most = tl.maximum(most, most2)
             # not a plain +=, on which a pass of Triton's compiler stops where the sum is not read after the loop
-            size = tl.where(live, size + tl.sum(a, 1), 0.0)
+            size = tl.where(live, size + size2, 0.0)
             centre = found
     out_start = starts(rows, inner, out_outer, out_inner)[:, None]
-    for first in range(0, k, BLOCK):
+    own = tl.program_id(1) * BLOCK
+    for first in range(own, own + BLOCK if SPLIT else k, BLOCK):
         c = first + tl.arange(0, BLOCK).to(tl.int64)
         mask = live[:, None] & (c < k)[None, :]
         a = tl.load(a_ptr + a_start + c[None, :] * a_class, mask=mask, other=0.0).to(tl.float32)

@@ -13,11 +13,11 @@ from ..._options import LossArgs
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def loss_operator(x: Tensor, job: LossArgs, value: bool, gradient: bool) -> list[Tensor]:
+def loss_operator(x: Tensor, args: LossArgs, value: bool, gradient: bool) -> list[Tensor]:
     """The loss in float32, its gradient, or both."""
     out: list[Tensor] = torch.ops.softgrad.cross_entropy(
-        x, job.labels, job.class_weight, job.sample_weight, job.logit_shift, job.where, job.axis, job.dense,
-        job.softcap, job.temperature, job.label_smoothing, job.focal, job.ignore_index, job.z_loss, job.reduction,
-        value, gradient,
+        x, args.labels, args.class_weight, args.sample_weight, args.logit_shift, args.where, args.axis, args.dense,
+        args.softcap, args.temperature, args.label_smoothing, args.focal, args.ignore_index, args.z_loss,
+        args.reduction, value, gradient,
     )  # fmt: skip
     return out

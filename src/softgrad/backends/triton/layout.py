@@ -82,11 +82,11 @@ def together(a: Tensor) -> bool:
     return a.stride(1) == 1 or a.shape[1] == 1
 
 
-def how(where: Tensor | None, job: LossArgs | None = None) -> int:
+def how(where: Tensor | None, args: LossArgs | None = None) -> int:
     """What a kernel does to logits before it takes their exponentials, as ``scaling`` numbers it."""
     scaled = 0
-    if job is not None:
-        scaled = (job.softcap is not None) + 2 * (job.temperature != 1.0) + 4 * (job.logit_shift is not None)
+    if args is not None:
+        scaled = (args.softcap is not None) + 2 * (args.temperature != 1.0) + 4 * (args.logit_shift is not None)
     return scaled + 8 * (where is not None)
 
 

@@ -61,7 +61,7 @@ def cross_entropy(
     gradient: bool,
 ) -> list[Tensor]:
     """The loss in float32, its gradient, or both."""
-    job = LossArgs(
+    args = LossArgs(
         axis=axis,
         labels=labels,
         dense=dense,
@@ -77,7 +77,7 @@ def cross_entropy(
         z_loss=z_loss,
         reduction=reduction,
     )
-    return [each for each in loss.computed(x, job, value, gradient, seen_by_compilers) if each is not None]
+    return [each for each in loss.computed(x, args, value, gradient, seen_by_compilers) if each is not None]
 
 
 def _empty_cross_entropy(

@@ -69,13 +69,17 @@ def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_
     c = v.logits(cotangent)
     n, k, inner = a.numel() // v.classes, v.classes, 1 if v.rows else v.x.shape[2]
     out = torch.empty_like(v.x)
-    shape = launch(n, k, together(v.x))
-    kernel = dense_kernels.pull_tile if shape.tile else dense_kernels.pull_loop
+    shape = launch(n, k, together(v.x), may_split=True)
+    at, options = (*strides(v.x), *strides(c)), {"LOG": log, "BLOCK": shape.block, "num_warps": shape.warps}
+    kernel, more, split = dense_kernels.pull_tile, (), {}
     with on_device_of(a):
+        if not shape.tile:
+            kernel, more, split = dense_kernels.pull_loop, (shape.scratch(a),), {"SPLIT": shape.parts > 0}
+            if shape.parts:
+                wrap(dense_kernels.pull_parts)[shape.grid](v.x, c, *more, k, inner, *at, **options)
         wrap(kernel)[shape.grid](
-            v.x, c, out, n, k, inner, *strides(v.x), *strides(c), *strides(out),
-            LOG=log, ROWS=shape.rows, BLOCK=shape.block, num_warps=shape.warps,
-        )  # fmt: skip
+            v.x, c, *more, out, n, k, inner, *at, *strides(out), ROWS=shape.rows, **options, **split
+        )
     return v.back(out)
 
 

@@ -245,7 +245,7 @@ def rounded(xp: Namespace, a: Number, dtype: DType) -> Array:
 
 
 def _half(xp: Namespace, a: Number, dtype: DType) -> Array:
-    """``a`` in half precision by way of float32, as libraries go there: only what is a tie on the way has to be mended."""
+    """``a`` in half precision by way of float32, as libraries go: what is a tie on the way is mended."""
     single = xp.astype(a[0], xp.float32)
     half = xp.astype(single, dtype)
     near = xp.astype(half, xp.float32)

@@ -12,6 +12,7 @@ import same_bits_libraries as libraries
 import softgrad as sg
 from accuracy._families import PLAIN
 from accuracy._formats import FORMATS
+from softgrad._kernels import double_double as dd
 from softgrad._kernels.high import ERROR
 from softgrad._kernels.wide import Wide, WideNamespace
 from softgrad.backends.numpy.blocks import unsure
@@ -150,6 +151,26 @@ def test_all_numbers_near_a_tie_of_half_precision_are_unsure():
         for beside in (1.2 * ERROR, -1.2 * ERROR):
             assert count(ties * (1 + beside)) == 0
     assert count(half) == 0
+
+
+@pytest.mark.libraries("numpy", "torch", "cupy")
+@pytest.mark.parametrize(("dtype", "least", "digits"), [("float16", 2.0**-24, 10), ("bfloat16", 2.0**-133, 7)])
+def test_half_precision_is_rounded_once(dtype, least, digits, library, to_numpy):
+    if not library.has_dtype(dtype):
+        pytest.skip("no such dtype")
+    # ties of numbers without all digits and of those that have them
+    tie = np.arange(2.0**digits, 2.0 ** (digits + 1)) + 0.5
+    tie = np.concatenate([(tie - 2.0**digits) * least, tie * least * 2.0**10, tie])
+    unit = np.repeat([least, least * 2.0**10, 1.0], 2**digits)
+    form = library.asarray([0.0], dtype).dtype
+    for off in (0.0, 2.0**-52, -(2.0**-52), 2.0**-26, -(2.0**-26)):
+        first = tie * (1 + off)
+        for second in (0.0, 2.0**-60, -(2.0**-60)):
+            parts = tuple(library.asarray(np.concatenate([a, -a])) for a in (first, second * first))
+            side = np.sign((first - tie) + second * first)
+            expected = np.where(side == 0, np.rint(tie / unit), np.floor(tie / unit) + (side > 0)) * unit
+            got = to_numpy(dd.rounded(library.xp, parts, form)).astype(np.float64)
+            np.testing.assert_array_equal(got, np.concatenate([expected, -expected]))
 
 
 def _value(number, i):

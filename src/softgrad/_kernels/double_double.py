@@ -233,20 +233,30 @@ def rounded(xp: Namespace, a: Number, dtype: DType) -> Array:
     """``a`` rounded once to a narrower dtype, ties to even."""
     if dtype == a[0].dtype:
         return a[0]
-    first, second = (*a, xp.zeros_like(a[0]))[:2]
-    epsilon = 2.0**-52
     if xp.finfo(dtype).bits < 32:
-        # libraries go to half precision by way of float32, and would round twice
-        single = xp.astype(first, xp.float32)
-        off = xp.astype((first - xp.astype(single, first.dtype)) + second, xp.float32)
-        sign = xp.where(off > 0, xp.ones_like(off), xp.where(off < 0, -xp.ones_like(off), off))
-        first, second, epsilon = single, sign * xp.abs(single) * 2.0**-30, 2.0**-23
-    step = xp.abs(first) * epsilon
+        return _half(xp, a, dtype)
+    first, second = (*a, xp.zeros_like(a[0]))[:2]
+    step = xp.abs(first) * 2.0**-52
     low, high = xp.astype(first - step, dtype), xp.astype(first + step, dtype)
     middle = (xp.astype(low, first.dtype) + xp.astype(high, first.dtype)) / 2
     side = (first - middle) + second
     near = xp.where(side == 0, xp.astype(middle, dtype), xp.where(side > 0, high, low))
     return xp.where(xp.logical_and(low != high, xp.isfinite(middle)), near, xp.astype(first, dtype))
+
+
+def _half(xp: Namespace, a: Number, dtype: DType) -> Array:
+    """``a`` in half precision by way of float32, as libraries go: what is a tie on the way is mended."""
+    single = xp.astype(a[0], xp.float32)
+    half = xp.astype(single, dtype)
+    near = xp.astype(half, xp.float32)
+    off = single - near
+    other = single + off
+    lost = a[0] - xp.astype(single, a[0].dtype)
+    lost = lost if len(a) == 1 else lost + a[1]
+    # the float32 that a tie is may have lost to its rounding what decides
+    beyond = xp.logical_or(xp.logical_and(lost > 0, off > 0), xp.logical_and(lost < 0, off < 0))
+    tied = xp.logical_and(xp.isfinite(near), xp.astype(xp.astype(other, dtype), xp.float32) == other)
+    return xp.where(xp.logical_and(beyond, tied), xp.astype(other, dtype), half)
 
 
 def is_near_a_tie(xp: Namespace, r: Array, dtype: DType, step: Array) -> Array:

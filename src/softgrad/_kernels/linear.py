@@ -158,7 +158,7 @@ def columns(xp: Namespace, g: Array, classes: tuple[int, ...] | None) -> Array:
     return xp.concat([g[:, i : i + 1] for i in classes], axis=1)
 
 
-def visible(xp: Namespace, W: Array, args: Any) -> Array:
+def finite_parameters(xp: Namespace, W: Array, args: Any) -> Array:
     """Parameters that slopes are multiplied by: beside the slope 0 of a hidden class they may be anything."""
     return W if args.where is None else xp.where(xp.isfinite(W), W, xp.zeros_like(W))
 
@@ -181,7 +181,7 @@ class Gradients:
         zero_ignored: Callable[..., Array] = zero_ignored,
     ) -> None:
         self.xp, self.product, self.zero_ignored = xp, product, zero_ignored
-        self.W = visible(xp, W, args) if "X" in wrt else None
+        self.W = finite_parameters(xp, W, args) if "X" in wrt else None
         self.sums: dict[str, Any] = dict.fromkeys(wrt)
         self.rows: list[Array] = []
 
@@ -258,7 +258,8 @@ def linear_cross_entropy_hvp(
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    seen = {"W": visible(xp, model.operand, args), "change": visible(xp, given["W"], args) if "W" in given else None}
+    finite_W = finite_parameters(xp, model.operand, args)  # noqa: N806
+    change = finite_parameters(xp, given["W"], args) if "W" in given else None
     for start, stop, x, z, piece in model.blocks():
         dx = zero_ignored(xp, model.take_rows(given["X"], start, stop), piece) if "X" in given else None
         dz = None
@@ -278,8 +279,8 @@ def linear_cross_entropy_hvp(
         if "bias" in given:
             out["bias"] = add(out["bias"], xp.squeeze(total(xp, h, 0), axis=0))
         if "X" in given:
-            step = model.product(h, seen["W"])
-            step = step + model.product(g, seen["change"]) if "W" in given else step
+            step = model.product(h, finite_W)
+            step = step + model.product(g, change) if "W" in given else step
             rows.append(zero_ignored(xp, step, piece))
     if rows:
         out["X"] = joined(xp, rows)

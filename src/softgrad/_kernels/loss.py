@@ -219,10 +219,10 @@ def gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     g = _scaled_gradient(xp, r, args)
     if not r.scaling.identity:
         g = g * slope(xp, r.row.x, r.scaling)
-    return visible(xp, r, settle(xp, r, g))
+    return zero_hidden(xp, r, settle(xp, r, g))
 
 
-def visible(xp: Namespace, r: Rows, a: Array) -> Array:
+def zero_hidden(xp: Namespace, r: Rows, a: Array) -> Array:
     """``a`` with 0 at the classes that are hidden; the last step of a result, so that no NaN comes back through it."""
     return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
 
@@ -241,7 +241,7 @@ def curvature(xp: Namespace, r: Rows, args: LossArgs, u: Array) -> Array:
     row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
     p = row.e / r.s
-    came = u = visible(xp, r, u)
+    came = u = zero_hidden(xp, r, u)
     if not r.scaling.identity:
         u = u * slope(xp, row.x, r.scaling)
     count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
@@ -257,7 +257,7 @@ def curvature(xp: Namespace, r: Rows, args: LossArgs, u: Array) -> Array:
         h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
     if not r.scaling.identity:
         h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), came)
-    return visible(xp, r, settle(xp, r, h))
+    return zero_hidden(xp, r, settle(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
@@ -272,7 +272,7 @@ def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
         h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * p), r)
     if not r.scaling.identity:
         h = _chained(xp, r, args, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
-    return visible(xp, r, settle(xp, r, h))
+    return zero_hidden(xp, r, settle(xp, r, h))
 
 
 def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array, Array]:

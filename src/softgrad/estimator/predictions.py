@@ -37,10 +37,10 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         check_is_fitted(self)
         if on_device(X):
             lib, X = checked_samples(self, X, reset=False)
-            self._same_place(lib, X, method)
+            self._check_where_fitted(lib, X, method)
             return X if X.dtype == self.coef_.dtype else lib.xp.astype(X, self.coef_.dtype)
         if not isinstance(self.coef_, np.ndarray):
-            self._same_place(library(np.asarray(0.0), "X"), None, method)
+            self._check_where_fitted(library(np.asarray(0.0), "X"), None, method)
         return validate_data(self, in_native_order(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _logits(self, X: Any, method: str) -> Array:
@@ -76,7 +76,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
         return z + xp.expand_dims(self.intercept_, axis=0)
 
-    def _same_place(self, lib: Library, X: Array, method: str) -> None:
+    def _check_where_fitted(self, lib: Library, X: Array, method: str) -> None:
         theirs = library(self.coef_, "coef_")
         if theirs.xp is not lib.xp or (lib.has_device and X.device != self.coef_.device):
             raise FittedElsewhereError(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
-from ..._kernels.linear import block_rows, logits_of, memory_of, visible, zero_ignored
+from ..._kernels.linear import block_rows, finite_parameters, logits_of, memory_of, zero_ignored
 from ..._options import ARRAYS, LossArgs
 from . import loss as jax_loss
 from .dense import total
@@ -119,7 +119,7 @@ def _run(
     dtype = multiply.wide
     operand = W.astype(multiply.operand)
     each = args.reduction == "none"
-    seen_W = visible(jnp, operand, args)
+    finite_W = finite_parameters(jnp, operand, args)
     columns = None if model.classes is None else jnp.asarray(model.classes)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
@@ -140,7 +140,7 @@ def _run(
         if "bias" in model.wrt:
             sums["bias"] = jnp.sum(some, axis=0)
         if "X" in model.wrt:
-            out["X"] = zero_ignored(jnp, multiply(g, seen_W), piece)
+            out["X"] = zero_ignored(jnp, multiply(g, finite_W), piece)
         return sums, out
 
     rows = block_rows(n, k, dtype.itemsize, model.block_size, memory)

@@ -13,7 +13,7 @@ from ..._kernels import linear_divergence as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.divergence import divergence as kernel
-from ..._kernels.linear import logits_of, memory_of, visible
+from ..._kernels.linear import finite_parameters, logits_of, memory_of
 from ..._kernels.linear_divergence import Given, Model
 from ..._kernels.loss import divided
 from .divergence import rows
@@ -60,7 +60,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
         if "bias" in names:
             sums["bias"] = jnp.sum(grads[0], axis=0)
         if "X" in names:
-            out["X"] = generic.zero_ignored(jnp, product(jnp, grads[0], visible(jnp, w, args)), piece)
+            out["X"] = generic.zero_ignored(jnp, product(jnp, grads[0], finite_parameters(jnp, w, args)), piece)
         return sums, out
 
     size = generic.rows_of_block(n, k, jnp.finfo(wide).bits, static.block_size, memory_of(jnp, X))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ..._array.typing import Array
 from ..._kernels import loss as generic
 from ..._options import ARRAYS, LossArgs
-from .dense import total
+from .dense import total, zero_hidden
 
 
 def split(args: LossArgs) -> tuple[dict[str, Any], LossArgs]:
@@ -52,7 +52,7 @@ def _losses_jvp(static: LossArgs, primals: Any, tangents: Any) -> Any:
     tangent = _through_arrays(lambda some: generic.cross_entropy(jnp, x, static._replace(**some)), arrays, tangents[1])
     if not is_symbolic_zero(tangents[0]):
         slope = slopes(x, jnp.ones_like(value), arrays, static)
-        tangent = _sum(tangent, total(slope * _seen(tangents[0], arrays), static.axis))
+        tangent = _sum(tangent, total(slope * zero_hidden(tangents[0], arrays["where"]), static.axis))
     return value, jnp.zeros_like(value) if tangent is None else tangent
 
 
@@ -75,7 +75,7 @@ def _slopes_jvp(static: LossArgs, primals: Any, tangents: Any) -> Any:
     tangent = _through_arrays(by_arrays, arrays, tangents[2])
     if not is_symbolic_zero(tangents[0]):
         args = static._replace(**arrays, sample_weight=weight)
-        tangent = _sum(tangent, generic.cross_entropy_hvp(jnp, x, args, _seen(tangents[0], arrays)))
+        tangent = _sum(tangent, generic.cross_entropy_hvp(jnp, x, args, zero_hidden(tangents[0], arrays["where"])))
     if not is_symbolic_zero(tangents[1]):
         each = slopes(x, jnp.ones_like(weight), arrays, static)
         tangent = _sum(tangent, each * jnp.expand_dims(tangents[1], static.axis))
@@ -83,8 +83,3 @@ def _slopes_jvp(static: LossArgs, primals: Any, tangents: Any) -> Any:
 
 
 slopes.defjvp(_slopes_jvp, symbolic_zeros=True)
-
-
-def _seen(tangent: Array, arrays: dict[str, Any]) -> Array:
-    where = arrays["where"]
-    return tangent if where is None else jnp.where(where, tangent, 0)

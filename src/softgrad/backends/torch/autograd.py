@@ -68,7 +68,7 @@ def batched(info: Any, dims: tuple[Any, ...], *arrays: Tensor | None) -> list[Te
     return out
 
 
-def seen(a: Tensor, where: Tensor | None) -> Tensor:
+def zero_hidden(a: Tensor, where: Tensor | None) -> Tensor:
     """``a`` with 0 at the classes that are hidden."""
     return a if where is None else kept_where(where, a)
 
@@ -87,7 +87,7 @@ class _Softmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         p, where = ctx.saved_tensors
-        return softmax_vjp(p, seen(grads[0], where), ctx.axis), None, None, None
+        return softmax_vjp(p, zero_hidden(grads[0], where), ctx.axis), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, where: Tensor | None, axis: int, precision: str | None) -> Any:
@@ -102,12 +102,12 @@ class Softmax(_Softmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The Jacobian is symmetric."""
         p, where = ctx.saved_tensors
-        return seen(softmax_vjp(p, seen(tangents[0], where), ctx.axis), where)
+        return zero_hidden(softmax_vjp(p, zero_hidden(tangents[0], where), ctx.axis), where)
 
 
 def _sloped(g: Tensor, x: Tensor | None, where: Tensor | None, scaling: Scaling) -> Tensor:
     """A derivative by scaled logits as one by the logits, which are there for a softcap."""
-    sloped: Tensor = log_prob_kernels.sloped(XP, g, None if x is None else seen(x, where), scaling)
+    sloped: Tensor = log_prob_kernels.sloped(XP, g, None if x is None else zero_hidden(x, where), scaling)
     return sloped
 
 
@@ -126,8 +126,8 @@ class _LogSoftmax(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         log_p, where, x = ctx.saved_tensors
-        g = log_softmax_vjp(log_p, seen(grads[0], where), ctx.axis)
-        return seen(_sloped(g, x, where, ctx.scaling), where), None, None, None, None
+        g = log_softmax_vjp(log_p, zero_hidden(grads[0], where), ctx.axis)
+        return zero_hidden(_sloped(g, x, where, ctx.scaling), where), None, None, None, None
 
     @staticmethod
     def vmap(
@@ -144,8 +144,8 @@ class LogSoftmax(_LogSoftmax):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """T - sum(p t), t being the tangent of z."""
         log_p, where, x = ctx.saved_tensors
-        t = _sloped(seen(tangents[0], where), x, where, ctx.scaling)
-        return seen(log_softmax_jvp(log_p, t, ctx.axis), where)
+        t = _sloped(zero_hidden(tangents[0], where), x, where, ctx.scaling)
+        return zero_hidden(log_softmax_jvp(log_p, t, ctx.axis), where)
 
 
 class _LogSumExp(Function):  # type: ignore[misc]
@@ -179,7 +179,7 @@ class LogSumExp(_LogSumExp):
         """sum(p t)."""
         x, where = ctx.saved_tensors
         p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
-        return (p * seen(tangents[0], where)).sum(ctx.axis)
+        return (p * zero_hidden(tangents[0], where)).sum(ctx.axis)
 
 
 class Operation(NamedTuple):

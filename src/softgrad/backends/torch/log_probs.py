@@ -16,7 +16,7 @@ from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from .autograd import LOG_SOFTMAX, Operation, batched, nested_forward, recorded, seen
+from .autograd import LOG_SOFTMAX, Operation, batched, nested_forward, recorded, zero_hidden
 from .blocks import XP, is_eager, is_eager_cotangent
 
 
@@ -59,7 +59,7 @@ class Entropy(_Entropy):
         x, where = ctx.saved_tensors
         axis, *rest = ctx.options
         slope = generic.entropy_vjp(XP, x, torch.ones_like(x.select(axis, 0)), axis, where, *rest)
-        return (slope * seen(tangents[0], where)).sum(axis)
+        return (slope * zero_hidden(tangents[0], where)).sum(axis)
 
 
 ENTROPY = Operation(Entropy, _Entropy, _entropy)

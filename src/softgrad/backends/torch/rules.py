@@ -15,7 +15,7 @@ from ..._kernels import loss as loss_kernels
 from ..._options import ARRAYS, LossArgs
 from .._registry import call
 from ..triton.graphs import loss_operator
-from .autograd import Operation, batched, recorded, seen
+from .autograd import Operation, batched, recorded, zero_hidden
 from .blocks import XP, is_eager, is_eager_cotangent
 from .shared import traced
 
@@ -117,7 +117,7 @@ class Losses(_Losses):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """The gradient times the tangent."""
         x, *arrays = ctx.saved_tensors[: 1 + len(_NAMES)]
-        return (_slope(x, ctx.static, arrays) * seen(tangents[0], arrays[1])).sum(ctx.static.axis)
+        return (_slope(x, ctx.static, arrays) * zero_hidden(tangents[0], arrays[1])).sum(ctx.static.axis)
 
 
 class _Slopes(Function):  # type: ignore[misc]
@@ -137,7 +137,7 @@ class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight, *arrays = ctx.saved_tensors
-        u = seen(grads[0], arrays[1])
+        u = zero_hidden(grads[0], arrays[1])
         through_x = through_weight = None
         if ctx.needs_input_grad[0]:
             through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
@@ -161,7 +161,7 @@ class Slopes(_Slopes):
         out = None
         if tangents[0] is not None:
             args = with_arrays(ctx.static, arrays, weight)
-            out = loss_kernels.cross_entropy_hvp(XP, x, args, seen(tangents[0], arrays[1]))
+            out = loss_kernels.cross_entropy_hvp(XP, x, args, zero_hidden(tangents[0], arrays[1]))
         if tangents[1] is not None:
             more = _slope(x, ctx.static, arrays) * tangents[1].unsqueeze(ctx.static.axis)
             out = more if out is None else out + more

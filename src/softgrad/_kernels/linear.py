@@ -258,7 +258,7 @@ def linear_cross_entropy_hvp(
     given = {name: narrow(xp, v, model.operand.dtype) for name, v in zip(wrt, vectors, strict=True)}
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
-    finite_W = finite_parameters(xp, model.operand, args)  # noqa: N806
+    finite_W = finite_parameters(xp, model.operand, args)
     change = finite_parameters(xp, given["W"], args) if "W" in given else None
     for start, stop, x, z, piece in model.blocks():
         dx = zero_ignored(xp, model.take_rows(given["X"], start, stop), piece) if "X" in given else None

@@ -11,7 +11,9 @@ from ceilings import within
 
 #: One of each kind.
 KINDS = {
-    "registers of Triton's kernels": dict(zip(check_triton.CASES, check_triton.CEILINGS["softmax_vjp"], strict=True)),
+    "registers of Triton's kernels": dict(
+        zip(check_triton.cases_of("softmax_vjp"), check_triton.CEILINGS["softmax_vjp"], strict=True)
+    ),
     "registers of CuPy's kernels": check_cupy.MOST,
     "launches and passes": dict(zip(("launches", "passes"), check_torch.CEILINGS["with options"][0], strict=True)),
     "blocks, launches and GB of the linear model": dict(enumerate(check_torch.LINEAR["bfloat16", 42, False])),

@@ -40,9 +40,9 @@ CEILINGS = {
     "softmax, masked": (55, 48, 48, 54, 31, 44),
     "index, masked": (74, 76, 72, 77, 32, 48),
     "index, temperature": (60, 32, 32, 40, 32, 32),
-    "index, shift": (87, 97, 109, 99, 70, 42),
-    "index, scaled": (102, 87, 100, 88, 90, 64),
-    "targets, everything": (109, 111, 116, 104, 102, 92),
+    "index, shift": (87, 102, 109, 99, 70, 42),
+    "index, scaled": (102, 86, 100, 88, 90, 64),
+    "targets, everything": (109, 112, 116, 109, 102, 92),
 }
 _LAST = {"inner": 1} | {f"{name}_{part}": one for name in "xyacgw" for part, one in (("inner", 0), ("class", 1))}
 _LAST |= {"out_inner": 0, "out_class": 1}

@@ -219,9 +219,6 @@ def loss_loop(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor
         m = tl.where(g > 0.0, here, m)
         if SHIFTED & HOW:
             most_added = tl.where(g > 0.0, added2, most_added)
-    if SHIFTED & HOW:
-        # no class is left, which a softcap would have forgotten
-        m = tl.where(m == float("-inf"), float("nan"), m)
     if not DENSE:
         if SPLIT:
             # the gradient may be written where the logits are, by another program

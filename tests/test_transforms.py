@@ -1,5 +1,6 @@
 """The transforms of the libraries: compiling, differentiating, batching, and computing late."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import oracle
 import softgrad as sg
 from marks import some
+from softgrad import backends
 
 LOGITS = np.array([[0.5, -1.0, 2.0, 0.25], [1.5, 0.5, -0.75, 3.0], [-2.0, 1.0, 0.125, 0.75]])
 LABELS = np.array([2, 0, 3])
@@ -308,6 +310,16 @@ def test_junk_under_where_does_not_reach_autodiff(autodiff, xp, asarray, to_nump
             result = to_numpy(derivative(function)(asarray(junk)))
             np.testing.assert_allclose(result, expected, rtol=1e-13, atol=1e-16)
             np.testing.assert_array_equal(result[~WHERE], 0.0)
+
+
+@pytest.mark.parametrize("kernels", [None, "generic"])
+@pytest.mark.parametrize("focal", [0.5, 1.5, 2.0])
+def test_a_focal_loss_is_constant_where_one_class_is_shown(focal, kernels, autodiff, asarray, to_numpy):
+    x, where, label = asarray([[0.5, 2.0, 1.0]]), asarray([[False, True, False]], "bool"), asarray([1], "int64")
+    with backends.use(kernels) if kernels else contextlib.nullcontext():
+        for derivative in autodiff:
+            found = derivative(lambda x: sg.cross_entropy(x, label, where=where, focal=focal))(x)
+            np.testing.assert_array_equal(to_numpy(found), 0.0)
 
 
 def test_zero_weight_times_minus_inf_does_not_reach_autodiff(autodiff, asarray, to_numpy):

@@ -26,14 +26,18 @@ def _share(xp: Namespace, p: Array, q: Array, cost: Array) -> Array:
     return p * xp.where(sure, one, cost / xp.where(sure, one, q))
 
 
+def power(xp: Namespace, q: Array, exponent: float) -> Array:
+    """``q**exponent``; 0, and constant to automatic differentiation, where ``q`` is."""
+    sure = q == 0
+    return xp.where(sure, xp.zeros_like(q), xp.where(sure, xp.ones_like(q), q) ** exponent)
+
+
 def first(xp: Namespace, p: Array, q: Array, cost: Array, focal: float) -> Array:
     """``a``."""
-    return q**focal * (1 + focal * _share(xp, p, q, _finite(xp, cost)))
+    return power(xp, q, focal) * (1 + focal * _share(xp, p, q, _finite(xp, cost)))
 
 
 def second(xp: Namespace, p: Array, q: Array, cost: Array, focal: float) -> Array:
     """``b``; 0 where q is, which it is multiplied by."""
-    zero = xp.zeros_like(p)
-    sure, cost = q == 0, _finite(xp, cost)
-    power = xp.where(sure, zero, xp.where(sure, zero + 1, q) ** (focal - 1))
-    return focal * p * power * (2 - cost + (focal - 1) * _share(xp, p, q, cost))
+    cost = _finite(xp, cost)
+    return focal * p * power(xp, q, focal - 1) * (2 - cost + (focal - 1) * _share(xp, p, q, cost))

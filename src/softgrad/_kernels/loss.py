@@ -157,7 +157,7 @@ def losses(xp: Namespace, r: Rows, args: LossArgs, carry: bool) -> Array:
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
         if args.focal:
-            cost = cost * (others(xp, r) / r.s) ** args.focal
+            cost = cost * focal.power(xp, others(xp, r) / r.s, args.focal)
         loss = total(xp, r.v * cost, axis, carry)
     if args.z_loss:
         loss = loss + _weighted(args.z_loss * r.log_sum**2, r)

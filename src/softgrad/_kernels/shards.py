@@ -291,7 +291,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
         s, loss = o + e, index_loss(xp, o, e, d, lo, w)
         if args.focal:
             q = o / s
-            loss = loss * q**args.focal
+            loss = loss * focal.power(xp, q, args.focal)
             T = w * focal.first(xp, e / s, q, index_loss(xp, o, e, d, lo, None), args.focal)
     else:
         s, loss = 1 + rest, zero

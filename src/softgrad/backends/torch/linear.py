@@ -64,6 +64,9 @@ class Linear:
         self.bias = None if bias is None else bias.to(self.narrow)
         memory = linear_kernels.memory_of(xp, X)
         self.rows = linear_kernels.block_rows(self.n, self.k, self.narrow.itemsize, block_size, memory)
+        if self.narrow is torch.float16 and block_size is None:
+            # slopes of more rows, at most 1 each, could add up to more than float16 holds
+            self.rows = min(self.rows, linear_kernels.DEVICE_ROWS[1])
         kept, _ = loss_kernels.keep(xp, args, like)
         self.ignored = None if kept is None else kept.logical_not()
         if self.ignored is not None:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._options import OPTIONS as ALL_OPTIONS
 from ..._options import LossArgs
 from .._declaration import Backend
 from .._registry import asked_for
@@ -22,7 +21,10 @@ DENSE = ("softmax", "log_softmax", "logsumexp")
 PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp")
 LOSSES = ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad")
 #: Of a loss, that the kernels take.
-OPTIONS = tuple(name for name in ALL_OPTIONS if name != "precision")
+OPTIONS = (
+    *("softcap", "temperature", "logit_shift", "label_smoothing", "class_weight", "focal", "ignore_index", "z_loss"),
+    *("sample_weight", "where"),
+)
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 #: Of labels that a kernel reads as they are.
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

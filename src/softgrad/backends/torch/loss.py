@@ -23,7 +23,7 @@ def label_weight(args: LossArgs, x: Tensor) -> Tensor | None:
     labels = args.labels.to(torch.int64)
     inside = labels.clamp(0, x.shape[args.axis] - 1)
     weight = args.class_weight.to(x.dtype)[inside]
-    return torch.where(labels == inside, weight, 1).unsqueeze(args.axis)
+    return kept_where(labels == inside, weight, 1).unsqueeze(args.axis)
 
 
 def in_place(xp: Any, logits: Tensor, args: LossArgs, value: bool, grad: bool) -> tuple[Any, Any]:

@@ -136,6 +136,7 @@ def test_help_tells_every_argument(thing):
             assert name.strip("*") in signature.parameters, f"{name} is no argument"
     assert "s for the call" not in doc
     assert not re.search(r"(?:As for|Those of) :(?:func|class)", told[1] if told else "")
+    assert not re.search(r"^    As :(?:func|class)", doc, re.M)
 
 
 def test_the_arguments_shown_are_those_that_are_taken():

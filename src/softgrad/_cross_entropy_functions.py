@@ -65,7 +65,7 @@ def cross_entropy(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -
     return loss(logits, labels, **call)
 
 
-@passes_on_to(CrossEntropy, CrossEntropy.grad)
+@passes_on_to(CrossEntropy, CrossEntropy.grad, raises=cross_entropy)
 def cross_entropy_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> ArrayT:
     """Gradient of :func:`cross_entropy` with respect to the logits: ``softmax(x) - onehot(label)``.
 
@@ -74,11 +74,6 @@ def cross_entropy_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOption
     array
         Of the logits' shape, library, device and floating dtype; with ``reduction="none"`` a sample's row is the
         gradient of its own loss.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`cross_entropy`.
 
     Notes
     -----
@@ -95,7 +90,7 @@ def cross_entropy_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOption
     return loss.grad(logits, labels, **call)
 
 
-@passes_on_to(CrossEntropy, CrossEntropy.value_and_grad)
+@passes_on_to(CrossEntropy, CrossEntropy.value_and_grad, raises=cross_entropy)
 def cross_entropy_value_and_grad(logits: ArrayT, labels: Any, **options: Unpack[CallOptions]) -> tuple[ArrayT, ArrayT]:
     """:func:`cross_entropy` and its gradient, from one maximum and one exponential.
 
@@ -103,11 +98,6 @@ def cross_entropy_value_and_grad(logits: ArrayT, labels: Any, **options: Unpack[
     -------
     (array, array)
         The loss, and its gradient with respect to the logits.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`cross_entropy`.
 
     Examples
     --------
@@ -121,7 +111,7 @@ def cross_entropy_value_and_grad(logits: ArrayT, labels: Any, **options: Unpack[
     return loss.value_and_grad(logits, labels, **call)
 
 
-@passes_on_to(CrossEntropy, CrossEntropy.hvp)
+@passes_on_to(CrossEntropy, CrossEntropy.hvp, raises=cross_entropy)
 def cross_entropy_hvp(logits: ArrayT, labels: Any, vector: ArrayT, **options: Unpack[CallOptions]) -> ArrayT:
     """Second derivative of :func:`cross_entropy` with respect to the logits, times a vector.
 
@@ -129,11 +119,6 @@ def cross_entropy_hvp(logits: ArrayT, labels: Any, vector: ArrayT, **options: Un
     -------
     array
         Of the logits' shape, library, device and floating dtype.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`cross_entropy`.
 
     Notes
     -----

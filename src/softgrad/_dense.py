@@ -96,7 +96,7 @@ def softmax(
     return _along("softmax", x, axis, where, dtype, precision)
 
 
-@passes_on_to(softmax)
+@passes_on_to(softmax, raises=softmax)
 def log_softmax(
     x: ArrayT,
     /,
@@ -119,11 +119,6 @@ def log_softmax(
     -------
     array
         Of ``x``'s shape, library, device and floating dtype.
-
-    Raises
-    ------
-    TypeError, AxisError, ValueError
-        As :func:`softmax`.
 
     Notes
     -----
@@ -193,7 +188,7 @@ def softmax_vjp(probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1) -> Arra
     return _derivative("softmax_vjp", probs, "probs", cotangent, "cotangent", axis)
 
 
-@passes_on_to(softmax_vjp)
+@passes_on_to(softmax_vjp, raises=softmax_vjp)
 def softmax_jvp(probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT:
     """Push a tangent of the softmax's input forward: ``p * (t - sum(p * t))``.
 
@@ -207,11 +202,6 @@ def softmax_jvp(probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT
     array
         The direction in which ``probs`` moves: of its shape and dtype.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`softmax_vjp`.
-
     Examples
     --------
     >>> import numpy as np
@@ -222,6 +212,7 @@ def softmax_jvp(probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT
     return _derivative("softmax_jvp", probs, "probs", tangent, "tangent", axis)
 
 
+@passes_on_to(raises=softmax_vjp)
 def log_softmax_vjp(log_probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT:
     """Pull a cotangent of the log-softmax back to its input: ``c - p * sum(c)``.
 
@@ -239,11 +230,6 @@ def log_softmax_vjp(log_probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1)
     array
         The derivative with respect to ``x``: of ``log_probs``' shape and dtype.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`softmax_vjp`.
-
     Examples
     --------
     >>> import numpy as np
@@ -254,7 +240,7 @@ def log_softmax_vjp(log_probs: ArrayT, cotangent: ArrayT, /, *, axis: Axis = -1)
     return _derivative("log_softmax_vjp", log_probs, "log_probs", cotangent, "cotangent", axis)
 
 
-@passes_on_to(log_softmax_vjp)
+@passes_on_to(log_softmax_vjp, raises=softmax_vjp)
 def log_softmax_jvp(log_probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -> ArrayT:
     """Push a tangent of the log-softmax's input forward: ``t - sum(p * t)``.
 
@@ -267,11 +253,6 @@ def log_softmax_jvp(log_probs: ArrayT, tangent: ArrayT, /, *, axis: Axis = -1) -
     -------
     array
         The direction in which ``log_probs`` moves: of its shape and dtype.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`softmax_vjp`.
 
     Examples
     --------

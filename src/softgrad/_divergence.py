@@ -202,7 +202,7 @@ def kl_divergence(
     return _value(logits, target_logits, mixture_weight(direction), options)
 
 
-@passes_on_to(kl_divergence)
+@passes_on_to(kl_divergence, raises=kl_divergence)
 def kl_divergence_value_and_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[KLOptions]
 ) -> tuple[ArrayT, Any]:
@@ -218,11 +218,6 @@ def kl_divergence_value_and_grad(
     (array, array or tuple of arrays)
         The divergence, and what :func:`kl_divergence_grad` gives.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`kl_divergence`.
-
     Examples
     --------
     >>> import numpy as np
@@ -237,7 +232,7 @@ def kl_divergence_value_and_grad(
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 
 
-@passes_on_to(kl_divergence_value_and_grad)
+@passes_on_to(kl_divergence_value_and_grad, raises=kl_divergence)
 def kl_divergence_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[KLOptions]
 ) -> Any:
@@ -248,11 +243,6 @@ def kl_divergence_grad(
     array or tuple of arrays
         One gradient for a single name, else a tuple in the order of ``wrt``; each of its array's shape and floating
         dtype. With ``reduction="none"`` a sample's row is the gradient of its own divergence.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`kl_divergence`.
 
     Notes
     -----
@@ -270,7 +260,7 @@ def kl_divergence_grad(
     return kl_divergence_value_and_grad(logits, target_logits, wrt=wrt, **options)[1]
 
 
-@passes_on_to(kl_divergence, without=("direction",))
+@passes_on_to(kl_divergence, without=("direction",), raises=kl_divergence)
 def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5, **options: Unpack[Options]) -> ArrayT:
     """Generalised Jensen-Shannon divergence between the softmaxes of two arrays of logits.
 
@@ -287,8 +277,8 @@ def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`kl_divergence`; ValueError if ``beta`` is out of its range.
+    ValueError
+        If ``beta`` is out of its range.
 
     Notes
     -----
@@ -308,7 +298,7 @@ def js_divergence(logits: ArrayT, target_logits: ArrayT, /, *, beta: float = 0.5
     return _value(logits, target_logits, number(beta, "beta", 0.0, 1.0), options)
 
 
-@passes_on_to(js_divergence, kl_divergence_value_and_grad, without=("direction",))
+@passes_on_to(js_divergence, kl_divergence_value_and_grad, without=("direction",), raises=js_divergence)
 def js_divergence_value_and_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[JSOptions]
 ) -> tuple[ArrayT, Any]:
@@ -318,11 +308,6 @@ def js_divergence_value_and_grad(
     -------
     (array, array or tuple of arrays)
         The divergence, and what :func:`js_divergence_grad` gives.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`js_divergence`.
 
     Examples
     --------
@@ -338,7 +323,7 @@ def js_divergence_value_and_grad(
     return _value_and_grad(logits, target_logits, wrt, beta, options)
 
 
-@passes_on_to(js_divergence, kl_divergence_value_and_grad, without=("direction",))
+@passes_on_to(js_divergence, kl_divergence_value_and_grad, without=("direction",), raises=js_divergence)
 def js_divergence_grad(
     logits: ArrayT, target_logits: ArrayT, /, *, wrt: LogitsNames = "logits", **options: Unpack[JSOptions]
 ) -> Any:
@@ -349,11 +334,6 @@ def js_divergence_grad(
     array or tuple of arrays
         One gradient for a single name, else a tuple in the order of ``wrt``; each of its array's shape and floating
         dtype. With ``reduction="none"`` a sample's row is the gradient of its own divergence.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`js_divergence`.
 
     Notes
     -----

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def passes_on_to(*sources: Any, without: tuple[str, ...] = ()) -> Callable[[T], T]:
+def passes_on_to(*sources: Any, without: tuple[str, ...] = (), raises: Any = None) -> Callable[[T], T]:
     """Complete a function or class from the ``sources`` that it hands its arguments to.
 
     Its ``**options`` become, for ``inspect.signature``, the optional parameters of the sources but for ``without``;
-    and its docstring gets the sources' entry for every parameter that it has none of its own for.
+    and its docstring gets the sources' entry for every parameter that it has none of its own for, and what ``raises``
+    raises before what it says of that itself.
     """
 
     def complete(thing: T) -> T:
@@ -31,7 +32,8 @@ def passes_on_to(*sources: Any, without: tuple[str, ...] = ()) -> Callable[[T], 
             entries: dict[str, str] = {}
             for source in (*reversed(sources), thing):
                 entries |= _split(source.__doc__ or "")[1]
-            head, _, tail = _split(thing.__doc__)
+            doc = thing.__doc__ if raises is None else _raising(thing.__doc__, raises.__doc__)
+            head, _, tail = _split(doc)
             # an entry that names several parameters comes once
             chosen = dict.fromkeys(entries[p.name] for p in parameters if p.name in entries)
             thing.__doc__ = "\n".join([head, "Parameters", "----------", *chosen, "", tail])
@@ -40,12 +42,28 @@ def passes_on_to(*sources: Any, without: tuple[str, ...] = ()) -> Callable[[T], 
     return complete
 
 
+def _raising(doc: str, source: str) -> str:
+    """``doc`` with the errors of ``source`` before its own, one entry for each type."""
+    head, own, tail = _split(doc, "Raises")
+    theirs = dict(_split(source, "Raises")[1])
+    for name, entry in own.items():
+        # below the type stands the text
+        theirs[name] = f"{theirs[name]}\n{entry.partition(chr(10))[2]}" if name in theirs else entry
+    if not own:
+        # after what is returned, before the sections that follow it
+        lines = inspect.cleandoc(doc).splitlines()
+        heads = [i for i, line in enumerate(lines[1:]) if line and not line.strip("-")]
+        at = next((i for i in heads if lines[i] in ("See Also", "Notes", "References", "Examples")), len(lines))
+        head, tail = "\n".join(lines[:at]), "\n".join(lines[at:])
+    return "\n".join([head.rstrip(), "", "Raises", "------", *dict.fromkeys(theirs.values()), "", tail])
+
+
 @functools.cache
-def _split(doc: str) -> tuple[str, dict[str, str], str]:
-    """(what comes before the parameters, the entry of each, what comes after) of a numpydoc docstring."""
+def _split(doc: str, section: str = "Parameters") -> tuple[str, dict[str, str], str]:
+    """(what comes before a section, the entry of each name in it, what comes after) of a numpydoc docstring."""
     lines = inspect.cleandoc(doc).splitlines()
     heads = [i for i, line in enumerate(lines[1:]) if line and not line.strip("-")]
-    first = next((i for i in heads if lines[i] == "Parameters"), None)
+    first = next((i for i in heads if lines[i] == section), None)
     if first is None:
         start = heads[0] if heads else len(lines)
         return "\n".join(lines[:start]), {}, "\n".join(lines[start:])

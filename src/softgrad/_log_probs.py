@@ -157,7 +157,7 @@ def log_probs(
     return as_scalar(lib, value if several else without_axis(value, at))
 
 
-@passes_on_to(log_probs)
+@passes_on_to(log_probs, raises=log_probs)
 def log_probs_vjp(
     logits: ArrayT,
     labels: Any,
@@ -186,8 +186,8 @@ def log_probs_vjp(
 
     Raises
     ------
-    TypeError, AxisError, ValueError, LabelError
-        As :func:`log_probs`; ValueError too if ``cotangent`` is not of the labels' shape.
+    ValueError
+        If ``cotangent`` is not of the labels' shape.
 
     Notes
     -----
@@ -260,7 +260,7 @@ def entropy(
     return as_scalar(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
 
 
-@passes_on_to(entropy)
+@passes_on_to(entropy, raises=entropy)
 def entropy_vjp(
     logits: ArrayT,
     cotangent: ArrayT,
@@ -286,8 +286,8 @@ def entropy_vjp(
 
     Raises
     ------
-    TypeError, AxisError, ValueError
-        As :func:`entropy`; ValueError too if ``cotangent`` is not of the entropies' shape.
+    ValueError
+        If ``cotangent`` is not of the entropies' shape.
 
     Notes
     -----

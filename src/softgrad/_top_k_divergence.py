@@ -169,7 +169,7 @@ def top_k_kl_divergence(
     return as_scalar(lib, run("divergence", lib, lib.xp, x, args)[0])
 
 
-@passes_on_to(top_k_kl_divergence)
+@passes_on_to(top_k_kl_divergence, raises=top_k_kl_divergence)
 def top_k_kl_divergence_value_and_grad(
     logits: ArrayT, target_log_probs: ArrayT, target_labels: Any, /, **options: Unpack[TopKOptions]
 ) -> tuple[ArrayT, ArrayT]:
@@ -179,11 +179,6 @@ def top_k_kl_divergence_value_and_grad(
     -------
     (array, array)
         The divergence, and what :func:`top_k_kl_divergence_grad` gives.
-
-    Raises
-    ------
-    TypeError, AxisError, ValueError
-        As :func:`top_k_kl_divergence`.
 
     Examples
     --------
@@ -200,7 +195,7 @@ def top_k_kl_divergence_value_and_grad(
     return as_scalar(lib, value), grad
 
 
-@passes_on_to(top_k_kl_divergence)
+@passes_on_to(top_k_kl_divergence, raises=top_k_kl_divergence)
 def top_k_kl_divergence_grad(
     logits: ArrayT, target_log_probs: ArrayT, target_labels: Any, /, **options: Unpack[TopKOptions]
 ) -> ArrayT:
@@ -211,11 +206,6 @@ def top_k_kl_divergence_grad(
     array
         Of the logits' shape and floating dtype. With ``reduction="none"`` a sample's row is the gradient of its own
         divergence.
-
-    Raises
-    ------
-    TypeError, AxisError, ValueError
-        As :func:`top_k_kl_divergence`.
 
     Notes
     -----

@@ -84,8 +84,11 @@ def temperature(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`softgrad.cross_entropy`; ValueError if the loss is not finite at temperature 1, or no sample counts.
+    TypeError
+        If the logits are not real numbers, the labels of no dtype that fits, or the arrays of two libraries.
+    ValueError
+        If shapes do not agree, an option is out of its range, the loss is not finite at temperature 1, or no sample
+        counts.
 
     Notes
     -----
@@ -206,8 +209,11 @@ def calibrate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> Any:
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`temperature`; ValueError if ``y`` holds a label that the model was not fitted on.
+    TypeError
+        If the samples are not real numbers, or of another library than the model.
+    ValueError
+        If shapes do not agree, ``y`` holds a label that the model was not fitted on, the loss is not finite at
+        temperature 1, or no sample counts.
 
     Examples
     --------

@@ -109,7 +109,7 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
     return -xp.sum(Y * log_softmax(logits, axis=0))
 
 
-@passes_on_to(loss_from_probabilities)
+@passes_on_to(loss_from_probabilities, raises=loss_from_probabilities)
 @_ignores_fp_warnings
 def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     """E_in(W) = sum_n sum_k 1{y_n = k} (log sum_j exp(w_j^T x_n) - w_k^T x_n).
@@ -118,11 +118,6 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     -------
     array
         0-d.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`loss_from_probabilities`.
 
     Examples
     --------
@@ -136,7 +131,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
     return xp.sum(Y * (logsumexp(logits, axis=0, keepdims=True) - logits))
 
 
-@passes_on_to(loss_from_probabilities)
+@passes_on_to(loss_from_probabilities, raises=loss_from_probabilities)
 @_ignores_fp_warnings
 def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """Column i of the gradient: sum_n x_n (S_in - y_in).
@@ -153,8 +148,6 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`loss_from_probabilities`.
     IndexError
         If there is no class ``i``.
 
@@ -171,7 +164,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     return xp.sum(X * xp.expand_dims(S[i, :] - Y[i, :], axis=0), axis=1)
 
 
-@passes_on_to(loss_from_probabilities)
+@passes_on_to(loss_from_probabilities, raises=loss_from_probabilities)
 @_ignores_fp_warnings
 def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     """The whole gradient as one product: X (S - Y)^T.
@@ -180,11 +173,6 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     -------
     array
         Of shape (M, K).
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`loss_from_probabilities`.
 
     Examples
     --------
@@ -199,7 +187,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
     return product(xp, X, xp.matrix_transpose(S - Y))
 
 
-@passes_on_to(gradient_column)
+@passes_on_to(gradient_column, raises=gradient_column)
 @_ignores_fp_warnings
 def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     """The slip that hides the identity: the index i lost from the second term, sum_n x_n (S_in - sum_k y_kn).
@@ -210,11 +198,6 @@ def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
     -------
     array
         Of shape (M,).
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`gradient_column`.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from .._options import LossArgs
 from ..backends._parameters import on_rows
 from ..backends._registry import run
 from ..backends.sparse.samples import home_of
-from ..linear.functions import DataOptions
+from ..linear.functions import DataOptions, linear_cross_entropy
 from ..linear.model import LinearCrossEntropy
 from .fitted import parameters_of
 
@@ -114,7 +114,7 @@ def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
     return first if bias is None else (first, out[1])
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value)
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, raises=linear_cross_entropy)
 def linear_cross_entropy_hessian_diag(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
 ) -> Any:
@@ -127,8 +127,8 @@ def linear_cross_entropy_hessian_diag(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------

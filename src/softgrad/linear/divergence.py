@@ -114,7 +114,7 @@ def _call(
     return as_scalar(lib, value), tuple(out)
 
 
-@passes_on_to(kl_divergence, LinearCrossEntropy)
+@passes_on_to(kl_divergence, LinearCrossEntropy, raises=kl_divergence)
 def linear_kl_divergence(
     X: ArrayT,
     W: ArrayT,
@@ -152,11 +152,6 @@ def linear_kl_divergence(
     array
         0-d, or ``(n_samples,)`` with ``reduction="none"``; of X's library, device and dtype.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`kl_divergence`.
-
     Notes
     -----
     The teacher is a constant for automatic differentiation. The products round the logits, and no more digits than
@@ -183,7 +178,7 @@ def linear_kl_divergence(
     return _call(models, mixture_weight(direction), (), **options)[0]
 
 
-@passes_on_to(linear_kl_divergence)
+@passes_on_to(linear_kl_divergence, raises=linear_kl_divergence)
 def linear_kl_divergence_value_and_grad(
     X: ArrayT,
     W: ArrayT,
@@ -209,8 +204,8 @@ def linear_kl_divergence_value_and_grad(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`linear_kl_divergence`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------
@@ -229,7 +224,7 @@ def linear_kl_divergence_value_and_grad(
     return value, grads[0] if single else grads
 
 
-@passes_on_to(linear_kl_divergence, js_divergence, without=("direction", "axis"))
+@passes_on_to(linear_kl_divergence, js_divergence, without=("direction", "axis"), raises=linear_kl_divergence)
 def linear_js_divergence(
     X: ArrayT,
     W: ArrayT,
@@ -250,8 +245,8 @@ def linear_js_divergence(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`linear_kl_divergence`; ValueError if ``beta`` is out of its range.
+    ValueError
+        If ``beta`` is out of its range.
 
     Examples
     --------
@@ -266,7 +261,9 @@ def linear_js_divergence(
     return _call(models, number(beta, "beta", 0.0, 1.0), (), **options)[0]
 
 
-@passes_on_to(linear_js_divergence, linear_kl_divergence_value_and_grad, without=("direction",))
+@passes_on_to(
+    linear_js_divergence, linear_kl_divergence_value_and_grad, without=("direction",), raises=linear_js_divergence
+)
 def linear_js_divergence_value_and_grad(
     X: ArrayT,
     W: ArrayT,
@@ -287,8 +284,8 @@ def linear_js_divergence_value_and_grad(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`linear_js_divergence`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------

@@ -73,7 +73,7 @@ def linear_cross_entropy(
     return bound.value(W, bias)
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.grad)
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.grad, raises=linear_cross_entropy)
 def linear_cross_entropy_grad(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> Any:
@@ -86,8 +86,8 @@ def linear_cross_entropy_grad(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------
@@ -102,7 +102,7 @@ def linear_cross_entropy_grad(
     return bound.grad(W, bias, **call)
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value_and_grad)
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value_and_grad, raises=linear_cross_entropy)
 def linear_cross_entropy_value_and_grad(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> tuple[ArrayT, Any]:
@@ -115,8 +115,8 @@ def linear_cross_entropy_value_and_grad(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------
@@ -133,7 +133,7 @@ def linear_cross_entropy_value_and_grad(
     return bound.value_and_grad(W, bias, **call)
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.hvp)
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.hvp, raises=linear_cross_entropy)
 def linear_cross_entropy_hvp(
     X: ArrayT, labels: Any, W: ArrayT, vector: Any, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> Any:
@@ -146,8 +146,8 @@ def linear_cross_entropy_hvp(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------
@@ -162,7 +162,7 @@ def linear_cross_entropy_hvp(
     return bound.hvp(W, vector, bias, **call)
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.hessian)
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.hessian, raises=linear_cross_entropy)
 def linear_cross_entropy_hessian(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[Options]
 ) -> Any:
@@ -175,8 +175,8 @@ def linear_cross_entropy_hessian(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------

@@ -166,7 +166,7 @@ def linear_log_probs(
     return LinearLogProbs(log_probs, found[1], found[2], problem.out(found[3]), problem.out(found[4]))
 
 
-@passes_on_to(linear_log_probs)
+@passes_on_to(linear_log_probs, raises=linear_log_probs)
 def linear_log_probs_vjp(
     X: ArrayT,
     labels: Any,
@@ -199,8 +199,8 @@ def linear_log_probs_vjp(
 
     Raises
     ------
-    TypeError, ValueError, LabelError
-        As :func:`linear_log_probs`; ValueError too if ``cotangents`` are no two, or not of their shapes.
+    ValueError
+        If ``cotangents`` are no two, or not of their shapes.
 
     Examples
     --------

@@ -104,8 +104,10 @@ def linear_top_k_kl_divergence(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`top_k_kl_divergence`.
+    TypeError
+        If an array is not of real numbers, labels are no integers, or arrays are of two libraries.
+    ValueError
+        If shapes do not agree, or an option is out of its range.
 
     Notes
     -----
@@ -134,7 +136,12 @@ def linear_top_k_kl_divergence(
     return _call(X, W, target_log_probs, target_labels, bias, (), **options)[0]
 
 
-@passes_on_to(linear_top_k_kl_divergence, LinearCrossEntropy.value_and_grad, without=("classes",))
+@passes_on_to(
+    linear_top_k_kl_divergence,
+    LinearCrossEntropy.value_and_grad,
+    without=("classes",),
+    raises=linear_top_k_kl_divergence,
+)
 def linear_top_k_kl_divergence_value_and_grad(
     X: ArrayT,
     W: ArrayT,
@@ -154,8 +161,8 @@ def linear_top_k_kl_divergence_value_and_grad(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`linear_top_k_kl_divergence`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------

@@ -61,9 +61,11 @@ def cross_entropy(
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`softgrad.cross_entropy`; TypeError if ``reduce`` gives no array of the shape and dtype that it was
-        given.
+    TypeError
+        If an array is not of real numbers, they are of two libraries, or ``reduce`` gives no array of the shape and
+        dtype that it was given.
+    ValueError
+        If shapes do not agree, or an option is out of its range.
     RuntimeError
         From :func:`torch_distributed`, if the processes cannot meet.
 
@@ -110,7 +112,7 @@ def cross_entropy(
     return as_scalar(lib, run("sharded_cross_entropy", lib, lib.xp, x, args, first, reduce))
 
 
-@passes_on_to(cross_entropy)
+@passes_on_to(cross_entropy, raises=cross_entropy)
 def cross_entropy_value_and_grad(
     logits: ArrayT, labels: Any, *, first_class: Any, reduce: Any, **options: Unpack[CallOptions]
 ) -> tuple[ArrayT, ArrayT]:
@@ -121,11 +123,6 @@ def cross_entropy_value_and_grad(
     (array, array)
         The loss, as every process gets it; the gradient, of the share's shape and dtype. With ``reduction="none"`` a
         sample's row is the gradient of its own loss.
-
-    Raises
-    ------
-    TypeError, ValueError, RuntimeError
-        As :func:`cross_entropy`.
 
     Examples
     --------

@@ -35,7 +35,11 @@ def _prepared(
     )
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, dense_cross_entropy, without=("l2", "axis", *REFUSED))
+@passes_on_to(
+    *(LinearCrossEntropy, LinearCrossEntropy.value, dense_cross_entropy),
+    without=("l2", "axis", *REFUSED),
+    raises=dense_cross_entropy,
+)
 def linear_cross_entropy(
     X: ArrayT,
     labels: Any,
@@ -77,11 +81,6 @@ def linear_cross_entropy(
     array
         0-d, or ``(n_samples,)`` with ``reduction="none"``: the same in every process.
 
-    Raises
-    ------
-    TypeError, ValueError, RuntimeError
-        As :func:`softgrad.linear_cross_entropy` and :func:`softgrad.parallel.cross_entropy`.
-
     Notes
     -----
     ``reduce`` is called as in :func:`softgrad.parallel.cross_entropy`, however many blocks there are. The derivatives
@@ -122,7 +121,7 @@ def linear_cross_entropy(
     return as_scalar(lib, value)
 
 
-@passes_on_to(linear_cross_entropy)
+@passes_on_to(linear_cross_entropy, raises=linear_cross_entropy)
 def linear_cross_entropy_value_and_grad(
     X: ArrayT,
     labels: Any,
@@ -149,8 +148,8 @@ def linear_cross_entropy_value_and_grad(
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As :func:`linear_cross_entropy`; ValueError with ``reduction="none"``.
+    ValueError
+        If ``reduction`` is "none".
 
     Examples
     --------

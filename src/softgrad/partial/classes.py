@@ -223,7 +223,7 @@ def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, A
     return lib, x, iota(lib.xp, x, axis, index.dtype) + offset == index, axis
 
 
-@passes_on_to(cross_entropy_partial)
+@passes_on_to(cross_entropy_partial, raises=cross_entropy_partial)
 def cross_entropy_shard_grad(
     logits: ArrayT, labels: Any, merged: CrossEntropyPartial, *, offset: int = 0, axis: int = -1, where: Any = None
 ) -> ArrayT:
@@ -238,11 +238,6 @@ def cross_entropy_shard_grad(
     -------
     array
         Of the logits' shape and dtype: probabilities, less 1 at the label, which is summed from the other classes.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError
-        As :func:`cross_entropy_partial`.
 
     Examples
     --------

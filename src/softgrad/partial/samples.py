@@ -12,7 +12,7 @@ from .._kernels.linear import BlockedLinear
 from .._kernels.loss import divided
 from ..backends._parameters import on_parameters
 from ..backends._registry import run
-from ..linear.functions import DataOptions
+from ..linear.functions import DataOptions, linear_cross_entropy
 from ..linear.model import LinearCrossEntropy
 from ..linear.penalty import on_gradient, on_value
 
@@ -42,7 +42,7 @@ class LinearPartial(NamedTuple):
     weight: Array
 
 
-@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, without=("l2", "reduction"))
+@passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, without=("l2", "reduction"), raises=linear_cross_entropy)
 def linear_partial(
     X: ArrayT, labels: Any, W: ArrayT, bias: ArrayT | None = None, **options: Unpack[DataOptions]
 ) -> LinearPartial:
@@ -57,8 +57,8 @@ def linear_partial(
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        As :func:`softgrad.linear_cross_entropy`; TypeError for ``l2`` and ``reduction``.
+    TypeError
+        For ``l2`` and ``reduction``.
 
     Examples
     --------

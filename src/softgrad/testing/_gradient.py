@@ -262,8 +262,10 @@ def check_hvp(
     ------
     AssertionError
         If a method disagrees, or the second derivative is not symmetric.
-    ValueError, TypeError
-        As :func:`check_gradient`.
+    ValueError
+        If shapes do not fit, or the differences are too coarse to tell right from wrong.
+    TypeError
+        If ``x`` is not a real floating array, or a method asked for by name cannot be run.
 
     Examples
     --------

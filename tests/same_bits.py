@@ -7,9 +7,12 @@ in other layouts of memory, on other numbers of threads, with the value's gradie
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -308,7 +311,7 @@ def run(name: str, dtypes: tuple[str, ...], classes: tuple[int, ...], groups: tu
                                 examples.setdefault(what, f"{k} classes, {'calm, ' if calm else ''}{company}: {rows}")
     for what, count in sorted(where.items()):
         print(f"  {' | '.join(what)}: {count} comparisons differ, as of {examples[what]} rows")
-    print(f"{name}: {seen} comparisons of rows' bits, {found} differ")
+    print(f"{name}, {', '.join(dtypes)}: {seen} comparisons of rows' bits, {found} differ", flush=True)
     return found
 
 
@@ -323,8 +326,9 @@ def main() -> int:
     given = parser.parse_args()
     dtypes, groups = tuple(given.dtypes.split(",")), tuple(given.groups.split("|"))
     classes = tuple(int(k) for k in given.classes.split(","))
-    found = [run(name, dtypes, classes, groups, given.largest) for name in given.libraries.split(",")]
-    return int(any(found))
+    jobs = [(name, (dtype,), classes, groups, given.largest) for name in given.libraries.split(",") for dtype in dtypes]
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        return int(any(pool.map(run, *zip(*jobs, strict=True))))
 
 
 if __name__ == "__main__":

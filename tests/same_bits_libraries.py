@@ -10,10 +10,13 @@ import argparse
 import contextlib
 import importlib
 import itertools
+import multiprocessing
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,8 +235,10 @@ def main() -> int:
     parser.add_argument("--values", type=float, default=2e6, help="logits of each function")
     parser.add_argument("--at-a-time", type=int, default=AT_A_TIME)
     given = parser.parse_args()
-    lists = (given.libraries.split(","), given.dtypes.split(","), given.groups.split("|"))
-    return int(run(*lists, int(given.values), given.at_a_time) > 0)
+    libraries, groups = given.libraries.split(","), given.groups.split("|")
+    jobs = [(libraries, [dtype], groups, int(given.values), given.at_a_time) for dtype in given.dtypes.split(",")]
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        return int(any(pool.map(run, *zip(*jobs, strict=True))))
 
 
 if __name__ == "__main__":

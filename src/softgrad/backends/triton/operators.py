@@ -80,25 +80,8 @@ def cross_entropy(
     return [each for each in loss.computed(x, args, value, gradient, seen_by_compilers) if each is not None]
 
 
-def _empty_cross_entropy(
-    x: Tensor,
-    labels: Tensor,
-    class_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    logit_shift: Tensor | None,
-    where: Tensor | None,
-    axis: int,
-    dense: bool,
-    softcap: float | None,
-    temperature: float,
-    label_smoothing: float,
-    focal: float,
-    ignore_index: int | None,
-    z_loss: float,
-    reduction: str,
-    value: bool,
-    gradient: bool,
-) -> list[Tensor]:
+def _empty_cross_entropy(x: Tensor, *options: Any) -> list[Tensor]:
+    axis, (reduction, value, gradient) = options[5], options[-3:]
     v = view(x, axis)
     values = x.new_empty(v.sample_shape if reduction == "none" else (), dtype=torch.float32)
     return [values] * value + [v.back(torch.empty_like(v.x))] * gradient

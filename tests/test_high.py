@@ -154,14 +154,16 @@ def test_all_numbers_near_a_tie_of_half_precision_are_unsure():
 
 
 @pytest.mark.libraries("numpy", "torch", "cupy")
-@pytest.mark.parametrize(("dtype", "least", "digits"), [("float16", 2.0**-24, 10), ("bfloat16", 2.0**-133, 7)])
-def test_half_precision_is_rounded_once(dtype, least, digits, library, to_numpy):
+@pytest.mark.parametrize(
+    ("dtype", "least", "digits", "most"), [("float16", 2.0**-24, 10, 2.0**5), ("bfloat16", 2.0**-133, 7, 2.0**120)]
+)
+def test_half_precision_is_rounded_once(dtype, least, digits, most, library, to_numpy):
     if not library.has_dtype(dtype):
         pytest.skip("no such dtype")
-    # ties of numbers without all digits and of those that have them
+    # ties of numbers without all digits and of those that have them, the largest too: beyond it is infinity
     tie = np.arange(2.0**digits, 2.0 ** (digits + 1)) + 0.5
-    tie = np.concatenate([(tie - 2.0**digits) * least, tie * least * 2.0**10, tie])
-    unit = np.repeat([least, least * 2.0**10, 1.0], 2**digits)
+    tie = np.concatenate([(tie - 2.0**digits) * least, tie * least * 2.0**10, tie, tie * most])
+    unit = np.repeat([least, least * 2.0**10, 1.0, most], 2**digits)
     form = library.asarray([0.0], dtype).dtype
     for off in (0.0, 2.0**-52, -(2.0**-52), 2.0**-26, -(2.0**-26)):
         first = tie * (1 + off)
@@ -169,7 +171,9 @@ def test_half_precision_is_rounded_once(dtype, least, digits, library, to_numpy)
             parts = tuple(library.asarray(np.concatenate([a, -a])) for a in (first, second * first))
             side = np.sign((first - tie) + second * first)
             expected = np.where(side == 0, np.rint(tie / unit), np.floor(tie / unit) + (side > 0)) * unit
-            got = to_numpy(dd.rounded(library.xp, parts, form)).astype(np.float64)
+            expected[expected == 2.0 ** (digits + 1) * most] = np.inf
+            with np.errstate(over="ignore"):
+                got = to_numpy(dd.rounded(library.xp, parts, form)).astype(np.float64)
             np.testing.assert_array_equal(got, np.concatenate([expected, -expected]))
 
 

@@ -256,7 +256,13 @@ def _half(xp: Namespace, a: Number, dtype: DType) -> Array:
     # the float32 that a tie is may have lost to its rounding what decides
     beyond = xp.logical_or(xp.logical_and(lost > 0, off > 0), xp.logical_and(lost < 0, off < 0))
     tied = xp.logical_and(xp.isfinite(near), xp.astype(xp.astype(other, dtype), xp.float32) == other)
-    return xp.where(xp.logical_and(beyond, tied), xp.astype(other, dtype), half)
+    half = xp.where(xp.logical_and(beyond, tied), xp.astype(other, dtype), half)
+    # so may the float32 at which infinity begins
+    largest, eps = float(xp.finfo(dtype).max), float(xp.finfo(dtype).eps)
+    limit = largest + largest / (2 - eps) * eps / 2
+    sign = xp.sign(single)
+    within = xp.logical_and(xp.astype(xp.abs(single), lost.dtype) == limit, xp.astype(sign, lost.dtype) * lost < 0)
+    return xp.where(within, xp.astype(sign * largest, dtype), half)
 
 
 def is_near_a_tie(xp: Namespace, r: Array, dtype: DType, step: Array) -> Array:

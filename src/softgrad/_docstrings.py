@@ -51,18 +51,22 @@ def _raising(doc: str, source: str) -> str:
         theirs[name] = f"{theirs[name]}\n{entry.partition(chr(10))[2]}" if name in theirs else entry
     if not own:
         # after what is returned, before the sections that follow it
-        lines = inspect.cleandoc(doc).splitlines()
-        heads = [i for i, line in enumerate(lines[1:]) if line and not line.strip("-")]
+        lines, heads = _lines(doc)
         at = next((i for i in heads if lines[i] in ("See Also", "Notes", "References", "Examples")), len(lines))
         head, tail = "\n".join(lines[:at]), "\n".join(lines[at:])
     return "\n".join([head.rstrip(), "", "Raises", "------", *dict.fromkeys(theirs.values()), "", tail])
 
 
+def _lines(doc: str) -> tuple[list[str], list[int]]:
+    """(the lines of a docstring, which of them are headings)."""
+    lines = inspect.cleandoc(doc).splitlines()
+    return lines, [i for i, line in enumerate(lines[1:]) if line and not line.strip("-")]
+
+
 @functools.cache
 def _split(doc: str, section: str = "Parameters") -> tuple[str, dict[str, str], str]:
     """(what comes before a section, the entry of each name in it, what comes after) of a numpydoc docstring."""
-    lines = inspect.cleandoc(doc).splitlines()
-    heads = [i for i, line in enumerate(lines[1:]) if line and not line.strip("-")]
+    lines, heads = _lines(doc)
     first = next((i for i in heads if lines[i] == section), None)
     if first is None:
         start = heads[0] if heads else len(lines)

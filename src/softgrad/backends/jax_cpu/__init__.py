@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..._array.namespace import ignore_fp_warnings, library
+from ..._array.namespace import ignore_fp_warnings
 from ..._array.typing import Array
 from .._declaration import Backend, Delegate
 from .._registry import call
+from .._to_numpy import is_high, numpy_namespace
 from ..numpy import BACKEND as NUMPY
 
 _FUNCTIONS = (
@@ -34,10 +35,6 @@ _FUNCTIONS = (
 )
 
 
-def _is_high(args: tuple[Any, ...]) -> bool:
-    return any(getattr(a, "precision", a) == "high" for a in args if isinstance(a, (str, tuple)))
-
-
 def _arrays(args: tuple[Any, ...]) -> Iterator[Array]:
     for a in args:
         if isinstance(a, tuple):
@@ -48,7 +45,7 @@ def _arrays(args: tuple[Any, ...]) -> Iterator[Array]:
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     """Take what asks for high precision and lies in a CPU's memory, whole."""
-    if not _is_high(rest):
+    if not is_high(rest):
         return "precision is the default"
     for a in _arrays((x, *rest)):
         if isinstance(a, jax.core.Tracer):
@@ -66,12 +63,7 @@ class _WithHalves:
     finfo = staticmethod(jax.numpy.finfo)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_numpy(), name)
-
-
-@cache
-def _numpy() -> Any:
-    return library(np.empty(0), "x").xp
+        return getattr(numpy_namespace(), name)
 
 
 def _readable(a: Any) -> Any:
@@ -89,7 +81,7 @@ class OfNumPy(Delegate):
 
     def arguments(self, *args: Any) -> tuple[Any, ...]:
         """What the kernel of NumPy arrays is called with."""
-        xp = _WithHalves() if args[1].dtype == jax.numpy.bfloat16 else _numpy()
+        xp = _WithHalves() if args[1].dtype == jax.numpy.bfloat16 else numpy_namespace()
         return (xp, *map(_readable, args[1:]))
 
     def __call__(self, *args: Any) -> Any:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._array.namespace import ignore_fp_warnings, library
+from ..._array.namespace import ignore_fp_warnings
 from ..._kernels import high as high_kernels
 from ..._options import LossArgs
 from .._declaration import Backend, Delegate
 from .._registry import asked_for, call
+from .._to_numpy import is_high, numpy_namespace
 from ..numpy import BACKEND as NUMPY
 from ..torch import threads
 from ..torch.blocks import autocast, why_not_eager
@@ -43,7 +44,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return f"{x.dtype} on {x.device.type} is not NumPy's"
     if asked_for() in ("torch", "triton"):
         return "PyTorch's own kernels are asked for"
-    if x.dtype is torch.bfloat16 and function in _SETTLED and _is_high(rest):
+    if x.dtype is torch.bfloat16 and function in _SETTLED and is_high(rest):
         return "from float64 torch goes to half precision by way of float32"
     if function in _DENSE:
         return why_not_eager(x, rest[1]) or True
@@ -88,13 +89,9 @@ def _readable(a: Any) -> Any:
     return a
 
 
-def _is_high(args: tuple[Any, ...]) -> bool:
-    return any("high" in (a, getattr(a, "precision", None)) for a in args if isinstance(a, (str, LossArgs)))
-
-
 def _widened(args: tuple[Any, ...]) -> Iterator[Any]:
     """The arguments with single precision, or double for all digits, in place of bfloat16."""
-    wide = torch.float64 if _is_high(args) else torch.float32
+    wide = torch.float64 if is_high(args) else torch.float32
     return (a.to(wide) if isinstance(a, Tensor) and a.dtype is torch.bfloat16 else a for a in args)
 
 
@@ -106,12 +103,6 @@ def _tensor(a: Any, dtype: torch.dtype | None) -> Any:
         return None
     tensor = torch.from_numpy(np.asarray(a))
     return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
-
-
-@cache
-def _numpy() -> Any:
-    """NumPy's namespace: looked up when wanted, since a trace that imports this has read what is known of libraries."""
-    return library(np.empty(0), "x").xp
 
 
 class OfNumPy(Delegate):
@@ -127,7 +118,7 @@ class OfNumPy(Delegate):
         given: Any = args[1:]
         if torch.bfloat16 in (args[1].dtype, args[self.like].dtype):
             given = _widened(given)
-        return (_numpy(), *map(_readable, given))
+        return (numpy_namespace(), *map(_readable, given))
 
     def __call__(self, *args: Any) -> Any:
         """What it gives, as tensors."""

@@ -15,6 +15,7 @@ import _capabilities
 import _edge_cases
 import _figures
 from softgrad import _cli
+from softgrad._array.libraries import MATRIX, OTHERS, known
 from softgrad.backends._declaration import GENERIC
 from softgrad.testing.bench import _plot, _report
 
@@ -72,13 +73,12 @@ def exceptions(table):
 
 def capabilities():
     """The table of the array libraries, in three that fit a page."""
-    groups = {
-        "NumPy, PyTorch, CuPy, JAX": ("numpy", "torch", "cupy", "jax"),
-        "Dask, array-api-strict": ("dask", "array_api_strict"),
-        "ndonnx, sparse": ("ndonnx", "sparse"),
+    first = ("numpy", "torch", "cupy", "jax")
+    groups = (first, [name for name in MATRIX if name not in first], OTHERS)
+    tables = {
+        ", ".join(known(name).title for name in names): [k for k in _capabilities.KINDS if k.library in names]
+        for names in groups
     }
-    tables = {title: [k for k in _capabilities.KINDS if k.library in names] for title, names in groups.items()}
-    assert sum(map(len, tables.values())) == len(_capabilities.KINDS)
     text = "\n".join(f"## {title}\n\n{exceptions(_capabilities.markdown(kinds))}\n" for title, kinds in tables.items())
     return re.sub(r"(no|refused) (\(\d+\) \|)", "\\1\N{NO-BREAK SPACE}\\2", text)
 

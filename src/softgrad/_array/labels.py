@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels.dense import device_of, held_dtype
-from .._kernels.loss import index_labels, is_ignored
+from .._kernels.targets import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
 from .namespace import Library, base_array, check_same_library, fits, kind, native, small

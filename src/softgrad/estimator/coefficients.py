@@ -13,7 +13,7 @@ from .._array.scalars import integer
 from .._array.transfer import to_host
 from .._array.typing import Array
 from .._kernels.dense import device_of
-from .._kernels.loss import index_dtype
+from .._kernels.targets import index_dtype
 from ..backends._registry import run
 from ..linear.arguments import samples_of
 from ..linear.model import LinearCrossEntropy

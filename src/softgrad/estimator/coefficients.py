@@ -192,7 +192,7 @@ def coefficient_statistics(
     classes = int(weights.shape[0])
     if classes < 2:
         raise ValueError(f"W of shape {tuple(W.shape)} has a single class: there is nothing to compare it with")
-    reference = integer(reference, "reference")
+    reference = integer(reference, "reference", "the index of a class")
     if not -classes <= reference < classes:
         raise IndexError(f"reference is {reference}: there are {classes} classes")
     given = (loss._X, weights, intercept, args, intercept is not None, loss._block_size(classes))

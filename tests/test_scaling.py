@@ -40,19 +40,19 @@ def exact(x, temperature, softcap, shift):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("carry", [False, True], ids=["default", "carried"])
+@pytest.mark.parametrize("compensated", [False, True], ids=["default", "compensated"])
 @pytest.mark.parametrize(("temperature", "softcap", "shifted"), SCALINGS)
-def test_differences_are_those_of_exact_logits(temperature, softcap, shifted, carry, dtype, asarray, to_numpy):
+def test_differences_are_those_of_exact_logits(temperature, softcap, shifted, compensated, dtype, asarray, to_numpy):
     x = LOGITS.astype(dtype)
     shift = SHIFT.astype(dtype) if shifted else None
     a = asarray(x)
     xp = library(a, "x").xp
-    row = scaled_shift(xp, a, 1, carry, of(asarray, temperature, softcap, shift))
+    row = scaled_shift(xp, a, 1, compensated, of(asarray, temperature, softcap, shift))
     d, m, rest = (to_numpy(part).astype(np.float64) for part in (row.d, row.m, row.rest))
     lo = np.zeros_like(d) if row.lo is None else to_numpy(row.lo).astype(np.float64)
     eps, tiny = np.finfo(dtype).eps, np.finfo(dtype).tiny
-    exactly_carried = carry and softcap is None and (temperature, shifted) != (1.0, False)
-    bound = 0.01 if exactly_carried else 8
+    exactly_compensated = compensated and softcap is None and (temperature, shifted) != (1.0, False)
+    bound = 0.01 if exactly_compensated else 8
     if softcap is not None:
         # the rounding of the logits themselves, where the tanh is nearly 1
         bound = bound * (1 + np.abs(x).max(axis=1) / softcap)

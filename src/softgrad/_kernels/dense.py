@@ -85,7 +85,7 @@ def wide_dtype(xp: Namespace, x: Array, precision: str | None) -> DType:
 
 
 def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
-    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be compensated."""
     dtype = wide_dtype(xp, x, precision)
     return (x, precision == "high") if x.dtype == dtype else (xp.astype(x, dtype), False)
 
@@ -114,7 +114,7 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     return s, (a - (s - z)) + (b - z)
 
 
-def compensated(xp: Namespace, v: Array, axis: int) -> Array:
+def compensated_sum(xp: Namespace, v: Array, axis: int) -> Array:
     """The sum over ``axis`` (kept) by a tree of error-free additions."""
     lo = xp.zeros_like(v)
     while v.shape[axis] > 1:
@@ -130,10 +130,10 @@ def compensated(xp: Namespace, v: Array, axis: int) -> Array:
     return xp.where(xp.isfinite(v), hi, v)
 
 
-def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
+def total(xp: Namespace, v: Array, axis: int, compensated: bool = False) -> Array:
     """The sum over ``axis`` (kept), in levels: an axis with a stride is added one term after the other."""
-    if carry:
-        return compensated(xp, v, axis)
+    if compensated:
+        return compensated_sum(xp, v, axis)
     while v.shape[axis] > 2 * LEVEL:
         n = v.shape[axis]
         whole = n // LEVEL
@@ -195,19 +195,19 @@ def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
     return e if lo is None else e + e * lo
 
 
-def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
+def shift(xp: Namespace, x: Array, axis: int, compensated: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
     d = difference(xp, x, m)
-    return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if carry else None, axis, carry)
+    return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if compensated else None, axis, compensated)
 
 
-def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
+def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, compensated: bool) -> Shifted:
     """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
     e = exponential(xp, d, lo)
     top = d == 0
     zero = xp.zeros_like(m)
-    others = total(xp, xp.where(top, zero, e), axis, carry)
+    others = total(xp, xp.where(top, zero, e), axis, compensated)
     return Shifted(m, d, lo, e, top, others + (total(xp, xp.where(top, e, zero), axis) - 1), x)
 
 
@@ -221,9 +221,9 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """exp(x) / sum(exp(x))."""
-    y, carry = widen(xp, x, precision)
+    y, compensated = widen(xp, x, precision)
     y, shown, _ = mask_logits(xp, y, axis, where)
-    row = shift(xp, y, axis, carry)
+    row = shift(xp, y, axis, compensated)
     p = row.e / (1 + row.rest)
     if shown is not None:
         p = xp.where(shown, p, xp.zeros_like(p))
@@ -232,9 +232,9 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """X - logsumexp(x); -log1p(the others) at the maximum."""
-    y, carry = widen(xp, x, precision)
+    y, compensated = widen(xp, x, precision)
     y, shown, _ = mask_logits(xp, y, axis, where)
-    row = shift(xp, y, axis, carry)
+    row = shift(xp, y, axis, compensated)
     # torch's log1p of the smallest number is 0, and loses the sign of the result
     normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
     return narrow(xp, log_of(xp, row, normalizer, shown), x.dtype)
@@ -248,9 +248,9 @@ def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
-    y, carry = widen(xp, x, precision)
+    y, compensated = widen(xp, x, precision)
     y, _, rows = mask_logits(xp, y, axis, where)
-    row = shift(xp, y, axis, carry)
+    row = shift(xp, y, axis, compensated)
     r = log_normalizer(xp, row, axis)
     if rows is not None:
         r = xp.where(rows, r, xp.zeros_like(r) - math.inf)

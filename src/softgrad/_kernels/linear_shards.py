@@ -41,7 +41,7 @@ class LinearShard:
     ) -> None:
         self.xp, self.args, self.first = xp, args, first
         self.model = BlockedLinear(xp, X, W, bias, args, block_size)
-        self.carry = widen(xp, W[:1, ...], args.precision)[1]
+        self.compensated = widen(xp, W[:1, ...], args.precision)[1]
         one = self.model.n <= self.model.rows
         self.kept = list(self.model.blocks()) if one else None
 
@@ -52,15 +52,15 @@ class LinearShard:
 
     def merged(self, reduce: Reduce) -> Merged:
         """What all shares amount to, from one pass over X; from two if ``focuses``."""
-        xp, args, carry = self.xp, self.args, self.carry
-        lows, found = zip(*(alone(xp, part, piece, carry) for part, piece, _, _ in self.shares()), strict=True)
+        xp, args, compensated = self.xp, self.args, self.compensated
+        lows, found = zip(*(alone(xp, part, piece, compensated) for part, piece, _, _ in self.shares()), strict=True)
         low = Level(*(self._joined(parts) for parts in zip(*lows, strict=True)))
         sums = {name: self._joined([some[name] for some in found]) for name in found[0]}
-        all_ = meet(xp, low, sums, args, reduce, carry)
+        all_ = meet(xp, low, sums, args, reduce, compensated)
         if not focuses(args):
             return all_
         each = [
-            focused(xp, part, _cut(all_, start, stop, self.model.n), piece, carry)
+            focused(xp, part, _cut(all_, start, stop, self.model.n), piece, compensated)
             for part, piece, start, stop in self.shares()
         ]
         return with_focused(all_, reduce(self._joined(each, 1), "sum"))
@@ -75,7 +75,7 @@ class LinearShard:
         grads = Gradients(xp, wrt, model.operand, self.args, model.product)
         for start, stop, x, z, piece in self.kept or model.blocks():
             some = _cut(all_, start, stop, model.n)
-            g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
+            g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.compensated)
             times = factor if factor is None or stop - start == model.n else factor[start:stop, ...]
             grads.add(x, scaled(xp, g, keep(xp, piece, z)[0], times), piece)
         return tuple(reduce(g, "sum") if name == "X" else g for name, g in grads.found().items())

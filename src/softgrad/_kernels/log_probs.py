@@ -66,19 +66,19 @@ def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
 
 
 def shifted_rows(
-    xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling
+    xp: Namespace, x: Array, axis: int, where: Array, compensated: bool, scaling: Scaling
 ) -> tuple[Shifted, Array, Array]:
     """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
     x, shown, rows = mask_logits(xp, x, axis, where)
-    return scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
+    return scaled_shift(xp, x, axis, compensated, scaling, shown), shown, rows
 
 
 def scaled_log_softmax(
     xp: Namespace, x: Array, axis: int, where: Array, precision: str | None, scaling: Scaling
 ) -> Array:
     """The log-softmax of scaled logits."""
-    y, carry = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    y, compensated = widen(xp, x, precision)
+    row, shown, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
     return narrow(xp, log_of(xp, row, xp.log1p(row.rest), shown), x.dtype)
 
 
@@ -115,8 +115,8 @@ def log_probs_vjp(
     At a label it is c (s - e) / s for its own c, with the sum of the others for s - e at the maximum, less p times the
     c of the other labels, which are added up without its own.
     """
-    y, carry = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    y, compensated = widen(xp, x, precision)
+    row, shown, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
     g = sloped(xp, label_slopes(xp, row, labels, narrow(xp, cotangent, y.dtype), axis, shown), row.x, scaling)
     return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
 
@@ -161,10 +161,10 @@ def one_label_vjp(
     return grad(xp, x, args)
 
 
-def mean_of(xp: Namespace, row: Shifted, axis: int, carry: bool) -> tuple[Array, Array]:
+def mean_of(xp: Namespace, row: Shifted, axis: int, compensated: bool) -> tuple[Array, Array]:
     """(x - max, 0 where the probability is; its mean over the probabilities)."""
     d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
-    return d, total(xp, row.e * d, axis, carry) / (1 + row.rest)
+    return d, total(xp, row.e * d, axis, compensated) / (1 + row.rest)
 
 
 def entropy(
@@ -176,9 +176,9 @@ def entropy(
     scaling: Scaling = PLAIN,
 ) -> Array:
     """-sum(p log(p)), without ``axis``; 0 where nothing is shown."""
-    y, carry = widen(xp, x, precision)
-    row, _, rows = shifted_rows(xp, y, axis, where, carry, scaling)
-    h = xp.log1p(row.rest) - mean_of(xp, row, axis, carry)[1]
+    y, compensated = widen(xp, x, precision)
+    row, _, rows = shifted_rows(xp, y, axis, where, compensated, scaling)
+    h = xp.log1p(row.rest) - mean_of(xp, row, axis, compensated)[1]
     if rows is not None:
         h = xp.where(rows, h, xp.zeros_like(h))
     return narrow(xp, xp.squeeze(h, axis=axis), x.dtype)
@@ -194,14 +194,14 @@ def entropy_vjp(
     scaling: Scaling = PLAIN,
 ) -> Array:
     """-c p (log(p) + entropy), whose normalizers cancel: c p (mean(d) - d)."""
-    y, carry = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    y, compensated = widen(xp, x, precision)
+    row, shown, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
     c = xp.expand_dims(narrow(xp, cotangent, y.dtype), axis=axis)
-    g = sloped(xp, entropy_slopes(xp, row, c, axis, carry), row.x, scaling)
+    g = sloped(xp, entropy_slopes(xp, row, c, axis, compensated), row.x, scaling)
     return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
 
 
-def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, carry: bool) -> Array:
+def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, compensated: bool) -> Array:
     """``entropy_vjp`` by the scaled logits, the class axis of ``c`` kept, but for 0 at hidden classes."""
-    d, mean = mean_of(xp, row, axis, carry)
+    d, mean = mean_of(xp, row, axis, compensated)
     return c * (row.e / (1 + row.rest) * (mean - d))

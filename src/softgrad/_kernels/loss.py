@@ -54,20 +54,20 @@ class Rows(NamedTuple):
     scaling: Scaling = Scaling()
 
 
-def prepare(xp: Namespace, x: Array, args: LossArgs, carry: bool) -> Rows:
+def prepare(xp: Namespace, x: Array, args: LossArgs, compensated: bool) -> Rows:
     """Everything of a loss but its sample weights and its reduction."""
     x, shown, rows = mask_logits(xp, x, args.axis, args.where)
     scaling = scaling_of(xp, x, args)
-    row = scaled_shift(xp, x, args.axis, carry, scaling, args.where)
+    row = scaled_shift(xp, x, args.axis, compensated, scaling, args.where)
     log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None
     return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, args, shown), None, log_sum, scaling)
 
 
-def without_label(xp: Namespace, r: Rows, axis: int, carry: bool) -> Rows:
+def without_label(xp: Namespace, r: Rows, axis: int, compensated: bool) -> Rows:
     """``r`` with what the value and the gradient of class indices are made of."""
     if r.v is not None:
         return r
-    return r._replace(o=total(xp, xp.where(r.hot, xp.zeros_like(r.s), r.row.e), axis, carry))
+    return r._replace(o=total(xp, xp.where(r.hot, xp.zeros_like(r.s), r.row.e), axis, compensated))
 
 
 def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
@@ -80,7 +80,7 @@ def costs(xp: Namespace, r: Rows) -> Array:
     return (xp.log1p(r.row.rest) if r.row.lo is None else xp.log1p(r.row.rest) - r.row.lo) - r.row.d
 
 
-def losses(xp: Namespace, r: Rows, args: LossArgs, carry: bool) -> Array:
+def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
     """One loss a sample, before sample weights; the class axis kept."""
     row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
@@ -93,7 +93,7 @@ def losses(xp: Namespace, r: Rows, args: LossArgs, carry: bool) -> Array:
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
         if args.focal:
             cost = cost * focal.power(xp, others(xp, r) / r.s, args.focal)
-        loss = total(xp, r.v * cost, axis, carry)
+        loss = total(xp, r.v * cost, axis, compensated)
     if args.z_loss:
         loss = loss + _weighted(args.z_loss * r.log_sum**2, r)
     return settle(xp, r, loss)
@@ -268,18 +268,18 @@ def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array) -> Array
 def _run(
     xp: Namespace, logits: Array, args: LossArgs, value: bool, derivative: str | None, vector: Array = None
 ) -> tuple[Array, ...]:
-    x, carry = widen(xp, logits, args.precision)
+    x, compensated = widen(xp, logits, args.precision)
     kept, weight = keep(xp, args, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = xp.where(kept, x, xp.zeros_like(x))
-    r = prepare(xp, x, args, carry)
+    r = prepare(xp, x, args, compensated)
     if value or derivative == "gradient" or args.softcap is not None:
-        r = without_label(xp, r, args.axis, carry)
+        r = without_label(xp, r, args.axis, compensated)
     divisor = weight_sum(xp, x, args, r.w) if args.reduction == "mean" else None
     out = []
     if value:
-        each = scaled(xp, losses(xp, r, args, carry), kept, weight)
+        each = scaled(xp, losses(xp, r, args, compensated), kept, weight)
         out.append(narrow(xp, reduced(xp, each, args, divisor), logits.dtype))
     if derivative is not None:
         if derivative == "gradient":

@@ -94,9 +94,9 @@ class Merged(NamedTuple):
     loss: Array
 
 
-def below(xp: Namespace, x: Array, level: Level, carry: bool, scaling: Scaling) -> tuple[Array, Array]:
+def below(xp: Namespace, x: Array, level: Level, compensated: bool, scaling: Scaling) -> tuple[Array, Array]:
     """(How far scaled logits are above a level, what its rounding lost or None); of -inf itself, softcap or not."""
-    d, lo = apart(xp, x, level.x, carry, scaling, level.shift)
+    d, lo = apart(xp, x, level.x, compensated, scaling, level.shift)
     return (d if scaling.softcap is None else xp.where(x == -math.inf, xp.zeros_like(d) - math.inf, d)), lo
 
 
@@ -161,18 +161,18 @@ def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
     return Level(xp.where(none, z, most), xp.where(none, xp.zeros_like(z), added), z)
 
 
-def alone(xp: Namespace, part: Shard, args: LossArgs, carry: bool) -> tuple[Level, dict[str, Array]]:
+def alone(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) -> tuple[Level, dict[str, Array]]:
     """(largest class, sums beside it) of a share."""
     axis, (x, shown, hot, q, weight, scaling) = args.axis, part
     most = _largest(xp, part, axis)
     zero = xp.zeros_like(most.x)
     # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
-    d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), carry, scaling)
+    d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), compensated, scaling)
     e = exponential(xp, d, lo)
     names, sums = _columns(args), {}
 
-    def each(a: Array, where: Array = None, carry: bool = False) -> Array:
-        return total(xp, a if where is None else xp.where(where, a, zero), axis, carry)
+    def each(a: Array, where: Array = None, compensated: bool = False) -> Array:
+        return total(xp, a if where is None else xp.where(where, a, zero), axis, compensated)
 
     sums["count"] = xp.zeros_like(zero) + x.shape[axis] if shown is None else each(xp.astype(shown, x.dtype))
     sums["size"] = each(xp.astype(hot, x.dtype) if q is None else q)
@@ -181,44 +181,46 @@ def alone(xp: Namespace, part: Shard, args: LossArgs, carry: bool) -> tuple[Leve
     else:
         sums["w"] = each(xp.broadcast_to(weight, x.shape), hot) if q is None else each(q * weight)
     if "o" in names:
-        sums["o"] = total(xp, xp.where(hot, zero, e), axis, carry)
+        sums["o"] = total(xp, xp.where(hot, zero, e), axis, compensated)
         sums["logit"] = each(x, hot)
     if "label_shift" in names:
         sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), hot)
     if "others" in names:
         top = d == 0
-        sums["others"] = each(e, xp.logical_not(top), carry)
+        sums["others"] = each(e, xp.logical_not(top), compensated)
         sums["ties"] = each(e, top)
     if "cost" in names:
         cost = -d if lo is None else -d - lo
         factor = (1 - args.label_smoothing) * (q if weight is None else q * weight)
         sums["target"] = each(factor)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
-        sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), carry)
+        sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), compensated)
         if args.label_smoothing:
             factor = xp.broadcast_to(xp.ones_like(zero) if weight is None else weight, x.shape)
             sums["weights"] = each(factor, shown)
             costs = xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost)))
             costs = costs if shown is None else xp.logical_and(costs, shown)
-            sums["spread"] = each(factor * cost, costs, carry)
+            sums["spread"] = each(factor * cost, costs, compensated)
     return most, sums
 
 
-def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, carry: bool) -> tuple[Array, Array]:
+def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, compensated: bool) -> tuple[Array, Array]:
     """(how far one level is above a higher one, its exponential)."""
     rounded: Array = None
 
     def near(a: Array, b: Array) -> Array:
         nonlocal rounded
         scaling = Scaling(args.temperature, args.softcap, low.shift)
-        step, rounded = apart(xp, a, b, carry, scaling, high.shift)
+        step, rounded = apart(xp, a, b, compensated, scaling, high.shift)
         return step
 
     step = gap(xp, low.x, high.x, near)
     return step, exponential(xp, step, rounded)
 
 
-def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def meet(
+    xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, reduce: Reduce, compensated: bool
+) -> Merged:
     """The sums of all shares, by one maximum and one sum over the processes."""
     zero, sums = xp.zeros_like(low.x), dict(sums)
     if low.shift is None:
@@ -231,7 +233,7 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, redu
         level = low.z == z
         sums["winners"] = xp.where(level, zero + 1, zero)
         sums["most"], sums["most_shift"] = (xp.where(level, a, zero) for a in low[:2])
-    step, scale = _step(xp, low, high, args, carry)
+    step, scale = _step(xp, low, high, args, compensated)
     if "o" in sums:
         sums["o"] = sums["o"] * scale
     if "others" in sums:
@@ -246,8 +248,8 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, redu
     packed = reduce(joined(xp, parts), "sum")
     sums = {name: packed[i, ...] for i, name in enumerate(names)}
     if low.shift is not None:
-        high, sums = _beside_largest(xp, high, sums, args, carry)
-    return _merge(xp, high, sums, args, carry)
+        high, sums = _beside_largest(xp, high, sums, args, compensated)
+    return _merge(xp, high, sums, args, compensated)
 
 
 def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
@@ -258,14 +260,14 @@ def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
 
 
 def _beside_largest(
-    xp: Namespace, level: Level, sums: dict[str, Array], args: LossArgs, carry: bool
+    xp: Namespace, level: Level, sums: dict[str, Array], args: LossArgs, compensated: bool
 ) -> tuple[Level, dict[str, Array]]:
     """(The class of the largest scaled logit, the sums beside it); of several that are level their mean."""
     count = sums["winners"]
     x, lowest = sums["most"] / count, -float(xp.finfo(count.dtype).max)
     # several that were -inf under a softcap add up to it again
     most = Level(xp.where(level.x == lowest, level.x, x), sums["most_shift"] / count)
-    step, scale = _step(xp, most, level, args, carry)
+    step, scale = _step(xp, most, level, args, compensated)
     sums = {name: sums[name] / scale if name in ("o", "others", "ties") else sums[name] for name in sums}
     if "ties" in sums:
         # in one share they are as many as classes: a rounding would cover the others
@@ -274,7 +276,7 @@ def _beside_largest(
     return most, sums
 
 
-def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, carry: bool) -> Merged:
+def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, compensated: bool) -> Merged:
     m, zero = most.x, xp.zeros_like(most.x)
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
     # what shows nothing counts for nothing, whatever its label
@@ -286,7 +288,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
     if "o" in sums:
         o, T = sums["o"], w
         scaling = Scaling(args.temperature, args.softcap, sums.get("label_shift"))
-        d, lo = below(xp, sums["logit"], most, carry, scaling)
+        d, lo = below(xp, sums["logit"], most, compensated, scaling)
         e = exponential(xp, d, lo)
         s, loss = o + e, index_loss(xp, o, e, d, lo, w)
         if args.focal:
@@ -316,10 +318,10 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
     return all_._replace(loss=settle(xp, all_, loss))
 
 
-def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Rows:
+def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Rows:
     """A share as a part of the whole."""
     x, shown, hot, q, weight, scaling = part
-    d, lo = below(xp, x, Level(all_.m, all_.shift), carry, scaling)
+    d, lo = below(xp, x, Level(all_.m, all_.shift), compensated, scaling)
     v = None
     if q is not None:
         v = (1 - args.label_smoothing) * q
@@ -332,10 +334,10 @@ def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool)
     return Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
 
 
-def focused(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Array:
+def focused(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
     """A share's part of losses with focal factors, and of the target weights in their gradient."""
-    r, args = _rows(xp, part, all_, args, carry), args._replace(z_loss=0.0)
-    return xp.stack([losses(xp, r, args, carry), with_focal(xp, r, args).T], axis=0)
+    r, args = _rows(xp, part, all_, args, compensated), args._replace(z_loss=0.0)
+    return xp.stack([losses(xp, r, args, compensated), with_focal(xp, r, args).T], axis=0)
 
 
 def with_focused(all_: Merged, sums: Array) -> Merged:
@@ -343,15 +345,15 @@ def with_focused(all_: Merged, sums: Array) -> Merged:
     return all_._replace(loss=all_.loss + sums[0, ...], T=sums[1, ...])
 
 
-def slopes(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Array:
+def slopes(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
     """D loss / d logits of a share by row, before sample weights."""
-    r = _rows(xp, part, all_, args, carry)
+    r = _rows(xp, part, all_, args, compensated)
     if focuses(args):
         r = with_focal(xp, r, args)._replace(T=all_.T)
     return gradient(xp, r, args._replace(focal=0.0))
 
 
-def gathered(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def gathered(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, compensated: bool) -> Merged:
     """What all shares amount to: of the losses and the sums in the gradient."""
-    all_ = meet(xp, *alone(xp, part, args, carry), args, reduce, carry)
-    return with_focused(all_, reduce(focused(xp, part, all_, args, carry), "sum")) if focuses(args) else all_
+    all_ = meet(xp, *alone(xp, part, args, compensated), args, reduce, compensated)
+    return with_focused(all_, reduce(focused(xp, part, all_, args, compensated), "sum")) if focuses(args) else all_

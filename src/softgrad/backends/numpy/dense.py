@@ -38,13 +38,13 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
         shown = seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
-    carried, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
+    compensated, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             src = _visible(seen.x[o0:o1, :, i0:i1], None if shown is None else shown[o0:o1, :, i0:i1], memory)
-            if carried:
+            if compensated:
                 values = high_kernels.logsumexp(xp, rows_of(src, memory), 1, None, precision)
             elif src.shape[1] <= FEW:
                 values = blocks.logsumexp_columns(*shifted_columns(src, memory), memory)
@@ -104,7 +104,7 @@ def _whole(
     shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty(x.shape, x.dtype)
-    carried, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
+    compensated, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
@@ -113,7 +113,7 @@ def _whole(
             o, k, i = dst.shape
             mask = None if shown is None else shown[o0:o1, :, i0:i1]
             src = _visible(seen.x[o0:o1, :, i0:i1], mask, memory)
-            if carried:
+            if compensated:
                 y, own = generic(xp, rows_of(src, memory), 1, None, precision), False
             elif k <= FEW:
                 z = of_columns(*shifted_columns(src, memory), memory)

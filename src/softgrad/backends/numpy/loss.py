@@ -101,8 +101,8 @@ class _Call:
         #: Whether results are rounded from float64, and some computed again.
         self.settles = args.precision == "high" and self.work != self.dtype
         # where the log-sum-exp of z_loss is nearly 0, rounded results ask for more digits of it
-        carried = args.precision == "high" and (x.dtype.char == "d" or args.z_loss)
-        self.fast = not args.beyond(TAKEN) and not carried
+        compensated = args.precision == "high" and (x.dtype.char == "d" or args.z_loss)
+        self.fast = not args.beyond(TAKEN) and not compensated
 
     def run(self) -> tuple[Any, Any]:
         if self.divisor == 0.0:

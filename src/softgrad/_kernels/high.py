@@ -78,7 +78,7 @@ def is_open(xp: Namespace, x: Array) -> bool:
     return asks is not None and asks(x) and has_float64(xp, x)
 
 
-def settle(
+def round_results(
     xp: Namespace,
     results: tuple[Array, ...],
     dtype: DType,
@@ -125,7 +125,7 @@ def _each(
     def again(some: Picked) -> tuple[Wide, ...]:
         return (function(some.wide, some.numbers(x), 1, some.mask(where), None),)
 
-    return settle(xp, (r,), x.dtype, tuple(x.shape), axis, again, _near_ties(xp, r, x.dtype, axis))[0]
+    return round_results(xp, (r,), x.dtype, tuple(x.shape), axis, again, _near_ties(xp, r, x.dtype, axis))[0]
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
@@ -167,7 +167,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
 
     unsure, count = _cancels(xp, r, m, x.dtype, xp.zeros_like(m))
     unsure = xp.logical_and(unsure, m < 0)
-    out = settle(xp, (r,), x.dtype, tuple(x.shape), axis, again, unsure, count)
+    out = round_results(xp, (r,), x.dtype, tuple(x.shape), axis, again, unsure, count)
     return xp.squeeze(out[0], axis=axis)
 
 
@@ -197,7 +197,7 @@ def signed_logsumexp(
         return tuple(parts)
 
     unsure, count = _cancels(xp, value, xp.where(fine, m, xp.zeros_like(m) - math.inf), x.dtype, condition)
-    out = settle(xp, (value, sign), x.dtype, tuple(x.shape), axis, again, unsure, count)
+    out = round_results(xp, (value, sign), x.dtype, tuple(x.shape), axis, again, unsure, count)
     value, sign = (xp.squeeze(a, axis=axis) for a in out)
     return value, sign
 
@@ -260,7 +260,7 @@ def loss_rows(
         finite = xp.isfinite(rows.log_sum)
         unsure.append(xp.logical_and(finite, xp.abs(rows.log_sum) * NEARLY_0 < xp.abs(rows.row.m)))
     some = reduce(xp.logical_or, unsure)
-    results = settle(xp, results, x.dtype, tuple(x.shape), axis, again, some)
+    results = round_results(xp, results, x.dtype, tuple(x.shape), axis, again, some)
     return results[0] if each else losses, results[-1] if grad else None
 
 

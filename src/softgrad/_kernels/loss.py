@@ -96,7 +96,7 @@ def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
         loss = total(xp, r.v * cost, axis, compensated)
     if args.z_loss:
         loss = loss + _weighted(args.z_loss * r.log_sum**2, r)
-    return settle(xp, r, loss)
+    return mask_samples(xp, r, loss)
 
 
 def index_loss(xp: Namespace, o: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
@@ -112,7 +112,7 @@ def _weighted(a: Array, r: Rows) -> Array:
     return a if r.w is None else a * r.w
 
 
-def settle(xp: Namespace, r: Any, a: Array) -> Array:
+def mask_samples(xp: Namespace, r: Any, a: Array) -> Array:
     """``a`` with nothing from a row that shows nothing, and NaN where the label is no class; ``r`` tells of rows."""
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
@@ -154,7 +154,7 @@ def gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     g = _scaled_gradient(xp, r, args)
     if not r.scaling.identity:
         g = g * slope(xp, r.row.x, r.scaling)
-    return zero_hidden(xp, r, settle(xp, r, g))
+    return zero_hidden(xp, r, mask_samples(xp, r, g))
 
 
 def zero_hidden(xp: Namespace, r: Rows, a: Array) -> Array:
@@ -192,7 +192,7 @@ def curvature(xp: Namespace, r: Rows, args: LossArgs, u: Array) -> Array:
         h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
     if not r.scaling.identity:
         h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), came)
-    return zero_hidden(xp, r, settle(xp, r, h))
+    return zero_hidden(xp, r, mask_samples(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
@@ -207,7 +207,7 @@ def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
         h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * p), r)
     if not r.scaling.identity:
         h = _chained(xp, r, args, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
-    return zero_hidden(xp, r, settle(xp, r, h))
+    return zero_hidden(xp, r, mask_samples(xp, r, h))
 
 
 def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import narrow, widen
 from .loss import divided, keep, reduced, scaled, weight_sum
-from .shards import Merged, Reduce, gathered, shard, slopes
+from .shards import Merged, Reduce, logit_gradient, merged_shares, shard
 
 
 def cleared(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, bool]:
@@ -22,13 +22,13 @@ def cleared(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, bool]:
 def merged(xp: Namespace, logits: Array, args: LossArgs, first: Any, reduce: Reduce) -> Merged:
     """What all shares of the logits amount to."""
     x, compensated = cleared(xp, logits, args)
-    return gathered(xp, shard(xp, x, args, first), args, reduce, compensated)
+    return merged_shares(xp, shard(xp, x, args, first), args, reduce, compensated)
 
 
-def pulled(xp: Namespace, logits: Array, all_: Merged, args: LossArgs, first: Any, factor: Array) -> Array:
+def share_gradient(xp: Namespace, logits: Array, all_: Merged, args: LossArgs, first: Any, factor: Array) -> Array:
     """The gradient by a share of the logits, times ``factor`` by sample, from what all shares amount to."""
     x, compensated = cleared(xp, logits, args)
-    g = slopes(xp, shard(xp, x, args, first), all_, args, compensated)
+    g = logit_gradient(xp, shard(xp, x, args, first), all_, args, compensated)
     return narrow(xp, scaled(xp, g, keep(xp, args, x)[0], factor), logits.dtype)
 
 
@@ -58,9 +58,9 @@ def sharded_cross_entropy_value_and_grad(
     """The loss, and the gradient by a share of the logits."""
     x, compensated = cleared(xp, logits, args)
     part = shard(xp, x, args, first)
-    all_ = gathered(xp, part, args, reduce, compensated)
+    all_ = merged_shares(xp, part, args, reduce, compensated)
     value, kept, weight, divisor = finished(xp, all_.loss, all_.w, args)
     if divisor is not None:
         weight = divided(xp, xp.ones_like(all_.loss) if weight is None else weight, divisor)
-    g = scaled(xp, slopes(xp, part, all_, args, compensated), kept, weight)
+    g = scaled(xp, logit_gradient(xp, part, all_, args, compensated), kept, weight)
     return narrow(xp, value, logits.dtype), narrow(xp, g, logits.dtype)

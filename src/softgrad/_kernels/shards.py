@@ -26,7 +26,7 @@ from .loss import (
     gradient,
     index_loss,
     losses,
-    settle,
+    mask_samples,
     with_focal,
 )
 from .scaling import Scaling, apart, finite, scaled, scaling_of
@@ -126,7 +126,7 @@ def shard(xp: Namespace, x: Array, args: LossArgs, first: Any) -> Shard:
     return Shard(x, shown, hot, q, weight, scaling_of(xp, x, args))
 
 
-def focuses(args: LossArgs) -> bool:
+def needs_focal_sum(args: LossArgs) -> bool:
     """Whether factors of several classes of a sample ask for a sum of their own, once the normalizer is known."""
     return bool(args.focal and (args.dense or args.label_smoothing))
 
@@ -161,7 +161,7 @@ def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
     return Level(xp.where(none, z, most), xp.where(none, xp.zeros_like(z), added), z)
 
 
-def alone(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) -> tuple[Level, dict[str, Array]]:
+def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) -> tuple[Level, dict[str, Array]]:
     """(largest class, sums beside it) of a share."""
     axis, (x, shown, hot, q, weight, scaling) = args.axis, part
     most = _largest(xp, part, axis)
@@ -218,7 +218,7 @@ def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, compensated: b
     return step, exponential(xp, step, rounded)
 
 
-def meet(
+def merge_sums(
     xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, reduce: Reduce, compensated: bool
 ) -> Merged:
     """The sums of all shares, by one maximum and one sum over the processes."""
@@ -315,7 +315,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
         w = xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
     all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
-    return all_._replace(loss=settle(xp, all_, loss))
+    return all_._replace(loss=mask_samples(xp, all_, loss))
 
 
 def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Rows:
@@ -334,26 +334,30 @@ def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated:
     return Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
 
 
-def focused(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
+def focal_sums(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
     """A share's part of losses with focal factors, and of the target weights in their gradient."""
     r, args = _rows(xp, part, all_, args, compensated), args._replace(z_loss=0.0)
     return xp.stack([losses(xp, r, args, compensated), with_focal(xp, r, args).T], axis=0)
 
 
-def with_focused(all_: Merged, sums: Array) -> Merged:
-    """What all shares amount to, with the sums of what ``focused`` gives."""
+def with_focal_sums(all_: Merged, sums: Array) -> Merged:
+    """What all shares amount to, with the sums of what ``focal_sums`` gives."""
     return all_._replace(loss=all_.loss + sums[0, ...], T=sums[1, ...])
 
 
-def slopes(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
+def logit_gradient(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
     """D loss / d logits of a share by row, before sample weights."""
     r = _rows(xp, part, all_, args, compensated)
-    if focuses(args):
+    if needs_focal_sum(args):
         r = with_focal(xp, r, args)._replace(T=all_.T)
     return gradient(xp, r, args._replace(focal=0.0))
 
 
-def gathered(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, compensated: bool) -> Merged:
+def merged_shares(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, compensated: bool) -> Merged:
     """What all shares amount to: of the losses and the sums in the gradient."""
-    all_ = meet(xp, *alone(xp, part, args, compensated), args, reduce, compensated)
-    return with_focused(all_, reduce(focused(xp, part, all_, args, compensated), "sum")) if focuses(args) else all_
+    all_ = merge_sums(xp, *partial_sums(xp, part, args, compensated), args, reduce, compensated)
+    return (
+        with_focal_sums(all_, reduce(focal_sums(xp, part, all_, args, compensated), "sum"))
+        if needs_focal_sum(args)
+        else all_
+    )

@@ -38,7 +38,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
         shown = seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
-    compensated, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
+    compensated, rounds_once = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
@@ -52,7 +52,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
                 values = blocks.logsumexp(rows_of(src, memory), memory)
             dst = out3[o0:o1, i0:i1]
             narrow(values.reshape(dst.shape), dst)
-            if settles:
+            if rounds_once:
                 # of a small result the terms that cancelled tell how far it may be off
                 for some in _pieces(unsure(values, high_kernels.ERROR, x.dtype, 0, 1.0), src.shape[1]):
                     rows = _picked(src, some).astype(x.dtype, copy=False)
@@ -104,7 +104,7 @@ def _whole(
     shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty(x.shape, x.dtype)
-    compensated, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
+    compensated, rounds_once = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
@@ -124,7 +124,7 @@ def _whole(
                 of_rows(rows_of(src, memory), y, memory)
             if not own:
                 narrow(y.reshape(o, i, k).transpose(0, 2, 1), dst)
-            if settles:
+            if rounds_once:
                 result, along = (z, 0) if k <= FEW else (y, 1)
                 for some in _pieces(unsure(result, high_kernels.ERROR, x.dtype, along), k):
                     rows = _picked(src, some).astype(x.dtype, copy=False)

@@ -99,7 +99,7 @@ class _Call:
             else:
                 self.divisor = weight_sum(args, self.labels, self.weight, self.k)
         #: Whether results are rounded from float64, and some computed again.
-        self.settles = args.precision == "high" and self.work != self.dtype
+        self.rounds_once = args.precision == "high" and self.work != self.dtype
         # where the log-sum-exp of z_loss is nearly 0, rounded results ask for more digits of it
         compensated = args.precision == "high" and (x.dtype.char == "d" or args.z_loss)
         self.fast = not args.beyond(TAKEN) and not compensated
@@ -163,7 +163,7 @@ class _Call:
         odd = loss.odd
         if unknown is not None:
             odd = np.flatnonzero(unknown) if odd is None else np.union1d(odd, np.flatnonzero(unknown))
-        if self.settles:
+        if self.rounds_once:
             results += [] if self.losses2 is None else [(losses, 0)]
             for result, axis in results:
                 again = unsure(result, high_kernels.ERROR, self.dtype, axis)
@@ -191,7 +191,7 @@ class _Call:
             precision=args.precision if self.work == self.dtype else None,
         )
         x = self.rows(self.view.x, at, some)
-        if self.settles:
+        if self.rounds_once:
             piece = piece._replace(reduction=args.reduction, precision=args.precision)
             divisor = np.asarray(self.divisor) if args.reduction == "mean" else None
             losses, grad = high_kernels.loss_rows(self.xp, x, piece, True, self.grad3 is not None, divisor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
+from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, weights_of_visible
 from ._array.namespace import Library, as_scalar, check_same_library, floating, library, mask, one_axis
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
@@ -60,7 +60,7 @@ class CrossEntropy(LossOptions):
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
         lib, x, args = self._share(logits, labels, sample_weight, where, validate)
-        return lib, x, shown_weights(lib, x, args)
+        return lib, x, weights_of_visible(lib, x, args)
 
     def _share(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
@@ -84,8 +84,8 @@ class CrossEntropy(LossOptions):
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
         weight = None if sample_weight is None else sample_weights(lib, x, sample_weight, shape)
-        shown = None if where is None else mask(lib, x, where, x_name="logits")
-        return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, shown)
+        visible = None if where is None else mask(lib, x, where, x_name="logits")
+        return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, visible)
 
     def __call__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
-from ._array.labels import same_shape, sample_weights, shown_weights
+from ._array.labels import same_shape, sample_weights, weights_of_visible
 from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, one_axis
 from ._array.precision import resolve_precision
 from ._array.scalars import number, one_of, positive
@@ -100,7 +100,7 @@ def _arguments(
         sample_weight=None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
         where=None if where is None else mask(lib, x, where, x_name="logits"),
     )
-    args = shown_weights(lib, x, args)
+    args = weights_of_visible(lib, x, args)
     level = resolve_precision(precision)
     scale = positive(temperature, "temperature")
     return lib, x, DivergenceArgs(place, y, beta, scale, args.where, args.sample_weight, reduction, level)

@@ -67,19 +67,19 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 
 
-def shown_weights(lib: Library, x: Array, args: LossArgs) -> LossArgs:
+def weights_of_visible(lib: Library, x: Array, args: LossArgs) -> LossArgs:
     """``args`` with weight 0 for samples whose classes ``where`` all hides; like ignored samples, they do not count."""
     where, xp = args.where, lib.xp
     if where is None:
         return args
     ndim = args.labels.ndim + (not args.dense)
     axis = args.axis - (ndim - where.ndim)
-    shown = where if axis < 0 else xp.any(where, axis=axis)
+    visible = where if axis < 0 else xp.any(where, axis=axis)
     weight = args.sample_weight
     if weight is None:
         samples = args.labels[(slice(None),) * args.axis + (0, ...)] if args.dense else args.labels
         weight = xp.ones_like(samples, dtype=held_dtype(xp, x.dtype))
-    return args._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
+    return args._replace(sample_weight=xp.where(visible, weight, xp.zeros_like(weight)))
 
 
 def class_vector(lib: Library, x: Array, value: Any, name: str, classes: int) -> Array:

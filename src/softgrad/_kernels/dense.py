@@ -173,10 +173,10 @@ def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array
     """
     if where is None:
         return x, None, None
-    shown = xp.broadcast_to(where, x.shape)
-    rows = xp.any(shown, axis=axis, keepdims=True)
+    visible = xp.broadcast_to(where, x.shape)
+    rows = xp.any(visible, axis=axis, keepdims=True)
     nothing = xp.zeros_like(x)
-    return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
+    return xp.where(visible, x, xp.where(rows, nothing - math.inf, nothing)), visible, rows
 
 
 def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
@@ -222,28 +222,28 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """exp(x) / sum(exp(x))."""
     y, compensated = widen(xp, x, precision)
-    y, shown, _ = mask_logits(xp, y, axis, where)
+    y, visible, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
     p = row.e / (1 + row.rest)
-    if shown is not None:
-        p = xp.where(shown, p, xp.zeros_like(p))
+    if visible is not None:
+        p = xp.where(visible, p, xp.zeros_like(p))
     return narrow(xp, p, x.dtype)
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
     """X - logsumexp(x); -log1p(the others) at the maximum."""
     y, compensated = widen(xp, x, precision)
-    y, shown, _ = mask_logits(xp, y, axis, where)
+    y, visible, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
     # torch's log1p of the smallest number is 0, and loses the sign of the result
     normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
-    return narrow(xp, log_of(xp, row, normalizer, shown), x.dtype)
+    return narrow(xp, log_of(xp, row, normalizer, visible), x.dtype)
 
 
-def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) -> Array:
+def log_of(xp: Namespace, row: Shifted, normalizer: Array, visible: Array = None) -> Array:
     """The logarithms of the probabilities, by ``log1p(row.rest)``; -inf where a class is hidden."""
     r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
-    return r if shown is None else xp.where(shown, r, xp.zeros_like(r) - math.inf)
+    return r if visible is None else xp.where(visible, r, xp.zeros_like(r) - math.inf)
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:

@@ -176,7 +176,7 @@ def rows(
 ) -> tuple[Array, tuple[Array, ...]]:
     """One divergence a sample, the class axis kept, and its gradients by ``wrt``; of wide arrays, without weights."""
     axis = args.axis
-    x, shown, _ = mask_logits(xp, x, axis, args.where)
+    x, visible, _ = mask_logits(xp, x, axis, args.where)
     y = mask_logits(xp, y, axis, args.where)[0]
     pair = compare(xp, x, y, axis, args.temperature)
     if args.beta in (0.0, 1.0):
@@ -186,7 +186,7 @@ def rows(
     grads = []
     for name in wrt:
         g = found[name] if args.temperature == 1.0 else found[name] / args.temperature
-        grads.append(g if shown is None else xp.where(shown, g, xp.zeros_like(g)))
+        grads.append(g if visible is None else xp.where(visible, g, xp.zeros_like(g)))
     return total(xp, terms, axis), tuple(grads)
 
 
@@ -265,7 +265,7 @@ def divergence(
         each, found = rows(xp, x, y, args, wrt)
     else:
         some = few(xp, x, labels, axis, scale, args.lump)
-        y = y if some.hot is None else with_rest(xp, y, axis)
+        y = y if some.onehot is None else with_rest(xp, y, axis)
         each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
         found = tuple(spread(xp, g, some, x, labels, axis, scale) for g in found)
     each = scaled(xp, each, kept, weight)

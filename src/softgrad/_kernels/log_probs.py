@@ -39,7 +39,7 @@ def valid_labels(xp: Namespace, labels: Array, x: Array, axis: int) -> tuple[Arr
     return xp.where(valid, index, xp.zeros_like(index)), valid
 
 
-def hot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
+def onehot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
     """For each label of a sample, where among the classes of ``x`` it is."""
     classes = iota(xp, x, axis, index.dtype)
     return [classes == slice_axis(index, axis, i, i + 1) for i in range(index.shape[axis])]
@@ -57,8 +57,8 @@ def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
     else:
         zero = xp.zeros_like(a)
         each = [
-            xp.sum(xp.where(hot, a, zero), axis=axis, keepdims=True, dtype=a.dtype)
-            for hot in hot_labels(xp, index, a, axis)
+            xp.sum(xp.where(onehot, a, zero), axis=axis, keepdims=True, dtype=a.dtype)
+            for onehot in onehot_labels(xp, index, a, axis)
         ]
         out = joined(xp, each, axis)
     # a factor: what is chosen by a condition has the derivative 0
@@ -69,8 +69,8 @@ def shifted_rows(
     xp: Namespace, x: Array, axis: int, where: Array, compensated: bool, scaling: Scaling
 ) -> tuple[Shifted, Array, Array]:
     """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
-    x, shown, rows = mask_logits(xp, x, axis, where)
-    return scaled_shift(xp, x, axis, compensated, scaling, shown), shown, rows
+    x, visible, rows = mask_logits(xp, x, axis, where)
+    return scaled_shift(xp, x, axis, compensated, scaling, visible), visible, rows
 
 
 def scaled_log_softmax(
@@ -78,8 +78,8 @@ def scaled_log_softmax(
 ) -> Array:
     """The log-softmax of scaled logits."""
     y, compensated = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
-    return narrow(xp, log_of(xp, row, xp.log1p(row.rest), shown), x.dtype)
+    row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
+    return narrow(xp, log_of(xp, row, xp.log1p(row.rest), visible), x.dtype)
 
 
 def log_probs(
@@ -116,24 +116,24 @@ def log_probs_vjp(
     c of the other labels, which are added up without its own.
     """
     y, compensated = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
-    g = sloped(xp, label_slopes(xp, row, labels, narrow(xp, cotangent, y.dtype), axis, shown), row.x, scaling)
-    return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
+    row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
+    g = sloped(xp, label_slopes(xp, row, labels, narrow(xp, cotangent, y.dtype), axis, visible), row.x, scaling)
+    return narrow(xp, g if visible is None else xp.where(visible, g, xp.zeros_like(g)), x.dtype)
 
 
-def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, shown: Array = None) -> Array:
+def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, visible: Array = None) -> Array:
     """``log_probs_vjp`` by the scaled logits, but for 0 at hidden classes."""
     s = 1 + row.rest
     index, valid = valid_labels(xp, labels, row.e, axis)
-    if shown is not None:
+    if visible is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
-        c = xp.where(take_labels(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
+        c = xp.where(take_labels(xp, xp.astype(visible, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
     own, other = parted(xp, c, index, axis)
     others = without_each(xp, row, s)
     there = (own * take_labels(xp, others, index, axis) - other * take_labels(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
-    for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
-        g = xp.where(hot, slice_axis(there, axis, i, i + 1), g)
+    for i, onehot in enumerate(onehot_labels(xp, index, row.e, axis)):
+        g = xp.where(onehot, slice_axis(there, axis, i, i + 1), g)
     defined = xp.all(valid, axis=axis, keepdims=True)
     return xp.where(defined, g, nan_unless(xp, defined, s))
 
@@ -175,7 +175,7 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """-sum(p log(p)), without ``axis``; 0 where nothing is shown."""
+    """-sum(p log(p)), without ``axis``; 0 where no class is visible."""
     y, compensated = widen(xp, x, precision)
     row, _, rows = shifted_rows(xp, y, axis, where, compensated, scaling)
     h = xp.log1p(row.rest) - mean_of(xp, row, axis, compensated)[1]
@@ -195,10 +195,10 @@ def entropy_vjp(
 ) -> Array:
     """-c p (log(p) + entropy), whose normalizers cancel: c p (mean(d) - d)."""
     y, compensated = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
+    row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
     c = xp.expand_dims(narrow(xp, cotangent, y.dtype), axis=axis)
     g = sloped(xp, entropy_slopes(xp, row, c, axis, compensated), row.x, scaling)
-    return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
+    return narrow(xp, g if visible is None else xp.where(visible, g, xp.zeros_like(g)), x.dtype)
 
 
 def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, compensated: bool) -> Array:

@@ -35,10 +35,10 @@ class Rows(NamedTuple):
     #: Sum of the exponentials, the class axis kept.
     s: Array
     #: Where a class can be seen, or None; where a row shows anything, or None.
-    shown: Array
+    visible: Array
     rows: Array
     #: Where the label is the class (class indices only).
-    hot: Array
+    onehot: Array
     #: Target weights by class, and their sum by row; None and the class weight (or None) for plain indices.
     v: Array
     T: Array
@@ -56,23 +56,23 @@ class Rows(NamedTuple):
 
 def prepare(xp: Namespace, x: Array, args: LossArgs, compensated: bool) -> Rows:
     """Everything of a loss but its sample weights and its reduction."""
-    x, shown, rows = mask_logits(xp, x, args.axis, args.where)
+    x, visible, rows = mask_logits(xp, x, args.axis, args.where)
     scaling = scaling_of(xp, x, args)
     row = scaled_shift(xp, x, args.axis, compensated, scaling, args.where)
     log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, args, shown), None, log_sum, scaling)
+    return Rows(row, 1 + row.rest, visible, rows, *target(xp, x, args, visible), None, log_sum, scaling)
 
 
 def without_label(xp: Namespace, r: Rows, axis: int, compensated: bool) -> Rows:
     """``r`` with what the value and the gradient of class indices are made of."""
     if r.v is not None:
         return r
-    return r._replace(o=total(xp, xp.where(r.hot, xp.zeros_like(r.s), r.row.e), axis, compensated))
+    return r._replace(o=total(xp, xp.where(r.onehot, xp.zeros_like(r.s), r.row.e), axis, compensated))
 
 
 def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
     """``a`` at the label, the class axis kept."""
-    return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
+    return xp.sum(xp.where(r.onehot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
 
 
 def costs(xp: Namespace, r: Rows) -> Array:
@@ -138,7 +138,7 @@ def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """``d loss / d (scaled logits)``, whatever stands in a row that does not count."""
     row = r.row
     if r.v is None:
-        g = xp.where(r.hot, -r.o, row.e) / r.s
+        g = xp.where(r.onehot, -r.o, row.e) / r.s
         if r.T is not None:
             g = g * r.T
     else:
@@ -159,7 +159,7 @@ def gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
 
 def zero_hidden(xp: Namespace, r: Rows, a: Array) -> Array:
     """``a`` with 0 at the classes that are hidden; the last step of a result, so that no NaN comes back through it."""
-    return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
+    return a if r.visible is None else xp.where(r.visible, a, xp.zeros_like(r.s))
 
 
 def _chained(xp: Namespace, r: Rows, args: LossArgs, h: Array, u: Array) -> Array:
@@ -322,5 +322,5 @@ def cross_entropy_hessian_diag(xp: Namespace, logits: Array, args: LossArgs) -> 
 def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """What the mean divides by, 0-d."""
     x, _ = widen(xp, logits, args.precision)
-    shown = None if args.where is None else xp.broadcast_to(args.where, x.shape)
-    return narrow(xp, weight_sum(xp, x, args, target(xp, x, args, shown)[3]), held_dtype(xp, logits.dtype))
+    visible = None if args.where is None else xp.broadcast_to(args.where, x.shape)
+    return narrow(xp, weight_sum(xp, x, args, target(xp, x, args, visible)[3]), held_dtype(xp, logits.dtype))

@@ -55,8 +55,8 @@ class Shard(NamedTuple):
 
     #: Its logits, -inf where a class is hidden; with a softcap finite elsewhere.
     x: Array
-    shown: Array
-    hot: Array
+    visible: Array
+    onehot: Array
     #: Target weights before smoothing, but for plain class indices; class weights, or None.
     q: Array
     weight: Array
@@ -83,7 +83,7 @@ class Merged(NamedTuple):
     rest: Array
     o: Array
     log_sum: Array
-    #: Whether a class is shown; whether the label is a class; the class weight of the sample; the target's sum.
+    #: Whether a class is visible; whether the label is a class; the class weight of the sample; the target's sum.
     rows: Array
     valid: Array
     w: Array
@@ -110,20 +110,20 @@ def gap(xp: Namespace, low: Array, high: Array, near: Callable[[Array, Array], A
 
 def shard(xp: Namespace, x: Array, args: LossArgs, first: Any) -> Shard:
     """The share that begins with class ``first``."""
-    axis, shown, hot, q = args.axis, None, None, None
+    axis, visible, onehot, q = args.axis, None, None, None
     if args.softcap is not None:
         x = finite(xp, x)
     if args.where is not None:
-        shown = xp.broadcast_to(args.where, x.shape)
-        x = xp.where(shown, x, xp.zeros_like(x) - math.inf)
+        visible = xp.broadcast_to(args.where, x.shape)
+        x = xp.where(visible, x, xp.zeros_like(x) - math.inf)
     weight = None if args.class_weight is None else along(xp, narrow(xp, args.class_weight, x.dtype), x, axis)
     if args.dense:
         q = narrow(xp, args.labels, x.dtype)
     else:
         labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)
-        hot = iota(xp, x, axis, labels.dtype) + first == labels
-        q = xp.astype(hot, x.dtype) if args.label_smoothing else None
-    return Shard(x, shown, hot, q, weight, scaling_of(xp, x, args))
+        onehot = iota(xp, x, axis, labels.dtype) + first == labels
+        q = xp.astype(onehot, x.dtype) if args.label_smoothing else None
+    return Shard(x, visible, onehot, q, weight, scaling_of(xp, x, args))
 
 
 def needs_focal_sum(args: LossArgs) -> bool:
@@ -163,7 +163,7 @@ def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
 
 def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) -> tuple[Level, dict[str, Array]]:
     """(largest class, sums beside it) of a share."""
-    axis, (x, shown, hot, q, weight, scaling) = args.axis, part
+    axis, (x, visible, onehot, q, weight, scaling) = args.axis, part
     most = _largest(xp, part, axis)
     zero = xp.zeros_like(most.x)
     # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
@@ -174,17 +174,17 @@ def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) 
     def each(a: Array, where: Array = None, compensated: bool = False) -> Array:
         return total(xp, a if where is None else xp.where(where, a, zero), axis, compensated)
 
-    sums["count"] = xp.zeros_like(zero) + x.shape[axis] if shown is None else each(xp.astype(shown, x.dtype))
-    sums["size"] = each(xp.astype(hot, x.dtype) if q is None else q)
+    sums["count"] = xp.zeros_like(zero) + x.shape[axis] if visible is None else each(xp.astype(visible, x.dtype))
+    sums["size"] = each(xp.astype(onehot, x.dtype) if q is None else q)
     if weight is None:
         sums["w"] = sums["size"]
     else:
-        sums["w"] = each(xp.broadcast_to(weight, x.shape), hot) if q is None else each(q * weight)
+        sums["w"] = each(xp.broadcast_to(weight, x.shape), onehot) if q is None else each(q * weight)
     if "o" in names:
-        sums["o"] = total(xp, xp.where(hot, zero, e), axis, compensated)
-        sums["logit"] = each(x, hot)
+        sums["o"] = total(xp, xp.where(onehot, zero, e), axis, compensated)
+        sums["logit"] = each(x, onehot)
     if "label_shift" in names:
-        sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), hot)
+        sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), onehot)
     if "others" in names:
         top = d == 0
         sums["others"] = each(e, xp.logical_not(top), compensated)
@@ -197,9 +197,9 @@ def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) 
         sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), compensated)
         if args.label_smoothing:
             factor = xp.broadcast_to(xp.ones_like(zero) if weight is None else weight, x.shape)
-            sums["weights"] = each(factor, shown)
+            sums["weights"] = each(factor, visible)
             costs = xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost)))
-            costs = costs if shown is None else xp.logical_and(costs, shown)
+            costs = costs if visible is None else xp.logical_and(costs, visible)
             sums["spread"] = each(factor * cost, costs, compensated)
     return most, sums
 
@@ -320,18 +320,18 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
 
 def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Rows:
     """A share as a part of the whole."""
-    x, shown, hot, q, weight, scaling = part
+    x, visible, onehot, q, weight, scaling = part
     d, lo = below(xp, x, Level(all_.m, all_.shift), compensated, scaling)
     v = None
     if q is not None:
         v = (1 - args.label_smoothing) * q
         if all_.uniform is not None:
-            v = v + (all_.uniform if shown is None else xp.where(shown, all_.uniform, xp.zeros_like(all_.uniform)))
+            v = v + (all_.uniform if visible is None else xp.where(visible, all_.uniform, xp.zeros_like(all_.uniform)))
         v = v if weight is None else v * weight
     row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.rest, x)
-    # of a class that is shown here the sample shows something; without a label that is a class s is NaN
-    rows = None if shown is None else all_.rows
-    return Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
+    # a sample with a visible class here is visible; where the label is no class s is NaN
+    rows = None if visible is None else all_.rows
+    return Rows(row, all_.s, visible, rows, onehot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
 
 
 def focal_sums(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.labels import same_shape, sample_weights, shown_weights
+from .._array.labels import same_shape, sample_weights, weights_of_visible
 from .._array.namespace import Library, as_one_chunk, as_scalar, check_same_library, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import number, one_of, positive
@@ -98,14 +98,14 @@ def _call(
         raise ValueError(f"W_target has {target.W.shape[0]} classes, W has {classes} (sample_axis={axis})")
     weight = None if sample_weight is None else sample_weights(lib, like, sample_weight, (samples,))
     where = mask_of_logits(lib, student.X, where, (samples, classes), axis)
-    shown = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
+    visible = weights_of_visible(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
     args = DivergenceArgs(
         1,
         None,
         beta,
         positive(temperature, "temperature"),
         where,
-        shown.sample_weight,
+        visible.sample_weight,
         reduction,
         resolve_precision(precision),
     )

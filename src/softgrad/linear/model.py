@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
+from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, weights_of_visible
 from .._array.namespace import as_one_chunk, as_scalar, check_same_library, floating
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
@@ -112,7 +112,7 @@ class LinearCrossEntropy:
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """(W, bias, arguments) in the layout and dtype of the kernels."""
         W, bias, args = self._share(W, bias)
-        return W, bias, shown_weights(self._lib, self._like, args)
+        return W, bias, weights_of_visible(self._lib, self._like, args)
 
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """The same of some of the classes: a sample of which they are hidden may show others."""

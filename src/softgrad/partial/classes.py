@@ -64,7 +64,7 @@ class CrossEntropyPartial(NamedTuple):
         The logit at the label, -inf where it is in another share.
     found : array of bool
         Whether the label is in this share.
-    shown : array of bool
+    visible : array of bool
         Whether ``where`` keeps any class of the sample in this share.
 
     Examples
@@ -79,7 +79,7 @@ class CrossEntropyPartial(NamedTuple):
     rest: Array
     label_logit: Array
     found: Array
-    shown: Array
+    visible: Array
 
 
 def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSumExpPartial:
@@ -120,9 +120,9 @@ def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSum
     if x.ndim == 0:
         raise ValueError("x must have a class axis, got an array of no dimensions")
     axis = one_axis(axis, x.ndim)
-    shown = None if where is None else mask(lib, x, where)
+    visible = None if where is None else mask(lib, x, where)
     with ignore_fp_warnings(lib):
-        return LogSumExpPartial(*(as_scalar(lib, a) for a in _pair(lib, x, axis, shown)))
+        return LogSumExpPartial(*(as_scalar(lib, a) for a in _pair(lib, x, axis, visible)))
 
 
 def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array]:
@@ -185,16 +185,16 @@ def cross_entropy_partial(
     >>> partial.finish(partial.merge(*parts))
     array([4.12230724e-09])
     """
-    lib, x, hot, axis = _share(logits, labels, offset, axis)
+    lib, x, onehot, axis = _share(logits, labels, offset, axis)
     xp = lib.xp
-    shown = None if where is None else mask(lib, x, where)
+    visible = None if where is None else mask(lib, x, where)
     with ignore_fp_warnings(lib):
         wide, _ = widen(xp, x, None)
-        apart, at_label = xp.logical_not(hot), hot
-        if shown is not None:
-            apart, at_label = xp.logical_and(apart, shown), xp.logical_and(hot, shown)
+        apart, at_label = xp.logical_not(onehot), onehot
+        if visible is not None:
+            apart, at_label = xp.logical_and(apart, visible), xp.logical_and(onehot, visible)
         largest, rest = _pair(lib, wide, axis, apart)
-        found = xp.any(hot, axis=axis)
+        found = xp.any(onehot, axis=axis)
         seen = xp.any(xp.logical_or(apart, at_label), axis=axis)
         if x.shape[axis] == 0:
             logit = xp.zeros_like(largest) - math.inf
@@ -251,12 +251,12 @@ def cross_entropy_shard_grad(
     >>> partial.cross_entropy_shard_grad(right[0], labels, merged, offset=2)
     array([[ 0.25, -0.75]])
     """
-    lib, x, hot, axis = _share(logits, labels, offset, axis)
+    lib, x, onehot, axis = _share(logits, labels, offset, axis)
     xp = lib.xp
     if not isinstance(merged, CrossEntropyPartial):
         raise TypeError(f"merged must be a CrossEntropyPartial, got {type(merged).__name__}")
     largest, rest, logit, found, seen = (xp.expand_dims(xp.asarray(a), axis=axis) for a in merged)
-    shown = None if where is None else mask(lib, x, where)
+    visible = None if where is None else mask(lib, x, where)
     with ignore_fp_warnings(lib):
         wide, _ = widen(xp, x, None)
         top, low = xp.maximum(largest, logit), xp.minimum(largest, logit)
@@ -265,10 +265,10 @@ def cross_entropy_shard_grad(
         others = (1 + rest) * xp.where(first, step, xp.ones_like(step))
         whole = others + xp.where(first, xp.ones_like(step), step)
         # a logit above all merged ones belongs to another problem: its probability would be nonsense anyway
-        grad = xp.where(hot, -others / whole, xp.exp(gap(xp, xp.minimum(wide, top), top)) / whole)
+        grad = xp.where(onehot, -others / whole, xp.exp(gap(xp, xp.minimum(wide, top), top)) / whole)
         nothing = xp.zeros_like(grad)
-        if shown is not None:
-            grad = xp.where(shown, grad, nothing)
+        if visible is not None:
+            grad = xp.where(visible, grad, nothing)
         known = xp.logical_and(found, xp.isfinite(top))
         grad = xp.where(known, grad, nan_unless(xp, known, top))
         return narrow(xp, xp.where(seen, grad, nothing), x.dtype)
@@ -284,8 +284,10 @@ def merge_classes(lib: Library, a: Any, b: Any) -> Any:
     if isinstance(a, LogSumExpPartial):
         return LogSumExpPartial(as_scalar(lib, high), as_scalar(lib, rest))
     logit = xp.maximum(xp.asarray(a.label_logit), xp.asarray(b.label_logit))
-    found, shown = (xp.logical_or(xp.asarray(c), xp.asarray(d)) for c, d in ((a.found, b.found), (a.shown, b.shown)))
-    return CrossEntropyPartial(*(as_scalar(lib, c) for c in (high, rest, logit, found, shown)))
+    found, visible = (
+        xp.logical_or(xp.asarray(c), xp.asarray(d)) for c, d in ((a.found, b.found), (a.visible, b.visible))
+    )
+    return CrossEntropyPartial(*(as_scalar(lib, c) for c in (high, rest, logit, found, visible)))
 
 
 def log_of(lib: Library, largest: Array, rest: Array) -> Array:
@@ -308,4 +310,4 @@ def loss_of(lib: Library, part: CrossEntropyPartial) -> Array:
     loss = xp.where(first, at_label, elsewhere)
     nothing = xp.zeros_like(loss)
     loss = nan_where(xp, xp.logical_not(xp.logical_and(part.found, xp.logical_not(xp.isinf(high)))), loss)
-    return xp.where(part.shown, loss, nothing)
+    return xp.where(part.visible, loss, nothing)

@@ -71,7 +71,7 @@ def _over(
 ) -> None:
     """``work_on`` each block of x in the dtype to compute in; or ``other``, given the mask, what only it can do."""
     seen = view(x, axis)
-    shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
+    visible = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     unusual = scaling.softcap is not None or (precision == "high" and work == x.dtype)
 
@@ -79,7 +79,7 @@ def _over(
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             src = seen.x[o0:o1, :, i0:i1]
-            mask = None if shown is None else shown[o0:o1, :, i0:i1]
+            mask = None if visible is None else visible[o0:o1, :, i0:i1]
             if unusual:
                 return other(at, src, mask)
             src = src.astype(work, copy=False)

@@ -96,8 +96,8 @@ def log_probs(
         return generic.log_probs(xp, x, labels, axis, where, precision, scaling, partial(call, "log_softmax"))
     if nested_forward():
         return generic.log_probs(xp, x, labels, axis, where, precision, scaling)
-    shown = None if where is None else where.expand(x.shape)
-    return generic.take_labels(xp, recorded(LOG_SOFTMAX, x, shown, axis, precision, scaling), labels, axis)
+    visible = None if where is None else where.expand(x.shape)
+    return generic.take_labels(xp, recorded(LOG_SOFTMAX, x, visible, axis, precision, scaling), labels, axis)
 
 
 def log_probs_vjp(

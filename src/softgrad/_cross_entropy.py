@@ -65,7 +65,7 @@ class CrossEntropy(LossOptions):
     def _share(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
-        """(library, logits, arguments) of some of the classes: a sample of which they are hidden may show others."""
+        """(library, logits, arguments) of some of the classes; a sample may have visible classes elsewhere."""
         lib = library(logits, "logits")
         x = floating(lib, logits, "logits")
         if x.ndim == 0:

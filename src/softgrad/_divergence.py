@@ -51,7 +51,7 @@ class JSOptions(Options, total=False):
 
 
 def mixture_weight(direction: Any) -> float:
-    """The ``beta`` that a direction stands for."""
+    """The ``beta`` of a direction."""
     return DIRECTIONS[one_of(direction, "direction", tuple(DIRECTIONS))]
 
 

@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence from a target of which some classes are known, such as its most likely ones."""
+"""The Kullback-Leibler divergence from a target known at some classes only, such as its most likely ones."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def top_k_kl_divergence(
     reduction: Reduction = "mean",
     precision: Precision = None,
 ) -> ArrayT:
-    """Kullback-Leibler divergence from a target of which some classes are known, such as its k most likely ones.
+    """Kullback-Leibler divergence from a target known at some classes only, such as its k most likely ones.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Temperature(NamedTuple):
     temperature : float
         What to divide the logits by: above 1 where they are too sure.
     loss_before, loss_after : float
-        The mean cross-entropy of the logits as they came, and divided by the temperature.
+        The mean cross-entropy of the given logits, and of those divided by the temperature.
     iterations : int
         Evaluations of the loss and its derivatives.
 

@@ -1,4 +1,4 @@
-"""What the curvature of the linear softmax model tells: its diagonal, its blocks, and how sure the coefficients are.
+"""Statistics from the curvature of the linear softmax model: its diagonal, its blocks, the coefficients' precision.
 
 All take a loss that is bound to its data (:class:`softgrad.LinearCrossEntropy`) or the data themselves, and the
 coefficients at which the curvature is wanted: as arrays, or as a fitted :class:`softgrad.SoftmaxRegression`.

@@ -167,8 +167,8 @@ def named(name: str) -> Library:
         return library(example, name)
     except (AttributeError, ImportError, TypeError) as error:
         raise ValueError(
-            f"{name!r} is no array library that can be used here: it must be 'numpy', 'torch', 'jax', 'cupy', 'dask' "
-            f"or the like ({error})"
+            f"{name!r} is not an array library softgrad can use: expected 'numpy', 'torch', 'jax', 'cupy', 'dask' "
+            f"or another one of the array API standard ({error})"
         ) from error
 
 

@@ -71,7 +71,7 @@ class Result:
     def worst(self, group: str) -> Check | None:
         """Pick the check of a group that went furthest beyond its tolerance, or came nearest to it.
 
-        Of finite differences that agree, a step that tells little is not picked.
+        Among steps whose finite differences agree, one with few digits is not picked.
         """
         found = [check for check in self.checks if check.group == group]
         if group == "differences" and found and all(check.agrees for check in found):
@@ -179,7 +179,7 @@ def _fill(result: Result, lib: OpenLibrary, problem: Problem, autograds: Mapping
 
 def _distance(ours: Floats, theirs: Floats) -> float:
     if ours.shape != theirs.shape:
-        raise ValueError(f"a gradient of shape {ours.shape} stands against one of {theirs.shape}")
+        raise ValueError(f"a gradient of shape {ours.shape} is compared with one of {theirs.shape}")
     return float(np.max(np.abs(ours - theirs)))
 
 

@@ -18,7 +18,7 @@ SURE = 0.625
 LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
-#: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
+#: By name of a namespace: gives a new array the subclass of the array that it is combined with.
 AS_LIKE: dict[str, Callable[[Array, Array], Array]] = {}
 #: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
 MEMORY: dict[str, Callable[[Array], int | None]] = {}
@@ -50,7 +50,7 @@ def device_of(x: Array) -> Device:
 
 
 def as_like(xp: Namespace, a: Array, x: Array) -> Array:
-    """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
+    """A new array as one of ``x``'s type, where that is a subclass that combines with no other."""
     name = xp.__name__
     return AS_LIKE[name](a, x) if type(x) is not type(a) and name in AS_LIKE else a
 
@@ -108,7 +108,7 @@ def joined(xp: Namespace, parts: list[Array], axis: int = 0) -> Array:
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """A + b, and what its rounding lost (Knuth 1969)."""
+    """``a + b``, and what its rounding lost (Knuth 1969)."""
     s = a + b
     z = s - a
     return s, (a - (s - z)) + (b - z)
@@ -181,7 +181,7 @@ def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array
 
 def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     """What rounding took from ``d = x - m``; 0 where that is not finite."""
-    # only of finite numbers: of others a lazy library warns where nobody can hold it back
+    # of finite numbers only: for others a lazy library warns later, outside any errstate
     finite, nothing = xp.isfinite(d), xp.zeros_like(d)
     a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
     z = gap - a
@@ -190,7 +190,7 @@ def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
 
 
 def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
-    """exp(d + lo); ``lo`` may be None."""
+    """``exp(d + lo)``; ``lo`` may be None."""
     e = xp.exp(d)
     return e if lo is None else e + e * lo
 
@@ -220,7 +220,7 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     y, compensated = widen(xp, x, precision)
     y, visible, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
@@ -231,7 +231,7 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """X - logsumexp(x); -log1p(the others) at the maximum."""
+    """``x - logsumexp(x)``; at the maximum ``-log1p`` of the sum of the other exponentials."""
     y, compensated = widen(xp, x, precision)
     y, visible, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
@@ -247,7 +247,7 @@ def log_of(xp: Namespace, row: Shifted, normalizer: Array, visible: Array = None
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
+    """``max + log1p(sum of the other exponentials)`` (Blanchard, Higham and Higham 2021), without ``axis``."""
     y, compensated = widen(xp, x, precision)
     y, _, rows = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
@@ -258,7 +258,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
 
 
 def log_normalizer(xp: Namespace, row: Shifted, axis: int) -> Array:
-    """log(sum(exp(x))) of shifted rows, the axis kept."""
+    """``log(sum(exp(x)))`` of shifted rows, the axis kept."""
     # a maximum may pass over a NaN (XLA's does on a CPU), which an infinite one would then hide
     nans = xp.sum(xp.where(xp.isnan(row.x), row.x, xp.zeros_like(row.m)), axis=axis, keepdims=True, dtype=row.x.dtype)
     return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.rest))
@@ -270,9 +270,9 @@ def first_largest(xp: Namespace, size: Array, axis: int) -> Array:
 
 
 def nan_unless(xp: Namespace, defined: Array, like: Array) -> Array:
-    """NaN where nothing is defined: made there alone for who can be told to look for NaN, else a constant.
+    """NaN where the result is undefined: computed there only under a compiler, which may check; else a constant.
 
-    NumPy would warn of one that it makes, in a task of Dask too.
+    NumPy would warn of a computed one, in a task of Dask too.
     """
     zero = xp.zeros_like(like)
     return xp.where(defined, zero, zero + math.inf) * 0 if fuses(xp) else zero + math.nan
@@ -284,7 +284,7 @@ def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
 
 
 def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
-    """T - sum(p t) where ``p`` sums to 1: by differences from a class that has most of it, whose own is 0."""
+    """``t - sum(p t)`` where ``p`` sums to 1; by differences from ``t`` at a class that has most of ``p``."""
     sure, zero = p > SURE, xp.zeros_like(t)
     own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
     apart = xp.where(sure, zero, t - own)
@@ -292,14 +292,14 @@ def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
 
 
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
-    """P (c - sum(p c))."""
+    """``p (c - sum(p c))``."""
     p, _ = widen(xp, probs, None)
     c, _ = widen(xp, cotangent, None)
     return narrow(xp, p * centred(xp, p, c, axis), probs.dtype)
 
 
 def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int) -> Array:
-    """C - p sum(c), of a class with most of the sum c (1 - p) - p (the sum of the others' c)."""
+    """``c - p sum(c)``; near p = 1 from ``1 - p`` and the sum of the other cotangents."""
     log_p, _ = widen(xp, log_probs, None)
     c, _ = widen(xp, cotangent, None)
     p, sure, zero = xp.exp(log_p), log_p > -0.5, xp.zeros_like(c)
@@ -310,7 +310,7 @@ def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int
 
 
 def log_softmax_jvp(xp: Namespace, log_probs: Array, tangent: Array, axis: int) -> Array:
-    """T - sum(p t)."""
+    """``t - sum(p t)``."""
     log_p, _ = widen(xp, log_probs, None)
     t, _ = widen(xp, tangent, None)
     return narrow(xp, centred(xp, xp.exp(log_p), t, axis), log_probs.dtype)

@@ -41,7 +41,7 @@ class DivergenceArgs(NamedTuple):
     reduction: str = "mean"
     #: None or "high".
     precision: str | None = None
-    #: The classes that the target tells, along ``axis``, or None for all.
+    #: The classes at which the target is known, along ``axis``, or None for all.
     labels: Array = None
     #: Whether the classes that it does not tell are one more.
     lump: bool = True
@@ -109,7 +109,7 @@ def compare(xp: Namespace, x: Array, y: Array, axis: int, temperature: float) ->
     d = step + (lost - shift_lost) / temperature - ((m_y - own) / temperature + (log_y - log_x))
     # far apart, logits are larger than the logarithms that they differ by
     d = xp.where(xp.abs(log_q) + xp.abs(log_p) < xp.abs(step), log_q - log_p, d)
-    # the normalisers leave a rounding in d: the sum of q - p, which is 0, tells it
+    # the normalisers leave a rounding error in d, which the sum of q - p, 0 if exact, measures
     far = xp.logical_or(lone, d < -1)
     gap = xp.where(far, q - p, -q * xp.expm1(-xp.where(far, zero, d)))
     off = total(xp, gap, axis)
@@ -193,7 +193,7 @@ def rows(
 def plain_rows(
     xp: Namespace, x: Array, y: Array, temperature: float, beta: float, wrt: tuple[str, ...], wide: bool
 ) -> tuple[Array, tuple[Array, ...], Array]:
-    """``rows`` of matrices as the formulas are written, and of which rows that leaves digits enough.
+    """``rows`` of matrices by the plain formulas, and which rows keep enough digits by them.
 
     With ``wide`` in float64 for float32; else KL in their own format, which is enough where it is not small: then the
     sum of q |log(q / p)| is at most 1 more than KL, and a rounding of each logarithm is not much of it.

@@ -1,8 +1,8 @@
 """The functions of a row with ``precision="high"``: results that are rounded right, and so the same everywhere.
 
-What is narrower than float64 is computed there and rounded. Libraries differ in the last bits of float64, and where a
-tie lies between, in the result: a row with such a number is computed again in twice the digits. So is the log-sum-exp
-of float64 where the maximum and the logarithm cancel, or terms of both signs.
+What is narrower than float64 is computed there and rounded. Libraries differ in the last bits of float64, and so in the
+rounded result where a tie is between them: a row with such a number is computed again in twice the digits. So is the
+log-sum-exp of float64 where the maximum and the logarithm cancel, or terms of both signs.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ def _each(
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     return _each(dense.softmax, xp, x, axis, where, precision)
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """X - logsumexp(x)."""
+    """``x - logsumexp(x)``."""
     return _each(dense.log_softmax, xp, x, axis, where, precision)
 
 
@@ -155,7 +155,7 @@ def _cancels(xp: Namespace, r: Array, m: Array, dtype: DType, condition: Array) 
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """log(sum(exp(x))), without ``axis``."""
+    """``log(sum(exp(x)))``, without ``axis``."""
     if precision != "high" or not is_open(xp, x):
         return dense.logsumexp(xp, x, axis, where, precision)
     y = narrow(xp, x, xp.float64)
@@ -287,7 +287,7 @@ def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
-    """D loss / d logits."""
+    """``d loss / d logits``."""
     if not _is_narrow(xp, logits, args):
         return loss.cross_entropy_grad(xp, logits, args)
     return _loss(xp, logits, args, False, True)[1]

@@ -1,6 +1,6 @@
 """The mathematics of the linear softmax model: blocks of rows through the loss, two matrix products each.
 
-Arrays stand as X (n, m), W (k, m), bias (k,); nothing is checked, nothing is converted.
+Arrays are X (n, m), W (k, m), bias (k,); nothing is checked, nothing is converted.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class BlockedLinear:
         return joined(self.xp, pieces)
 
     def scaled(self, a: Array, divisor: Array) -> Array:
-        """``a`` divided by the total weight, in the dtype that came."""
+        """``a`` divided by the total weight, in the dtype of the input."""
         a = a if divisor is None else loss_kernels.divided(self.xp, a, divisor)
         return narrow(self.xp, a, self.dtype)
 

@@ -21,7 +21,7 @@ from .targets import index_dtype
 
 
 class Wanted(NamedTuple):
-    """What is wanted beside the log-probabilities and the normalizer, and of which logits."""
+    """What is wanted beside the log-probabilities and the normalizer, and how the logits are scaled."""
 
     entropy: bool = False
     #: How many of the likeliest classes.
@@ -93,7 +93,7 @@ def recorded_block(
 
 
 def narrowed(xp: Namespace, rows: Rows, dtype: Any) -> Rows:
-    """Results in the dtype that came."""
+    """Results in the dtype of the input."""
     return Rows._make(a if a is None or i == 4 else narrow(xp, a, dtype) for i, a in enumerate(rows))
 
 

@@ -92,7 +92,7 @@ def log_probs(
     scaling: Scaling = PLAIN,
     log_softmax: Callable[..., Any] = dense.log_softmax,
 ) -> Array:
-    """log(softmax(x)) at the labels, of the labels' shape."""
+    """``log(softmax(x))`` at the labels, of the labels' shape."""
     if scaling.identity:
         log_p = log_softmax(xp, x, axis, where, precision)
     else:
@@ -110,7 +110,7 @@ def log_probs_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """The sum of c (onehot - p) over a sample's labels, -c p but for these.
+    """The sum of ``c (onehot - p)`` over a sample's labels.
 
     At a label it is c (s - e) / s for its own c, with the sum of the others for s - e at the maximum, less p times the
     c of the other labels, which are added up without its own.
@@ -175,7 +175,7 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """-sum(p log(p)), without ``axis``; 0 where no class is visible."""
+    """``-sum(p log(p))``, without ``axis``; 0 where no class is visible."""
     y, compensated = widen(xp, x, precision)
     row, _, rows = shifted_rows(xp, y, axis, where, compensated, scaling)
     h = xp.log1p(row.rest) - mean_of(xp, row, axis, compensated)[1]
@@ -193,7 +193,7 @@ def entropy_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """-c p (log(p) + entropy), whose normalizers cancel: c p (mean(d) - d)."""
+    """``-c p (log(p) + entropy)``, whose normalizers cancel: ``c p (mean(d) - d)``."""
     y, compensated = widen(xp, x, precision)
     row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
     c = xp.expand_dims(narrow(xp, cotangent, y.dtype), axis=axis)

@@ -2,7 +2,7 @@
 
 With x the scaled logits, e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is
 T log(s) - sum(v d), its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers
-that are close. Derivatives by the logits that came follow by the chain rule, from ``slope`` and ``bend``.
+that are close. Derivatives by the unscaled logits follow by the chain rule, from ``slope`` and ``bend``.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _weighted(a: Array, r: Rows) -> Array:
 
 
 def mask_samples(xp: Namespace, r: Any, a: Array) -> Array:
-    """``a`` with nothing from a row that shows nothing, and NaN where the label is no class; ``r`` tells of rows."""
+    """``a`` with 0 in rows without a visible class, and NaN where the label is no class; ``r`` has these masks."""
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
     if r.valid is not None:
@@ -135,7 +135,7 @@ def with_focal(xp: Namespace, r: Rows, args: LossArgs, function: Callable[..., A
 
 
 def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
-    """``d loss / d (scaled logits)``, whatever stands in a row that does not count."""
+    """``d loss / d (scaled logits)``; rows that do not count may hold anything."""
     row = r.row
     if r.v is None:
         g = xp.where(r.onehot, -r.o, row.e) / r.s
@@ -150,7 +150,7 @@ def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
 
 
 def gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
-    """D loss / d logits by row, before sample weights."""
+    """``d loss / d logits`` by row, before sample weights."""
     g = _scaled_gradient(xp, r, args)
     if not r.scaling.identity:
         g = g * slope(xp, r.row.x, r.scaling)
@@ -299,7 +299,7 @@ def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
-    """D loss / d logits."""
+    """``d loss / d logits``."""
     return _run(xp, logits, args, False, "gradient")[0]
 
 

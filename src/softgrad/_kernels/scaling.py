@@ -121,7 +121,7 @@ def bend(xp: Namespace, x: Array, scaling: Scaling) -> Array:
 
 
 def finite(xp: Namespace, x: Array) -> Array:
-    """``x`` with the largest numbers in place of infinities, of which the tanh is the same."""
+    """``x`` with the largest finite numbers in place of infinities; their tanh is the same."""
     largest = xp.zeros_like(x) + xp.finfo(x.dtype).max
     return xp.where(x == math.inf, largest, xp.where(x == -math.inf, -largest, x))
 

@@ -166,7 +166,7 @@ def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) 
     axis, (x, visible, onehot, q, weight, scaling) = args.axis, part
     most = _largest(xp, part, axis)
     zero = xp.zeros_like(most.x)
-    # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
+    # a share with no visible class has the maximum -inf, which cannot be subtracted
     d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), compensated, scaling)
     e = exponential(xp, d, lo)
     names, sums = _columns(args), {}
@@ -240,7 +240,7 @@ def merge_sums(
         others, ties = sums["others"], sums["ties"]
         sums["others"] = xp.where(level, others if low.shift is None else others * scale, (others + ties) * scale)
         sums["ties"] = xp.where(level, ties if low.shift is None else ties * scale, zero)
-    # in a share of which nothing is left every cost is infinite already
+    # in a share with no visible class every cost is infinite already
     _moved(xp, sums, xp.where(low.x == -math.inf, zero, -step))
     names = _columns(args)
     # in parts: CuPy would carry the addresses of more than eight arrays from the host to the device
@@ -308,7 +308,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
     if args.z_loss:
         log_sum = scaled(xp, m, Scaling(args.temperature, args.softcap, most.shift)) + xp.log1p(rest)
         loss = loss + w * (args.z_loss * log_sum**2)
-    # a sample of which every class is hidden counts in no mean
+    # a sample with no visible class counts in no mean
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
@@ -346,7 +346,7 @@ def with_focal_sums(all_: Merged, sums: Array) -> Merged:
 
 
 def logit_gradient(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
-    """D loss / d logits of a share by row, before sample weights."""
+    """``d loss / d logits`` of a share by row, before sample weights."""
     r = _rows(xp, part, all_, args, compensated)
     if needs_focal_sum(args):
         r = with_focal(xp, r, args)._replace(T=all_.T)

@@ -18,13 +18,13 @@ def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
 
 
 def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int | None) -> int | None:
-    """``ignore_index``, itself of any size, as it stands in ``index`` (``labels`` cast); None where it cannot."""
+    """``ignore_index``, of any size, as a value of ``index`` (``labels`` cast); None where that has no such value."""
     if ignore_index is None:
         return None
     unsigned = xp.isdtype(labels.dtype, "unsigned integer")
     limits = xp.iinfo(index.dtype)
     if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
-        # the cast wrapped the label, and wraps this one alike
+        # the cast wrapped the label; wrap this one too
         return ignore_index - (1 << limits.bits)
     if (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
         return None

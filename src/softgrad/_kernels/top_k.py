@@ -1,4 +1,4 @@
-"""Softmaxes of which some classes are told apart, the rest being one class or left out: their small rows of logits."""
+"""Softmaxes over some classes, the rest lumped into one class or left out: their small rows of logits."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _asked: Override[bool] = Override("softgrad.backends.explain")
 
 
 def _forget_plans() -> None:
-    """Replace the caches; a plan being made by another thread goes into the old ones, which nobody reads."""
+    """Replace the caches; a plan that another thread is making goes into the old ones, which are no longer read."""
     global _plans, _override_plans
     _plans, _override_plans = {}, {}
 

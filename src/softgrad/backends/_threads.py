@@ -205,7 +205,7 @@ def _openmp_limit() -> int:
 
 
 def _blas_limit() -> int:
-    """Return threadpoolctl's limit, asked only where somebody has imported it: nobody else can have set one."""
+    """Return threadpoolctl's limit, if it has been imported: otherwise none can have been set."""
     global _controller
     module = sys.modules.get("threadpoolctl")
     if module is None:
@@ -237,7 +237,7 @@ class use_pool:  # noqa: N801 - a context manager, as those of contextlib
 def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = None) -> list[T]:
     """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
-    The pieces depend on ``n`` and ``pieces`` alone, so that sums of theirs do too. Unless told there are a few for each
+    The pieces depend on ``n`` and ``pieces`` alone, and so do their sums. By default there are a few for each
     thread, which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
     several starts threads of its own. All pieces have ended when this returns or raises, unless
     interrupts come one upon the other.
@@ -266,7 +266,7 @@ def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = 
                 results[i] = task(cuts[i], cuts[i + 1])
         except BaseException:
             with lock:
-                for _ in waiting:  # nobody begins another
+                for _ in waiting:  # no further piece is begun
                     pass
             raise
         finally:

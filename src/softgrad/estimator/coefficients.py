@@ -133,7 +133,7 @@ def coefficient_statistics(
         table.
     W : SoftmaxRegression or array
         The fitted model, which brings intercepts and names along, or the coefficients alone: ``(n_classes,
-        n_features)``, transposed with ``sample_axis=1``. Of arrays nobody can tell whether a penalty shrank them.
+        n_features)``, transposed with ``sample_axis=1``. Whether a penalty shrank given arrays cannot be known.
     bias : array, optional
         Fitted intercepts ``(n_classes,)``, beside coefficients that were fitted with them.
     reference : int, default 0

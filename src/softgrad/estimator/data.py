@@ -50,7 +50,7 @@ def on_device(X: Any) -> bool:
 
 
 def in_native_order(a: Any) -> Any:
-    """``a``, of which scikit-learn would take float32 in another byte order for float64."""
+    """``a`` in native byte order: scikit-learn takes float32 in another byte order for float64."""
     return native(library(a, "a"), a) if isinstance(a, np.ndarray) else a
 
 

@@ -1,4 +1,4 @@
-"""Coordinates in which the loss of the linear model curves alike in all directions, so that a solver takes few steps.
+"""Coordinates in which the loss of the linear model has about the same curvature in all directions, for fewer steps.
 
 The Hessian of the softmax loss is at most (I - 1 1^T / K) / 2 times the second moments of the features (Bohning,
 "Multinomial logistic regression algorithm", 1992), and close to a multiple of them where the probabilities are close to
@@ -21,7 +21,7 @@ from ..backends.sparse.chunks import are_sparse
 MOST_FEATURES = 2048
 #: Rows that the moments are taken from: these, and this many for each feature.
 ROWS, ROWS_A_FEATURE = 8192, 16
-#: Curvature of a fitted model beside that of one where all classes are alike; measured on a dozen data sets.
+#: Curvature of a fitted model relative to one with equally likely classes; measured on a dozen data sets.
 SHARPNESS = 0.1
 #: Least curvature of a direction, relative to its features: what bounds the step along collinear ones.
 LEAST = 1e-7

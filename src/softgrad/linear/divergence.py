@@ -145,7 +145,7 @@ def linear_kl_divergence(
     bias, bias_target : array, optional
         ``(n_classes,)``.
     block_size : int, optional
-        Rows of a block, of which the logits of both are held; None chooses by the number of classes.
+        Rows of a block, for which the logits of both models are held; None chooses by the number of classes.
 
     Returns
     -------

@@ -42,7 +42,7 @@ class LinearCrossEntropy:
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
         True keeps a class; broadcasts to the logits, ``(n_samples, n_classes)`` or transposed with ``sample_axis=1``.
-        A sample of which no class is kept counts for nothing.
+        A sample without a visible class counts for nothing.
     validate : bool, default False
         Raise in each call if a label is out of range, which has to wait for the device.
 
@@ -115,7 +115,7 @@ class LinearCrossEntropy:
         return W, bias, weights_of_visible(self._lib, self._like, args)
 
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
-        """The same of some of the classes: a sample of which they are hidden may show others."""
+        """The same for some of the classes; a sample may have visible classes elsewhere."""
         lib, x = self._lib, self._X
         W = self._parameter(W, "W")
         if W.ndim != 2:
@@ -175,7 +175,7 @@ class LinearCrossEntropy:
         return names, single
 
     def _block_size(self, classes: int) -> int | None:
-        """Rows of a block for what copies the samples: bounded where they may stand in a file."""
+        """Rows of a block for work that copies the samples: bounded, since they may be in a file."""
         if self.block_size is not None or not self._lib.scalars:
             return self.block_size
         return rows_at_a_time(self._X, classes, self._like.dtype.itemsize, 2)

@@ -101,7 +101,7 @@ def _merged(lib: Library, a: Any, b: Any) -> Any:
 
 
 def finish(part: Any, *, W: Any = None, l2: float = 0.0) -> Any:
-    """The answer of a partial result that stands for everything.
+    """The value of a partial result that covers everything.
 
     Parameters
     ----------

@@ -298,7 +298,7 @@ def log_of(lib: Library, largest: Array, rest: Array) -> Array:
 
 
 def loss_of(lib: Library, part: CrossEntropyPartial) -> Array:
-    """log(1 + sum of exp(x_j - x_label)): from the label's side where it is the largest, else from the maximum's."""
+    """``log(1 + sum(exp(x_j - x_label)))``, computed from the maximum where the label is not the largest."""
     xp = lib.xp
     largest, logit = xp.asarray(part.max), xp.asarray(part.label_logit)
     high = xp.maximum(largest, logit)

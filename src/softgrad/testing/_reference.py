@@ -27,7 +27,7 @@ def _precise(function: _F) -> _F:
 
 
 def exact(host: Any) -> NDArray:
-    """Every entry as the Decimal that it stands for."""
+    """Every entry as an exact Decimal."""
     host = np.asarray(host)
     out = np.empty(host.shape, dtype=object)
     for place in np.ndindex(host.shape):

@@ -111,9 +111,9 @@ class ArrayLibrary:
     other_device : callable, optional
         ``other_device()``: a device beside the default that computes, for tests; None where there is none.
     device_label : callable, optional
-        ``device_label(array)``: where it lies, in a word.
+        ``device_label(array)``: a word for the array's device.
     is_abstract : callable, optional
-        ``is_abstract(array)``: whether it stands for values that are not there, as in a trace.
+        ``is_abstract(array)``: whether it has no values yet, as in a trace.
     refuses : callable, optional
         ``refuses(cls)``: why arrays of a type are not taken, or None.
     complaint : callable, optional
@@ -121,7 +121,7 @@ class ArrayLibrary:
     strangers : callable, optional
         ``strangers(x, other)``: whether no operation takes both, of two types.
     as_like : callable, optional
-        ``as_like(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
+        ``as_like(a, x)``: a new array as one of ``x``'s subclass, where that cannot be combined with a plain one.
     asks : callable, optional
         ``asks(array)``: whether its values may decide what is computed next; without it they may.
     fuses : callable, optional

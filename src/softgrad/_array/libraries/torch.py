@@ -21,7 +21,7 @@ def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
 
 def _read(xp: Any, array: Array) -> NDArray:
     if hasattr(array, "device_mesh"):
-        raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
+        raise TypeError("a DTensor is split over processes: pass its full_tensor(), or merge the processes' results")
     if _is_abstract(array):
         raise TypeError("a tensor without values (meta, fake) was given where values are wanted")
     array = array.detach().cpu()

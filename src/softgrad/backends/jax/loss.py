@@ -51,7 +51,7 @@ def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Ar
 
 
 def _zero_where_none_visible(a: Array, where: Array | None, axis: int) -> Array:
-    """``a``, one a sample, with 0 where every class is hidden."""
+    """``a``, one a sample, with 0 where no class is visible."""
     return a if where is None else jnp.where(jnp.any(where, axis=axis), a, 0)
 
 

@@ -18,7 +18,7 @@ import numba
 from numba.core import event
 from numba.core.ccallback import CFunc
 
-#: Seconds of compiling after which a program is told why it waits.
+#: Seconds of compiling after which a warning says why the program waits.
 PATIENCE = 1.0
 
 
@@ -83,7 +83,7 @@ def _stamped(made: Any) -> Any:
 
 
 def _kept(make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, which is kept on disk; compiled anew in each program it would cost more than it saves."""
+    """What ``make`` gives, kept on disk: compiling in each program again would cost more than it saves."""
     try:
         return make()
     except RuntimeError as error:

@@ -206,7 +206,7 @@ def _loss_columns(table: Any) -> None:
 
 
 def _ways(function: int, vjps: bool) -> tuple[Any, Any, Any]:
-    """A function for each way in which classes lie; numba finds what it kept of each by the number alone."""
+    """A function for each layout of the classes; numba's cache tells them apart by the number alone."""
     if vjps:
         return (
             lambda table: _vjp_rows(function, table),
@@ -220,9 +220,9 @@ def _ways(function: int, vjps: bool) -> tuple[Any, Any, Any]:
     )
 
 
-#: How the classes of a sample lie in memory: next to each other, many or few of them, or apart.
+#: Layouts of a sample's classes in memory: next to each other, many or few of them, or apart.
 ROWS, FEW, COLUMNS = range(3)
-#: The functions, by their names and how classes lie.
+#: The functions, by name and layout.
 _CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
 DENSE = {name: _ways(code, False) for name, code in _CODES.items()}
 VJPS = {name: _ways(_CODES[name], True) for name in ("softmax", "log_softmax")}

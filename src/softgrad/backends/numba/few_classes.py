@@ -161,7 +161,7 @@ def _vjp(function: int, a: Any, k: int, c: Any, y: Any) -> None:
         n = min(step, rows - first)
         _columns_of_rows(a, k, first, n, z, stride, spare)
         _columns_of_rows(c, k, first, n, cotangents, stride, spare)
-        # no vector is taken twice, so that the result may stand where the probabilities were
+        # no vector is read twice, so the result may overwrite the probabilities
         column_vjps.run(function, z, cotangents, k, stride, NONE, -(-n // lanes), z)
         _rows_of_columns(z, stride, k, first, n, y, spare)
 

@@ -110,7 +110,7 @@ def scale(context: Any, x: Any, start: Any, n: Any, factor: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) -> Any:
-    """(x - m) - log into ``y`` at the same indices."""
+    """``(x - m) - log`` into ``y`` at the same indices."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         v = Vectors(context, builder, x.dtype)

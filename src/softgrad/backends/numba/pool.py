@@ -30,7 +30,7 @@ STATE, FUNCTION, DATA, CORE, WORDS = 0, 1, 2, 3, 8
 PATIENCE = 5_000_000
 #: Threads at most, beside the caller's.
 MOST = 255
-#: Seconds that the end of the program waits for a thread that nobody lets run.
+#: Seconds to wait for each thread at interpreter exit.
 FAREWELL = 5.0
 #: Bytes of a set of cores.
 MASK = 1024
@@ -134,7 +134,7 @@ def _shared(words: Any, threads: int, function: int, data: int) -> None:
     """Run a call on this thread and on ``threads`` others: those that have not begun when it is over never do."""
     core = _core()
     for i in range(0, threads * WORDS, WORDS):
-        # nobody reads these of a thread that has no call
+        # a thread without a call does not read these
         _set(words, i + FUNCTION, function)
         _set(words, i + DATA, data)
         _set(words, i + CORE, core)
@@ -173,7 +173,7 @@ class _Threads:
     """The threads of this process."""
 
     def __init__(self) -> None:
-        # it knows its owner, whom Ctrl-C may stop before the word that it is his
+        # an RLock knows its owner, which Ctrl-C may interrupt between taking the lock and noting it
         self.lock = threading.RLock()
         self.words = (ctypes.c_int64 * (MOST * WORDS))()
         #: Each thread with its signals: True wakes it, False ends it.

@@ -95,7 +95,7 @@ def laid(x: Floats, axis: int) -> Laid | None:
 def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: Floats | None, **options: Any) -> float:
     """Call an entry on all rows or columns of ``x`` and what belongs to them; returns the sum of its totals.
 
-    ``entry`` has a function for each way in which classes lie; they are few up to ``most``.
+    ``entry`` has a function for each layout of the classes; up to ``most`` classes are few.
     """
     shape, size, char = x.shape, x.size, x.dtype.char
     k = shape[axis]
@@ -104,7 +104,7 @@ def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: 
         kind, n = entries.COLUMNS, n // inner * column_loops.units(inner, LANES[char])
     words: list[Any] = [_address(id(x) + _DATA).value, size]
     for a in arrays:
-        # what NumPy tells of the address takes three times as long
+        # asking NumPy for the address takes three times as long
         words += (0, 0) if a is None else (_address(id(a) + _DATA).value, a.size)
     parts = threads_for(size, AWAKE_ELEMENTS)
     return entries.run(entry[kind], char, n, parts, k, inner, words, (x, arrays), **options)

@@ -2,7 +2,7 @@
 
 Many classes: a block of logits of some 32 MiB comes from one large matrix product, threads turn pieces of it into the
 gradient in place, and a second product adds it to the weights' gradient. Few classes: each thread takes its own span
-of samples in blocks of which X stays in cache for both products, the logits class first.
+of samples in blocks whose X stays in cache for both products, the logits class first.
 """
 
 from __future__ import annotations

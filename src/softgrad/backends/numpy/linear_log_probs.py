@@ -19,7 +19,7 @@ from .log_probs import spread
 
 
 class Model(linear_kernels.BlockedLinear):
-    """The linear model, whose every block of logits stands in the same memory."""
+    """The linear model, with all blocks of logits in the same memory."""
 
     def __init__(
         self, xp: Any, X: Floats, W: Floats, bias: Floats | None, args: LossArgs, block_size: int | None

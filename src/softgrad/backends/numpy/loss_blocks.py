@@ -194,13 +194,13 @@ class Loss:
         return self.shifted(m, z, dst, target)
 
     def small_columns(self, z: Floats, target: Target) -> Floats:
-        """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
+        """Losses of a block of logits, class first in ``z``, which becomes the gradient times the scale."""
         m = _max(z, 0)
         np.subtract(z, m, out=z)
         return self.shifted(m, z, None, target)
 
     def shifted(self, m: Floats, z: Floats, dst: Floats | None, target: Target) -> Floats:
-        """Losses of a block whose shifted logits stand class first in ``z``; their gradient, there or in ``dst``."""
+        """Losses of a block of shifted logits, class first in ``z``; their gradient goes there or to ``dst``."""
         memory, lean, n = self.memory, None, len(m)
         at = target.y * n
         at += memory.starts(n, 1)
@@ -260,7 +260,7 @@ class Loss:
         slope: Any = t.own
         extra: Any = 0.0
         if not self.plain:
-            # near 1 the sum's logarithm is what stands beside its largest term
+            # near 1 the sum's logarithm comes from the terms beside its largest
             beside = np.where(own > rest, (own - 1) + rest, (rest - 1) + own)
             log_s = np.where(s < 0.5, np.log(s), np.log1p(np.maximum(beside, -0.5)))
             if self.spread is not None:

@@ -20,7 +20,7 @@ _sum: Any = np.add.reduce
 
 
 def fits(x: Floats, axis: int) -> bool:
-    """Whether an array is a single block of rows as they stand in memory."""
+    """Whether an array is a single block of rows in memory order."""
     return 0 < x.size <= SMALL and axis == x.ndim - 1 and x.dtype.char in "fd" and x.flags.c_contiguous
 
 

@@ -88,17 +88,17 @@ def _dense(
 
 
 def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     return _dense("softmax", operations.SOFTMAX, x, axis, where, precision)
 
 
 def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
-    """X - logsumexp(x)."""
+    """``x - logsumexp(x)``."""
     return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision, PLAIN)
 
 
 def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
-    """log(sum(exp(x))), without ``axis``."""
+    """``log(sum(exp(x)))``, without ``axis``."""
     return _dense("logsumexp", operations.LOG_SUM_EXP, x, axis, where, precision)
 
 

@@ -54,7 +54,7 @@ class _Once(Function):  # type: ignore[misc]
 
 
 class _Merge(Function):  # type: ignore[misc]
-    """The fields of ``Merged``, of which the loss has a derivative: (logits, args, first, reduce)."""
+    """The fields of ``Merged``; the loss among them has a derivative: (logits, args, first, reduce)."""
 
     @staticmethod
     def forward(logits: Tensor, args: LossArgs, first: Any, reduce: Reduce) -> Any:

@@ -110,7 +110,7 @@ class OfNumPy(Delegate):
 
     def __init__(self, function: str) -> None:
         self.function = function
-        #: Which argument tells the dtype of the results: of a linear model the weights.
+        #: Which argument decides the dtype of the results: in a linear model the weights.
         self.like = 2 if function.startswith("linear") else 1
 
     def arguments(self, *args: Any) -> tuple[Any, ...]:

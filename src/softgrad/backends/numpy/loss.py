@@ -160,16 +160,16 @@ class _Call:
             if dst is not None and not own:
                 narrow(e.reshape(o, i, k).transpose(0, 2, 1), dst)
             results += [] if dst is None else [(e, 1)]
-        odd = loss.odd
+        irregular = loss.irregular
         if unknown is not None:
-            odd = np.flatnonzero(unknown) if odd is None else np.union1d(odd, np.flatnonzero(unknown))
+            irregular = np.flatnonzero(unknown) if irregular is None else np.union1d(irregular, np.flatnonzero(unknown))
         if self.rounds_once:
             results += [] if self.losses2 is None else [(losses, 0)]
             for result, axis in results:
                 again = unsure(result, high_kernels.ERROR, self.dtype, axis)
-                odd = again if odd is None else np.union1d(odd, again)
-        if odd is not None and len(odd):
-            losses[odd] = self.generic_rows(memory, at, odd)
+                irregular = again if irregular is None else np.union1d(irregular, again)
+        if irregular is not None and len(irregular):
+            losses[irregular] = self.generic_rows(memory, at, irregular)
         return losses
 
     def rows(self, a: Floats, at: Block, some: Any = slice(None)) -> Floats:

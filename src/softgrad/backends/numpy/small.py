@@ -76,7 +76,7 @@ def cross_entropy(x: Floats, args: LossArgs, value: bool, grad: bool) -> tuple[A
     else:
         slopes = np.empty((n, k), dtype)
         losses = loss.rows(rows, slopes, target)
-    if loss.odd is not None:
+    if loss.irregular is not None:
         return None
     found = None
     if value and args.reduction == "none":

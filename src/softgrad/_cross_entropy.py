@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, weights_of_visible
-from ._array.namespace import Library, as_scalar, check_same_library, floating, library, mask, one_axis
+from ._array.labels import (
+    check_labels,
+    logits_and_axis,
+    loss_args,
+    same_shape,
+    sample_labels,
+    sample_weights,
+    weights_of_visible,
+)
+from ._array.namespace import Library, as_scalar, check_same_library, floating, mask
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
 from ._docstrings import passes_on_to
@@ -66,14 +74,8 @@ class CrossEntropy(LossOptions):
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
         """(library, logits, arguments) of some of the classes; a sample may have visible classes elsewhere."""
-        lib = library(logits, "logits")
-        x = floating(lib, logits, "logits")
-        if x.ndim == 0:
-            raise ValueError("logits must have a class axis, got an array of no dimensions")
-        axis = one_axis(self.axis, x.ndim)
+        lib, x, axis = logits_and_axis(logits, self.axis)
         classes = x.shape[axis]
-        if classes == 0:
-            raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {self.axis}")
         labels, dense = sample_labels(lib, x, labels, x.ndim, "logits")
         shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
         if not same_shape(tuple(labels.shape), tuple(x.shape) if dense else shape):

@@ -270,8 +270,11 @@ def linear_cross_entropy_hvp(
             dz = (xp.zeros_like(z) if dz is None else dz) + narrow(xp, given["bias"], model.wide)
         if dx is not None:
             dz = add(dz, model.product(dx, model.operand.T))
-        h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
-        g: Array = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
+        # the gradient is in the entries of the second derivative by W and X
+        if "W" in given and "X" in given:
+            h, g = loss_kernels.hvp_and_grad(xp, z, piece, dz)
+        else:
+            h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
         if "W" in given:
             step = model.product(h.T, x)
             if dx is not None:

@@ -265,58 +265,65 @@ def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array) -> Array
     return value if divisor is None else divided(xp, value, divisor)
 
 
-def _run(
-    xp: Namespace, logits: Array, args: LossArgs, value: bool, derivative: str | None, vector: Array = None
-) -> tuple[Array, ...]:
+def _run(xp: Namespace, logits: Array, args: LossArgs, *wanted: str, vector: Array = None) -> tuple[Array, ...]:
+    """What is wanted of "value", "gradient", "curvature" (times ``vector``) and "diagonal", from one exponential."""
     x, compensated = widen(xp, logits, args.precision)
     kept, weight = keep(xp, args, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = xp.where(kept, x, xp.zeros_like(x))
     r = prepare(xp, x, args, compensated)
-    if value or derivative == "gradient" or args.softcap is not None:
+    if args.softcap is not None or "value" in wanted or "gradient" in wanted:
         r = without_label(xp, r, args.axis, compensated)
     divisor = weight_sum(xp, x, args, r.w) if args.reduction == "mean" else None
     out = []
-    if value:
-        each = scaled(xp, losses(xp, r, args, compensated), kept, weight)
-        out.append(narrow(xp, reduced(xp, each, args, divisor), logits.dtype))
-    if derivative is not None:
-        if derivative == "gradient":
-            g = gradient(xp, r, args)
-        elif derivative == "curvature":
-            g = curvature(xp, r, args, narrow(xp, vector, x.dtype))
+    for name in wanted:
+        if name == "value":
+            each = scaled(xp, losses(xp, r, args, compensated), kept, weight)
+            result = reduced(xp, each, args, divisor)
         else:
-            g = diagonal(xp, r, args)
-        g = scaled(xp, g, kept, weight)
-        out.append(narrow(xp, g if divisor is None else divided(xp, g, divisor), logits.dtype))
+            if name == "gradient":
+                g = gradient(xp, r, args)
+            elif name == "curvature":
+                g = curvature(xp, r, args, narrow(xp, vector, x.dtype))
+            else:
+                g = diagonal(xp, r, args)
+            g = scaled(xp, g, kept, weight)
+            result = g if divisor is None else divided(xp, g, divisor)
+        out.append(narrow(xp, result, logits.dtype))
     return tuple(out)
 
 
 def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    return _run(xp, logits, args, True, None)[0]
+    return _run(xp, logits, args, "value")[0]
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """``d loss / d logits``."""
-    return _run(xp, logits, args, False, "gradient")[0]
+    return _run(xp, logits, args, "gradient")[0]
 
 
 def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient from one maximum and one exponential."""
-    value, grad = _run(xp, logits, args, True, "gradient")
+    value, grad = _run(xp, logits, args, "value", "gradient")
     return value, grad
 
 
 def cross_entropy_hvp(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
-    return _run(xp, logits, args, False, "curvature", vector)[0]
+    return _run(xp, logits, args, "curvature", vector=vector)[0]
+
+
+def hvp_and_grad(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> tuple[Array, Array]:
+    """Second derivative times ``vector`` and gradient, from one maximum and one exponential."""
+    product, grad = _run(xp, logits, args, "curvature", "gradient", vector=vector)
+    return product, grad
 
 
 def cross_entropy_hessian_diag(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Diagonal of the second derivative."""
-    return _run(xp, logits, args, False, "diagonal")[0]
+    return _run(xp, logits, args, "diagonal")[0]
 
 
 def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:

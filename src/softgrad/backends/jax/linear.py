@@ -82,9 +82,9 @@ def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) 
     sums, _ = jax.eval_shape(lambda: body(0, rows))
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums)
 
-    def step(compensated: Any, i: Array) -> tuple[Any, Any]:
+    def step(carry: Any, i: Array) -> tuple[Any, Any]:
         more, out = body(i * rows, rows)
-        return jax.tree.map(jnp.add, compensated, more), out
+        return jax.tree.map(jnp.add, carry, more), out
 
     sums, parts = jax.lax.scan(jax.checkpoint(step), zeros, jnp.arange(count))
     parts = jax.tree.map(lambda a: a.reshape(count * rows, *a.shape[2:]), parts)

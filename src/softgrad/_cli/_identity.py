@@ -148,10 +148,10 @@ def _fill(result: Result, lib: OpenLibrary, problem: Problem, autograds: Mapping
         for h in (step, -step)
     ]
     # a lazy library computes everything in one go
-    home = [np.asarray(array, dtype=np.float64) for array in lib.get(arrays)]
-    value, gradient, first, second, product = home[:5]
-    columns, summed = home[5 : 5 + len(numbers)], home[5 + len(numbers) : 5 + 2 * len(numbers)]
-    losses = np.asarray(home[5 + 2 * len(numbers) :]).reshape(-1, 2)
+    host = [np.asarray(array, dtype=np.float64) for array in lib.get(arrays)]
+    value, gradient, first, second, product = host[:5]
+    columns, summed = host[5 : 5 + len(numbers)], host[5 + len(numbers) : 5 + 2 * len(numbers)]
+    losses = np.asarray(host[5 + 2 * len(numbers) :]).reshape(-1, 2)
     result.loss, result.gradient = float(value), gradient
 
     loss_tolerance, tolerance = problem.loss_tolerance(eps), problem.gradient_tolerance(eps)

@@ -18,7 +18,7 @@ from . import dense, loss
 from . import double_double as dd
 from . import logsumexp as logsumexp_kernels
 from .dense import has_float64, mask_logits, narrow
-from .wide import ASKS, Wide, WideNamespace
+from .wide import CAN_BRANCH, Wide, WideNamespace
 
 #: How much of itself a result in float64 may be off by before it is asked for in more digits.
 ERROR = 2.0**-49
@@ -74,8 +74,8 @@ def _from_rows(xp: Namespace, rows: Array, shape: tuple[int, ...], axis: int) ->
 
 def is_open(xp: Namespace, x: Array) -> bool:
     """Whether rows of ``x`` can be looked at, and computed again in float64."""
-    asks = ASKS.get(xp.__name__)
-    return asks is not None and asks(x) and has_float64(xp, x)
+    can_branch = CAN_BRANCH.get(xp.__name__)
+    return can_branch is not None and can_branch(x) and has_float64(xp, x)
 
 
 def round_results(

@@ -34,8 +34,8 @@ class Pool(NamedTuple):
 VARIABLE = "SOFTGRAD_WORKERS"
 #: Pieces of a call for each thread: a thread that starts late, or shares its core, then holds up little.
 PIECES = 4
-#: Seconds that the end of the program waits for a thread that is still at work, as after an interrupt.
-FAREWELL = 5.0
+#: Seconds to wait at interpreter exit for each thread still at work, as after an interrupt.
+JOIN_TIMEOUT_S = 5.0
 
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
 #: A C function for threads, of one argument.
@@ -107,7 +107,7 @@ class _Pool:
         for _ in self.threads:
             self.helpers.put(None)
         for thread in self.threads:
-            thread.join(FAREWELL)
+            thread.join(JOIN_TIMEOUT_S)
 
 
 def _serve(helpers: SimpleQueue[Helper | None]) -> None:

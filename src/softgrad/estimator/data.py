@@ -263,7 +263,7 @@ def put(lib: Library | None, X: Array, a: NDArray) -> Array:
     return lib.xp.asarray(a, dtype=X.dtype, device=device_of(X))
 
 
-def home(*arrays: Array) -> list[NDArray]:
+def on_host(*arrays: Array) -> list[NDArray]:
     """Parameters on the host."""
     if isinstance(arrays[-1], np.ndarray):
         return [np.asarray(a) for a in arrays]
@@ -272,10 +272,10 @@ def home(*arrays: Array) -> list[NDArray]:
 
 def names_of(classes: Array) -> list[Any]:
     """The classes as Python objects, for messages and look-ups."""
-    return [c for a in home(classes) for c in a.tolist()]
+    return [c for a in on_host(classes) for c in a.tolist()]
 
 
-def where_is(a: Array) -> str:
+def device_label(a: Array) -> str:
     """The device of an array as messages say it."""
     device = device_of(a)
     return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"

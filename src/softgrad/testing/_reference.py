@@ -119,8 +119,10 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, 
         allowed = [c for c in range(k) if shown[i, c]]
         if not allowed:
             continue
-        mass = sum(target, Decimal(0))
-        smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * mass / len(allowed)) for c in allowed}
+        target_sum = sum(target, Decimal(0))
+        smooth = {
+            c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * target_sum / len(allowed)) for c in allowed
+        }
         lse = _lse([x[i, c] for c in allowed])
         costs = {c: lse - x[i, c] for c in smooth}
         if focal:

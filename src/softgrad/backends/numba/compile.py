@@ -19,7 +19,7 @@ from numba.core import event
 from numba.core.ccallback import CFunc
 
 #: Seconds of compiling after which a warning says why the program waits.
-PATIENCE = 1.0
+TELL_AFTER_S = 1.0
 
 
 class _Clock(event.Listener):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class _Clock(event.Listener):  # type: ignore[misc]
                 self._tell()
 
     def _tell(self) -> None:
-        if self.seconds > PATIENCE and not self.told:
+        if self.seconds > TELL_AFTER_S and not self.told:
             self.told = True
             logging.getLogger("softgrad").warning(
                 "softgrad: numba compiled for %.1f s, once for each function and dtype; the result is kept for later "

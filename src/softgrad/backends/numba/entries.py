@@ -26,9 +26,9 @@ _WORD = ir.IntType(64)
 #: The next piece, how many there are, what is cut into them; what a function takes besides, FACTOR being a double.
 NEXT, PIECES, UNITS, K, INNER, SKIPPED, SKIPS, FACTOR = range(8)
 #: Where the arrays begin, the address and the size of each; and how many a function may have.
-ARRAYS, MOST = 8, 5
+ARRAYS, MAX_ARRAYS = 8, 5
 #: Where a double for each piece begins.
-TOTALS = ARRAYS + 2 * MOST
+TOTALS = ARRAYS + 2 * MAX_ARRAYS
 
 
 def _word_at(builder: Any, table: Any, i: Any) -> Any:
@@ -238,9 +238,9 @@ def _entry(function: Any, char: str) -> tuple[Any, Any]:
 
 
 #: A table of one piece: all its words but those of the totals, and one of these.
-_ONE = struct.Struct(f"7qd{2 * MOST}qd")
+_ONE = struct.Struct(f"7qd{2 * MAX_ARRAYS}qd")
 #: What fills up the words of fewer arrays.
-_NOTHING = tuple((0,) * (2 * (MOST - i)) for i in range(MOST + 1))
+_NOTHING = tuple((0,) * (2 * (MAX_ARRAYS - i)) for i in range(MAX_ARRAYS + 1))
 
 
 def run(

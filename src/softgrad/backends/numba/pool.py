@@ -27,11 +27,11 @@ ASLEEP, AWAKE, GIVEN, RUNNING = range(4)
 #: whoever gives it.
 STATE, FUNCTION, DATA, CORE, WORDS = 0, 1, 2, 3, 8
 #: Nanoseconds that a thread looks out for a call before it sleeps.
-PATIENCE = 5_000_000
+SPIN_NS = 5_000_000
 #: Threads at most, beside the caller's.
-MOST = 255
+MAX_THREADS = 255
 #: Seconds to wait for each thread at interpreter exit.
-FAREWELL = 5.0
+JOIN_TIMEOUT_S = 5.0
 #: Bytes of a set of cores.
 MASK = 1024
 _MONOTONIC = 1
@@ -124,7 +124,7 @@ def _served(words: Any) -> None:
             _called(_seen(words, FUNCTION), _seen(words, DATA))
             _set(words, STATE, AWAKE)
             since = _now(time)
-        elif _now(time) - since > PATIENCE and _changed(words, STATE, AWAKE, ASLEEP):
+        elif _now(time) - since > SPIN_NS and _changed(words, STATE, AWAKE, ASLEEP):
             return
         else:
             _yield()
@@ -175,13 +175,13 @@ class _Threads:
     def __init__(self) -> None:
         # an RLock knows its owner, which Ctrl-C may interrupt between taking the lock and noting it
         self.lock = threading.RLock()
-        self.words = (ctypes.c_int64 * (MOST * WORDS))()
+        self.words = (ctypes.c_int64 * (MAX_THREADS * WORDS))()
         #: Each thread with its signals: True wakes it, False ends it.
         self.threads: list[tuple[threading.Thread, SimpleQueue[bool]]] = []
 
     def wake(self, threads: int) -> int:
         """See that so many are awake, or about to be; returns how many there are."""
-        while len(self.threads) < min(threads, MOST):
+        while len(self.threads) < min(threads, MAX_THREADS):
             i, signals = len(self.threads), SimpleQueue[bool]()
             args = (self.words, 8 * WORDS * i, signals)
             thread = threading.Thread(target=_work, args=args, name=f"softgrad_{i}", daemon=True)
@@ -216,7 +216,7 @@ class _Threads:
                 self.words[i * WORDS + STATE] = ASLEEP
                 signals.put(False)
             for thread, _ in self.threads:
-                thread.join(FAREWELL)
+                thread.join(JOIN_TIMEOUT_S)
             self.threads = []
 
 

@@ -119,10 +119,8 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, 
         allowed = [c for c in range(k) if shown[i, c]]
         if not allowed:
             continue
-        target_sum = sum(target, Decimal(0))
-        smooth = {
-            c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * target_sum / len(allowed)) for c in allowed
-        }
+        spread = smoothing * sum(target, Decimal(0)) / len(allowed)
+        smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + spread) for c in allowed}
         lse = _lse([x[i, c] for c in allowed])
         costs = {c: lse - x[i, c] for c in smooth}
         if focal:

@@ -127,8 +127,8 @@ MUTANTS = (
     Mutant(
         "write to an own temporary",
         KERNELS,
-        "    p = row.e / (1 + row.rest)\n",
-        "    p = row.e\n    p /= 1 + row.rest\n",
+        "    p = row.e / (1 + row.sum_ex_max)\n",
+        "    p = row.e\n    p /= 1 + row.sum_ex_max\n",
     ),
     Mutant(
         "write through a mask",

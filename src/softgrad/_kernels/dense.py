@@ -39,7 +39,7 @@ class Shifted(NamedTuple):
     #: Where ``d`` is 0.
     top: Array
     #: sum(e) - 1, without the cancellation.
-    rest: Array
+    sum_ex_max: Array
     x: Array
 
 
@@ -216,7 +216,7 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 
     There 1 - e is 0, and its derivative is not where several classes are the largest.
     """
-    return xp.where(row.top, row.rest + (1 - row.e), s - row.e)
+    return xp.where(row.top, row.sum_ex_max + (1 - row.e), s - row.e)
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
@@ -224,7 +224,7 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
     y, compensated = widen(xp, x, precision)
     y, visible, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
-    p = row.e / (1 + row.rest)
+    p = row.e / (1 + row.sum_ex_max)
     if visible is not None:
         p = xp.where(visible, p, xp.zeros_like(p))
     return narrow(xp, p, x.dtype)
@@ -236,12 +236,12 @@ def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precisi
     y, visible, _ = mask_logits(xp, y, axis, where)
     row = shift(xp, y, axis, compensated)
     # torch's log1p of the smallest number is 0, and loses the sign of the result
-    normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
+    normalizer = xp.where(row.sum_ex_max < 2.0**-60, row.sum_ex_max, xp.log1p(row.sum_ex_max))
     return narrow(xp, log_of(xp, row, normalizer, visible), x.dtype)
 
 
 def log_of(xp: Namespace, row: Shifted, normalizer: Array, visible: Array = None) -> Array:
-    """The logarithms of the probabilities, by ``log1p(row.rest)``; -inf where a class is hidden."""
+    """The logarithms of the probabilities, by ``log1p(row.sum_ex_max)``; -inf where a class is hidden."""
     r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
     return r if visible is None else xp.where(visible, r, xp.zeros_like(r) - math.inf)
 
@@ -261,7 +261,7 @@ def log_normalizer(xp: Namespace, row: Shifted, axis: int) -> Array:
     """``log(sum(exp(x)))`` of shifted rows, the axis kept."""
     # a maximum may pass over a NaN (XLA's does on a CPU), which an infinite one would then hide
     nans = xp.sum(xp.where(xp.isnan(row.x), row.x, xp.zeros_like(row.m)), axis=axis, keepdims=True, dtype=row.x.dtype)
-    return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.rest))
+    return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.sum_ex_max))
 
 
 def first_largest(xp: Namespace, size: Array, axis: int) -> Array:

@@ -81,8 +81,8 @@ def _softmax(xp: Namespace, x: Array, axis: int, temperature: float) -> tuple[Ar
         m = xp.max(x, axis=axis, keepdims=True)
         x = difference(xp, x, m) / temperature
     row = shift(xp, x, axis, False)
-    log_sum = xp.log1p(row.rest)
-    return row.m if m is None else m, row.top, row.e / (1 + row.rest), row.d - log_sum, log_sum
+    log_sum = xp.log1p(row.sum_ex_max)
+    return row.m if m is None else m, row.top, row.e / (1 + row.sum_ex_max), row.d - log_sum, log_sum
 
 
 def _apart(xp: Namespace, b: Array, a: Array) -> tuple[Array, Array]:

@@ -57,7 +57,7 @@ def top_k_labels(xp: Namespace, z: Array, count: int) -> Array:
 def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, compensated: bool) -> Rows:
     """The results of a block of logits."""
     row, _, _ = kernels.shifted_rows(xp, z, 1, None, compensated, wanted.scaling)
-    normalizer = xp.log1p(row.rest)
+    normalizer = xp.log1p(row.sum_ex_max)
     log_p = log_of(xp, row, normalizer)
     h = top = at = None
     if wanted.entropy:
@@ -126,7 +126,7 @@ def slopes(xp: Namespace, z: Array, labels: Array, c: Rows, scaling: Scaling, co
     if by_entropy is not None:
         g = g + kernels.entropy_slopes(xp, row, xp.expand_dims(by_entropy, axis=1), 1, compensated)
     if by_normalizer is not None:
-        g = g + row.e / (1 + row.rest) * xp.expand_dims(by_normalizer, axis=1)
+        g = g + row.e / (1 + row.sum_ex_max) * xp.expand_dims(by_normalizer, axis=1)
     return kernels.sloped(xp, g, z, scaling)
 
 

@@ -1,7 +1,7 @@
 """Log-probabilities of given labels, the entropy, and what pulls their cotangents back to the logits.
 
-With d = x - max and rest = sum(exp(d)) - 1 the logarithm of a probability is d - log1p(rest), and the entropy
-log1p(rest) - sum(p d), whose terms are all of one sign. Labels have the class axis, with one entry a label.
+With ``d = x - max`` and ``r = sum(exp(d)) - 1`` the logarithm of a probability is ``d - log1p(r)``, and the entropy
+``log1p(r) - sum(p d)``, whose terms are all of one sign. Labels have the class axis, with one entry a label.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def scaled_log_softmax(
     """The log-softmax of scaled logits."""
     y, compensated = widen(xp, x, precision)
     row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
-    return narrow(xp, log_of(xp, row, xp.log1p(row.rest), visible), x.dtype)
+    return narrow(xp, log_of(xp, row, xp.log1p(row.sum_ex_max), visible), x.dtype)
 
 
 def log_probs(
@@ -123,7 +123,7 @@ def log_probs_vjp(
 
 def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, visible: Array = None) -> Array:
     """``log_probs_vjp`` by the scaled logits, but for 0 at hidden classes."""
-    s = 1 + row.rest
+    s = 1 + row.sum_ex_max
     index, valid = valid_labels(xp, labels, row.e, axis)
     if visible is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
@@ -164,7 +164,7 @@ def one_label_vjp(
 def mean_of(xp: Namespace, row: Shifted, axis: int, compensated: bool) -> tuple[Array, Array]:
     """(x - max, 0 where the probability is; its mean over the probabilities)."""
     d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
-    return d, total(xp, row.e * d, axis, compensated) / (1 + row.rest)
+    return d, total(xp, row.e * d, axis, compensated) / (1 + row.sum_ex_max)
 
 
 def entropy(
@@ -178,7 +178,7 @@ def entropy(
     """``-sum(p log(p))``, without ``axis``; 0 where no class is visible."""
     y, compensated = widen(xp, x, precision)
     row, _, rows = shifted_rows(xp, y, axis, where, compensated, scaling)
-    h = xp.log1p(row.rest) - mean_of(xp, row, axis, compensated)[1]
+    h = xp.log1p(row.sum_ex_max) - mean_of(xp, row, axis, compensated)[1]
     if rows is not None:
         h = xp.where(rows, h, xp.zeros_like(h))
     return narrow(xp, xp.squeeze(h, axis=axis), x.dtype)
@@ -204,4 +204,4 @@ def entropy_vjp(
 def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, compensated: bool) -> Array:
     """``entropy_vjp`` by the scaled logits, the class axis of ``c`` kept, but for 0 at hidden classes."""
     d, mean = mean_of(xp, row, axis, compensated)
-    return c * (row.e / (1 + row.rest) * (mean - d))
+    return c * (row.e / (1 + row.sum_ex_max) * (mean - d))

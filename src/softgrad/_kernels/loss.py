@@ -47,7 +47,7 @@ class Rows(NamedTuple):
     #: Where the label is a class, or None.
     valid: Array
     #: Of class indices without smoothing: the sum of the exponentials without the label's, for value and gradient.
-    o: Array = None
+    sum_ex_label: Array = None
     #: log(sum(exp(x))), where ``z_loss`` asks for it.
     log_sum: Array = None
     #: How the logits were scaled.
@@ -60,14 +60,14 @@ def prepare(xp: Namespace, x: Array, args: LossArgs, compensated: bool) -> Rows:
     scaling = scaling_of(xp, x, args)
     row = scaled_shift(xp, x, args.axis, compensated, scaling, args.where)
     log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None
-    return Rows(row, 1 + row.rest, visible, rows, *target(xp, x, args, visible), None, log_sum, scaling)
+    return Rows(row, 1 + row.sum_ex_max, visible, rows, *target(xp, x, args, visible), None, log_sum, scaling)
 
 
 def without_label(xp: Namespace, r: Rows, axis: int, compensated: bool) -> Rows:
     """``r`` with what the value and the gradient of class indices are made of."""
     if r.v is not None:
         return r
-    return r._replace(o=total(xp, xp.where(r.onehot, xp.zeros_like(r.s), r.row.e), axis, compensated))
+    return r._replace(sum_ex_label=total(xp, xp.where(r.onehot, xp.zeros_like(r.s), r.row.e), axis, compensated))
 
 
 def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
@@ -77,7 +77,7 @@ def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
 
 def costs(xp: Namespace, r: Rows) -> Array:
     """``-log p`` of every class."""
-    return (xp.log1p(r.row.rest) if r.row.lo is None else xp.log1p(r.row.rest) - r.row.lo) - r.row.d
+    return (xp.log1p(r.row.sum_ex_max) if r.row.lo is None else xp.log1p(r.row.sum_ex_max) - r.row.lo) - r.row.d
 
 
 def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
@@ -86,7 +86,7 @@ def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
     zero = xp.zeros_like(r.s)
     if r.v is None:
         lo = None if row.lo is None else pick(xp, r, row.lo, axis)
-        loss = index_loss(xp, r.o, pick(xp, r, row.e, axis), pick(xp, r, row.d, axis), lo, r.w)
+        loss = index_loss(xp, r.sum_ex_label, pick(xp, r, row.e, axis), pick(xp, r, row.d, axis), lo, r.w)
     else:
         cost = costs(xp, r)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
@@ -99,10 +99,10 @@ def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
     return mask_samples(xp, r, loss)
 
 
-def index_loss(xp: Namespace, o: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
-    """The loss of a label from the sum ``o`` of the others' exponentials, its own ``e`` and the logarithm of that."""
+def index_loss(xp: Namespace, sum_ex_label: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
+    """The loss of a label from the others' exponentials, its own ``e`` and its logarithm ``d``."""
     # with the label at the maximum its exponential less one is 0, and the others are all that is left
-    loss = xp.log1p(o + (e - 1))
+    loss = xp.log1p(sum_ex_label + (e - 1))
     loss = (loss if lo is None else loss - lo) - d
     # a class of weight 0 costs nothing, though its logit be -inf
     return loss if w is None else xp.where(xp.logical_and(w == 0, xp.isinf(loss)), xp.zeros_like(loss), loss) * w
@@ -138,7 +138,7 @@ def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """``d loss / d (scaled logits)``; rows that do not count may hold anything."""
     row = r.row
     if r.v is None:
-        g = xp.where(r.onehot, -r.o, row.e) / r.s
+        g = xp.where(r.onehot, -r.sum_ex_label, row.e) / r.s
         if r.T is not None:
             g = g * r.T
     else:

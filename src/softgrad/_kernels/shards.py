@@ -80,8 +80,8 @@ class Merged(NamedTuple):
     shift: Array
     #: Sum of all exponentials beside it; without one maximum's; without the label's.
     s: Array
-    rest: Array
-    o: Array
+    sum_ex_max: Array
+    sum_ex_label: Array
     log_sum: Array
     #: Whether a class is visible; whether the label is a class; the class weight of the sample; the target's sum.
     rows: Array
@@ -135,13 +135,13 @@ def _columns(args: LossArgs) -> tuple[str, ...]:
     """The sums that are exchanged: by options that all processes share, so that all exchange the same."""
     names = ["count", "size", "w"]
     if not (args.dense or args.label_smoothing):
-        names += ["o", "logit"]
+        names += ["ex_label", "logit"]
     elif not args.focal:
         names += ["cost", "target", *(("spread", "weights") if args.label_smoothing else ())]
     if args.dense or args.label_smoothing or args.z_loss:
         names += ["others", "ties"]
     if args.logit_shift is not None:
-        names += ["winners", "most", "most_shift", *(("label_shift",) if "o" in names else ())]
+        names += ["winners", "most", "most_shift", *(("label_shift",) if "ex_label" in names else ())]
     return tuple(names)
 
 
@@ -180,8 +180,8 @@ def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) 
         sums["w"] = sums["size"]
     else:
         sums["w"] = each(xp.broadcast_to(weight, x.shape), onehot) if q is None else each(q * weight)
-    if "o" in names:
-        sums["o"] = total(xp, xp.where(onehot, zero, e), axis, compensated)
+    if "ex_label" in names:
+        sums["ex_label"] = total(xp, xp.where(onehot, zero, e), axis, compensated)
         sums["logit"] = each(x, onehot)
     if "label_shift" in names:
         sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), onehot)
@@ -234,8 +234,8 @@ def merge_sums(
         sums["winners"] = xp.where(level, zero + 1, zero)
         sums["most"], sums["most_shift"] = (xp.where(level, a, zero) for a in low[:2])
     step, scale = _step(xp, low, high, args, compensated)
-    if "o" in sums:
-        sums["o"] = sums["o"] * scale
+    if "ex_label" in sums:
+        sums["ex_label"] = sums["ex_label"] * scale
     if "others" in sums:
         others, ties = sums["others"], sums["ties"]
         sums["others"] = xp.where(level, others if low.shift is None else others * scale, (others + ties) * scale)
@@ -268,7 +268,7 @@ def _beside_largest(
     # several that were -inf under a softcap add up to it again
     most = Level(xp.where(level.x == lowest, level.x, x), sums["most_shift"] / count)
     step, scale = _step(xp, most, level, args, compensated)
-    sums = {name: sums[name] / scale if name in ("o", "others", "ties") else sums[name] for name in sums}
+    sums = {name: sums[name] / scale if name in ("ex_label", "others", "ties") else sums[name] for name in sums}
     if "ties" in sums:
         # in one share they are as many as classes: a rounding would cover the others
         sums["ties"] = xp.where(count == 1, xp.round(sums["ties"]), sums["ties"])
@@ -282,21 +282,21 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
     # what shows nothing counts for nothing, whatever its label
     valid = None if args.dense else xp.logical_or(size > 0, xp.logical_not(rows))
     T: Array = None
-    rest, log_sum, uniform, o = T, T, T, T
+    sum_ex_max, log_sum, uniform, sum_ex_label = T, T, T, T
     if "others" in sums:
-        rest = sums["others"] + (sums["ties"] - 1)
-    if "o" in sums:
-        o, T = sums["o"], w
+        sum_ex_max = sums["others"] + (sums["ties"] - 1)
+    if "ex_label" in sums:
+        sum_ex_label, T = sums["ex_label"], w
         scaling = Scaling(args.temperature, args.softcap, sums.get("label_shift"))
         d, lo = below(xp, sums["logit"], most, compensated, scaling)
         e = exponential(xp, d, lo)
-        s, loss = o + e, index_loss(xp, o, e, d, lo, w)
+        s, loss = sum_ex_label + e, index_loss(xp, sum_ex_label, e, d, lo, w)
         if args.focal:
-            q = o / s
+            q = sum_ex_label / s
             loss = loss * focal.power(xp, q, args.focal)
-            T = w * focal.first(xp, e / s, q, index_loss(xp, o, e, d, lo, None), args.focal)
+            T = w * focal.first(xp, e / s, q, index_loss(xp, sum_ex_label, e, d, lo, None), args.focal)
     else:
-        s, loss = 1 + rest, zero
+        s, loss = 1 + sum_ex_max, zero
         if args.label_smoothing:
             uniform = size * args.label_smoothing / xp.where(rows, sums["count"], zero + 1)
         if "cost" in sums:
@@ -304,9 +304,9 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
             if uniform is not None:
                 T = T + uniform * sums["weights"]
                 loss = loss + xp.where(uniform == 0, zero, uniform * sums["spread"])
-            loss = loss + T * xp.log1p(rest)
+            loss = loss + T * xp.log1p(sum_ex_max)
     if args.z_loss:
-        log_sum = scaled(xp, m, Scaling(args.temperature, args.softcap, most.shift)) + xp.log1p(rest)
+        log_sum = scaled(xp, m, Scaling(args.temperature, args.softcap, most.shift)) + xp.log1p(sum_ex_max)
         loss = loss + w * (args.z_loss * log_sum**2)
     # a sample with no visible class counts in no mean
     if valid is not None:
@@ -314,7 +314,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
         s = xp.where(valid, s, nan_unless(xp, valid, s))
         w = xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
-    all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
+    all_ = Merged(m, most.shift, s, sum_ex_max, sum_ex_label, log_sum, rows, valid, w, T, uniform, loss)
     return all_._replace(loss=mask_samples(xp, all_, loss))
 
 
@@ -328,10 +328,10 @@ def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated:
         if all_.uniform is not None:
             v = v + (all_.uniform if visible is None else xp.where(visible, all_.uniform, xp.zeros_like(all_.uniform)))
         v = v if weight is None else v * weight
-    row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.rest, x)
+    row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.sum_ex_max, x)
     # a sample with a visible class here is visible; where the label is no class s is NaN
     rows = None if visible is None else all_.rows
-    return Rows(row, all_.s, visible, rows, onehot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
+    return Rows(row, all_.s, visible, rows, onehot, v, all_.T, all_.w, None, all_.sum_ex_label, all_.log_sum, scaling)
 
 
 def focal_sums(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:

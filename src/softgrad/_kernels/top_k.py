@@ -51,7 +51,7 @@ def few(
     row = shift(xp, xp.where(none, xp.zeros_like(x), low), axis, False)
     rest = log_normalizer(xp, row, axis)
     rest = xp.where(none, xp.zeros_like(rest) - math.inf, rest)
-    return Few(xp.concat([own, rest], axis=axis), onehot, row.e / (1 + row.rest))
+    return Few(xp.concat([own, rest], axis=axis), onehot, row.e / (1 + row.sum_ex_max))
 
 
 def spread(

@@ -143,5 +143,5 @@ def finish(part: Any, *, W: Any = None, l2: float = 0.0) -> Any:
         if isinstance(part, LinearPartial):
             return mean_of(lib, part, W, l2)
         if isinstance(part, LogSumExpPartial):
-            return as_scalar(lib, log_of(lib, lib.xp.asarray(part.max), part.rest))
+            return as_scalar(lib, log_of(lib, lib.xp.asarray(part.max), part.sum_ex_max))
         return as_scalar(lib, loss_of(lib, part))

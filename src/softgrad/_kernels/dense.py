@@ -286,9 +286,9 @@ def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
 def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
     """``t - sum(p t)`` where ``p`` sums to 1; by differences from ``t`` at a class that has most of ``p``."""
     sure, zero = p > SURE, xp.zeros_like(t)
-    own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
-    apart = xp.where(sure, zero, t - own)
-    return apart - total(xp, p * apart, axis)
+    at_sure = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
+    deviation = xp.where(sure, zero, t - at_sure)
+    return deviation - total(xp, p * difference, axis)
 
 
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
@@ -304,8 +304,8 @@ def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int
     c, _ = widen(xp, cotangent, None)
     p, sure, zero = xp.exp(log_p), log_p > -0.5, xp.zeros_like(c)
     others = total(xp, xp.where(sure, zero, c), axis)
-    own = xp.sum(xp.where(sure, c, zero), axis=axis, keepdims=True, dtype=c.dtype)
-    grad = xp.where(sure, -(c * xp.expm1(log_p)) - p * others, c - p * (others + own))
+    at_sure = xp.sum(xp.where(sure, c, zero), axis=axis, keepdims=True, dtype=c.dtype)
+    grad = xp.where(sure, -(c * xp.expm1(log_p)) - p * others, c - p * (others + at_sure))
     return narrow(xp, grad, log_probs.dtype)
 
 

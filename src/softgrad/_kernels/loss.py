@@ -176,35 +176,35 @@ def curvature(xp: Namespace, r: Rows, args: LossArgs, u: Array) -> Array:
     row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
     p = row.e / r.s
-    came = u = zero_hidden(xp, r, u)
+    unscaled = u = zero_hidden(xp, r, u)
     if not r.scaling.identity:
         u = u * slope(xp, row.x, r.scaling)
     count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
     centre = xp.sum(xp.where(row.top, u, zero), axis=axis, keepdims=True, dtype=u.dtype) / count
-    apart = u - centre
-    mean = total(xp, p * apart, axis)
-    spread = p * (apart - mean)
-    h = spread if r.T is None else spread * with_focal(xp, r, args).T
+    centred = u - centre
+    mean = total(xp, p * centred, axis)
+    softmax_hvp = p * (centred - mean)
+    h = softmax_hvp if r.T is None else softmax_hvp * with_focal(xp, r, args).T
     if args.focal:
-        change = with_focal(xp, r, args, focal.second).v * (apart - mean)
+        change = with_focal(xp, r, args, focal.second).v * (centred - mean)
         h = h + change * (others(xp, r) / r.s) - p * (total(xp, change, axis) - change)
     if args.z_loss:
-        h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
+        h = h + _weighted(2 * args.z_loss * (r.log_sum * softmax_hvp + p * (mean + centre)), r)
     if not r.scaling.identity:
-        h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), came)
+        h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), unscaled)
     return zero_hidden(xp, r, mask_samples(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
     p, q = r.row.e / r.s, others(xp, r) / r.s
-    spread = p * q
-    h = spread if r.T is None else spread * with_focal(xp, r, args).T
+    softmax_diag = p * q
+    h = softmax_diag if r.T is None else softmax_diag * with_focal(xp, r, args).T
     if args.focal:
         change = with_focal(xp, r, args, focal.second)
         h = h + change.v * q**2 + p**2 * (change.T - change.v)
     if args.z_loss:
-        h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * p), r)
+        h = h + _weighted(2 * args.z_loss * (r.log_sum * softmax_diag + p * p), r)
     if not r.scaling.identity:
         h = _chained(xp, r, args, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
     return zero_hidden(xp, r, mask_samples(xp, r, h))

@@ -70,7 +70,7 @@ class Helper:
                 except BaseException as error:  # noqa: BLE001 - raised by the caller
                     self.error = error
 
-    def settle(self) -> None:
+    def close(self) -> None:
         """Wait for the thread that has begun, or let none begin."""
         if self.taken.setdefault(None, False):
             with self.at_work:
@@ -313,7 +313,7 @@ def each(work: Callable[[], None], parts: int) -> None:
         work()
     finally:
         for helper in helpers:
-            helper.settle()
+            helper.close()
     for helper in helpers:
         if helper.error is not None:
             raise helper.error

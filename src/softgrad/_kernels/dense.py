@@ -288,7 +288,7 @@ def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
     sure, zero = p > SURE, xp.zeros_like(t)
     at_sure = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
     deviation = xp.where(sure, zero, t - at_sure)
-    return deviation - total(xp, p * difference, axis)
+    return deviation - total(xp, p * deviation, axis)
 
 
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:

@@ -81,7 +81,7 @@ class CrossEntropy(LossOptions):
         if not same_shape(tuple(labels.shape), tuple(x.shape) if dense else shape):
             raise ValueError(
                 f"labels have shape {tuple(labels.shape)}, but logits of shape {tuple(x.shape)} with classes along "
-                f"axis {self.axis} want {tuple(x.shape) if dense else shape}"
+                f"axis {self.axis} need {tuple(x.shape) if dense else shape}"
             )
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)

@@ -56,7 +56,7 @@ def class_indices(lib: Library, x: Array, labels: Any, axis: int, validate: bool
         given = given[:axis] + given[axis + 1 :]
     if not same_shape(given, samples):
         raise ValueError(
-            f"labels have shape {tuple(labels.shape)}, but logits of shape {shape} with classes along axis {axis} want "
+            f"labels have shape {tuple(labels.shape)}, but logits of shape {shape} with classes along axis {axis} need "
             f"{samples}, or that with any number of labels along axis {axis}"
         )
     if validate:

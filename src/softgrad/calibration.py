@@ -118,7 +118,7 @@ def temperature(
     low, high, u, count = -LIMIT, LIMIT, 0.0, 1
     before, first, second, size = _at(lib, loss, x, labels, u, options)
     if not math.isfinite(before):
-        raise ValueError(f"the cross-entropy of the logits is {before}: a temperature wants a finite one")
+        raise ValueError(f"the cross-entropy of the logits is {before}: a temperature needs a finite one")
     if not to_host(lib, loss.total_weight(x, labels, **options))[0]:
         raise ValueError("no sample counts: all are hidden, or of weight 0")
     best = u, before

@@ -322,4 +322,4 @@ def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
             PUBLIC[function](*args, **kwargs)
     except _Answer as answer:
         return answer.explanation
-    raise BackendError(f"{function} answers this call without a kernel")
+    raise BackendError(f"{function} runs no kernel for this call (of an empty array, say): nothing to explain")

@@ -46,10 +46,10 @@ _inside = threading.local()
 
 
 class Helper:
-    """A place at a call's work for one more thread: taken by a thread that begins, or by the caller that is done.
+    """A slot for one more thread in a call: taken by a thread that starts, or closed by the caller when it is done.
 
-    Ctrl-C may come between any two calls of the main thread. So the caller takes no lock but by ``with``, which the
-    interpreter does not part from its end, and takes each step in a way that it can be taken twice.
+    Ctrl-C may interrupt the main thread between any two calls. So the caller takes locks by ``with``, whose release
+    cannot be skipped, and every step may be repeated.
     """
 
     __slots__ = ("at_work", "error", "taken", "work")
@@ -61,7 +61,7 @@ class Helper:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Do the work, unless the caller has been first."""
+        """Do the work, unless the caller has closed the slot."""
         with self.at_work:
             work = self.work
             if work is not None and self.taken.setdefault(None, True):
@@ -71,7 +71,7 @@ class Helper:
                     self.error = error
 
     def close(self) -> None:
-        """Wait for the thread that has begun, or let none begin."""
+        """Wait for the thread if it has begun, else keep it from beginning."""
         if self.taken.setdefault(None, False):
             with self.at_work:
                 pass
@@ -88,7 +88,7 @@ class _Pool:
         self.ended = False
 
     def grow(self, size: int) -> None:
-        """See that there are ``size`` threads, where the system gives them."""
+        """Start threads until there are ``size``, if the system allows."""
         if len(self.threads) >= size:
             return
         with self.lock:
@@ -102,7 +102,7 @@ class _Pool:
                 self.threads.append(thread)
 
     def end(self) -> None:
-        """End all threads: none may be in a compiled function when that is taken away."""
+        """End all threads: none may still run a compiled function when its code is freed."""
         self.ended = True
         for _ in self.threads:
             self.helpers.put(None)
@@ -238,9 +238,9 @@ def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = 
     """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
     The pieces depend on ``n`` and ``pieces`` alone, and so do their sums. By default there are a few for each
-    thread, which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
-    several starts threads of its own. All pieces have ended when this returns or raises, unless
-    interrupts come one upon the other.
+    thread, which takes the next one when it is done; the calling thread waits for no thread that has not begun. A task
+    run as one of several starts no threads of its own. All pieces have ended when this returns or raises, unless
+    it is interrupted twice in a row.
     """
     if n <= 1 or (parts <= 1 and pieces is None):
         return [task(0, n)]

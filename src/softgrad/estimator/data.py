@@ -92,8 +92,8 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     for size, name in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
         if reset and (size is None or math.isnan(size)):
             raise ValueError(
-                f"X has an unknown number of {name} (shape {tuple(X.shape)}), which a fit has to know; of a Dask array "
-                f"compute_chunk_sizes() finds it"
+                f"X has an unknown number of {name} (shape {tuple(X.shape)}), and fit needs known sizes; with a Dask "
+                f"array call X.compute_chunk_sizes() first"
             )
         if size == 0:
             raise ValueError(f"Found array with 0 {name} (shape={tuple(X.shape)}) while a minimum of 1 is required")

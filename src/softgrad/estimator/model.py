@@ -299,7 +299,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             return start
         if names_of(data.classes) != names_of(self.classes_) or tuple(self.coef_.shape) != (count, features):
             raise ValueError(
-                f"warm_start wants the classes and features of the fit before: {names_of(self.classes_)} and "
+                f"warm_start needs the classes and features of the previous fit: {names_of(self.classes_)} and "
                 f"{self.coef_.shape[1]}, got {names_of(data.classes)} and {features}"
             )
         coef, intercept = on_host(self.coef_, self.intercept_)

@@ -57,7 +57,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
     rows, weights, *rest = arrays.values()
     if not same_shape((weights.shape[1],), (rows.shape[1],)):
         raise ValueError(
-            f"W{suffix} wants {weights.shape[1]} features, X{suffix} has {rows.shape[1]} (sample_axis={axis})"
+            f"W{suffix} needs {weights.shape[1]} features, X{suffix} has {rows.shape[1]} (sample_axis={axis})"
         )
     if rest and not same_shape(tuple(rest[0].shape), (weights.shape[0],)):
         raise ValueError(f"bias{suffix} must have shape ({weights.shape[0]},), got {tuple(rest[0].shape)}")
@@ -67,7 +67,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
 def checked_reduction(reduction: Any, names: tuple[str, ...]) -> str:
     """``reduction``, one that has a gradient by ``names``."""
     if one_of(reduction, "reduction", REDUCTIONS) == "none" and names:
-        raise ValueError("reduction='none' gives a divergence for each sample: its gradient wants 'mean' or 'sum'")
+        raise ValueError("reduction='none' gives a divergence for each sample: its gradient needs 'mean' or 'sum'")
     return str(reduction)
 
 

@@ -89,7 +89,7 @@ class LinearCrossEntropy:
         self.validate = validate
         self.loss = LossOptions(**options)
         if self.l2 and self.loss.reduction == "none":
-            raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
+            raise ValueError("l2 is added to the reduced loss: it needs reduction 'mean' or 'sum', not 'none'")
         self._lib, self._X, self._like = samples_of(X, self.sample_axis)
         self._where = where
         labels, self._dense = sample_labels(self._lib, self._like, labels, 2, "X")
@@ -123,7 +123,7 @@ class LinearCrossEntropy:
         features = W.shape[1 - self.sample_axis]
         if not same_shape((features,), (x.shape[1],)):
             raise ValueError(
-                f"W of shape {tuple(W.shape)} wants {features} features, X has {x.shape[1]} "
+                f"W of shape {tuple(W.shape)} needs {features} features, X has {x.shape[1]} "
                 f"(sample_axis={self.sample_axis})"
             )
         W = transposed(lib, W, self.sample_axis)
@@ -182,7 +182,7 @@ class LinearCrossEntropy:
 
     def _reducible(self) -> None:
         if self.loss.reduction == "none":
-            raise ValueError("reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'")
+            raise ValueError("reduction='none' gives a loss for each sample: its derivatives need 'mean' or 'sum'")
 
     def _out(self, name: str, a: Array) -> Array:
         return a if name == "bias" else transposed(self._lib, a, self.sample_axis)

@@ -53,7 +53,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         if getattr(a.device, "platform", None) != "cpu":
             return f"{a.device} is not one CPU"
     if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
-        return "JAX looks out for NaN or infinities"
+        return "JAX is set to raise an error at NaN or infinities"
     return True
 
 

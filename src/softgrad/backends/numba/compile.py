@@ -1,6 +1,6 @@
 """Functions compiled by numba, kept on disk until any module of compiled functions changes.
 
-What numba keeps of a function holds the functions that it calls, but its own file alone is looked at.
+numba's cache of a function contains the functions that it calls, but checks only the function's own file for changes.
 """
 
 from __future__ import annotations

@@ -138,11 +138,11 @@ def coefficient_statistics(
         table.
     W : SoftmaxRegression or array
         The fitted model, which brings intercepts and names along, or the coefficients alone: ``(n_classes,
-        n_features)``, transposed with ``sample_axis=1``. Of arrays nobody can tell whether a penalty shrank them.
+        n_features)``, transposed with ``sample_axis=1``. Arrays do not tell whether a penalty shrank them.
     bias : array, optional
         Fitted intercepts ``(n_classes,)``, beside coefficients that were fitted with them.
     reference : int, default 0
-        Index of the class that the others are compared with.
+        The class that the others are compared with: its index, in ``classes_`` of a model.
     sample_weight : array or number, optional
         How often each sample was seen, as it was given to the fit.
     sample_axis : {0, 1}, default 0

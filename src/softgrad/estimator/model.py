@@ -175,7 +175,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             With ``sklearn.set_config(array_api_dispatch=True)`` y and the weights may be elsewhere: they follow X, and
             labels that are strings stay on the host.
         sample_weight : array of shape (n_samples,) or number, optional
-            Not negative; of booleans, 1 and 0.
+            Not negative; booleans are 1 and 0.
 
         Returns
         -------

@@ -119,8 +119,13 @@ def test_explain_follows_the_whole_call(asarray):
 def test_explain_of_what_has_no_kernel(asarray):
     with pytest.raises(sg.BackendError, match="kernel"):
         backends.explain("softmax", asarray(np.zeros((2, 0))))
-    with pytest.raises(sg.BackendError, match="'softmin'"):
+    with pytest.raises(sg.BackendError, match=r"name.*'softmin'"):
         backends.explain("softmin", asarray([1.0]))
+
+
+@pytest.mark.libraries("dask")
+def test_explain_names_a_function_that_has_a_name(asarray):
+    assert backends.explain("softmax", asarray([1.0])).implementation.startswith("softgrad.backends.dask.dense:")
 
 
 def test_a_broken_kernel_is_named_and_left_out(asarray, to_numpy, registered):
@@ -340,16 +345,22 @@ def test_an_option_that_a_back_end_does_not_name_goes_to_the_next_kernel(option,
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_back_end_takes_the_options_that_it_names(option, asarray, to_numpy):
     x, labels, given = option_case(option, asarray)
+
+    def results():
+        value, grad = sg.cross_entropy_value_and_grad(x, labels, **given)
+        return [to_numpy(a) for a in (value, grad, sg.cross_entropy_hvp(x, labels, x, **given))]
+
     with backends.use("generic"):
-        value, grad = (to_numpy(a) for a in sg.cross_entropy_value_and_grad(x, labels, **given))
+        value, *derivatives = results()
     for name in backends.available():
         with backends.use(name):
             explained = backends.explain("cross_entropy_value_and_grad", x, labels, **given)
-            found = [to_numpy(a) for a in sg.cross_entropy_value_and_grad(x, labels, **given)]
+            found = results()
         if explained.backend == name:
             assert option in backends.available()[name].options
         np.testing.assert_allclose(found[0], value, rtol=1e-13)
-        np.testing.assert_allclose(found[1], grad, rtol=1e-10, atol=1e-15)
+        for derivative, expected in zip(found[1:], derivatives, strict=True):
+            np.testing.assert_allclose(derivative, expected, rtol=1e-10, atol=1e-15)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -358,16 +369,22 @@ def test_each_back_end_takes_the_options_of_the_linear_model_that_it_names(optio
     rng = np.random.default_rng(9)
     X, W = asarray(rng.normal(size=(400, 6))), asarray(rng.normal(size=(24, 6)))
     function = "linear_cross_entropy_value_and_grad"
+
+    def results():
+        value, grad = sg.linear_cross_entropy_value_and_grad(X, labels, W, **given)
+        return [to_numpy(a) for a in (value, grad, sg.linear_cross_entropy_hvp(X, labels, W, W, **given))]
+
     with backends.use("generic"):
-        value, grad = (to_numpy(a) for a in sg.linear_cross_entropy_value_and_grad(X, labels, W, **given))
+        value, *derivatives = results()
     for name in backends.available():
         with backends.use(name):
             explained = backends.explain(function, X, labels, W, **given)
-            found = [to_numpy(a) for a in sg.linear_cross_entropy_value_and_grad(X, labels, W, **given)]
+            found = results()
         if explained.backend == name:
             assert option in backends.available()[name].options
         np.testing.assert_allclose(found[0], value, rtol=1e-13)
-        np.testing.assert_allclose(found[1], grad, rtol=1e-9, atol=1e-14)
+        for derivative, expected in zip(found[1:], derivatives, strict=True):
+            np.testing.assert_allclose(derivative, expected, rtol=1e-9, atol=1e-14)
 
 
 def test_an_option_that_there_is_not():

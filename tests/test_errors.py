@@ -56,6 +56,23 @@ def test_dense_refuses_what_is_no_array(x, came, function):
         function(x)
 
 
+@pytest.mark.parametrize("dtype", ["softmin", int, object()], ids=["str", "int", "object"])
+@pytest.mark.parametrize("function", DENSE)
+def test_dense_refuses_what_is_no_floating_dtype_of_the_library(dtype, function, asarray):
+    with pytest.raises(TypeError, match="dtype must be"):
+        function(asarray(LOGITS), dtype=dtype)
+
+
+@pytest.mark.libraries("torch", "array_api_strict")
+def test_dense_refuses_a_dtype_of_another_library(asarray):
+    with pytest.raises(TypeError, match=says("dtype must be", "numpy.float32")):
+        sg.softmax(asarray(LOGITS), dtype=np.float32)
+
+
+def test_dense_takes_a_dtype_by_its_name(asarray, xp):
+    assert sg.softmax(asarray(LOGITS), dtype="float32").dtype == xp.float32
+
+
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("function", DENSE)
 def test_dense_refuses_matrices_and_masked_arrays(function):

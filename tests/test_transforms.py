@@ -402,6 +402,11 @@ def test_dask_computes_labels_where_they_are_to_be_validated(dask, asarray):
     assert scheduler.count > 0
 
 
+def test_labels_cannot_be_validated_in_a_trace(jax, asarray):
+    with pytest.raises(TypeError, match="validate reads the labels"):
+        jax.jit(lambda x, y: sg.cross_entropy(x, y, validate=True))(asarray(LOGITS), asarray(LABELS, "int64"))
+
+
 def test_dask_unknown_sizes_are_never_silently_wrong(dask, asarray, to_numpy):
     keep = LABELS != 0
     x, labels = asarray(LOGITS), asarray(LABELS, "int64")

@@ -61,7 +61,7 @@ def softmax(
     where : bool array, optional
         True keeps an element, False takes it out of the sum and gives it 0. Broadcasts to ``x``.
     dtype : dtype, optional
-        A real floating dtype of ``x``'s library to compute and return in.
+        A real floating dtype of ``x``'s library, or its name, to compute and return in.
     precision : {"high", "default"}, optional
         See :func:`softgrad.precision`.
 

@@ -48,8 +48,8 @@ def given_classes(
         raise TypeError(f"target_labels are class indices and must be integers, got dtype {labels.dtype}")
     given = tuple(labels.shape)
     if labels.ndim != len(samples) + 1 or not same_shape(given[:axis] + given[axis + 1 :], samples) or not given[axis]:
-        wanted = (*samples[:axis], "m", *samples[axis:])
-        raise ValueError(f"target_labels must have shape {wanted} with m of 1 or more, got {given}")
+        wanted = ", ".join(map(str, (*samples[:axis], "m", *samples[axis:])))
+        raise ValueError(f"target_labels must have shape ({wanted}) with m of 1 or more, got {given}")
     check_same_library(lib, x, log_probs, "target_log_probs", x_name)
     y = floating(lib, log_probs, "target_log_probs")
     if not same_shape(tuple(y.shape), given):
@@ -216,7 +216,8 @@ def top_k_kl_divergence_grad(
     --------
     >>> import numpy as np
     >>> import softgrad as sg
-    >>> print(sg.top_k_kl_divergence_grad(np.zeros((1, 4)), np.log([[0.5, 0.125]]), np.asarray([[2, 0]])).round(12))
+    >>> log_probs, labels = np.log([[0.5, 0.125]]), np.asarray([[2, 0]])
+    >>> print(sg.top_k_kl_divergence_grad(np.zeros((1, 4)), log_probs, labels).round(12))
     [[ 0.125   0.0625 -0.25    0.0625]]
     """
     return top_k_kl_divergence_value_and_grad(logits, target_log_probs, target_labels, **options)[1]

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .._kernels.dense import device_of, held_dtype
-from .._kernels.loss import index_labels, is_ignored
+from .._kernels.targets import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
 from .namespace import Library, base_array, check_same_library, fits, kind, native, small
 from .precision import resolve_precision
+from .transfer import is_abstract
 from .typing import Array
 
 
@@ -118,6 +119,10 @@ def loss_args(
 
 def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | None) -> None:
     """Raise if a class index is out of range; this synchronizes with the device."""
+    if is_abstract(lib, labels):
+        raise TypeError(
+            "validate reads the labels, which have no values in a trace or on the meta device: leave it out there"
+        )
     xp = lib.xp
     index_of = index_labels(xp, labels, labels)
     bad = xp.logical_or(index_of < 0, index_of >= classes)

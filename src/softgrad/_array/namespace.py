@@ -89,9 +89,10 @@ def _infer(x: Any, argument: str) -> Library:
         )
     xp = _namespace(x, declared)
     if xp is None:
+        what = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
         raise TypeError(
-            f"{argument} must be an array of a library of the array API standard (NumPy, PyTorch, CuPy, JAX, "
-            f"Dask, ...), got {cls.__module__}.{cls.__qualname__}"
+            f"{argument} must be an array of NumPy, PyTorch, CuPy, JAX, Dask or another library of the array API "
+            f"standard (numpy.asarray makes one), got {what}"
         )
     if declared is None:
         declared = libraries.known(xp.__name__.rpartition("array_api_compat.")[2].split(".")[0])
@@ -243,10 +244,15 @@ def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, comp
         wanted = "real or complex" if complex_ok else "real"
         raise TypeError(f"{argument} must be a {wanted} array of numbers, got dtype {x.dtype}")
     if dtype is not None:
-        into = kind(xp, dtype)
-        if into != "real" and not (complex_ok and into == "complex"):
-            raise TypeError(f"dtype must be a real floating dtype, got {dtype}")
-        if what == "complex" and into == "real":
+        dtype = getattr(xp, dtype, dtype) if isinstance(dtype, str) else dtype
+        try:
+            # not by kind, which knows dtypes of other libraries too
+            real, imaginary = (xp.isdtype(dtype, f"{each} floating") for each in ("real", "complex"))
+        except (TypeError, AttributeError):
+            raise TypeError(f"dtype must be a dtype of {lib.name}, such as {xp.float32!r}, got {dtype!r}") from None
+        if not (real or (complex_ok and imaginary)):
+            raise TypeError(f"dtype must be a real floating dtype of {lib.name}, got {dtype}")
+        if what == "complex" and real:
             raise TypeError(f"dtype {dtype} would drop the imaginary part of {argument}")
         x, dtype = base_array(lib, x), _native_dtype(lib, dtype)
         return x if x.dtype == dtype else xp.astype(x, dtype)

@@ -12,6 +12,7 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import loss as loss_kernels
 from .dense import MEMORY, along, as_like, device_of, iota, joined, narrow, product, total, wide_dtype, widen
+from .targets import target
 
 #: Bytes of logits that a block holds, and rows that it has at least.
 BLOCK_BYTES = 32 << 20
@@ -142,7 +143,7 @@ class BlockedLinear:
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(args, start, stop, self.n)._replace(label_smoothing=0.0)
-            pieces.append(loss_kernels.target(self.xp, like[start:stop, :], piece, None)[3])
+            pieces.append(target(self.xp, like[start:stop, :], piece, None)[3])
         return joined(self.xp, pieces)
 
     def scaled(self, a: Array, divisor: Array) -> Array:

@@ -16,8 +16,8 @@ from . import log_probs as kernels
 from .dense import iota, log_normalizer, log_of, narrow, slice_axis
 from .linear import BlockedLinear, linear_cross_entropy_value_and_grad
 from .log_probs import PLAIN
-from .loss import index_dtype
 from .scaling import Scaling, scaled
+from .targets import index_dtype
 
 
 class Wanted(NamedTuple):

@@ -25,8 +25,8 @@ from .dense import (
     widen,
     without_each,
 )
-from .loss import index_labels
 from .scaling import Scaling, scaled_shift, slope
+from .targets import index_labels
 
 #: Logits as they come.
 PLAIN = Scaling()

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._array.typing import Array, DType, Namespace
+from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from . import focal
 from .dense import (
     Shifted,
-    along,
-    device_of,
     held_dtype,
-    iota,
     log_normalizer,
     mask_logits,
     nan_unless,
@@ -28,6 +25,7 @@ from .dense import (
     without_each,
 )
 from .scaling import Scaling, bend, scaled_shift, scaling_of, slope
+from .targets import index_labels, is_ignored, target
 
 
 class Rows(NamedTuple):
@@ -54,69 +52,6 @@ class Rows(NamedTuple):
     log_sum: Array = None
     #: How the logits were scaled.
     scaling: Scaling = Scaling()
-
-
-def index_dtype(xp: Namespace, x: Array) -> DType:
-    """The integers that the library counts with where ``x`` is."""
-    return xp.__array_namespace_info__().default_dtypes(device=device_of(x))["integral"]
-
-
-def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
-    """Labels in the integer dtype that counts classes without overflow."""
-    return narrow(xp, labels, index_dtype(xp, x))
-
-
-def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int | None) -> int | None:
-    """``ignore_index``, itself of any size, as it stands in ``index`` (``labels`` cast); None where it cannot."""
-    if ignore_index is None:
-        return None
-    unsigned = xp.isdtype(labels.dtype, "unsigned integer")
-    limits = xp.iinfo(index.dtype)
-    if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
-        # the cast wrapped the label, and wraps this one alike
-        return ignore_index - (1 << limits.bits)
-    if (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
-        return None
-    return ignore_index
-
-
-def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) -> Array:
-    """Where ``labels`` (``index`` as ``index_labels`` gives them) are ``ignore_index``."""
-    known = ignored_index(xp, labels, index, ignore_index)
-    return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
-
-
-def target(xp: Namespace, x: Array, args: LossArgs, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """(hot, v, T, w, valid) of a loss: see ``Rows``. ``x`` tells shape, dtype and device."""
-    axis = args.axis
-    hot = valid = w = None
-    weight = None if args.class_weight is None else along(xp, narrow(xp, args.class_weight, x.dtype), x, axis)
-    if args.dense:
-        q = narrow(xp, args.labels, x.dtype)
-        w = total(xp, q if weight is None else q * weight, axis)
-    else:
-        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)
-        hot = iota(xp, x, axis, labels.dtype) == labels
-        valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
-        if weight is not None:
-            w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
-            # counted, so that a mean over such labels alone is not one over nothing
-            w = xp.where(valid, w, xp.ones_like(w))
-        if not (args.label_smoothing or args.focal):
-            return hot, None, w, w, valid
-        q = xp.astype(hot, x.dtype)
-    if args.label_smoothing:
-        eps = args.label_smoothing
-        if shown is None:
-            uniform = eps / x.shape[axis]
-        else:
-            count = xp.sum(xp.astype(shown, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
-            share = eps / xp.where(count == 0, xp.ones_like(count), count)
-            uniform = xp.where(shown, share, xp.zeros_like(share))
-        size = total(xp, q, axis) if args.dense else 1.0
-        q = (1 - eps) * q + size * uniform
-    v = q if weight is None else q * weight
-    return hot, v, total(xp, v, axis), w, valid
 
 
 def prepare(xp: Namespace, x: Array, args: LossArgs, carry: bool) -> Rows:

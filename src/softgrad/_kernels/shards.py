@@ -24,13 +24,13 @@ from .dense import Shifted, along, exponential, first_largest, iota, joined, nan
 from .loss import (
     Rows,
     gradient,
-    index_labels,
     index_loss,
     losses,
     settle,
     with_focal,
 )
 from .scaling import Scaling, apart, finite, scaled, scaling_of
+from .targets import index_labels
 
 #: The options that the kernels here take.
 TAKES = (

@@ -8,8 +8,8 @@ loaded when an array of their library first comes; others are found through the 
 from __future__ import annotations
 
 from .._array.libraries.declaration import ArrayLibrary
+from . import _discovery
 from ._declaration import Backend, Explanation
-from ._discovery import GROUP
 from ._registry import available, explain, register, unregister, use
 from ._threads import workers
 
@@ -25,3 +25,6 @@ __all__ = [
     "use",
     "workers",
 ]
+
+#: The entry point group in which other packages name their back ends.
+GROUP = _discovery.GROUP

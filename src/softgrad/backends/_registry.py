@@ -232,6 +232,7 @@ def _explained(function: str, args: tuple[Any, ...]) -> Explanation:
         inner = _explained(function, step.call.arguments(*args))
         return replace(inner, array_type=_named(cls), declined=(*declined, *inner.declined))
     kernel = getattr(step.call, "__wrapped__", step.call)
+    kernel = getattr(kernel, "func", kernel)
     where = f"{getattr(kernel, '__module__', '?')}:{getattr(kernel, '__qualname__', repr(kernel))}"
     return Explanation(function, _named(cls), step.backend, where, tuple(declined))
 
@@ -315,7 +316,7 @@ def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
     'softmax'
     """
     if function not in PUBLIC:
-        raise BackendError(f"softgrad has no function {function!r}")
+        raise BackendError(f"function must be the name of one of softgrad, such as 'softmax', got {function!r}")
     try:
         with _asked.set(True):
             PUBLIC[function](*args, **kwargs)

@@ -8,8 +8,8 @@ from .._array.labels import same_shape
 from .._array.namespace import Library, check_same_library, is_array, kind
 from .._array.scalars import integer
 from .._array.typing import Array
-from .._kernels.loss import index_dtype
 from .._kernels.shards import TAKES, Reduce
+from .._kernels.targets import index_dtype
 from .._options import OPTIONS, LossArgs
 
 #: The options of the undivided losses that are refused here.

@@ -22,8 +22,8 @@ from .._array.scalars import integer
 from .._array.typing import Array, ArrayT
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, iota, nan_unless, nan_where, narrow, total, widen
-from .._kernels.loss import index_labels
 from .._kernels.shards import gap
+from .._kernels.targets import index_labels
 
 
 class LogSumExpPartial(NamedTuple):

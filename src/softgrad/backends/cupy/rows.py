@@ -9,7 +9,7 @@ from typing import Any
 import cupy
 
 from ..._array.typing import Array, Namespace
-from ..._kernels.loss import ignored_index, index_labels
+from ..._kernels.targets import ignored_index, index_labels
 from ..._options import LossArgs
 from .source import BLOCK, SOURCE, STAGED, THREAD
 

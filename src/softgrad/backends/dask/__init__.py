@@ -6,6 +6,7 @@ them is put together first; the samples may be cut in any way.
 
 from __future__ import annotations
 
+from ..._options import OPTIONS
 from .._declaration import Backend
 
 _DENSE = "softmax log_softmax logsumexp signed_logsumexp softmax_vjp softmax_jvp log_softmax_vjp log_softmax_jvp"
@@ -17,12 +18,6 @@ _LOG_PROBS = "log_probs log_probs_vjp entropy entropy_vjp"
 _LINEAR_LOG_PROBS = "linear_log_probs linear_log_probs_vjp"
 _LINEAR = (
     "linear_cross_entropy linear_cross_entropy_value_and_grad linear_cross_entropy_hvp linear_cross_entropy_hessian"
-)
-
-#: Of a loss, that the kernels take.
-_OPTIONS = (
-    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
-    "sample_weight where"
 )
 
 BACKEND = Backend(
@@ -41,5 +36,5 @@ BACKEND = Backend(
         )
         for name in names.split()
     },
-    options=tuple(_OPTIONS.split()),
+    options=OPTIONS,
 )

@@ -11,6 +11,7 @@ from ..._array.namespace import library, without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
+from ..._kernels.targets import target
 from ..._options import ARRAYS, BY_CLASS, LossArgs
 from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 
@@ -35,7 +36,7 @@ def _weights(x: Array, vector: Array, *arrays: Array, args: LossArgs) -> Any:
     piece = _chunk_args(args, x, arrays)
     xp = library(x, "a chunk").xp
     x, _ = widen(xp, x, None)
-    w = loss_kernels.target(xp, x, piece._replace(label_smoothing=0.0), None)[3]
+    w = target(xp, x, piece._replace(label_smoothing=0.0), None)[3]
     kept, weight = loss_kernels.keep(xp, piece, x)
     ones = xp.ones_like(loss_kernels.cut_class(xp, x, args.axis)) if w is None else w
     return xp.squeeze(loss_kernels.scaled(xp, ones, kept, weight), axis=args.axis)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._array.typing import Array
-from ..._options import LossArgs
+from ..._options import OPTIONS, LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear, shards
 from . import loss as jax_loss
@@ -154,11 +154,6 @@ def linear_cross_entropy_hvp(
     return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))
 
 
-#: Of a loss, that the kernels take.
-_OPTIONS = (
-    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
-    "sample_weight where"
-)
 _SHARDED = ("sharded_cross_entropy", "sharded_linear_cross_entropy")
 _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy", "entropy_vjp")
 _LINEAR_LOG_PROBS = ("linear_log_probs", "linear_log_probs_vjp")
@@ -175,5 +170,5 @@ BACKEND = Backend(
         **{name: f"{__name__}.linear_log_probs:{name}" for name in _LINEAR_LOG_PROBS},
         **{name: f"{shards.__name__}:{name}" for name in _SHARDED},
     },
-    options=tuple(_OPTIONS.split()),
+    options=OPTIONS,
 )

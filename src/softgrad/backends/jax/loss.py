@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..._array.typing import Array
 from ..._kernels import loss as generic
+from ..._kernels import targets
 from ..._kernels.dense import difference, iota, nan_where
 from ..._options import LossArgs
 from . import rules
@@ -25,7 +26,7 @@ def _is_dense(target: Array) -> bool:
 
 def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
     """(labels brought into the range, where they were in it)."""
-    labels = generic.index_labels(jnp, labels, labels)
+    labels = targets.index_labels(jnp, labels, labels)
     inside = jnp.clip(labels, 0, classes - 1)
     return inside, labels == inside
 
@@ -148,10 +149,10 @@ def cross_entropy(logits: Array, args: LossArgs) -> Array:
     target, w = args.labels, None
     special = bool(args.beyond(TAKEN))
     if special:
-        w = generic.target(jnp, x, args._replace(label_smoothing=0.0), where)[3]
+        w = targets.target(jnp, x, args._replace(label_smoothing=0.0), where)[3]
         w = None if w is None else jnp.squeeze(w, axis=axis)
     elif args.dense or args.label_smoothing:
-        _, target, _, w, _ = generic.target(jnp, x, args, where)
+        _, target, _, w, _ = targets.target(jnp, x, args, where)
         w = None if w is None else jnp.squeeze(w, axis=axis)
     elif args.class_weight is not None:
         w = label_weight(args, x.shape[axis], x.dtype)

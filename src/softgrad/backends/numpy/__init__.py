@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..._options import OPTIONS
 from .._declaration import Backend
 
 _MODULES = {
@@ -34,16 +35,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     return (x.dtype.char in "fde" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 
 
-#: Of a loss, that the kernels take.
-_OPTIONS = (
-    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
-    "sample_weight where"
-)
-
 BACKEND = Backend(
     name="numpy",
     types=("numpy:ndarray",),
     functions={name: f"{__package__}.{module}:{name}" for module, names in _MODULES.items() for name in names},
     should_run=f"{__name__}:should_run",
-    options=tuple(_OPTIONS.split()),
+    options=OPTIONS,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..._options import OPTIONS
 from .._declaration import Backend
 
 _FUNCTIONS = (
@@ -21,16 +22,10 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     return (x.dtype.char in "fd" and x.dtype.isnative) or f"dtype {x.dtype} has no kernel here"
 
 
-#: Of a loss, that the kernels take.
-_OPTIONS = (
-    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
-    "sample_weight where"
-)
-
 BACKEND = Backend(
     name="sparse",
     types=("scipy.sparse:csr_array",),
     functions={name: f"{__package__}.linear:{name}" for name in _FUNCTIONS},
     should_run=f"{__name__}:should_run",
-    options=tuple(_OPTIONS.split()),
+    options=OPTIONS,
 )

@@ -18,7 +18,7 @@ from ..._kernels import linear as linear_kernels
 from ..._kernels import loss as loss_kernels
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
-from ..._options import LossArgs
+from ..._options import OPTIONS, LossArgs
 from .._declaration import Backend
 from .._registry import call
 from . import autograd as operations
@@ -169,12 +169,6 @@ def linear_cross_entropy_value_and_grad(
     return linear.value_and_grad(xp, X, W, bias, args, wrt, classes, block_size)
 
 
-#: Of a loss, that the kernels take.
-_OPTIONS = (
-    "softcap temperature logit_shift label_smoothing class_weight focal ignore_index z_loss precision "
-    "sample_weight where"
-)
-
 BACKEND = Backend(
     name="torch",
     types=("torch:Tensor",),
@@ -187,5 +181,5 @@ BACKEND = Backend(
         "linear_log_probs": f"{__name__}.linear_log_probs:linear_log_probs",
     },
     should_run=f"{__name__}:should_run",
-    options=tuple(_OPTIONS.split()),
+    options=OPTIONS,
 )

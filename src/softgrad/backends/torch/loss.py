@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._kernels import loss as generic
+from ..._kernels.targets import target
 from ..._options import LossArgs
 from .blocks import kept_where, working
 
@@ -37,7 +38,7 @@ def in_place(xp: Any, logits: Tensor, args: LossArgs, value: bool, grad: bool) -
     kept, weight = generic.keep(xp, args, x)
     v: Tensor | None = None
     if args.dense or args.label_smoothing:
-        _, v, T, w, valid = generic.target(xp, x, args, None)
+        _, v, T, w, valid = target(xp, x, args, None)
         m, at = x.max(axis, keepdim=True)
     else:
         labels = args.labels.to(torch.int64).unsqueeze(axis)

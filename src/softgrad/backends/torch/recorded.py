@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..._kernels import loss as loss_kernels
 from ..._kernels.log_probs import PLAIN
+from ..._kernels.targets import target
 from ..._options import LossArgs
 from . import rules
 from .autograd import LOG_SOFTMAX, LOG_SUM_EXP, recorded
@@ -36,11 +37,11 @@ def cross_entropy(logits: Tensor, args: LossArgs) -> Tensor:
         if any(map(_tracked, rules.arrays_of(args))):
             # by the kernel's own operations
             return loss_kernels.cross_entropy(XP, logits, args)
-        _, _, _, w, _ = loss_kernels.target(XP, x, args._replace(label_smoothing=0.0), where)
+        _, _, _, w, _ = target(XP, x, args._replace(label_smoothing=0.0), where)
         each = rules.losses(x, args).unsqueeze(axis)
     elif args.dense or args.label_smoothing:
         shown = where
-        _, v, _, w, valid = loss_kernels.target(XP, x, args, shown)
+        _, v, _, w, valid = target(XP, x, args, shown)
         each = rules.losses(x, LossArgs(axis, v.detach(), True, where=where, precision=args.precision)).unsqueeze(axis)
         if _tracked(v):
             # the loss is linear in the weights, so that they take their derivatives from a term that is 0

@@ -37,7 +37,7 @@ def _fraction(value: Any, name: str) -> float:
 
 def _finite(value: Any, name: str) -> float:
     result = number(value, name, 0.0)
-    if math.isinf(result):
+    if result == math.inf:
         raise ValueError(f"{name} must be finite, got {value!r}")
     return result
 

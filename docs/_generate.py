@@ -54,21 +54,20 @@ def kernels():
 
 
 def exceptions(table):
-    """A table and its notes; the rows that all say the same, as most do, folded away."""
+    """A table and its notes; the rows of which many say the same, as most do, folded away."""
     lines = table.split("\n")
     end = lines.index("")
     head, rows = lines[:2], lines[2:end]
     cells = {row: tuple(row.strip("| ").split(" | ")[1:]) for row in rows}
-    ((usual, count),) = Counter(cells.values()).most_common(1)
-    if 2 * count < len(rows):
-        return table
     names = [name.strip() for name in head[0].strip("|").split("|")[1:]]
-    told = "yes" if set(usual) == {"yes"} else ", ".join(map(": ".join, zip(names, usual, strict=True)))
-    title = f"The other {count} functions and options ({told})"
-    folded = ["<details>", f"<summary>{title}</summary>", "", *head, *(row for row in rows if cells[row] == usual)]
-    return "\n".join(
-        [*head, *(row for row in rows if cells[row] != usual), *lines[end:], *folded, "", "</details>", ""]
-    )
+    usual = {told: count for told, count in Counter(cells.values()).most_common() if count >= 8}
+    out = [*head, *(row for row in rows if cells[row] not in usual), *lines[end:]]
+    for told, count in usual.items():
+        each = "yes" if set(told) == {"yes"} else "; ".join(map(": ".join, zip(names, told, strict=True)))
+        title = f"{count} other functions and options ({each})"
+        folded = " · ".join(row.strip("| ").split(" | ")[0] for row in rows if cells[row] == told)
+        out += ["<details>", f"<summary>{title}</summary>", "", folded, "", "</details>", ""]
+    return "\n".join(out)
 
 
 def capabilities():

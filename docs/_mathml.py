@@ -11,6 +11,8 @@ from sphinx.util.math import get_node_equation_number
 
 logger = logging.getLogger(__name__)
 
+SPACE = '<mspace width="0.1667em"></mspace>'
+
 
 def mathml(node, as_block):
     tex = node.astext()
@@ -29,6 +31,10 @@ def mathml(node, as_block):
     )
     written = re.sub(r'<mo stretchy="false">\|</mo>', '<mo stretchy="false" lspace="0" rspace="0">|</mo>', written)
     written = re.sub(r"(\|</mo>\s*)<mo>(\w+)</mo>(?=\s*<mo [^>]*>\|)", r"\1<mi>\2</mi>", written)
+    # a function's name stands apart from what it is multiplied by, and from its argument where there is no parenthesis
+    name = r"(?:<msup>\s*)?<mi(?: [^>]*)?>[a-z]\w{2,}</mi>"
+    written = re.sub(rf"(</m(?:i|n|sub|sup|row|frac)>\s*)({name})", rf"\1{SPACE}\2", written)
+    written = re.sub(r"(<mo>&ApplyFunction;</mo>)(?!\s*<(?:mspace|mo))", rf"\1{SPACE}", written)
     if r"\left" not in tex:
         # plain braces are as high as a letter, as TeX sets them, and not as the formula around them
         written = re.sub(r"<mo>([{}])</mo>", r'<mo stretchy="false">\1</mo>', written)

@@ -333,6 +333,24 @@ def test_statistics_keep_library_device_and_dtype(asarray, to_numpy):
     close(to_numpy(result), np.linalg.inv(information(x, W, np.ones(30), 0)), rtol=1e-9)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_statistics_refuse_a_fit_that_separates_its_classes(classes, asarray):
+    x = np.random.default_rng(6).normal(size=(60, 2))
+    labels = (x @ np.asarray([[0.0, 0.0], [2.0, 1.0], [-1.0, 2.0]])[:classes].T).argmax(axis=1)
+    weight = np.ones(60)
+    weight[0] = 0.0
+    mixed = np.append(labels[:1] - 1, labels[1:]) % classes
+    fits = {"all": labels, "but for one of weight 0": mixed}
+    for name, y in fits.items():
+        model = sg.SoftmaxRegression(C=math.inf, max_iter=1000).fit(
+            asarray(x), asarray(y, "int64"), None if name == "all" else asarray(weight)
+        )
+        with pytest.raises(ValueError, match="predicts every sample of its fit right"):
+            coefficient_statistics(asarray(x), model)
+    model = sg.SoftmaxRegression(C=math.inf, max_iter=1000).fit(asarray(x), asarray(mixed, "int64"))
+    assert np.all(np.isfinite(coefficient_statistics(asarray(x), model.to(asarray(x))).rows()[0]["p_value"]))
+
+
 def test_statistics_refuse_what_has_none(asarray):
     x = np.random.default_rng(6).normal(size=(30, M))
     given, w = asarray(x), asarray(W)

@@ -1,4 +1,4 @@
-"""A small array library without ``__array_namespace__``: arrays that wrap NumPy's, and the standard's functions."""
+"""A small array library without ``__array_namespace__``: its arrays wrap those of NumPy."""
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def _wrapped(value):
 
 def _on_tiny(function):
     def call(*args, device=None, **kwargs):
-        return _wrapped(function(*_unwrapped(args), **{name: _unwrapped(value) for name, value in kwargs.items()}))
+        named = {name: _unwrapped(value) for name, value in kwargs.items()}
+        return _wrapped(function(*_unwrapped(args), **named))
 
     return call
 

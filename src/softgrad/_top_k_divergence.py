@@ -215,7 +215,8 @@ def top_k_kl_divergence_grad(
     --------
     >>> import numpy as np
     >>> import softgrad as sg
-    >>> print(sg.top_k_kl_divergence_grad(np.zeros((1, 4)), np.log([[0.5, 0.125]]), np.asarray([[2, 0]])).round(12))
+    >>> log_probs, labels = np.log([[0.5, 0.125]]), np.asarray([[2, 0]])
+    >>> print(sg.top_k_kl_divergence_grad(np.zeros((1, 4)), log_probs, labels).round(12))
     [[ 0.125   0.0625 -0.25    0.0625]]
     """
     return top_k_kl_divergence_value_and_grad(logits, target_log_probs, target_labels, **options)[1]

@@ -200,7 +200,7 @@ def calibrate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> Any:
     y : array of shape (n_samples,)
         Their labels.
     sample_weight : array of shape (n_samples,) or number, optional
-        Not negative; of booleans, 1 and 0.
+        Not negative; booleans are 1 and 0.
 
     Returns
     -------

@@ -99,6 +99,11 @@ def _data_of(model: Any, X: Any, bias: Any, sample_axis: int) -> tuple[Array, Ar
                 f"the model has {parameter}={getattr(model, parameter)!r}: standard errors are those of a fit by "
                 f"maximum likelihood, SoftmaxRegression(C=math.inf) without class_weight"
             )
+    if getattr(model, "_separates", False):
+        raise ValueError(
+            "the model predicts every sample of its fit right: its coefficients would grow without end, and have no "
+            "standard errors; fit more samples, or leave out the feature that tells the classes apart"
+        )
     if sample_axis != 0:
         raise ValueError(f"sample_axis must be 0 with a fitted model, got {sample_axis!r}")
     return (model._samples(X, "coefficient_statistics"), *parameters_of(model, bias, 0))
@@ -133,11 +138,11 @@ def coefficient_statistics(
         table.
     W : SoftmaxRegression or array
         The fitted model, which brings intercepts and names along, or the coefficients alone: ``(n_classes,
-        n_features)``, transposed with ``sample_axis=1``. Whether a penalty shrank given arrays cannot be known.
+        n_features)``, transposed with ``sample_axis=1``. Arrays do not tell whether a penalty shrank them.
     bias : array, optional
         Fitted intercepts ``(n_classes,)``, beside coefficients that were fitted with them.
     reference : int, default 0
-        Index of the class that the others are compared with.
+        The class that the others are compared with: its index, in ``classes_`` of a model.
     sample_weight : array or number, optional
         How often each sample was seen, as it was given to the fit.
     sample_axis : {0, 1}, default 0
@@ -152,7 +157,7 @@ def coefficient_statistics(
     ------
     TypeError, ValueError
         If an array is of the wrong dtype, shape or library, the information is singular, or the model was fitted with
-        a penalty (``C`` is not ``math.inf``) or class weights.
+        a penalty (``C`` is not ``math.inf``) or class weights, or predicts every sample of its fit right.
     IndexError
         If there is no class ``reference``.
 
@@ -187,7 +192,7 @@ def coefficient_statistics(
     classes = int(weights.shape[0])
     if classes < 2:
         raise ValueError(f"W of shape {tuple(W.shape)} has a single class: there is nothing to compare it with")
-    reference = integer(reference, "reference")
+    reference = integer(reference, "reference", "the index of a class")
     if not -classes <= reference < classes:
         raise IndexError(f"reference is {reference}: there are {classes} classes")
     given = (loss._X, weights, intercept, args, intercept is not None, loss._block_size(classes))

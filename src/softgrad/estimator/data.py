@@ -28,6 +28,7 @@ from .._array.typing import Array, NDArray
 from .._kernels.dense import device_of
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
+from ..linear.log_probs import linear_log_probs
 
 
 class Data(NamedTuple):
@@ -249,6 +250,16 @@ def total_weight(data: Data, by_class: NDArray | None, count: int) -> float:
     if data.lib is None:
         return float(np.sum(data.sample_weight, dtype=np.float64))
     return float(to_host(data.lib, data.lib.xp.sum(data.sample_weight))[0])
+
+
+def misses_none(data: Data, coef: Array, intercept: Array) -> bool:
+    """Whether the model predicts every sample that has a weight right."""
+    best = linear_log_probs(data.X, data.labels, coef, intercept, top_k=1).top_labels[:, 0]
+    lib = library(best, "labels")
+    right = best == data.labels
+    if data.sample_weight is not None:
+        right = lib.xp.logical_or(right, data.sample_weight == 0)
+    return bool(to_host(lib, lib.xp.all(right))[0])
 
 
 def spacing(data: Data) -> float:

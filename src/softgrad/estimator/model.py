@@ -23,7 +23,7 @@ except ImportError as error:
 from .._array.namespace import without_fp_warnings
 from .._array.typing import Device
 from ..linear.model import LinearCrossEntropy
-from .data import Data, checked, class_weights, names_of, on_host, put, spacing, total_weight
+from .data import Data, checked, class_weights, misses_none, names_of, on_host, put, spacing, total_weight
 from .fitted import moved
 from .path import PATH, choose, is_path
 from .predictions import Predictions
@@ -175,7 +175,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             With ``sklearn.set_config(array_api_dispatch=True)`` y and the weights may be elsewhere: they follow X, and
             labels that are strings stay on the host.
         sample_weight : array of shape (n_samples,) or number, optional
-            Not negative; of booleans, 1 and 0.
+            Not negative; booleans are 1 and 0.
 
         Returns
         -------
@@ -237,6 +237,9 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
         )
         self._keep(objective, data, fit)
         self.C_ = C
+        # the likelihood of separated classes has no maximum: tol alone ends such a search, where the loss is nearly 0
+        sure = math.isinf(C) and fit.point.value < 0.1
+        self._separates = sure and misses_none(data, self.coef_, self.intercept_)
         return self, fit
 
     def to(self, library: Any, *, device: Device = None) -> SoftmaxRegression:

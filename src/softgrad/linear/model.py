@@ -26,7 +26,7 @@ class LinearCrossEntropy:
     ----------
     X : array
         Samples of real numbers: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
-        Its floating dtype decides for all. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
+        The result has its floating dtype. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
         never made dense; or a ``numpy.memmap``, which is read a block at a time.
     labels : array
         Class indices ``(n_samples,)``, or distributions: ``(n_samples, n_classes)``, or
@@ -37,7 +37,7 @@ class LinearCrossEntropy:
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
-        One weight per sample; of booleans, 1 and 0.
+        One weight per sample; booleans are 1 and 0.
     block_size : int, optional
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
@@ -54,7 +54,7 @@ class LinearCrossEntropy:
 
     Notes
     -----
-    The gradient with respect to W is ``(S - Y)^T X``, in the other layout ``X (S - Y)^T``; see ``docs/derivation``.
+    The gradient with respect to W is ``(S - Y)^T X``, in the other layout ``X (S - Y)^T``; see :doc:`/derivation`.
 
     Examples
     --------

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from typing import Any, NamedTuple
 
-from ._array.namespace import Library, floating, library, without_fp_warnings
+import numpy as np
+
+from ._array.namespace import Library, floating, is_array, library, without_fp_warnings
 from ._array.scalars import integer, number
 from ._array.transfer import to_host
 from ._array.typing import Array
@@ -230,8 +233,11 @@ def calibrate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> Any:
     logits = model._logits(X, "calibrate")
     lib = library(logits, "logits")
     classes = to_host(library(model.classes_, "classes_"), model.classes_)[0]
-    given = library(y, "y")
-    labels = to_host(given, y)[0]
+    labels = to_host(library(y, "y"), y)[0] if is_array(y) else np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must have one dimension, a label for each sample of X, got shape {labels.shape}")
+    if not (sample_weight is None or is_array(sample_weight) or isinstance(sample_weight, numbers.Real)):
+        sample_weight = np.asarray(sample_weight)
     known = {label: i for i, label in enumerate(classes.tolist())}
     unknown = [label for label in labels.tolist() if label not in known]
     if unknown:

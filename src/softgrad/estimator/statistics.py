@@ -71,6 +71,12 @@ def _block_products(
     return _sums(*data, *options) if found is None else found
 
 
+def _check_bound(loss: Any) -> None:
+    if not isinstance(loss, LinearCrossEntropy):
+        raise TypeError(f"loss must be a LinearCrossEntropy, which holds its data, got {type(loss).__name__}")
+    loss._reducible()
+
+
 def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
     """Diagonal of the second derivative of a linear softmax loss.
 
@@ -107,7 +113,7 @@ def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
     array([[1.],
            [1.]])
     """
-    loss._reducible()
+    _check_bound(loss)
     W, bias = parameters_of(W, bias, loss.sample_axis)
     out = _block_products(loss, W, bias, _squares, lambda k, m: [(k, m)] if bias is None else [(k, m), (k,)])
     first = loss._out("W", out[0] + loss.l2 if loss.l2 else out[0])
@@ -179,7 +185,7 @@ class BlockPreconditioner:
 
     @without_fp_warnings
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
-        loss._reducible()
+        _check_bound(loss)
         W, bias = parameters_of(W, bias, loss.sample_axis)
         ridge = number(ridge, "ridge", 0.0)
         self._loss, self._bias = loss, bias is not None

@@ -77,7 +77,7 @@ def _dense(function: str, x: Array, axis: int) -> Array:
     out = cupy.empty(shape, x.dtype)
     x, rows, classes, step = _layout(x, axis)
     if rows:
-        # without the class axis the rows lie as their starts do
+        # without the class axis the rows are laid out as their starts
         written = None if function == "logsumexp" else out
         _launch("dense", x, rows, classes, step, written, x, out, rows, classes, step, cupy.int32(_MODES[function]))
     return out

@@ -72,7 +72,7 @@ def _precision(value: Any, name: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LossOptions:
-    """What every cross-entropy can be told, checked."""
+    """The options of every cross-entropy, checked."""
 
     softcap: float | None = option(
         None,

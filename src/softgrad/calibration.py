@@ -34,7 +34,7 @@ class Temperature(NamedTuple):
     temperature : float
         What to divide the logits by: above 1 where they are too sure.
     loss_before, loss_after : float
-        The mean cross-entropy of the logits as they came, and divided by the temperature.
+        The mean cross-entropy of the given logits, and of those divided by the temperature.
     iterations : int
         Evaluations of the loss and its derivatives.
 
@@ -121,7 +121,7 @@ def temperature(
     low, high, u, count = -LIMIT, LIMIT, 0.0, 1
     before, first, second, size = _at(lib, loss, x, labels, u, options)
     if not math.isfinite(before):
-        raise ValueError(f"the cross-entropy of the logits is {before}: a temperature wants a finite one")
+        raise ValueError(f"the cross-entropy of the logits is {before}: a temperature needs a finite one")
     if not to_host(lib, loss.total_weight(x, labels, **options))[0]:
         raise ValueError("no sample counts: all are hidden, or of weight 0")
     best = u, before

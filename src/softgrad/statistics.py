@@ -1,4 +1,4 @@
-"""What the curvature of the linear softmax model tells: its diagonal, its blocks, and how sure the coefficients are.
+"""Statistics from the curvature of the linear softmax model: its diagonal, its blocks, the coefficients' precision.
 
 :func:`hessian_diag` and :class:`BlockPreconditioner` take a loss that holds its data, a
 :class:`softgrad.LinearCrossEntropy`; the other two take the data. The coefficients at which the curvature is wanted are

@@ -1,4 +1,4 @@
-"""What a back end declares, and what is told of a call."""
+"""What a back end declares, and how a call is explained."""
 
 from __future__ import annotations
 

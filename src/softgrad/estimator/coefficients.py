@@ -197,8 +197,8 @@ def coefficient_statistics(
         raise IndexError(f"reference is {reference}: there are {classes} classes")
     given = (loss._X, weights, intercept, args, intercept is not None, loss._block_size(classes))
     (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *given))
-    home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
-    theta = home[0] if intercept is None else np.concatenate([home[0], home[1][:, None]], axis=1)
+    host = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
+    theta = host[0] if intercept is None else np.concatenate([host[0], host[1][:, None]], axis=1)
     others = [k for k in range(classes) if k != reference % classes]
     size = len(others) * theta.shape[1]
     information = np.asarray(full, dtype=np.float64)[others][:, :, others].reshape(size, size)

@@ -17,7 +17,7 @@ from .._kernels.linear import BlockedLinear
 from .._options import LossArgs
 from ..backends._parameters import on_rows
 from ..backends._registry import run
-from ..backends.sparse.samples import home_of
+from ..backends.sparse.samples import library_of
 from ..linear.functions import DataOptions, linear_cross_entropy
 from ..linear.model import LinearCrossEntropy
 from .fitted import parameters_of
@@ -44,7 +44,7 @@ def _sums(
     X: Array, W: Array, bias: Array, args: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
-    lib, xp, X = home_of(X, "X")
+    lib, xp, X = library_of(X, "X")
     with ignore_fp_warnings(lib):
         model = BlockedLinear(xp, X, W, bias, args, block_size)
         sums: tuple[Array, ...] = ()
@@ -237,9 +237,9 @@ def inverse_of(matrix: NDArray, name: str, spacing: float, ridge: float = 0.0) -
     if not np.all(np.isfinite(matrix)):
         raise ValueError(f"{name} is not finite")
     size = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    alike = matrix / size[:, None] / size[None, :] + ridge * np.eye(len(size))
+    correlation = matrix / size[:, None] / size[None, :] + ridge * np.eye(len(size))
     try:
-        factor = np.linalg.cholesky(alike)
+        factor = np.linalg.cholesky(correlation)
     except np.linalg.LinAlgError:
         factor = np.zeros((1, 1))
     if np.min(np.diag(factor)) ** 2 < len(size) * spacing:

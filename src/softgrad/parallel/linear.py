@@ -91,7 +91,7 @@ def linear_cross_entropy(
 
     Examples
     --------
-    A single process holds all classes, and meets nobody:
+    A single process holds all classes:
 
     >>> import numpy as np
     >>> import softgrad as sg
@@ -153,7 +153,7 @@ def linear_cross_entropy_value_and_grad(
 
     Examples
     --------
-    A single process holds all classes, and meets nobody:
+    A single process holds all classes:
 
     >>> import numpy as np
     >>> import softgrad as sg

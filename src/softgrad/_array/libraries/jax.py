@@ -46,9 +46,9 @@ def _product(a: Array, b: Array) -> Array:
 def _session() -> Iterator[None]:
     jax = _jax()
     # older ones have it among the experiments alone
-    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
     # on an accelerator JAX multiplies float32 matrices in fewer bits unless told otherwise
-    with home.enable_x64(True), jax.default_matmul_precision("highest"):
+    with module.enable_x64(True), jax.default_matmul_precision("highest"):
         yield
 
 
@@ -79,7 +79,7 @@ LIBRARY = ArrayLibrary(
     synchronize=lambda results: _jax().block_until_ready(results),
     device_label=lambda array: f"{array.device.platform}:{array.device.id}",
     is_abstract=_is_abstract,
-    asks=lambda array: False,
+    can_branch=lambda array: False,
     fuses=lambda: True,
     product=_product,
     scatter=lambda a, index, values, axis: _jax().numpy.put_along_axis(a, index, values, axis, inplace=False),

@@ -23,7 +23,7 @@ def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int 
         return None
     unsigned = xp.isdtype(labels.dtype, "unsigned integer")
     limits = xp.iinfo(index.dtype)
-    if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
+    if unsigned and limits.max < ignore_index < 1 << limits.bits and xp.iinfo(labels.dtype).bits == limits.bits:
         # the cast wrapped the label; wrap this one too
         return ignore_index - (1 << limits.bits)
     if (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:

@@ -93,10 +93,9 @@ class _Slopes(Function):  # type: ignore[misc]
 def _target_weight(x: Tensor, args: LossArgs) -> Tensor | None:
     """The class weight of each sample's target, the class axis kept; None for 1."""
     if args.dense:
-        q = args.labels.to(torch.float32)
-        shape = (-1,) + (1,) * (q.ndim - 1 - args.axis)
-        q = q if args.class_weight is None else q * args.class_weight.view(shape)
-        return q.sum(args.axis, keepdim=True)
+        shape = (-1,) + (1,) * (x.ndim - 1 - args.axis)
+        q = args.labels if args.class_weight is None else args.labels * args.class_weight.view(shape)
+        return q.sum(args.axis, keepdim=True, dtype=torch.float32)
     return label_weight(args, x)
 
 

@@ -348,7 +348,7 @@ def test_a_move_that_cannot_be_is_refused(asarray):
         SoftmaxRegression().to("numpy")
     model = SoftmaxRegression().fit(x, y)
     for name in ("nunpy", "json"):
-        with pytest.raises(ValueError, match=f"'{name}' is no array library.*'numpy', 'torch'"):
+        with pytest.raises(ValueError, match=f"'{name}' is not an array library.*'numpy', 'torch'"):
             model.to(name)
     with pytest.raises(TypeError, match=r"must be an array"):
         model.to([1.0])

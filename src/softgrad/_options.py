@@ -37,7 +37,7 @@ def _fraction(value: Any, name: str) -> float:
 
 def _finite(value: Any, name: str) -> float:
     result = number(value, name, 0.0)
-    if math.isinf(result):
+    if result == math.inf:
         raise ValueError(f"{name} must be finite, got {value!r}")
     return result
 
@@ -72,16 +72,16 @@ def _precision(value: Any, name: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LossOptions:
-    """What every cross-entropy can be told, checked."""
+    """The options of every cross-entropy, checked."""
 
     softcap: float | None = option(
         None,
         _scale_or_none,
         "float, optional",
-        "Bounds the logits x first of all: ``softcap * tanh(x / softcap)``.",
+        "Bounds the logits x, before all else: ``softcap * tanh(x / softcap)``.",
     )
     temperature: float = option(
-        1.0, _scale, "float, default 1.0", "Then divides the logits; a positive number, small for a sharp softmax."
+        1.0, _scale, "float, default 1.0", "Divides the logits, after ``softcap``; a small one makes the softmax sharp."
     )
     logit_shift: Any = option(
         None,
@@ -109,7 +109,7 @@ class LossOptions:
         "float, default 0.0",
         "Exponent of the focal loss: the term of a class of probability p is multiplied by ``(1 - p)**focal``.",
     )
-    ignore_index: int | None = option(None, _label, "int, optional", "The label of samples that count for nothing.")
+    ignore_index: int | None = option(None, _label, "int, optional", "Samples with this label count for nothing.")
     z_loss: float = option(
         0.0,
         _not_negative,

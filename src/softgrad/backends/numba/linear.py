@@ -18,7 +18,7 @@ from .rows import samples_of
 BLOCK_BYTES = 24 << 10
 #: Samples of a block at most, for the sake of its logits, and at least, for the sum that each block adds to.
 MOST_ROWS, LEAST_ROWS = 256, 64
-#: Numbers of the samples of which four times make a call of two pieces; each has a gradient of its own to add to.
+#: Samples of ``n`` times so many numbers are cut into sqrt(n) pieces; each has a gradient of its own to add to.
 PIECE = 1 << 16
 
 

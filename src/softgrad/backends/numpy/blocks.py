@@ -160,7 +160,7 @@ def threads_for(elements: int, each: int | None = None) -> int:
 
 
 def _even(n: int, size: int, parts: int) -> int:
-    """The size, of about ``size``, that makes blocks alike and as many for each thread."""
+    """A size near ``size`` that makes equal blocks, and as many for each thread."""
     count = -(-n // size)
     if parts > 1:
         count = -(-count // parts) * parts

@@ -34,7 +34,7 @@ class Curvature:
         target: Target | None = model.target(loss, start, stop)
         if target is None:
             return None
-        return target.own + target.weight * loss.total_spread, target.z
+        return target.label_weight + target.weight * loss.total_smoothing, target.z
 
     def _rows(self, loss: Loss, z: Floats, u: Floats, start: int, stop: int) -> bool:
         """Turn ``u`` into the change of the gradient of the rows ``z``; False if the block is out of the ordinary."""
@@ -127,13 +127,13 @@ class Curvature:
                     np.add(rows, model.bias, out=rows)
                 if "bias" in given:
                     np.add(change, given["bias"], out=change)
-                odd = not self._rows(loss, rows, change, first + i, first + j)
-                if odd:
+                irregular = not self._rows(loss, rows, change, first + i, first + j)
+                if irregular:
                     self._generic(x[i:j], change, first + i, first + j)
-                return column_sums(change, np.empty(k, work)) if "bias" in given else None, odd
+                return column_sums(change, np.empty(k, work)) if "bias" in given else None, irregular
 
             results = pieces.run(last - first, piece)
-            if any(odd for _, odd in results):
+            if any(irregular for _, irregular in results):
                 x = model.cleared(x, first, last)
             if "bias" in given:
                 for sums, _ in results:

@@ -2,7 +2,7 @@
 
 Many classes: a block of logits of some 32 MiB comes from one large matrix product, threads turn pieces of it into the
 gradient in place, and a second product adds it to the weights' gradient. Few classes: each thread takes its own span
-of samples in blocks of which X stays in cache for both products, the logits class first.
+of samples in blocks whose X stays in cache for both products, the logits class first.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ def _many(model: Linear) -> tuple[float, Any, Any]:
             if model.bias is not None:
                 np.add(rows, model.bias, out=rows)
             losses = _losses(model, loss, rows, first + i, first + j)
-            odd = losses is None
+            irregular = losses is None
             if losses is None:
                 kept = model.cleared(x[i:j], first + i, first + j)
                 losses, rows[...] = model.generic(kept, first + i, first + j)
             sums = column_sums(rows, np.empty(k, work)) if "bias" in model.wrt else None
-            return model.note(losses, first + i), sums, odd
+            return model.note(losses, first + i), sums, irregular
 
         results = pieces.run(stop - start, piece)
         total += sum(result[0] for result in results)
@@ -144,7 +144,7 @@ def _losses(model: Linear, loss: Loss, z: Floats, start: int, stop: int) -> Floa
         if target is None:
             return None
         losses = loss.rows(z, z, target)
-    return losses if loss.odd is None else None
+    return losses if loss.irregular is None else None
 
 
 def _few(model: Linear) -> tuple[float, Any, Any]:
@@ -167,7 +167,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                 target = model.target(loss, start, stop)
                 if target is not None:
                     losses = loss.small_columns(z, target)
-                if losses is None or loss.odd is not None:
+                if losses is None or loss.irregular is not None:
                     x = model.cleared(x, start, stop)
                     losses, grad = model.generic(x, start, stop)
                     np.copyto(z, grad.T)

@@ -71,7 +71,7 @@ def _over(
 ) -> None:
     """``work_on`` each block of x in the dtype to compute in; or ``other`` its rows and mask, where only it can."""
     seen = view(x, axis)
-    shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
+    visible = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     unusual = scaling.softcap is not None or (precision == "high" and work == x.dtype)
 
@@ -79,7 +79,7 @@ def _over(
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             src = seen.x[o0:o1, :, i0:i1]
-            mask = None if shown is None else shown[o0:o1, :, i0:i1]
+            mask = None if visible is None else visible[o0:o1, :, i0:i1]
             if unusual:
                 return other(at, in_rows(src, 1), None if mask is None else in_rows(mask, 1))
             src = src.astype(work, copy=False)
@@ -99,7 +99,7 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Floats:
-    """-sum(p log(p)), without ``axis``."""
+    """``-sum(p log(p))``, without ``axis``."""
     out, out3 = view(x, axis).empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
@@ -124,7 +124,7 @@ def entropy_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Floats:
-    """C p (mean(d) - d)."""
+    """``c p (mean(d) - d)``."""
     seen = view(x, axis)
     out, out3 = seen.empty(x.shape, x.dtype)
     c2 = seen.samples(cotangent)
@@ -161,7 +161,7 @@ def log_probs(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Floats:
-    """log(softmax(x)) at the labels: a part of the rows after the other, or in blocks where logits are scaled."""
+    """``log(softmax(x))`` at the labels, a part of the rows at a time; in blocks where logits are scaled."""
     log_softmax = partial(call, "log_softmax")
     if scaling.identity:
         rows = max(1, PART_BYTES // max(1, x.shape[axis] * x.itemsize))

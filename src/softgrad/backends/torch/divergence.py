@@ -92,7 +92,7 @@ class Each(_Each):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """The gradients times the cotangent; recorded anew where that is to be differentiated."""
+        """The gradients times the cotangent; recorded again where that is to be differentiated."""
         x, y, where, slope = ctx.saved_tensors
         if slope is None or torch.is_grad_enabled() or not is_eager_cotangent(grads[0], slope):
             return _pulled(grads[0], x, y, where, ctx)

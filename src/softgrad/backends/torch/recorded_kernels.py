@@ -1,6 +1,6 @@
 """The cross-entropy that autograd records where Triton's kernels run: one for the losses, one for their gradient.
 
-The logits are kept as they came, half precision too, and nothing else of their size.
+The logits are kept in their own dtype, half precision too, and nothing else of their size.
 """
 
 from __future__ import annotations

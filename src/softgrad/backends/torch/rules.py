@@ -107,7 +107,7 @@ class Losses(_Losses):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """The gradient times the cotangent; recorded anew where that is to be differentiated."""
+        """The gradient times the cotangent; recorded again where that is to be differentiated."""
         slope = ctx.saved_tensors[-1]
         if slope is not None and not torch.is_grad_enabled() and is_eager_cotangent(grads[0], slope):
             return _scaled(slope, grads[0].unsqueeze(ctx.static.axis)), None, *(None for _ in _NAMES)

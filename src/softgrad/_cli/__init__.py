@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="python -m softgrad COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"softgrad {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", required=True)
     for command in _COMMANDS:
         command.add_parser(subparsers)
     return parser

@@ -108,6 +108,11 @@ class Call:
     log_p: Any
     q: Any
     where: Any
+    target: Any
+    #: Of some classes of each sample, with the axis of the classes.
+    some: Any
+    some_c: Any
+    some_log_p: Any
     labels: Any
     weight: Any
     class_weight: Any
@@ -159,11 +164,55 @@ def _pulls(a: Call) -> dict[str, Any]:
     }
 
 
+def _with_factors(a: Call) -> dict[str, Any]:
+    value, sign = sg.logsumexp(a.x, axis=a.axis, b=a.c, return_sign=True)
+    return {"logsumexp, b": value, "sign": sign}
+
+
+def _entropy(a: Call) -> dict[str, Any]:
+    out = {}
+    for name, options in {"": {}, ", where": {"where": a.where}, ", softcap": {"softcap": 30.0}}.items():
+        out[f"entropy{name}"] = sg.entropy(a.x, axis=a.axis, **options)
+        out[f"entropy_vjp{name}"] = sg.entropy_vjp(a.x, a.weight, axis=a.axis, **options)
+    return out
+
+
+def _log_probs(a: Call) -> dict[str, Any]:
+    out = {}
+    for name, options in {"": {}, ", where": {"where": a.where}, ", temperature": {"temperature": 0.7}}.items():
+        out[f"log_probs{name}"] = sg.log_probs(a.x, a.some, axis=a.axis, **options)
+        out[f"log_probs_vjp{name}"] = sg.log_probs_vjp(a.x, a.some, a.some_c, axis=a.axis, **options)
+    out["log_probs, softcap"] = sg.log_probs(a.x, a.some, axis=a.axis, softcap=30.0)
+    return out
+
+
+def _divergences(a: Call) -> dict[str, Any]:
+    out = {}
+    calls = {
+        "kl": (sg.kl_divergence, sg.kl_divergence_value_and_grad, {}),
+        "kl, where": (sg.kl_divergence, sg.kl_divergence_value_and_grad, {"where": a.where}),
+        "js": (sg.js_divergence, sg.js_divergence_value_and_grad, {}),
+    }
+    for name, (value, both, options) in calls.items():
+        common = {"axis": a.axis, "reduction": "none", **options}
+        out[name] = value(a.x, a.target, **common)
+        out[f"{name}, with its gradients"], grads = both(a.x, a.target, wrt=("logits", "target_logits"), **common)
+        out |= dict(zip((f"{name}, gradient", f"{name}, gradient by the target"), grads, strict=True))
+    given = a.x, a.some_log_p, a.some
+    out["top k"] = sg.top_k_kl_divergence(*given, axis=a.axis, reduction="none")
+    both = sg.top_k_kl_divergence_value_and_grad(*given, axis=a.axis, reduction="none")
+    return out | dict(zip(("top k, with its gradient", "top k, gradient"), both, strict=True))
+
+
 GROUPS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "dense": _dense(),
     "dense, where": _dense(where="@where"),
     "dense, high": _dense(precision="high"),
+    "logsumexp, b": _with_factors,
     "derivatives": _pulls,
+    "entropy": _entropy,
+    "log_probs": _log_probs,
+    "divergences": _divergences,
     "loss": _loss(),
     "loss, ignore_index": _loss(ignore_index=0),
     "loss, sample_weight": _loss(sample_weight="@weight"),
@@ -200,6 +249,9 @@ class Case:
         self.q = rng.random((n, k)).astype(dtype)
         self.where = rng.random((n, k)) > 0.2
         self.where[:, 0] = True
+        self.target = self.x + np.exp(rng.normal(size=(n, k)) * 4 - 4).astype(dtype)
+        self.some = np.argsort(rng.random((n, k)), 1)[:, :11]
+        self.some_c, self.some_log_p = (np.take_along_axis(a, self.some, 1) for a in (self.c, self.log_p))
         self.labels = rng.integers(0, k, n)
         self.weight = rng.integers(0, 4, n).astype(dtype)
         self.class_weight = rng.random(k).astype(dtype)
@@ -215,7 +267,8 @@ class Case:
             some = a[rows]
             return library.asarray(some.reshape(layout.samples(len(some))), None)
 
-        arrays_ = (whole(a) for a in (self.x, self.c, self.p, self.log_p, self.q, self.where))
+        some = self.some, self.some_c, self.some_log_p
+        arrays_ = (whole(a) for a in (self.x, self.c, self.p, self.log_p, self.q, self.where, self.target, *some))
         call = Call(
             *arrays_, each(self.labels), each(self.weight), library.asarray(self.class_weight, None), layout.axis
         )
@@ -261,9 +314,9 @@ class Case:
         with sg.backends.workers(1):
             wholes = {ROWS.name: self.call(group, ROWS, slice(None))}
         whole = wholes[ROWS.name]
-        pairs = (("loss, with its gradient", "loss"), ("gradient, with its loss", "gradient"))
-        for one, other in pairs:
-            if one in whole and not self.compiled(group):
+        for one in whole:
+            other = one.partition(", with its ")[0]
+            if one != other and not self.compiled(group):
                 yield one, "the other call", int((bits(whole[one]) != bits(whole[other])).any(1).sum())
         for many in threads:
             with sg.backends.workers(many):

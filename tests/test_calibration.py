@@ -137,6 +137,8 @@ def test_a_fitted_model_against_scikit_learn(split):
     assert listed.temperature_ == mine.temperature_
     with pytest.raises(ValueError, match="temperature must be above 0"):
         calibration.apply(model, 0)
+    with pytest.raises(TypeError, match="model must be a SoftmaxRegression, got int"):
+        calibration.calibrate(3, X_new, y_new)
     with pytest.raises(TypeError, match="fitted SoftmaxRegression, got int"):
         calibration.apply(3, 1.0)
 

@@ -230,6 +230,11 @@ def calibrate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> Any:
     >>> calibrated.temperature_ > 1, (calibrated.predict(X) == model.predict(X)).all()
     (True, np.True_)
     """
+    if not hasattr(model, "_logits"):
+        raise TypeError(
+            f"model must be a SoftmaxRegression, got {type(model).__name__}: of another classifier pass the logits to "
+            f"softgrad.calibration.temperature"
+        )
     logits = model._logits(X, "calibrate")
     lib = library(logits, "logits")
     classes = to_host(library(model.classes_, "classes_"), model.classes_)[0]

@@ -192,8 +192,8 @@ def rows(
 
 def plain_rows(
     xp: Namespace, x: Array, y: Array, temperature: float, beta: float, wrt: tuple[str, ...], wide: bool
-) -> tuple[Array, tuple[Array, ...], Array]:
-    """``rows`` of matrices by the plain formulas, and which rows keep enough digits by them.
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """``rows`` of matrices by the plain formulas, in one tuple, and in which rows each keeps enough digits by them.
 
     With ``wide`` in float64 for float32; else KL in their own format, which is enough where it is not small: then the
     sum of q |log(q / p)| is at most 1 more than KL, and a rounding of each logarithm is not much of it.
@@ -229,19 +229,21 @@ def plain_rows(
     good = value < math.inf
     if wide:
         good = xp.logical_and(good, value >= PLAIN)
+        fine = dict.fromkeys(names, good)
         for name, norm in zip(names, (s, t), strict=True):
             # of what is nearly sure the others' slopes are next to its rounding
             if name in wrt and (name == names[1] or 0.0 < beta < 1.0):
-                good = xp.logical_and(good, norm > 1 + PLAIN)
+                fine[name] = xp.logical_and(good, norm > 1 + PLAIN)
     else:
         good = xp.logical_and(good, value >= (1 + xp.abs(norm)) / 8)
+        fine = dict.fromkeys(names, good)
         if names[0] in wrt:
             g = found[names[0]]
             most = xp.maximum(xp.max(g, axis=-1, keepdims=True), -xp.min(g, axis=-1, keepdims=True))
-            good = xp.logical_and(good, most * (8 * temperature) >= 1 / xp.minimum(s, t))
+            fine[names[0]] = xp.logical_and(good, most * (8 * temperature) >= 1 / xp.minimum(s, t))
         if names[1] in wrt:
-            good = xp.logical_and(good, t > 1.125)
-    return value, tuple(found[name] for name in wrt), xp.squeeze(good, axis=-1)
+            fine[names[1]] = xp.logical_and(good, t > 1.125)
+    return (value, *(found[name] for name in wrt)), (good, *(fine[name] for name in wrt))
 
 
 def divergence(

@@ -27,6 +27,8 @@ _FUNCTIONS = (
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",
+    "cross_entropy_hvp",
+    "cross_entropy_hessian_diag",
     "log_probs",
     "log_probs_vjp",
     "entropy",

@@ -96,6 +96,13 @@ def view(x: Floats, axis: int) -> View:
     return View(np.asarray(x).transpose(order).reshape(shape), axis, order)
 
 
+def in_rows(a: Floats, axis: int) -> Floats:
+    """The axis last and the whole contiguous: NumPy takes sums in an order that the layout of memory decides."""
+    if axis == a.ndim - 1 and a.flags.c_contiguous:
+        return a
+    return np.ascontiguousarray(np.moveaxis(a, axis, -1))
+
+
 def over_blocks(
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],

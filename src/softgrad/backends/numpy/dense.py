@@ -10,7 +10,7 @@ import numpy as np
 from ..._kernels import high as high_kernels
 from . import dense_blocks as blocks
 from . import small
-from .blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, unsure, view
+from .blocks import Block, Floats, Memory, View, hide, in_rows, narrow, over_blocks, unsure, view
 from .dense_blocks import FEW, rows_into, rows_of, shifted_columns, working
 
 
@@ -63,6 +63,15 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
     if x.size:
         over_blocks(seen.x.shape, work, make)
     return out
+
+
+def signed_logsumexp(
+    xp: Any, x: Floats, b: Floats, axis: int, where: Floats | None = None, precision: str | None = None
+) -> tuple[Floats, Floats]:
+    """log|sum(b exp(x))| and the sum's sign."""
+    shown = None if where is None else in_rows(np.broadcast_to(where, x.shape), axis)
+    rows, factors = in_rows(x, axis), in_rows(np.broadcast_to(b, x.shape), axis)
+    return high_kernels.signed_logsumexp(xp, rows, factors, x.ndim - 1, shown, precision)
 
 
 def _visible(src: Floats, visible: Floats | None, memory: Memory) -> Floats:

@@ -22,6 +22,7 @@ extensions = [
     "sphinx_copybutton",
     "_mathml",
     "_generate",
+    "_words",
 ]
 exclude_patterns = ["_generated/*.md", "_static/*.md"]
 

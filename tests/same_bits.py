@@ -7,13 +7,15 @@ in other layouts of memory, on other numbers of threads, with the value's gradie
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,38 +24,17 @@ import arrays
 import softgrad as sg
 
 #: Classes, around the limits between kernels: of a vector, of a short row, of a block's sums, of a long row's parts.
-CLASSES = (
-    1,
-    2,
-    3,
-    5,
-    7,
-    8,
-    9,
-    10,
-    15,
-    16,
-    17,
-    31,
-    33,
-    48,
-    100,
-    129,
-    257,
-    1000,
-    1025,
-    4099,
-    8192,
-    12345,
-    40000,
-    100_000,
-)
+CLASSES = (1, 2, 3, 5, 7, 8, 9, 10, 15, 16, 17, 31, 33, 48, 100, 129, 257, 1000, 1025, 4099, 8192, 12345, 40000, 100000)
+#: Those that are enough for a kernel of each kind; and elsewhere than on NumPy, and for large arrays.
+SOME, FEW = (1, 2, 3, 5, 8, 9, 16, 17, 33, 129, 257, 1025, 4099, 40000), (3, 17, 257, 4099)
 #: Libraries that compile anew for each shape: there the promise is for one program.
 ONE_SHAPE = ("jax",)
 #: Libraries whose generic code takes sums in an order that the layout of memory decides: each is compared with itself.
 ONE_LAYOUT = ("array_api_strict", "cupy")
-#: Elements of the largest array of a case: enough for several threads.
-LARGEST = 300_000
+#: Elements of the largest array of a case: enough for several threads; and where these are not in question.
+LARGEST, SMALL = 300_000, 30_000
+#: Libraries whose calls a thread of our own kernels takes a part of.
+THREADED = ("numpy", "torch")
 Rows = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -127,6 +108,11 @@ class Call:
     log_p: Any
     q: Any
     where: Any
+    target: Any
+    #: Of some classes of each sample, with the axis of the classes.
+    some: Any
+    some_c: Any
+    some_log_p: Any
     labels: Any
     weight: Any
     class_weight: Any
@@ -178,11 +164,55 @@ def _pulls(a: Call) -> dict[str, Any]:
     }
 
 
+def _with_factors(a: Call) -> dict[str, Any]:
+    value, sign = sg.logsumexp(a.x, axis=a.axis, b=a.c, return_sign=True)
+    return {"logsumexp, b": value, "sign": sign}
+
+
+def _entropy(a: Call) -> dict[str, Any]:
+    out = {}
+    for name, options in {"": {}, ", where": {"where": a.where}, ", softcap": {"softcap": 30.0}}.items():
+        out[f"entropy{name}"] = sg.entropy(a.x, axis=a.axis, **options)
+        out[f"entropy_vjp{name}"] = sg.entropy_vjp(a.x, a.weight, axis=a.axis, **options)
+    return out
+
+
+def _log_probs(a: Call) -> dict[str, Any]:
+    out = {}
+    for name, options in {"": {}, ", where": {"where": a.where}, ", temperature": {"temperature": 0.7}}.items():
+        out[f"log_probs{name}"] = sg.log_probs(a.x, a.some, axis=a.axis, **options)
+        out[f"log_probs_vjp{name}"] = sg.log_probs_vjp(a.x, a.some, a.some_c, axis=a.axis, **options)
+    out["log_probs, softcap"] = sg.log_probs(a.x, a.some, axis=a.axis, softcap=30.0)
+    return out
+
+
+def _divergences(a: Call) -> dict[str, Any]:
+    out = {}
+    calls = {
+        "kl": (sg.kl_divergence, sg.kl_divergence_value_and_grad, {}),
+        "kl, where": (sg.kl_divergence, sg.kl_divergence_value_and_grad, {"where": a.where}),
+        "js": (sg.js_divergence, sg.js_divergence_value_and_grad, {}),
+    }
+    for name, (value, both, options) in calls.items():
+        common = {"axis": a.axis, "reduction": "none", **options}
+        out[name] = value(a.x, a.target, **common)
+        out[f"{name}, with its gradients"], grads = both(a.x, a.target, wrt=("logits", "target_logits"), **common)
+        out |= dict(zip((f"{name}, gradient", f"{name}, gradient by the target"), grads, strict=True))
+    given = a.x, a.some_log_p, a.some
+    out["top k"] = sg.top_k_kl_divergence(*given, axis=a.axis, reduction="none")
+    both = sg.top_k_kl_divergence_value_and_grad(*given, axis=a.axis, reduction="none")
+    return out | dict(zip(("top k, with its gradient", "top k, gradient"), both, strict=True))
+
+
 GROUPS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "dense": _dense(),
     "dense, where": _dense(where="@where"),
     "dense, high": _dense(precision="high"),
+    "logsumexp, b": _with_factors,
     "derivatives": _pulls,
+    "entropy": _entropy,
+    "log_probs": _log_probs,
+    "divergences": _divergences,
     "loss": _loss(),
     "loss, ignore_index": _loss(ignore_index=0),
     "loss, sample_weight": _loss(sample_weight="@weight"),
@@ -207,7 +237,7 @@ class Case:
 
     def __init__(self, name: str, k: int, dtype: str, calm: bool, largest: int = LARGEST) -> None:
         self.name, self.library, self.dtype = name, arrays.LOADERS[name](), dtype
-        n = self.n = max(24, largest // k)
+        n = self.n = max(24 if k <= 10_000 else 16, largest // k)
         rng = np.random.default_rng(k)
         self.x = rows_of(n, k, dtype, calm)
         self.c = rng.normal(size=(n, k)).astype(dtype)
@@ -219,6 +249,9 @@ class Case:
         self.q = rng.random((n, k)).astype(dtype)
         self.where = rng.random((n, k)) > 0.2
         self.where[:, 0] = True
+        self.target = self.x + np.exp(rng.normal(size=(n, k)) * 4 - 4).astype(dtype)
+        self.some = np.argsort(rng.random((n, k)), 1)[:, :11]
+        self.some_c, self.some_log_p = (np.take_along_axis(a, self.some, 1) for a in (self.c, self.log_p))
         self.labels = rng.integers(0, k, n)
         self.weight = rng.integers(0, 4, n).astype(dtype)
         self.class_weight = rng.random(k).astype(dtype)
@@ -234,7 +267,8 @@ class Case:
             some = a[rows]
             return library.asarray(some.reshape(layout.samples(len(some))), None)
 
-        arrays_ = (whole(a) for a in (self.x, self.c, self.p, self.log_p, self.q, self.where))
+        some = self.some, self.some_c, self.some_log_p
+        arrays_ = (whole(a) for a in (self.x, self.c, self.p, self.log_p, self.q, self.where, self.target, *some))
         call = Call(
             *arrays_, each(self.labels), each(self.weight), library.asarray(self.class_weight, None), layout.axis
         )
@@ -247,10 +281,14 @@ class Case:
             out[name] = np.ascontiguousarray(host.reshape(count, -1))
         return out
 
-    def companies(self) -> Iterator[tuple[str, Layout, Any]]:
+    def compiled(self, group: str) -> bool:
+        """Whether a program is compiled for each shape: not in high precision, which is NumPy's on a CPU."""
+        return self.name in ONE_SHAPE and not group.endswith("high")
+
+    def companies(self, group: str) -> Iterator[tuple[str, Layout, Any]]:
         """(name, layout, rows) of the calls that are compared with the one of all rows."""
         n, k = self.x.shape
-        if self.name in ONE_SHAPE:
+        if self.compiled(group):
             for shift in (1, 5, n // 2):
                 yield f"rows moved by {shift}", ROWS, np.roll(np.arange(n), shift)
             yield "rows in reverse", ROWS, np.arange(n)[::-1]
@@ -276,13 +314,13 @@ class Case:
         with sg.backends.workers(1):
             wholes = {ROWS.name: self.call(group, ROWS, slice(None))}
         whole = wholes[ROWS.name]
-        pairs = (("loss, with its gradient", "loss"), ("gradient, with its loss", "gradient"))
-        for one, other in pairs:
-            if one in whole:
+        for one in whole:
+            other = one.partition(", with its ")[0]
+            if one != other and not self.compiled(group):
                 yield one, "the other call", int((bits(whole[one]) != bits(whole[other])).any(1).sum())
         for many in threads:
             with sg.backends.workers(many):
-                companies = self.companies() if many == 1 else [(f"{many} threads", ROWS, slice(None))]
+                companies = self.companies(group) if many == 1 else [(f"{many} threads", ROWS, slice(None))]
                 for company, layout, rows in companies:
                     key = layout.name if self.name in ONE_LAYOUT else ROWS.name
                     if key not in wholes:
@@ -292,26 +330,38 @@ class Case:
                         yield name, company, int((bits(some) != bits(wholes[key][name][rows])).any(1).sum())
 
 
-def run(name: str, dtypes: tuple[str, ...], classes: tuple[int, ...], groups: tuple[str, ...], largest: int) -> int:
-    """Compare all on a library; say what differs, and return how many comparisons do."""
-    seen, found, where = 0, 0, Counter[tuple[str, str, str]]()
-    examples: dict[tuple[str, str, str], str] = {}
-    for dtype in dtypes:
-        for k in classes:
-            for calm in (True, False):
-                case = Case(name, k, dtype, calm, largest)
-                for group in groups:
-                    with np.errstate(all="ignore"):
-                        for function, company, rows in case.differences(group):
-                            seen += 1
-                            if rows:
-                                found += 1
-                                what = (dtype, group, function)
-                                where[what] += 1
-                                examples.setdefault(what, f"{k} classes, {'calm, ' if calm else ''}{company}: {rows}")
-    for what, count in sorted(where.items()):
-        print(f"  {' | '.join(what)}: {count} comparisons differ, as of {examples[what]} rows")
-    print(f"{name}, {', '.join(dtypes)}: {seen} comparisons of rows' bits, {found} differ", flush=True)
+@dataclass
+class Found:
+    """What was compared on a library in a dtype."""
+
+    seen: int = 0
+    differ: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: By group and function, the first of the comparisons that differ.
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, other: Found) -> None:
+        """Take in what was compared elsewhere."""
+        self.seen += other.seen
+        self.differ += other.differ
+        self.examples = {**other.examples, **self.examples}
+        self.seconds += other.seconds
+
+
+def run(name: str, dtype: str, k: int, groups: tuple[str, ...], sizes: tuple[int, ...]) -> Found:
+    """Compare rows of so many classes, at most so many elements: of all kinds, and then of calm ones."""
+    found, started = Found(), time.process_time()
+    for calm, largest in zip((False, True), sizes, strict=False):
+        case = Case(name, k, dtype, calm, largest)
+        for group in groups:
+            with np.errstate(all="ignore"):
+                for function, company, rows in case.differences(group):
+                    found.seen += 1
+                    if rows:
+                        found.differ[group, function] += 1
+                        words = f"{k} classes, {'calm, ' if calm else ''}{company}: {rows}"
+                        found.examples.setdefault((group, function), words)
+    found.seconds = time.process_time() - started
     return found
 
 
@@ -320,15 +370,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--libraries", default="numpy,torch")
     parser.add_argument("--dtypes", default="float32,float64,float16")
-    parser.add_argument("--classes", default=",".join(map(str, CLASSES)))
+    parser.add_argument("--classes", help="numbers of classes; without it those that are enough for every kernel")
     parser.add_argument("--groups", default="|".join(GROUPS))
     parser.add_argument("--largest", type=int, default=LARGEST, help="elements of the largest array")
+    parser.add_argument("--every", action="store_true", help="all numbers of classes, calm rows as many: takes hours")
     given = parser.parse_args()
-    dtypes, groups = tuple(given.dtypes.split(",")), tuple(given.groups.split("|"))
-    classes = tuple(int(k) for k in given.classes.split(","))
-    jobs = [(name, (dtype,), classes, groups, given.largest) for name in given.libraries.split(",") for dtype in dtypes]
+    groups, small, jobs = tuple(given.groups.split("|")), min(given.largest, SMALL), []
+    for name in given.libraries.split(","):
+        some = CLASSES if given.every else SOME if name == "numpy" else FEW
+        some = tuple(map(int, given.classes.split(","))) if given.classes else some
+        dtypes = [dtype for dtype in given.dtypes.split(",") if arrays.LOADERS[name]().has_dtype(dtype)]
+        for dtype, k in itertools.product(dtypes, some):
+            large = (given.largest, given.largest if given.every else small)
+            sizes = large if given.every or (name in THREADED and k in FEW) else (small,)
+            jobs.append((name, dtype, k, groups, sizes))
+    all_found: dict[tuple[str, str], Found] = {}
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        return int(any(pool.map(run, *zip(*jobs, strict=True))))
+        for (name, dtype, *_), found in zip(jobs, pool.map(run, *zip(*jobs, strict=True)), strict=True):
+            all_found.setdefault((name, dtype), Found()).add(found)
+    for (name, dtype), found in all_found.items():
+        for what, count in sorted(found.differ.items()):
+            print(f"  {dtype} | {' | '.join(what)}: {count} comparisons differ, as of {found.examples[what]} rows")
+        total = found.differ.total()
+        print(f"{name}, {dtype}: {found.seen} comparisons of rows' bits, {total} differ; CPU {found.seconds:.0f} s")
+    return int(any(found.differ for found in all_found.values()))
 
 
 if __name__ == "__main__":

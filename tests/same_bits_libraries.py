@@ -29,8 +29,9 @@ from accuracy._formats import FORMATS, Format
 
 #: Classes, around the limits between kernels.
 CLASSES = (2, 5, 12, 16, 40, 129, 300, 1000)
-#: Elements of the arrays that are compared at a time.
-AT_A_TIME = 240_000
+#: (logits of each function, elements of the arrays that are compared at a time): so few that every family is met with
+#: every number of classes, and as many as take hours.
+USUAL, EVERY = (2_000_000, 16_000), (100_000_000, 240_000)
 #: By name: the library, and whose kernels run; with "numpy" all are compared. Of JAX's arrays: as they are, without
 #: float64 at all, and as a program compiles them.
 SUBJECTS = {
@@ -230,13 +231,16 @@ def main() -> int:
     """Compare the libraries asked for with NumPy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--libraries", default="generic,torch")
-    parser.add_argument("--dtypes", default="float32,float16")
+    parser.add_argument("--dtypes", default="float32,float16,bfloat16")
     parser.add_argument("--groups", default="|".join(GROUPS))
-    parser.add_argument("--values", type=float, default=2e6, help="logits of each function")
-    parser.add_argument("--at-a-time", type=int, default=AT_A_TIME)
+    parser.add_argument("--values", type=float, help="logits of each function; without it two million")
+    parser.add_argument("--at-a-time", type=int, help="elements of the arrays that are compared at a time")
+    parser.add_argument("--every", action="store_true", help="a hundred million logits, unless told: takes hours")
     given = parser.parse_args()
     libraries, groups = given.libraries.split(","), given.groups.split("|")
-    jobs = [(libraries, [dtype], groups, int(given.values), given.at_a_time) for dtype in given.dtypes.split(",")]
+    values, at_a_time = EVERY if given.every else USUAL
+    values, at_a_time = int(given.values or values), given.at_a_time or at_a_time
+    jobs = [(libraries, [dtype], groups, values, at_a_time) for dtype in given.dtypes.split(",")]
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         return int(any(pool.map(run, *zip(*jobs, strict=True))))
 

@@ -185,6 +185,7 @@ def test_use_holds_for_its_own_thread(asarray, registered):
         (("generic", ("a:b",), {}), "generic"),
         (("two words", ("a:b",), {}), "identifier"),
         (("good", ("a:b",), {"softmin": "a:b"}), "softmin"),
+        (("good", "a:b", {}), "types .* must be a tuple"),
         (("good", ("a.b",), {}), "'a.b'"),
         (("good", ("a:b",), {"softmax": "a.b"}), "'a.b'"),
     ],

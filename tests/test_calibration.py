@@ -130,8 +130,15 @@ def test_a_fitted_model_against_scikit_learn(split):
     assert again.temperature_ == pytest.approx(mine.temperature_, rel=1e-6)
     with pytest.raises(ValueError, match="y holds 'd', which is none of the classes"):
         calibration.calibrate(model, X_new[:1], np.asarray(["d"]))
+    with pytest.raises(ValueError, match=r"y must have one dimension.*\(1, 1\)"):
+        calibration.calibrate(model, X_new[:1], y_new[:1, None])
+    # as fit takes them
+    listed = calibration.calibrate(model, X_new.tolist(), y_new.tolist(), sample_weight=[1.0] * len(y_new))
+    assert listed.temperature_ == mine.temperature_
     with pytest.raises(ValueError, match="temperature must be above 0"):
         calibration.apply(model, 0)
+    with pytest.raises(TypeError, match="model must be a SoftmaxRegression, got int"):
+        calibration.calibrate(3, X_new, y_new)
     with pytest.raises(TypeError, match="fitted SoftmaxRegression, got int"):
         calibration.apply(3, 1.0)
 

@@ -516,7 +516,7 @@ def test_ignore_index_beyond_the_dtype_ignores_nothing(dtype, asarray, to_numpy)
     logits = np.random.default_rng(9).normal(size=(2, 200))
     # 156 is -100 in eight unsigned bits, and a class all the same
     labels = np.array([100 if dtype == "int8" else 156, 3], dtype=dtype)
-    for ignored in (-100, 1000, -1):
+    for ignored in (-100, 1000, -1, 2**70, 2 ** np.iinfo(dtype).bits + int(labels[0])):
         value = sg.cross_entropy(asarray(logits), asarray(labels, dtype), ignore_index=ignored, reduction="none")
         np.testing.assert_allclose(
             to_numpy(value), oracle.rounded(oracle.cross_entropy(logits, labels, orders=()).value("none")), rtol=1e-12

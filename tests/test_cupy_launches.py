@@ -177,3 +177,17 @@ def test_blocks_bound_the_memory_of_the_linear_model(on_device):
     logits = n * k * 8
     assert peaks[n] > logits, "the measure has to see the whole logits where they are stored"
     assert peaks[32] < logits / 2
+
+
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "cross_entropy"])
+def test_kernels_run_on_the_device_that_their_arrays_are_on(name):
+    cupy = cupy_on_cpu.install()
+
+    def elsewhere(host):
+        here = cupy.asarray(host)
+        memory = cupy.cuda.UnownedMemory(here.data.ptr, here.nbytes, here, 1)
+        return cupy.ndarray(here.shape, here.dtype, cupy.cuda.MemoryPointer(memory, 0))
+
+    more = (elsewhere(np.asarray([0, 1])),) if name == "cross_entropy" else ()
+    with pytest.raises(cupy_on_cpu.DeviceFaultError, match="device 0 alone, not 1"):
+        getattr(sg, name)(elsewhere(np.ones((2, 3))), *more)

@@ -154,7 +154,7 @@ def test_sparse_samples_are_refused_where_they_have_no_place():
         sg.linear_cross_entropy(sparse * 1j, LABELS, W)
     with pytest.raises(ValueError, match=r"labels of shape \(4,\) and X of shape \(60, 7\)"):
         sg.linear_cross_entropy(sparse, LABELS[:4], W)
-    with pytest.raises(ValueError, match=r"wants 6 features, X has 7"):
+    with pytest.raises(ValueError, match=r"needs 6 features, X has 7"):
         sg.linear_cross_entropy(sparse, LABELS, W[:, :6])
 
 
@@ -198,7 +198,7 @@ def test_blocks_of_sparse_rows_are_bounded():
     from softgrad.backends.sparse import linear as sparse_linear
 
     full = scipy.sparse.csr_array(np.ones((4000, 3000), dtype="float32"))
-    rows = sparse_linear.block_rows(full, 2)
+    rows = sparse_linear.rows_of_block(full, 2)
     assert rows * 3000 * 8 <= sparse_linear.BLOCK_BYTES
     assert rows < 4000
 

@@ -132,8 +132,8 @@ def test_dask_computes_late(kind, dask):
 @pytest.mark.parametrize(
     ("error", "words", "change"),
     [
-        (ValueError, "W wants 4 features, X has 3", {1: W_TARGET}),
-        (ValueError, "W_target wants 3 features, X_target has 4", {3: W}),
+        (ValueError, "W needs 4 features, X has 3", {1: W_TARGET}),
+        (ValueError, "W_target needs 3 features, X_target has 4", {3: W}),
         (ValueError, "X_target has 6 samples, X has 7", {2: X_TARGET[:6]}),
         (ValueError, "W_target has 4 classes, W has 5", {3: W_TARGET[:4], 5: None}),
         (ValueError, r"bias must have shape \(5,\), got \(4,\)", {4: BIAS[:4]}),

@@ -378,7 +378,7 @@ def test_long_compiling_is_told_once_and_how_to_do_without(monkeypatch, caplog):
     from softgrad.backends.numba import compile as numba_compile
 
     clock = numba_compile._clock
-    monkeypatch.setattr(numba_compile, "PATIENCE", 0.0)
+    monkeypatch.setattr(numba_compile, "TELL_AFTER_S", 0.0)
     monkeypatch.setattr(numba_compile.logging.getLogger("softgrad"), "level", 0)
     for name, value in (("seconds", 0.0), ("told", False)):
         monkeypatch.setattr(clock, name, value)

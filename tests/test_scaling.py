@@ -40,19 +40,19 @@ def exact(x, temperature, softcap, shift):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("carry", [False, True], ids=["default", "carried"])
+@pytest.mark.parametrize("compensated", [False, True], ids=["default", "compensated"])
 @pytest.mark.parametrize(("temperature", "softcap", "shifted"), SCALINGS)
-def test_differences_are_those_of_exact_logits(temperature, softcap, shifted, carry, dtype, asarray, to_numpy):
+def test_differences_are_those_of_exact_logits(temperature, softcap, shifted, compensated, dtype, asarray, to_numpy):
     x = LOGITS.astype(dtype)
     shift = SHIFT.astype(dtype) if shifted else None
     a = asarray(x)
     xp = library(a, "x").xp
-    row = scaled_shift(xp, a, 1, carry, of(asarray, temperature, softcap, shift))
-    d, m, rest = (to_numpy(part).astype(np.float64) for part in (row.d, row.m, row.rest))
+    row = scaled_shift(xp, a, 1, compensated, of(asarray, temperature, softcap, shift))
+    d, m, rest = (to_numpy(part).astype(np.float64) for part in (row.d, row.m, row.sum_ex_max))
     lo = np.zeros_like(d) if row.lo is None else to_numpy(row.lo).astype(np.float64)
     eps, tiny = np.finfo(dtype).eps, np.finfo(dtype).tiny
-    exactly_carried = carry and softcap is None and (temperature, shifted) != (1.0, False)
-    bound = 0.01 if exactly_carried else 8
+    exactly_compensated = compensated and softcap is None and (temperature, shifted) != (1.0, False)
+    bound = 0.01 if exactly_compensated else 8
     if softcap is not None:
         # the rounding of the logits themselves, where the tanh is nearly 1
         bound = bound * (1 + np.abs(x).max(axis=1) / softcap)
@@ -106,7 +106,7 @@ def test_automatic_differentiation_is_right_at_ties_too(temperature, softcap, sh
     def function(a):
         xp = library(a, "x").xp
         row = scaled_shift(xp, a, 1, False, of(asarray, temperature, softcap, shift))
-        return xp.sum((row.m + xp.log1p(row.rest))[:, 0])
+        return xp.sum((row.m + xp.log1p(row.sum_ex_max))[:, 0])
 
     a = asarray(x)
     xp = library(a, "x").xp
@@ -131,7 +131,7 @@ def test_hidden_classes_and_infinities(softcap, shifted, asarray, to_numpy):
     xp = library(a, "x").xp
     hidden = mask_logits(xp, a, 1, mask)[0]
     row = scaled_shift(xp, hidden, 1, False, of(asarray, 0.5, softcap, shift if shifted else None), mask)
-    got = to_numpy(row.m + xp.log1p(row.rest))[:, 0]
+    got = to_numpy(row.m + xp.log1p(row.sum_ex_max))[:, 0]
     with np.errstate(all="ignore"):
         z = (x if softcap is None else softcap * np.tanh(x / softcap)) / 0.5 + shift
     for i in (0, 1, 3):

@@ -156,6 +156,8 @@ def test_preconditioner_refuses_what_it_cannot_use(asarray):
     for call in (hessian_diag, BlockPreconditioner):
         with pytest.raises(ValueError, match="reduction"):
             call(none, w, bias)
+        with pytest.raises(TypeError, match=f"loss must be a LinearCrossEntropy.*got {type(w).__name__}"):
+            call(w, w, bias)
 
 
 # --- standard errors

@@ -277,7 +277,7 @@ def test_a_kernel_that_raises_is_a_failure_of_its_clause(broken, monkeypatch):
     [
         (("nonesuch",), sg.BackendError, "nonesuch.*known.*numpy"),
         ((3.0,), TypeError, "backend must be"),
-        (("numpy", None, "everything"), ValueError, "sections must be"),
+        (("numpy", None, "everything"), ValueError, r"sections must be a tuple.*got .*'everything'"),
     ],
 )
 def test_wrong_use_of_check_backend_is_named(arguments, error, words):
@@ -286,6 +286,8 @@ def test_wrong_use_of_check_backend_is_named(arguments, error, words):
         testing.check_backend(name, show=False, sections=(rest[1],) if rest else None)
     with pytest.raises(ValueError, match="on_failure"):
         testing.check_backend("numpy", on_failure="ignore")
+    with pytest.raises(ValueError, match=r"sections must be a tuple.*got 'values'"):
+        testing.check_backend("numpy", show=False, sections="values")
 
 
 # --- the plugin, and what importing costs

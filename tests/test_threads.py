@@ -87,7 +87,7 @@ def test_nobody_waits_for_a_thread_that_has_not_begun():
     finally:
         release.set()
     for helper in busy:
-        helper.settle()
+        helper.close()
         assert helper.error is None
 
 

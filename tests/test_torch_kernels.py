@@ -732,6 +732,20 @@ def test_a_compiled_gradient_keeps_the_digits(asarray, torch, to_numpy):
     np.testing.assert_allclose(to_numpy(row)[0], [-np.exp(-50.0), np.exp(-50.0)], rtol=1e-13)
 
 
+@raised_inside_torch
+@pytest.mark.parametrize("option", ["softcap", "temperature", "label_smoothing", "focal", "z_loss"])
+def test_a_number_may_come_to_a_compiled_function(option, asarray, torch):
+    torch._dynamo.reset()
+    x, labels = asarray([[2.0, 0.0, -1.0]]), asarray([1], "int64")
+
+    def function(number):
+        return sg.cross_entropy(x, labels, **{option: number})
+
+    compiled = torch.compile(function, fullgraph=True, backend="eager", dynamic=True)
+    for number in (0.25, 0.75):
+        torch.testing.assert_close(compiled(number), function(number))
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("first", ["compiled", "eager"])
 def test_the_first_call_may_be_a_compiled_one(first, torch):

@@ -407,6 +407,20 @@ def test_labels_cannot_be_validated_in_a_trace(jax, asarray):
         jax.jit(lambda x, y: sg.cross_entropy(x, y, validate=True))(asarray(LOGITS), asarray(LABELS, "int64"))
 
 
+def test_what_needs_values_says_so_in_a_trace(jax, asarray):
+    x, y = asarray(LOGITS), asarray(LABELS, "int64")
+    calls = [
+        lambda x: sg.SoftmaxRegression().fit(x, y).coef_,
+        lambda x: sg.statistics.coefficient_statistics(x, x[:, : x.shape[1]]),
+        lambda x: sg.calibration.temperature(x, y).temperature,
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="a traced array was given where values are wanted"):
+            jax.jit(call)(x)
+    with pytest.raises(TypeError, match=r"temperature must be a number, got .*an array"):
+        jax.jit(lambda t: sg.cross_entropy(x, y, temperature=t))(2.0)
+
+
 def test_dask_unknown_sizes_are_never_silently_wrong(dask, asarray, to_numpy):
     keep = LABELS != 0
     x, labels = asarray(LOGITS), asarray(LABELS, "int64")

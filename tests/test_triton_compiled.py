@@ -9,6 +9,7 @@ from torch._functorch.aot_autograd import aot_module_simplified
 
 import softgrad as sg
 from softgrad import backends
+from triton_cases import DENSE, drawn
 
 pytestmark = pytest.mark.libraries("torch")
 LABELS = torch.tensor([0, 3, 39, -100, 7])
@@ -39,7 +40,7 @@ def chosen():
 
 
 def logits(dtype=torch.float32):
-    return (4 * torch.randn(5, 40, generator=torch.Generator().manual_seed(0))).to(dtype)
+    return drawn((5, 40), dtype)
 
 
 def compiled(function, graphs):
@@ -114,6 +115,15 @@ def test_recorded_losses_have_every_derivative(name):
         torch.testing.assert_close(a.double(), b, rtol=2e-5, atol=1e-6)
 
 
+def test_a_cotangent_at_a_hidden_class_leaves_no_trace():
+    x, c = logits().requires_grad_(), torch.ones(5, requires_grad=True)
+    shown = torch.arange(40) != 5
+    each = sg.cross_entropy(x, LABELS, ignore_index=-100, where=shown, reduction="none")
+    (slope,) = torch.autograd.grad((each * c).sum(), x, create_graph=True)
+    for got in torch.autograd.grad(slope, (x, c), torch.ones(5, 40).masked_fill_(~shown, float("nan"))):
+        assert got.isfinite().all()
+
+
 def test_weights_of_samples_have_derivatives():
     weight = WEIGHT[:5].clone().requires_grad_()
     x = logits().requires_grad_()
@@ -158,3 +168,18 @@ def test_batched_cotangents():
     got = torch.autograd.grad(each, x, torch.eye(5), retain_graph=True, is_grads_batched=True)[0]
     want = torch.stack([torch.autograd.grad(each, x, one, retain_graph=True)[0] for one in torch.eye(5)])
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_operators_tell_a_compiler_the_layout_of_what_they_give(axis, order):
+    x = drawn((2, 3, 4)).permute(order)
+    labels = torch.zeros(sg.logsumexp(x, axis=axis).shape, dtype=torch.int64)
+    plain = (*[None] * 4, axis, False, None, 1.0, 0.0, 0.0, None, 0.0, "none", True, True)
+    for name, *arguments in (
+        *(("dense", x, function, axis, None) for function in DENSE),
+        ("pull", x, x.contiguous(), axis, True),
+        ("cross_entropy", x, labels, *plain),
+    ):
+        operator = getattr(torch.ops.softgrad, name)
+        torch.library.opcheck(operator, tuple(arguments), test_utils=("test_faketensor",))

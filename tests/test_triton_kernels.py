@@ -14,6 +14,7 @@ import triton_on_cpu
 from softgrad import backends
 from softgrad._options import LossArgs
 from softgrad.backends.triton import layout, loss, mathematics
+from triton_cases import DENSE, assert_close, drawn, exact, in_chunks
 
 pytestmark = pytest.mark.libraries("torch")
 
@@ -23,7 +24,6 @@ CASES = [
     *((*each, torch.float32) for each in SHAPES),
     *((*SHAPES[1], dtype) for dtype in (torch.float16, torch.bfloat16)),
 ]
-DENSE = ("softmax", "log_softmax", "logsumexp")
 
 
 @pytest.fixture(autouse=True)
@@ -36,16 +36,8 @@ def chosen():
 def kind(request, monkeypatch):
     """Rows in registers, and the same rows in a loop over several chunks."""
     if request.param == "loop":
-        monkeypatch.setattr(layout, "TILE", 2)
-        monkeypatch.setattr(layout, "BLOCK", 16)
-        monkeypatch.setattr(layout, "APART_TILE", 2)
-        monkeypatch.setattr(layout, "APART_BLOCK", 2)
-        monkeypatch.setattr(layout, "APART_ROWS", 4)
+        in_chunks(monkeypatch)
     return request.param
-
-
-def drawn(shape, dtype=torch.float32, seed=0, scale=4.0):
-    return (scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
 
 
 def samples(shape, axis):
@@ -54,21 +46,6 @@ def samples(shape, axis):
 
 def labels_for(shape, axis, seed=1):
     return torch.randint(shape[axis], samples(shape, axis), generator=torch.Generator().manual_seed(seed))
-
-
-def exact(function, *args, **kwargs):
-    """The generic kernels in double precision."""
-
-    def wide(a):
-        return a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
-
-    with backends.use("generic"):
-        return getattr(sg, function)(*map(wide, args), **{name: wide(each) for name, each in kwargs.items()})
-
-
-def assert_close(got, want, tolerance):
-    for a, b in zip(*((each if isinstance(each, tuple) else (each,)) for each in (got, want)), strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 @pytest.mark.parametrize(("shape", "axis", "dtype"), CASES)
@@ -187,8 +164,7 @@ def test_a_row_has_the_same_bits_in_any_batch(k, kind):
 
 def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
     """A row's chunks in programs of their own, for that of a row in one program, which is held to float64 above."""
-    monkeypatch.setattr(layout, "TILE", 2)
-    monkeypatch.setattr(layout, "BLOCK", 16)
+    in_chunks(monkeypatch)
     x, labels, weight = drawn((3, 40)), labels_for((3, 40), 1), torch.linspace(0.5, 2, 3)
     # of the last no label is a class
     x[1, 7], x[1, 16:32], x[2, 35], labels[2] = float("inf"), float("-inf"), float("nan"), -1
@@ -234,8 +210,7 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
 @pytest.mark.parametrize("label", [3, 39])
 def test_a_split_row_may_leave_its_gradient_in_its_place(label, monkeypatch):
     """No program reads what another may have overwritten: the interpreter runs them one after the other."""
-    for name, small in (("TILE", 2), ("BLOCK", 16), ("SPLIT_PARTS", 3)):
-        monkeypatch.setattr(layout, name, small)
+    in_chunks(monkeypatch, SPLIT_PARTS=3)
     x, labels = drawn((2, 40)), torch.tensor([label, 20])
     want = sg.cross_entropy_grad(x, labels, reduction="sum")
     (values,) = loss.InPlace(x, LossArgs(1, labels, False, reduction="sum")).block(0, x, True, True)
@@ -249,6 +224,12 @@ def test_whether_a_row_is_split_changes_nothing_of_its_chunks():
         assert (one.tile, one.rows, one.block, one.warps) == (many.tile, many.rows, many.block, many.warps)
         assert many.parts == 0
         assert one.parts == (-(-k // layout.BLOCK) if k >= 8 * layout.BLOCK - layout.BLOCK + 1 else 0)
+
+
+def test_a_row_of_any_length_has_a_grid_that_a_gpu_takes():
+    for k in (1 << 22, (1 << 22) + 1, 1 << 28, 1 << 31):
+        parts = layout.launch(1, k, True, may_split=True).grid[1]
+        assert parts == (1024 if k == 1 << 22 else 1)
 
 
 def test_inputs_stay_as_they_were_and_nothing_beside_them_is_read(kind):

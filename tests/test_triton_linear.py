@@ -11,6 +11,7 @@ from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import linear as linear_kernels
 from softgrad.backends.torch.blocks import XP
 from softgrad.backends.triton import loss
+from triton_cases import wide
 
 pytestmark = pytest.mark.libraries("torch")
 
@@ -45,10 +46,6 @@ def data(dtype, bias=True):
     generator = torch.Generator().manual_seed(0)
     X, W, b = (torch.randn(shape, generator=generator) for shape in ((N, M), (K, M), (K,)))
     return X.to(dtype), W.to(dtype), b.to(dtype) if bias else None
-
-
-def wide(a):
-    return a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
 
 
 def exact(function, X, W, b, *more, **options):

@@ -15,11 +15,11 @@ import oracle
 import softgrad as sg
 from softgrad import backends
 from softgrad.backends.triton import layout, mathematics
+from triton_cases import DENSE, assert_close, drawn, exact, in_chunks, wide
 
 pytestmark = pytest.mark.libraries("torch")
 
 N, K = 4, 40
-DENSE = ("softmax", "log_softmax", "logsumexp")
 VALUE_AND_GRAD = ("cross_entropy", "cross_entropy_value_and_grad")
 
 
@@ -33,22 +33,16 @@ def chosen():
 def kind(request, monkeypatch):
     """Rows in registers, and those whose chunks have programs of their own, to the bits of a loop over them."""
     if request.param == "split":
-        monkeypatch.setattr(layout, "SPLIT_PARTS", 2)
-        for name, small in (("TILE", 2), ("BLOCK", 16), ("APART_TILE", 2), ("APART_BLOCK", 4), ("APART_ROWS", 4)):
-            monkeypatch.setattr(layout, name, small)
+        in_chunks(monkeypatch, SPLIT_PARTS=2)
     return request.param
 
 
-def drawn(shape, seed=0, scale=4.0):
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 LABELS = torch.tensor([0, 3, 39, 7])
-TARGETS = drawn((N, K), 6).abs()
+TARGETS = drawn((N, K), seed=6).abs()
 #: Hidden are classes of each row, but not its label, and all of the first chunk of the second.
-WHERE = (drawn((N, K), 3) < 2).scatter_(1, LABELS[:, None], True)
+WHERE = (drawn((N, K), seed=3) < 2).scatter_(1, LABELS[:, None], True)
 WHERE[2, :16] = False
-SHIFT = drawn((K,), 4, 2.0)
+SHIFT = drawn((K,), seed=4, scale=2.0)
 OPTIONS = {
     "mask": {"where": WHERE},
     "mask by class": {"where": torch.arange(K) % 5 != 1},
@@ -56,27 +50,12 @@ OPTIONS = {
     "temperature": {"temperature": 0.3},
     "shift": {"logit_shift": SHIFT},
     "scaled": {"softcap": 5.0, "temperature": 2.0, "logit_shift": SHIFT, "z_loss": 0.01},
-    "focal": {"focal": 1.7, "class_weight": drawn((K,), 5).abs(), "z_loss": 0.1},
+    "focal": {"focal": 1.7, "class_weight": drawn((K,), seed=5).abs(), "z_loss": 0.1},
     "all": {
         "where": WHERE, "softcap": 5.0, "temperature": 0.7, "logit_shift": SHIFT, "label_smoothing": 0.1,
-        "z_loss": 0.01, "class_weight": drawn((K,), 5).abs(), "sample_weight": torch.linspace(0, 2, N),
+        "z_loss": 0.01, "class_weight": drawn((K,), seed=5).abs(), "sample_weight": torch.linspace(0, 2, N),
     },
 }  # fmt: skip
-
-
-def wide(a):
-    return a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
-
-
-def exact(function, *args, **kwargs):
-    """The generic kernels in double precision."""
-    with backends.use("generic"):
-        return getattr(sg, function)(*map(wide, args), **{name: wide(each) for name, each in kwargs.items()})
-
-
-def assert_close(got, want, tolerance):
-    for a, b in zip(*((each if isinstance(each, tuple) else (each,)) for each in (got, want)), strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -92,9 +71,15 @@ def test_losses_are_those_of_float64(name, target, kind):
         assert_close(getattr(sg, function)(x, labels, **options), exact(function, x, labels, **options), 1e-5)
 
 
+@pytest.mark.parametrize("by", [2.0**-120, 3e38])
+def test_temperatures_of_the_whole_range(by, kind):
+    x, options = drawn((N, K)), {"temperature": by, "softcap": 3e38, "focal": 1.5, "reduction": "none"}
+    assert_close(sg.cross_entropy(x, LABELS, **options), exact("cross_entropy", x, LABELS, **options), 1e-5)
+
+
 def test_classes_apart_in_memory(kind):
     """Another axis than the last, a mask of another layout, and half precision."""
-    x, options = drawn((2, 7, 3)), {"axis": 1, "softcap": 3.0, "temperature": 0.5, "logit_shift": drawn((7,), 4)}
+    x, options = drawn((2, 7, 3)), {"axis": 1, "softcap": 3.0, "temperature": 0.5, "logit_shift": drawn((7,), seed=4)}
     where, labels = torch.tensor([True, False, True])[:, None].expand(2, 3, 7).movedim(2, 1), torch.zeros(2, 3).long()
     for function in VALUE_AND_GRAD:
         assert_close(
@@ -119,7 +104,7 @@ def test_dense_functions_hide_classes(function, kind):
 @pytest.mark.parametrize("function", ["softmax", "log_softmax"])
 def test_derivatives_of_split_rows_keep_their_digits(function, kind):
     """Of a row that is sure of one class, and of one in which chunks have their largest at either end."""
-    x, c = drawn((2, K)), drawn((2, K), 2, 1.0)
+    x, c = drawn((2, K)), drawn((2, K), seed=2, scale=1.0)
     x[0, 33] = 40.0
     a = getattr(sg, function)(x)
     got = getattr(sg, f"{function}_vjp")(a, c)
@@ -155,8 +140,7 @@ def test_special_rows_are_those_of_the_generic_kernel(kind):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_row_has_the_same_bits_in_any_batch_and_split_over_programs(name, monkeypatch):
-    for each, small in (("TILE", 2), ("BLOCK", 16)):
-        monkeypatch.setattr(layout, each, small)
+    in_chunks(monkeypatch)
     x, options = drawn((N, K)), OPTIONS[name]
 
     def everything(row):
@@ -263,8 +247,10 @@ def test_digits_of_powers(by):
 
 
 def test_digits_of_differences_of_tanh():
-    x = drawn((4000,), 1, 3.0)
-    m = torch.where(torch.arange(4000) % 2 == 0, x + drawn((4000,), 2).abs() * 1e-3, drawn((4000,), 3, 3.0))
+    x = drawn((4000,), seed=1, scale=3.0)
+    m = torch.where(
+        torch.arange(4000) % 2 == 0, x + drawn((4000,), seed=2).abs() * 1e-3, drawn((4000,), seed=3, scale=3.0)
+    )
     y = torch.empty_like(x)
     _tanh_apart[(1,)](x, m, y, x.numel(), BLOCK=4096)
     a, b = x.double(), m.double()

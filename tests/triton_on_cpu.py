@@ -1,7 +1,7 @@
-"""Triton's interpreter on CPU tensors, made strict: every access is held to the arguments' elements, and an FMA is one.
+"""Triton's interpreter on CPU tensors, made strict.
 
-The interpreter lets accesses beyond an array pass, and rounds twice in a fused multiply-add. It shows logic and masks,
-not the rounding of a GPU's exponential, nor races.
+Every access is held to the arguments' elements, which the interpreter lets pass; an FMA rounds once; and numbers that a
+kernel is given are in single precision. It shows logic and masks, not the rounding of a GPU's exponential, nor races.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _check(pointers: Any, mask: Any) -> None:
 
 def install() -> None:
     """Make the interpreter strict."""
+    import triton.language as tl
     from triton.runtime import interpreter
 
     builder, executor = interpreter.InterpreterBuilder, interpreter.GridExecutor
@@ -65,6 +66,18 @@ def install() -> None:
         _extents[:] = [_extent(each) for each in on_host[0] if hasattr(each, "data_ptr")]
         return on_host
 
+    def create_splat(self: Any, ret_ty: Any, arg: Any) -> Any:
+        # of a comparison of numbers the interpreter has the dtype wrong
+        data = np.full(ret_ty.shape, arg.data.reshape(-1)[0], arg.data.dtype)
+        return interpreter.TensorHandle(data, arg.dtype.scalar)
+
+    convert = interpreter._implicit_cvt
+
+    def in_single(arg: Any) -> Any:
+        if type(arg) is float:
+            return tl.tensor(interpreter.TensorHandle(np.array([arg], np.float32), tl.float32), tl.float32)
+        return convert(arg)
+
     patch, patched = interpreter._patch_lang, {}
 
     def patch_once(fn: Any) -> Any:
@@ -79,6 +92,7 @@ def install() -> None:
             return call(self, *args, **kwargs)
 
     builder.create_masked_load, builder.create_masked_store = create_masked_load, create_masked_store
-    builder.create_fma = create_fma
+    builder.create_fma, builder.create_splat = create_fma, create_splat
     executor._init_args_hst, executor.__call__ = init_args, run
+    interpreter._implicit_cvt = in_single
     interpreter._patch_lang = patch_once

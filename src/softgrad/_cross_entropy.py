@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
-from ._array.namespace import Library, as_scalar, check_same_library, floating, library, mask, one_axis
+from ._array.labels import (
+    check_labels,
+    logits_and_axis,
+    loss_args,
+    same_shape,
+    sample_labels,
+    sample_weights,
+    weights_of_visible,
+)
+from ._array.namespace import Library, as_scalar, check_same_library, floating, mask
 from ._array.scalars import integer
 from ._array.typing import Array, ArrayT
 from ._docstrings import passes_on_to
@@ -60,32 +68,26 @@ class CrossEntropy(LossOptions):
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
         lib, x, args = self._share(logits, labels, sample_weight, where, validate)
-        return lib, x, shown_weights(lib, x, args)
+        return lib, x, weights_of_visible(lib, x, args)
 
     def _share(
         self, logits: Any, labels: Any, sample_weight: Any, where: Any, validate: bool
     ) -> tuple[Library, Array, LossArgs]:
-        """(library, logits, arguments) of some of the classes: a sample of which they are hidden may show others."""
-        lib = library(logits, "logits")
-        x = floating(lib, logits, "logits")
-        if x.ndim == 0:
-            raise ValueError("logits must have a class axis, got an array of no dimensions")
-        axis = one_axis(self.axis, x.ndim)
+        """(library, logits, arguments) of some of the classes; a sample may have visible classes elsewhere."""
+        lib, x, axis = logits_and_axis(logits, self.axis)
         classes = x.shape[axis]
-        if classes == 0:
-            raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {self.axis}")
         labels, dense = sample_labels(lib, x, labels, x.ndim, "logits")
         shape = tuple(x.shape[:axis]) + tuple(x.shape[axis + 1 :])
         if not same_shape(tuple(labels.shape), tuple(x.shape) if dense else shape):
             raise ValueError(
                 f"labels have shape {tuple(labels.shape)}, but logits of shape {tuple(x.shape)} with classes along "
-                f"axis {self.axis} want {tuple(x.shape) if dense else shape}"
+                f"axis {self.axis} need {tuple(x.shape) if dense else shape}"
             )
         if validate and not dense:
             check_labels(lib, labels, classes, self.ignore_index)
         weight = None if sample_weight is None else sample_weights(lib, x, sample_weight, shape)
-        shown = None if where is None else mask(lib, x, where, x_name="logits")
-        return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, shown)
+        visible = None if where is None else mask(lib, x, where, x_name="logits")
+        return lib, x, loss_args(lib, x, self, classes, axis, labels, dense, weight, visible)
 
     def __call__(
         self,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
-from ._array.labels import same_shape, sample_weights, shown_weights
-from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, one_axis
+from ._array.labels import logits_and_axis, same_shape, sample_weights, weights_of_visible
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, mask
 from ._array.precision import resolve_precision
 from ._array.scalars import number, one_of, positive
 from ._array.typing import Array, ArrayT, Precision, Reduction
@@ -51,7 +51,7 @@ class JSOptions(Options, total=False):
 
 
 def mixture_weight(direction: Any) -> float:
-    """The ``beta`` that a direction stands for."""
+    """The ``beta`` of a direction."""
     return DIRECTIONS[one_of(direction, "direction", tuple(DIRECTIONS))]
 
 
@@ -79,13 +79,7 @@ def _arguments(
     reduction: Any = "mean",
     precision: Any = None,
 ) -> tuple[Library, Array, DivergenceArgs]:
-    lib = library(logits, "logits")
-    x = floating(lib, logits, "logits")
-    if x.ndim == 0:
-        raise ValueError("logits must have a class axis, got an array of no dimensions")
-    place = one_axis(axis, x.ndim)
-    if x.shape[place] == 0:
-        raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
+    lib, x, place = logits_and_axis(logits, axis)
     one_of(reduction, "reduction", REDUCTIONS)
     check_same_library(lib, x, target_logits, "target_logits", "logits")
     y = floating(lib, target_logits, "target_logits")
@@ -98,9 +92,9 @@ def _arguments(
         y,
         True,
         sample_weight=None if sample_weight is None else sample_weights(lib, x, sample_weight, shape),
-        where=None if where is None else mask(lib, x, where, x_name="logits"),
+        where=mask(lib, x, where, x_name="logits"),
     )
-    args = shown_weights(lib, x, args)
+    args = weights_of_visible(lib, x, args)
     level = resolve_precision(precision)
     scale = positive(temperature, "temperature")
     return lib, x, DivergenceArgs(place, y, beta, scale, args.where, args.sample_weight, reduction, level)

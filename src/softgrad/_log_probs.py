@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ._array.labels import check_labels, same_shape
-from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, library, mask, native, one_axis
+from ._array.labels import check_labels, logits_and_axis, same_shape
+from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, mask, native
 from ._array.precision import resolve_precision
 from ._array.scalars import positive
 from ._array.typing import Array, ArrayT, Precision
@@ -18,16 +18,10 @@ from ._options import LossArgs
 from .backends._registry import run
 
 
-def logits_and_axis(logits: Any, axis: Any, where: Any) -> tuple[Library, Array, int, Array]:
+def _masked_logits(logits: Any, axis: Any, where: Any) -> tuple[Library, Array, int, Array]:
     """(library, logits, class axis counted from the front, mask or None)."""
-    lib = library(logits, "logits")
-    x = floating(lib, logits, "logits")
-    if x.ndim == 0:
-        raise ValueError("logits must have a class axis, got an array of no dimensions")
-    at = one_axis(axis, x.ndim)
-    if x.shape[at] == 0:
-        raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
-    return lib, x, at, None if where is None else mask(lib, x, where, x_name="logits")
+    lib, x, at = logits_and_axis(logits, axis)
+    return lib, x, at, mask(lib, x, where, x_name="logits")
 
 
 def scaling_of(temperature: Any, softcap: Any) -> Scaling:
@@ -62,7 +56,7 @@ def class_indices(lib: Library, x: Array, labels: Any, axis: int, validate: bool
         given = given[:axis] + given[axis + 1 :]
     if not same_shape(given, samples):
         raise ValueError(
-            f"labels have shape {tuple(labels.shape)}, but logits of shape {shape} with classes along axis {axis} want "
+            f"labels have shape {tuple(labels.shape)}, but logits of shape {shape} with classes along axis {axis} need "
             f"{samples}, or that with any number of labels along axis {axis}"
         )
     if validate:
@@ -145,7 +139,7 @@ def log_probs(
     >>> sg.log_probs(logits, np.asarray([[1, 0], [0, 1]])).shape
     (2, 2)
     """
-    lib, x, at, where = logits_and_axis(logits, axis, where)
+    lib, x, at, where = _masked_logits(logits, axis, where)
     labels, several = class_indices(lib, x, labels, at, validate)
     level, xp, scaling = resolve_precision(precision), lib.xp, scaling_of(temperature, softcap)
     if where is None and scaling.identity and labels.shape[at] == 1:
@@ -201,7 +195,7 @@ def log_probs_vjp(
     >>> print(sg.log_probs_vjp(logits, labels, np.ones(1)))
     [[ 2.06115362e-09 -2.06115362e-09]]
     """
-    lib, x, at, where = logits_and_axis(logits, axis, where)
+    lib, x, at, where = _masked_logits(logits, axis, where)
     labels, several = class_indices(lib, x, labels, at, validate)
     shape = tuple(labels.shape)
     c = cotangent_of(lib, x, cotangent, shape if several else shape[:at] + shape[at + 1 :], "the log-probabilities")
@@ -255,7 +249,7 @@ def entropy(
     >>> print(sg.entropy(np.asarray([[0.0, 0.0], [40.0, 0.0]])))
     [6.93147181e-01 1.74182524e-16]
     """
-    lib, x, at, where = logits_and_axis(logits, axis, where)
+    lib, x, at, where = _masked_logits(logits, axis, where)
     level, scaling = resolve_precision(precision), scaling_of(temperature, softcap)
     return as_scalar(lib, run("entropy", lib, lib.xp, x, at, where, level, scaling))
 
@@ -300,7 +294,7 @@ def entropy_vjp(
     >>> print(sg.entropy_vjp(np.asarray([40.0, 0.0]), np.asarray(1.0)))
     [-1.6993417e-16  1.6993417e-16]
     """
-    lib, x, at, where = logits_and_axis(logits, axis, where)
+    lib, x, at, where = _masked_logits(logits, axis, where)
     shape = tuple(x.shape)
     c = cotangent_of(lib, x, cotangent, shape[:at] + shape[at + 1 :], "the entropies")
     level, scaling = resolve_precision(precision), scaling_of(temperature, softcap)

@@ -10,6 +10,7 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ._array.scalars import integer, number, one_of
@@ -31,13 +32,14 @@ def _unchecked(value: Any, name: str) -> Any:
     return value
 
 
-def _fraction(value: Any, name: str) -> float:
-    return number(value, name, 0.0, 1.0)
+_fraction = partial(number, low=0.0, high=1.0)
+_not_negative = partial(number, low=0.0)
+_reduction = partial(one_of, known=REDUCTIONS)
 
 
 def _finite(value: Any, name: str) -> float:
     result = number(value, name, 0.0)
-    if math.isinf(result):
+    if result == math.inf:
         raise ValueError(f"{name} must be finite, got {value!r}")
     return result
 
@@ -50,38 +52,27 @@ def _scale(value: Any, name: str) -> float:
     return result
 
 
-def _scale_or_none(value: Any, name: str) -> float | None:
-    return None if value is None else _scale(value, name)
+def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """``check``, or None as it is."""
+    return lambda value, name: None if value is None else check(value, name)
 
 
-def _not_negative(value: Any, name: str) -> float:
-    return number(value, name, 0.0)
-
-
-def _label(value: Any, name: str) -> int | None:
-    return None if value is None else integer(value, name, "an int or None")
-
-
-def _reduction(value: Any, name: str) -> str:
-    return one_of(value, name, REDUCTIONS)
-
-
-def _precision(value: Any, name: str) -> str | None:
-    return None if value is None else one_of(value, name, ("high", "default"))
+_label = _optional(partial(integer, what="an int or None"))
+_precision = _optional(partial(one_of, known=("high", "default")))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LossOptions:
-    """What every cross-entropy can be told, checked."""
+    """The options of every cross-entropy, checked."""
 
     softcap: float | None = option(
         None,
-        _scale_or_none,
+        _optional(_scale),
         "float, optional",
-        "Bounds the logits x first of all: ``softcap * tanh(x / softcap)``.",
+        "Bounds the logits x, before all else: ``softcap * tanh(x / softcap)``.",
     )
     temperature: float = option(
-        1.0, _scale, "float, default 1.0", "Then divides the logits; a positive number, small for a sharp softmax."
+        1.0, _scale, "float, default 1.0", "Divides the logits, after ``softcap``; a small one makes the softmax sharp."
     )
     logit_shift: Any = option(
         None,
@@ -109,7 +100,7 @@ class LossOptions:
         "float, default 0.0",
         "Exponent of the focal loss: the term of a class of probability p is multiplied by ``(1 - p)**focal``.",
     )
-    ignore_index: int | None = option(None, _label, "int, optional", "The label of samples that count for nothing.")
+    ignore_index: int | None = option(None, _label, "int, optional", "Samples with this label count for nothing.")
     z_loss: float = option(
         0.0,
         _not_negative,

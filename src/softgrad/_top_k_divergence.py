@@ -1,10 +1,10 @@
-"""The Kullback-Leibler divergence from a target of which some classes are known, such as its most likely ones."""
+"""The Kullback-Leibler divergence from a target known at some classes only, such as its most likely ones."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
-from ._array.labels import same_shape, sample_weights
+from ._array.labels import logits_and_axis, same_shape, sample_weights
 from ._array.namespace import Library, as_scalar, check_same_library, floating, kind, native
 from ._array.precision import resolve_precision
 from ._array.scalars import one_of, positive
@@ -13,7 +13,6 @@ from ._divergence import Direction, kl_divergence, mixture_weight
 from ._docstrings import passes_on_to
 from ._kernels.dense import held_dtype, narrow
 from ._kernels.divergence import DivergenceArgs
-from ._log_probs import logits_and_axis
 from ._options import REDUCTIONS, only_known
 from .backends._registry import run
 
@@ -70,7 +69,7 @@ def _arguments(
     reduction: Any = "mean",
     precision: Any = None,
 ) -> tuple[Library, Array, DivergenceArgs]:
-    lib, x, at, _ = logits_and_axis(logits, axis, None)
+    lib, x, at = logits_and_axis(logits, axis)
     shape = tuple(x.shape)
     samples = shape[:at] + shape[at + 1 :]
     y, labels = given_classes(lib, x, target_log_probs, target_labels, at, samples, "logits")
@@ -106,7 +105,7 @@ def top_k_kl_divergence(
     reduction: Reduction = "mean",
     precision: Precision = None,
 ) -> ArrayT:
-    """Kullback-Leibler divergence from a target of which some classes are known, such as its k most likely ones.
+    """Kullback-Leibler divergence from a target known at some classes only, such as its k most likely ones.
 
     Parameters
     ----------

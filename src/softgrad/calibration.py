@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from typing import Any, NamedTuple
 
-from ._array.namespace import Library, floating, library, without_fp_warnings
+import numpy as np
+
+from ._array.namespace import Library, floating, is_array, library, without_fp_warnings
 from ._array.scalars import integer, number
 from ._array.transfer import to_host
 from ._array.typing import Array
@@ -31,7 +34,7 @@ class Temperature(NamedTuple):
     temperature : float
         What to divide the logits by: above 1 where they are too sure.
     loss_before, loss_after : float
-        The mean cross-entropy of the logits as they came, and divided by the temperature.
+        The mean cross-entropy of the given logits, and of those divided by the temperature.
     iterations : int
         Evaluations of the loss and its derivatives.
 
@@ -118,7 +121,7 @@ def temperature(
     low, high, u, count = -LIMIT, LIMIT, 0.0, 1
     before, first, second, size = _at(lib, loss, x, labels, u, options)
     if not math.isfinite(before):
-        raise ValueError(f"the cross-entropy of the logits is {before}: a temperature wants a finite one")
+        raise ValueError(f"the cross-entropy of the logits is {before}: a temperature needs a finite one")
     if not to_host(lib, loss.total_weight(x, labels, **options))[0]:
         raise ValueError("no sample counts: all are hidden, or of weight 0")
     best = u, before
@@ -200,7 +203,7 @@ def calibrate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> Any:
     y : array of shape (n_samples,)
         Their labels.
     sample_weight : array of shape (n_samples,) or number, optional
-        Not negative; of booleans, 1 and 0.
+        Not negative; booleans are 1 and 0.
 
     Returns
     -------
@@ -227,11 +230,19 @@ def calibrate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> Any:
     >>> calibrated.temperature_ > 1, (calibrated.predict(X) == model.predict(X)).all()
     (True, np.True_)
     """
+    if not hasattr(model, "_logits"):
+        raise TypeError(
+            f"model must be a SoftmaxRegression, got {type(model).__name__}: of another classifier pass the logits to "
+            f"softgrad.calibration.temperature"
+        )
     logits = model._logits(X, "calibrate")
     lib = library(logits, "logits")
     classes = to_host(library(model.classes_, "classes_"), model.classes_)[0]
-    given = library(y, "y")
-    labels = to_host(given, y)[0]
+    labels = to_host(library(y, "y"), y)[0] if is_array(y) else np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must have one dimension, a label for each sample of X, got shape {labels.shape}")
+    if not (sample_weight is None or is_array(sample_weight) or isinstance(sample_weight, numbers.Real)):
+        sample_weight = np.asarray(sample_weight)
     known = {label: i for i, label in enumerate(classes.tolist())}
     unknown = [label for label in labels.tolist() if label not in known]
     if unknown:

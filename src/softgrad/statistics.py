@@ -1,7 +1,8 @@
-"""What the curvature of the linear softmax model tells: its diagonal, its blocks, and how sure the coefficients are.
+"""Statistics from the curvature of the linear softmax model: its diagonal, its blocks, the coefficients' precision.
 
-All take a loss that is bound to its data (:class:`softgrad.LinearCrossEntropy`) or the data themselves, and the
-coefficients at which the curvature is wanted: as arrays, or as a fitted :class:`softgrad.SoftmaxRegression`.
+:func:`hessian_diag` and :class:`BlockPreconditioner` take a loss that holds its data, a
+:class:`softgrad.LinearCrossEntropy`; the other two take the data. The coefficients at which the curvature is wanted are
+arrays, or those of a fitted :class:`softgrad.SoftmaxRegression`.
 """
 
 from __future__ import annotations

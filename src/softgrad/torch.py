@@ -1,4 +1,4 @@
-"""The loss by PyTorch's names and conventions: what stands where ``torch.nn.CrossEntropyLoss`` stood."""
+"""The loss by PyTorch's names and conventions: a replacement for ``torch.nn.CrossEntropyLoss``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cross_entropy(
         The mean divides by the weight of the classes of the samples that count; by the number of samples where target
         holds probabilities.
     label_smoothing : float, default 0.0
-        Fraction of the target, from 0 to 1, that goes to all classes alike.
+        Fraction of the target, from 0 to 1, spread evenly over all classes.
 
     Returns
     -------

@@ -58,7 +58,7 @@ def test_version_and_help(call, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "required: COMMAND"),
+        ((), "required: {check,info,bench,warmup}"),
         (("nonesuch",), "nonesuch"),
         (("check", "--samples", "abc"), "--samples: expected a whole number, 0 or more, got 'abc'"),
         (("check", "--samples", "-1"), "--samples: expected a whole number, 0 or more, got '-1'"),

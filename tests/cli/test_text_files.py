@@ -155,7 +155,7 @@ REFUSED = {
     "NA beside words": (
         "a,label\n1,x\n2,NA\n3,y\n",
         {},
-        "line 3: column 'label' holds 'NA', which stands for a missing",
+        "line 3: column 'label' holds 'NA', which means a missing",
     ),
     "NaN beside words": ("a,label\n1,x\n2,NaN\n3,y\n", {}, "line 3: column 'label' holds 'NaN'"),
     "a question mark": ("a,label\n1,x\n2,?\n3,y\n", {}, "line 3: column 'label' holds '?'"),

@@ -32,14 +32,15 @@ class Mutant:
 
 
 KERNELS, LOSS, LINEAR = "_kernels/dense.py", "_kernels/loss.py", "_kernels/linear.py"
+TARGETS = "_kernels/targets.py"
 NUMPY = '__import__("numpy")'
 
 MUTANTS = (
     Mutant(
         "np.asarray on the input",
         KERNELS,
-        "    row = shift(xp, y, axis, carry)\n    p = row.e",
-        f"    row = shift(xp, {NUMPY}.asarray(y), axis, carry)\n    p = row.e",
+        "    row = shift(xp, y, axis, compensated)\n    p = row.e",
+        f"    row = shift(xp, {NUMPY}.asarray(y), axis, compensated)\n    p = row.e",
     ),
     Mutant("NumPy's function on any array", KERNELS, "    e = xp.exp(d)\n", f"    e = {NUMPY}.exp(d)\n"),
     Mutant(
@@ -56,7 +57,7 @@ MUTANTS = (
     ),
     Mutant(
         "int() of an array",
-        LOSS,
+        TARGETS,
         "    labels = xp.expand_dims(index_labels(",
         "    if int(xp.max(args.labels)) >= x.shape[axis]:\n"
         "            pass\n"
@@ -126,28 +127,28 @@ MUTANTS = (
     Mutant(
         "write to an own temporary",
         KERNELS,
-        "    p = row.e / (1 + row.rest)\n",
-        "    p = row.e\n    p /= 1 + row.rest\n",
+        "    p = row.e / (1 + row.sum_ex_max)\n",
+        "    p = row.e\n    p /= 1 + row.sum_ex_max\n",
     ),
     Mutant(
         "write through a mask",
         KERNELS,
-        "        p = xp.where(shown, p, xp.zeros_like(p))\n",
-        "        p[xp.logical_not(shown)] = 0\n",
+        "        p = xp.where(visible, p, xp.zeros_like(p))\n",
+        "        p[xp.logical_not(visible)] = 0\n",
     ),
     Mutant(
         "read through a mask",
         LOSS,
-        "    return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)\n",
-        "    return xp.reshape(a[r.hot], r.s.shape)\n",
+        "    return xp.sum(xp.where(r.onehot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)\n",
+        "    return xp.reshape(a[r.onehot], r.s.shape)\n",
     ),
     Mutant(
         "shape taken from the data",
-        LOSS,
-        "        hot = iota(xp, x, axis, labels.dtype) == labels\n",
-        "        hot = iota(xp, x, axis, labels.dtype) == labels\n"
+        TARGETS,
+        "        onehot = iota(xp, x, axis, labels.dtype) == labels\n",
+        "        onehot = iota(xp, x, axis, labels.dtype) == labels\n"
         "        if xp.nonzero(xp.reshape(labels < 0, (-1,)))[0].shape[0]:\n"
-        "            hot = xp.logical_and(hot, labels >= 0)\n",
+        "            onehot = xp.logical_and(onehot, labels >= 0)\n",
     ),
     Mutant(
         "index by a list",
@@ -193,9 +194,9 @@ MUTANTS = (
     ),
     Mutant(
         "arithmetic of booleans",
-        LOSS,
-        "        q = xp.astype(hot, x.dtype)\n",
-        "        q = hot * 1.0\n",
+        TARGETS,
+        "        q = xp.astype(onehot, x.dtype)\n",
+        "        q = onehot * 1.0\n",
     ),
     Mutant(
         "sum of booleans",
@@ -212,13 +213,13 @@ MUTANTS = (
     Mutant(
         "the last axis for any",
         KERNELS,
-        "    others = total(xp, xp.where(top, zero, e), axis, carry)\n",
-        "    others = total(xp, xp.where(top, zero, e), x.ndim - 1, carry)\n",
+        "    others = total(xp, xp.where(top, zero, e), axis, compensated)\n",
+        "    others = total(xp, xp.where(top, zero, e), x.ndim - 1, compensated)\n",
     ),
     Mutant("terms left over by the blocks of a sum", KERNELS, "        if whole * LEVEL < n:\n", "        if False:\n"),
     Mutant(
         "label wrapped into range",
-        LOSS,
+        TARGETS,
         "        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)\n",
         "        labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis) % x.shape[axis]\n",
     ),
@@ -232,7 +233,7 @@ MUTANTS = (
     ),
     Mutant(
         "labels in their own dtype",
-        LOSS,
+        TARGETS,
         "    return narrow(xp, labels, index_dtype(xp, x))\n",
         "    return labels\n",
     ),

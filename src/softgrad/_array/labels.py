@@ -1,4 +1,4 @@
-"""Check and convert what accompanies the logits: labels, weights and scalar options."""
+"""Check and convert logits and what accompanies them: labels, weights and scalar options."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from .._kernels.dense import device_of, held_dtype
 from .._kernels.targets import index_labels, is_ignored
 from .._options import BY_CLASS, LossArgs, LossOptions
 from .errors import LabelError
-from .namespace import Library, base_array, check_same_library, fits, kind, native, small
+from .namespace import Library, base_array, check_same_library, fits, floating, kind, library, native, one_axis, small
 from .precision import resolve_precision
 from .transfer import is_abstract
 from .typing import Array
+
+
+def logits_and_axis(logits: Any, axis: Any) -> tuple[Library, Array, int]:
+    """(library, logits, class axis counted from the front)."""
+    lib = library(logits, "logits")
+    x = floating(lib, logits, "logits")
+    if x.ndim == 0:
+        raise ValueError("logits must have a class axis, got an array of no dimensions")
+    at = one_axis(axis, x.ndim)
+    if x.shape[at] == 0:
+        raise ValueError(f"logits of shape {tuple(x.shape)} have no classes along axis {axis}")
+    return lib, x, at
 
 
 def sample_labels(lib: Library, x: Array, labels: Any, ndim: int, x_name: str) -> tuple[Array, bool]:
@@ -68,19 +80,19 @@ def sample_weights(lib: Library, x: Array, weight: Any, shape: tuple[Any, ...]) 
     return weight if tuple(weight.shape) == shape else xp.broadcast_to(weight, shape)
 
 
-def shown_weights(lib: Library, x: Array, args: LossArgs) -> LossArgs:
+def weights_of_visible(lib: Library, x: Array, args: LossArgs) -> LossArgs:
     """``args`` with weight 0 for samples whose classes ``where`` all hides; like ignored samples, they do not count."""
     where, xp = args.where, lib.xp
     if where is None:
         return args
     ndim = args.labels.ndim + (not args.dense)
     axis = args.axis - (ndim - where.ndim)
-    shown = where if axis < 0 else xp.any(where, axis=axis)
+    visible = where if axis < 0 else xp.any(where, axis=axis)
     weight = args.sample_weight
     if weight is None:
         samples = args.labels[(slice(None),) * args.axis + (0, ...)] if args.dense else args.labels
         weight = xp.ones_like(samples, dtype=held_dtype(xp, x.dtype))
-    return args._replace(sample_weight=xp.where(shown, weight, xp.zeros_like(weight)))
+    return args._replace(sample_weight=xp.where(visible, weight, xp.zeros_like(weight)))
 
 
 def class_vector(lib: Library, x: Array, value: Any, name: str, classes: int) -> Array:

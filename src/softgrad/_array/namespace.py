@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from .._kernels.dense import AS_LIKE, FUSES, MEMORY, PRODUCTS, SCATTERS, as_like, device_of
-from .._kernels.wide import ASKS
+from .._kernels.wide import CAN_BRANCH
 from . import libraries
 from .errors import AxisError, MixedArraysError
 from .libraries.declaration import ArrayLibrary
@@ -45,9 +45,9 @@ class Library(NamedTuple):
     #: Arrays consist of chunks of another library, whose arrays are accepted as parameters.
     chunked: bool
     #: Returns why an array of this type is not accepted, or None.
-    complaint: Callable[[Array], str | None] | None
+    refuses_array: Callable[[Array], str | None] | None
     #: Returns whether two array types cannot be combined.
-    strangers: Callable[[Array, Array], bool] | None
+    incompatible: Callable[[Array, Array], bool] | None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the namespace by name if it is a module."""
@@ -106,7 +106,7 @@ def _infer(x: Any, argument: str) -> Library:
         SCATTERS.setdefault(xp.__name__, declared.scatter)
     if declared.memory is not None:
         MEMORY.setdefault(xp.__name__, declared.memory)
-    ASKS.setdefault(xp.__name__, declared.asks)
+    CAN_BRANCH.setdefault(xp.__name__, declared.can_branch)
     return Library(
         xp,
         declared.name,
@@ -114,8 +114,8 @@ def _infer(x: Any, argument: str) -> Library:
         declared.scalars,
         declared.has_device,
         declared.chunked,
-        declared.complaint,
-        declared.strangers,
+        declared.refuses_array,
+        declared.incompatible,
     )
 
 
@@ -154,8 +154,8 @@ def library(x: Any, argument: str) -> Library:
             found = _FRESH[type(x)]
         else:
             found = _LIBRARIES[type(x)] = _infer(x, argument)
-    if found.complaint is not None:
-        words = found.complaint(x)
+    if found.refuses_array is not None:
+        words = found.refuses_array(x)
         if words is not None:
             raise TypeError(f"{argument} {words}")
     return found
@@ -168,8 +168,8 @@ def named(name: str) -> Library:
         return library(example, name)
     except (AttributeError, ImportError, TypeError) as error:
         raise ValueError(
-            f"{name!r} is no array library that can be used here: it must be 'numpy', 'torch', 'jax', 'cupy', 'dask' "
-            f"or the like ({error})"
+            f"{name!r} is not an array library softgrad can use: expected 'numpy', 'torch', 'jax', 'cupy', 'dask' "
+            f"or another one of the array API standard ({error})"
         ) from error
 
 
@@ -289,7 +289,7 @@ def check_same_library(lib: Library, x: Array, other: Array, argument: str, x_na
         raise MixedArraysError(
             f"{argument} is an array of {theirs.name}, {x_name} is one of {lib.name}: convert one of them"
         )
-    if type(other) is not type(x) and lib.strangers is not None and lib.strangers(x, other):
+    if type(other) is not type(x) and lib.incompatible is not None and lib.incompatible(x, other):
         raise MixedArraysError(
             f"{argument} is a {type(other).__name__}, {x_name} is a {type(x).__name__}: convert one of them"
         )

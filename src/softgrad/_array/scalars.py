@@ -11,7 +11,8 @@ from typing import Any
 def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
     """``value`` as a float between ``low`` and ``high``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        hint = " (an array; float() makes a number of it, where it is not traced)" if hasattr(value, "shape") else ""
+        raise TypeError(f"{name} must be a number, got {value!r}{hint}")
     result = float(value)
     if not low <= result <= high:
         raise ValueError(f"{name} must be between {low:g} and {high:g}, got {value!r}")

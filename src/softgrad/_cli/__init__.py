@@ -22,7 +22,7 @@ from . import bench, check, info, warmup
 from ._errors import UsageError
 
 _COMMANDS = (check, info, bench, warmup)
-#: What a shell tells of a program that a signal ended: 128 and the signal's number.
+#: A shell's exit status of a program that a signal ended: 128 plus the signal's number.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 #: EX_SOFTWARE of sysexits.h.
 _BUG = 70
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0: all is well, 1: something disagrees or is missing, 2: wrong use, data that cannot be read, output that
-        cannot be written; 130: interrupted, 141: nobody reads the output, 70: a bug.
+        cannot be written; 130: interrupted, 141: the reader of the output is gone, 70: a bug.
     """
     # that numba took its time is nothing to act on here
     logging.getLogger("softgrad").setLevel(logging.ERROR)
@@ -81,10 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m softgrad",
         description="Softmax, its losses and their gradients, for any array library.",
-        epilog="python -m softgrad COMMAND --help tells of a command.",
+        epilog="python -m softgrad COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"softgrad {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", required=True)
     for command in _COMMANDS:
         command.add_parser(subparsers)
     return parser

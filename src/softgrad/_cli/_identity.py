@@ -71,7 +71,7 @@ class Result:
     def worst(self, group: str) -> Check | None:
         """Pick the check of a group that went furthest beyond its tolerance, or came nearest to it.
 
-        Of finite differences that agree, a step that tells little is not picked.
+        Among steps whose finite differences agree, one with few digits is not picked.
         """
         found = [check for check in self.checks if check.group == group]
         if group == "differences" and found and all(check.agrees for check in found):
@@ -148,10 +148,10 @@ def _fill(result: Result, lib: OpenLibrary, problem: Problem, autograds: Mapping
         for h in (step, -step)
     ]
     # a lazy library computes everything in one go
-    home = [np.asarray(array, dtype=np.float64) for array in lib.get(arrays)]
-    value, gradient, first, second, product = home[:5]
-    columns, summed = home[5 : 5 + len(numbers)], home[5 + len(numbers) : 5 + 2 * len(numbers)]
-    losses = np.asarray(home[5 + 2 * len(numbers) :]).reshape(-1, 2)
+    host = [np.asarray(array, dtype=np.float64) for array in lib.get(arrays)]
+    value, gradient, first, second, product = host[:5]
+    columns, summed = host[5 : 5 + len(numbers)], host[5 + len(numbers) : 5 + 2 * len(numbers)]
+    losses = np.asarray(host[5 + 2 * len(numbers) :]).reshape(-1, 2)
     result.loss, result.gradient = float(value), gradient
 
     loss_tolerance, tolerance = problem.loss_tolerance(eps), problem.gradient_tolerance(eps)
@@ -179,7 +179,7 @@ def _fill(result: Result, lib: OpenLibrary, problem: Problem, autograds: Mapping
 
 def _distance(ours: Floats, theirs: Floats) -> float:
     if ours.shape != theirs.shape:
-        raise ValueError(f"a gradient of shape {ours.shape} stands against one of {theirs.shape}")
+        raise ValueError(f"a gradient of shape {ours.shape} is compared with one of {theirs.shape}")
     return float(np.max(np.abs(ours - theirs)))
 
 

@@ -123,7 +123,7 @@ def _gradient(figure: Any, problem: Problem, results: list[Result]) -> None:
         return
     side = math.isqrt(problem.attributes)
     is_image = side >= _SMALLEST_IMAGE and side**2 == problem.attributes
-    # pixels are of one unit, and are scaled alike; columns of a table are not
+    # pixels share a unit and a scale; columns of a table do not
     powers = problem.exponents - problem.exponents.max()
     gradient = np.ldexp(result.gradient, powers[:, None]) if is_image else result.gradient
     reach = float(np.max(np.abs(gradient), initial=0.0, where=np.isfinite(gradient))) or 1.0

@@ -24,7 +24,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _LAMBDA = 4.0
 #: What one exponential or logarithm may be off, in eps.
 _FUNCTION = 8.0
-#: Steps are powers of two and W lies on a grid, so that W ± h D is exact in float32 and float64 alike.
+#: Steps are powers of two and W is on a grid, so that W ± h D is exact in float32 and in float64.
 STEPS = tuple(2.0**-k for k in (2, 5, 8, 11, 14, 17, 20, 23))
 _GRID = 2.0**-12
 _ENTRIES = 6
@@ -181,7 +181,7 @@ class Problem:
         return float(error / probe.scale)
 
     def best_step(self, probe: Probe, eps: float) -> float:
-        """Pick the step at which a central difference tells most."""
+        """Pick the step at which a central difference has most digits."""
         return min(STEPS, key=lambda step: self.difference_tolerance(probe, step, eps))
 
     def differences(self, eps: float) -> list[tuple[Probe, float]]:
@@ -206,7 +206,7 @@ def make_problem(
 ) -> Problem:
     """Set the experiment up on samples ``X`` (N, M) of the classes ``labels`` (N,), from 0 to K - 1.
 
-    Each attribute is divided by a power of two, which loses nothing, so that it lies within -1 and 1, and rounded to
+    Each attribute is divided by a power of two, which is exact, so that it is within -1 and 1, and rounded to
     float32. At most ``samples`` samples are drawn, all where it is 0.
     """
     total = len(labels)

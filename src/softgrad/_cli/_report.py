@@ -103,7 +103,7 @@ def _table(report: Report, out: Terminal) -> None:
     out.say("Largest error, relative to the loss or to the gradient's largest entry, of", "dim")
     for meaning, names in words.items():
         out.say(f"  {', '.join(names)}: {meaning}", "dim", "    ")
-    out.say("Allowed is what rounding can explain; ! marks what is beyond.", "dim")
+    out.say("Allowed is the error that rounding alone can make; ! marks what is beyond.", "dim")
 
 
 def _limits(problem: Problem, dtype: str, groups: Iterable[str]) -> list[float]:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             return _child(args)
         except KeyboardInterrupt:
-            return 130  # the parent tells of it
+            return 130  # the parent reports it
     if args.plot is not None:
         _plot.prepare(args.plot)
     if args.json is not None:

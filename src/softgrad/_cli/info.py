@@ -142,7 +142,7 @@ def _show(found: dict[str, Any], out: Terminal) -> None:
     out.say(
         f"{tick} the library's own kernel; a name: that back end's kernel; {none} the generic code. Asked for "
         f"{example['dtype']}, {example['samples']} samples and {example['classes']} classes: shape, dtype and options "
-        "decide too, and softgrad.backends.explain tells of a call.",
+        "decide too, and softgrad.backends.explain explains a call.",
         "dim",
     )
     if found["back_ends"]:

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _call_all(dtype: Any) -> None:
-    """A call of every function that has loops, for each way in which classes lie."""
+    """A call of every function that has loops, for each layout of the classes."""
     labels = np.zeros(_SAMPLES, np.int64)
     for shape, axis in (((_SAMPLES, _CLASSES), 1), ((_SAMPLES, 10 * _CLASSES), 1), ((_CLASSES, _SAMPLES), 0)):
         x = np.zeros(shape, dtype)

@@ -18,7 +18,7 @@ SURE = 0.625
 LEVEL = 64
 #: By name of a namespace: whether a compiler may fuse a kernel with what made its input.
 FUSES: dict[str, Callable[[], bool]] = {}
-#: By name of a namespace: gives a new array the subclass of the array that it is to stand beside.
+#: By name of a namespace: gives a new array the subclass of the array that it is combined with.
 AS_LIKE: dict[str, Callable[[Array, Array], Array]] = {}
 #: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
 MEMORY: dict[str, Callable[[Array], int | None]] = {}
@@ -39,7 +39,7 @@ class Shifted(NamedTuple):
     #: Where ``d`` is 0.
     top: Array
     #: sum(e) - 1, without the cancellation.
-    rest: Array
+    sum_ex_max: Array
     x: Array
 
 
@@ -50,7 +50,7 @@ def device_of(x: Array) -> Device:
 
 
 def as_like(xp: Namespace, a: Array, x: Array) -> Array:
-    """An array made anew as one of ``x``'s type, where that is a subclass that mixes with no other."""
+    """A new array as one of ``x``'s type, where that is a subclass that combines with no other."""
     name = xp.__name__
     return AS_LIKE[name](a, x) if type(x) is not type(a) and name in AS_LIKE else a
 
@@ -85,7 +85,7 @@ def wide_dtype(xp: Namespace, x: Array, precision: str | None) -> DType:
 
 
 def widen(xp: Namespace, x: Array, precision: str | None) -> tuple[Array, bool]:
-    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be carried."""
+    """``x`` in the dtype to compute in, and whether the rounding of the shift is to be compensated."""
     dtype = wide_dtype(xp, x, precision)
     return (x, precision == "high") if x.dtype == dtype else (xp.astype(x, dtype), False)
 
@@ -108,13 +108,13 @@ def joined(xp: Namespace, parts: list[Array], axis: int = 0) -> Array:
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """A + b, and what its rounding lost (Knuth 1969)."""
+    """``a + b``, and what its rounding lost (Knuth 1969)."""
     s = a + b
     z = s - a
     return s, (a - (s - z)) + (b - z)
 
 
-def compensated(xp: Namespace, v: Array, axis: int) -> Array:
+def compensated_sum(xp: Namespace, v: Array, axis: int) -> Array:
     """The sum over ``axis`` (kept) by a tree of error-free additions."""
     lo = xp.zeros_like(v)
     while v.shape[axis] > 1:
@@ -130,10 +130,10 @@ def compensated(xp: Namespace, v: Array, axis: int) -> Array:
     return xp.where(xp.isfinite(v), hi, v)
 
 
-def total(xp: Namespace, v: Array, axis: int, carry: bool = False) -> Array:
+def total(xp: Namespace, v: Array, axis: int, compensated: bool = False) -> Array:
     """The sum over ``axis`` (kept), in levels: an axis with a stride is added one term after the other."""
-    if carry:
-        return compensated(xp, v, axis)
+    if compensated:
+        return compensated_sum(xp, v, axis)
     while v.shape[axis] > 2 * LEVEL:
         n = v.shape[axis]
         whole = n // LEVEL
@@ -173,15 +173,15 @@ def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array
     """
     if where is None:
         return x, None, None
-    shown = xp.broadcast_to(where, x.shape)
-    rows = xp.any(shown, axis=axis, keepdims=True)
+    visible = xp.broadcast_to(where, x.shape)
+    rows = xp.any(visible, axis=axis, keepdims=True)
     nothing = xp.zeros_like(x)
-    return xp.where(shown, x, xp.where(rows, nothing - math.inf, nothing)), shown, rows
+    return xp.where(visible, x, xp.where(rows, nothing - math.inf, nothing)), visible, rows
 
 
 def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     """What rounding took from ``d = x - m``; 0 where that is not finite."""
-    # only of finite numbers: of others a lazy library warns where nobody can hold it back
+    # of finite numbers only: for others a lazy library warns later, outside any errstate
     finite, nothing = xp.isfinite(d), xp.zeros_like(d)
     a, gap, most = xp.where(finite, x, nothing), xp.where(finite, d, nothing), xp.where(finite, m, nothing)
     z = gap - a
@@ -190,24 +190,24 @@ def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
 
 
 def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
-    """exp(d + lo); ``lo`` may be None."""
+    """``exp(d + lo)``; ``lo`` may be None."""
     e = xp.exp(d)
     return e if lo is None else e + e * lo
 
 
-def shift(xp: Namespace, x: Array, axis: int, carry: bool) -> Shifted:
+def shift(xp: Namespace, x: Array, axis: int, compensated: bool) -> Shifted:
     """The pieces that every function of a row is made of."""
     m = xp.max(x, axis=axis, keepdims=True)
     d = difference(xp, x, m)
-    return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if carry else None, axis, carry)
+    return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if compensated else None, axis, compensated)
 
 
-def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, carry: bool) -> Shifted:
+def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, compensated: bool) -> Shifted:
     """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
     e = exponential(xp, d, lo)
     top = d == 0
     zero = xp.zeros_like(m)
-    others = total(xp, xp.where(top, zero, e), axis, carry)
+    others = total(xp, xp.where(top, zero, e), axis, compensated)
     return Shifted(m, d, lo, e, top, others + (total(xp, xp.where(top, e, zero), axis) - 1), x)
 
 
@@ -216,41 +216,41 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
 
     There 1 - e is 0, and its derivative is not where several classes are the largest.
     """
-    return xp.where(row.top, row.rest + (1 - row.e), s - row.e)
+    return xp.where(row.top, row.sum_ex_max + (1 - row.e), s - row.e)
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """exp(x) / sum(exp(x))."""
-    y, carry = widen(xp, x, precision)
-    y, shown, _ = mask_logits(xp, y, axis, where)
-    row = shift(xp, y, axis, carry)
-    p = row.e / (1 + row.rest)
-    if shown is not None:
-        p = xp.where(shown, p, xp.zeros_like(p))
+    """``exp(x) / sum(exp(x))``."""
+    y, compensated = widen(xp, x, precision)
+    y, visible, _ = mask_logits(xp, y, axis, where)
+    row = shift(xp, y, axis, compensated)
+    p = row.e / (1 + row.sum_ex_max)
+    if visible is not None:
+        p = xp.where(visible, p, xp.zeros_like(p))
     return narrow(xp, p, x.dtype)
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """X - logsumexp(x); -log1p(the others) at the maximum."""
-    y, carry = widen(xp, x, precision)
-    y, shown, _ = mask_logits(xp, y, axis, where)
-    row = shift(xp, y, axis, carry)
+    """``x - logsumexp(x)``; at the maximum ``-log1p`` of the sum of the other exponentials."""
+    y, compensated = widen(xp, x, precision)
+    y, visible, _ = mask_logits(xp, y, axis, where)
+    row = shift(xp, y, axis, compensated)
     # torch's log1p of the smallest number is 0, and loses the sign of the result
-    normalizer = xp.where(row.rest < 2.0**-60, row.rest, xp.log1p(row.rest))
-    return narrow(xp, log_of(xp, row, normalizer, shown), x.dtype)
+    normalizer = xp.where(row.sum_ex_max < 2.0**-60, row.sum_ex_max, xp.log1p(row.sum_ex_max))
+    return narrow(xp, log_of(xp, row, normalizer, visible), x.dtype)
 
 
-def log_of(xp: Namespace, row: Shifted, normalizer: Array, shown: Array = None) -> Array:
-    """The logarithms of the probabilities, by ``log1p(row.rest)``; -inf where a class is hidden."""
+def log_of(xp: Namespace, row: Shifted, normalizer: Array, visible: Array = None) -> Array:
+    """The logarithms of the probabilities, by ``log1p(row.sum_ex_max)``; -inf where a class is hidden."""
     r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
-    return r if shown is None else xp.where(shown, r, xp.zeros_like(r) - math.inf)
+    return r if visible is None else xp.where(visible, r, xp.zeros_like(r) - math.inf)
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """Max + log1p(the others) (Blanchard, Higham and Higham 2021), without ``axis``."""
-    y, carry = widen(xp, x, precision)
+    """``max + log1p(sum of the other exponentials)`` (Blanchard, Higham and Higham 2021), without ``axis``."""
+    y, compensated = widen(xp, x, precision)
     y, _, rows = mask_logits(xp, y, axis, where)
-    row = shift(xp, y, axis, carry)
+    row = shift(xp, y, axis, compensated)
     r = log_normalizer(xp, row, axis)
     if rows is not None:
         r = xp.where(rows, r, xp.zeros_like(r) - math.inf)
@@ -258,10 +258,10 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
 
 
 def log_normalizer(xp: Namespace, row: Shifted, axis: int) -> Array:
-    """log(sum(exp(x))) of shifted rows, the axis kept."""
+    """``log(sum(exp(x)))`` of shifted rows, the axis kept."""
     # a maximum may pass over a NaN (XLA's does on a CPU), which an infinite one would then hide
     nans = xp.sum(xp.where(xp.isnan(row.x), row.x, xp.zeros_like(row.m)), axis=axis, keepdims=True, dtype=row.x.dtype)
-    return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.rest))
+    return xp.where(xp.isinf(row.m), row.m + nans, row.m + xp.log1p(row.sum_ex_max))
 
 
 def first_largest(xp: Namespace, size: Array, axis: int) -> Array:
@@ -270,9 +270,9 @@ def first_largest(xp: Namespace, size: Array, axis: int) -> Array:
 
 
 def nan_unless(xp: Namespace, defined: Array, like: Array) -> Array:
-    """NaN where nothing is defined: made there alone for who can be told to look for NaN, else a constant.
+    """NaN where the result is undefined: computed there only under a compiler, which may check; else a constant.
 
-    NumPy would warn of one that it makes, in a task of Dask too.
+    NumPy would warn of a computed one, in a task of Dask too.
     """
     zero = xp.zeros_like(like)
     return xp.where(defined, zero, zero + math.inf) * 0 if fuses(xp) else zero + math.nan
@@ -284,33 +284,33 @@ def nan_where(xp: Namespace, undefined: Array, x: Array) -> Array:
 
 
 def centred(xp: Namespace, p: Array, t: Array, axis: int) -> Array:
-    """T - sum(p t) where ``p`` sums to 1: by differences from a class that has most of it, whose own is 0."""
+    """``t - sum(p t)`` where ``p`` sums to 1; by differences from ``t`` at a class that has most of ``p``."""
     sure, zero = p > SURE, xp.zeros_like(t)
-    own = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
-    apart = xp.where(sure, zero, t - own)
-    return apart - total(xp, p * apart, axis)
+    at_sure = xp.sum(xp.where(sure, t, zero), axis=axis, keepdims=True, dtype=t.dtype)
+    deviation = xp.where(sure, zero, t - at_sure)
+    return deviation - total(xp, p * deviation, axis)
 
 
 def softmax_vjp(xp: Namespace, probs: Array, cotangent: Array, axis: int) -> Array:
-    """P (c - sum(p c))."""
+    """``p (c - sum(p c))``."""
     p, _ = widen(xp, probs, None)
     c, _ = widen(xp, cotangent, None)
     return narrow(xp, p * centred(xp, p, c, axis), probs.dtype)
 
 
 def log_softmax_vjp(xp: Namespace, log_probs: Array, cotangent: Array, axis: int) -> Array:
-    """C - p sum(c), of a class with most of the sum c (1 - p) - p (the sum of the others' c)."""
+    """``c - p sum(c)``; near p = 1 from ``1 - p`` and the sum of the other cotangents."""
     log_p, _ = widen(xp, log_probs, None)
     c, _ = widen(xp, cotangent, None)
     p, sure, zero = xp.exp(log_p), log_p > -0.5, xp.zeros_like(c)
     others = total(xp, xp.where(sure, zero, c), axis)
-    own = xp.sum(xp.where(sure, c, zero), axis=axis, keepdims=True, dtype=c.dtype)
-    grad = xp.where(sure, -(c * xp.expm1(log_p)) - p * others, c - p * (others + own))
+    at_sure = xp.sum(xp.where(sure, c, zero), axis=axis, keepdims=True, dtype=c.dtype)
+    grad = xp.where(sure, -(c * xp.expm1(log_p)) - p * others, c - p * (others + at_sure))
     return narrow(xp, grad, log_probs.dtype)
 
 
 def log_softmax_jvp(xp: Namespace, log_probs: Array, tangent: Array, axis: int) -> Array:
-    """T - sum(p t)."""
+    """``t - sum(p t)``."""
     log_p, _ = widen(xp, log_probs, None)
     t, _ = widen(xp, tangent, None)
     return narrow(xp, centred(xp, xp.exp(log_p), t, axis), log_probs.dtype)

@@ -41,7 +41,7 @@ class DivergenceArgs(NamedTuple):
     reduction: str = "mean"
     #: None or "high".
     precision: str | None = None
-    #: The classes that the target tells, along ``axis``, or None for all.
+    #: The classes at which the target is known, along ``axis``, or None for all.
     labels: Array = None
     #: Whether the classes that it does not tell are one more.
     lump: bool = True
@@ -81,8 +81,8 @@ def _softmax(xp: Namespace, x: Array, axis: int, temperature: float) -> tuple[Ar
         m = xp.max(x, axis=axis, keepdims=True)
         x = difference(xp, x, m) / temperature
     row = shift(xp, x, axis, False)
-    log_sum = xp.log1p(row.rest)
-    return row.m if m is None else m, row.top, row.e / (1 + row.rest), row.d - log_sum, log_sum
+    log_sum = xp.log1p(row.sum_ex_max)
+    return row.m if m is None else m, row.top, row.e / (1 + row.sum_ex_max), row.d - log_sum, log_sum
 
 
 def _apart(xp: Namespace, b: Array, a: Array) -> tuple[Array, Array]:
@@ -109,7 +109,7 @@ def compare(xp: Namespace, x: Array, y: Array, axis: int, temperature: float) ->
     d = step + (lost - shift_lost) / temperature - ((m_y - own) / temperature + (log_y - log_x))
     # far apart, logits are larger than the logarithms that they differ by
     d = xp.where(xp.abs(log_q) + xp.abs(log_p) < xp.abs(step), log_q - log_p, d)
-    # the normalisers leave a rounding in d: the sum of q - p, which is 0, tells it
+    # the normalisers leave a rounding error in d, which the sum of q - p, 0 if exact, measures
     far = xp.logical_or(lone, d < -1)
     gap = xp.where(far, q - p, -q * xp.expm1(-xp.where(far, zero, d)))
     off = total(xp, gap, axis)
@@ -176,7 +176,7 @@ def rows(
 ) -> tuple[Array, tuple[Array, ...]]:
     """One divergence a sample, the class axis kept, and its gradients by ``wrt``; of wide arrays, without weights."""
     axis = args.axis
-    x, shown, _ = mask_logits(xp, x, axis, args.where)
+    x, visible, _ = mask_logits(xp, x, axis, args.where)
     y = mask_logits(xp, y, axis, args.where)[0]
     pair = compare(xp, x, y, axis, args.temperature)
     if args.beta in (0.0, 1.0):
@@ -186,14 +186,14 @@ def rows(
     grads = []
     for name in wrt:
         g = found[name] if args.temperature == 1.0 else found[name] / args.temperature
-        grads.append(g if shown is None else xp.where(shown, g, xp.zeros_like(g)))
+        grads.append(g if visible is None else xp.where(visible, g, xp.zeros_like(g)))
     return total(xp, terms, axis), tuple(grads)
 
 
 def plain_rows(
     xp: Namespace, x: Array, y: Array, temperature: float, beta: float, wrt: tuple[str, ...], wide: bool
-) -> tuple[Array, tuple[Array, ...], Array]:
-    """``rows`` of matrices as the formulas are written, and of which rows that leaves digits enough.
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """``rows`` of matrices by the plain formulas, in one tuple, and in which rows each keeps enough digits by them.
 
     With ``wide`` in float64 for float32; else KL in their own format, which is enough where it is not small: then the
     sum of q |log(q / p)| is at most 1 more than KL, and a rounding of each logarithm is not much of it.
@@ -229,19 +229,21 @@ def plain_rows(
     good = value < math.inf
     if wide:
         good = xp.logical_and(good, value >= PLAIN)
+        fine = dict.fromkeys(names, good)
         for name, norm in zip(names, (s, t), strict=True):
             # of what is nearly sure the others' slopes are next to its rounding
             if name in wrt and (name == names[1] or 0.0 < beta < 1.0):
-                good = xp.logical_and(good, norm > 1 + PLAIN)
+                fine[name] = xp.logical_and(good, norm > 1 + PLAIN)
     else:
         good = xp.logical_and(good, value >= (1 + xp.abs(norm)) / 8)
+        fine = dict.fromkeys(names, good)
         if names[0] in wrt:
             g = found[names[0]]
             most = xp.maximum(xp.max(g, axis=-1, keepdims=True), -xp.min(g, axis=-1, keepdims=True))
-            good = xp.logical_and(good, most * (8 * temperature) >= 1 / xp.minimum(s, t))
+            fine[names[0]] = xp.logical_and(good, most * (8 * temperature) >= 1 / xp.minimum(s, t))
         if names[1] in wrt:
-            good = xp.logical_and(good, t > 1.125)
-    return value, tuple(found[name] for name in wrt), xp.squeeze(good, axis=-1)
+            fine[names[1]] = xp.logical_and(good, t > 1.125)
+    return (value, *(found[name] for name in wrt)), (good, *(fine[name] for name in wrt))
 
 
 def divergence(
@@ -265,7 +267,7 @@ def divergence(
         each, found = rows(xp, x, y, args, wrt)
     else:
         some = few(xp, x, labels, axis, scale, args.lump)
-        y = y if some.hot is None else with_rest(xp, y, axis)
+        y = y if some.onehot is None else with_rest(xp, y, axis)
         each, found = rows(xp, some.logits, y, args._replace(temperature=1.0, labels=None), wrt)
         found = tuple(spread(xp, g, some, x, labels, axis, scale) for g in found)
     each = scaled(xp, each, kept, weight)

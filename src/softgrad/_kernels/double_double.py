@@ -76,7 +76,7 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _normal(high: Array, low: Array, lower: Array = None) -> tuple[Array, Array]:
-    """``high + low + lower`` in two parts, of which the first is the larger one."""
+    """``high + low + lower`` in two parts, the larger one first."""
     low = low if lower is None else low + lower
     s = high + low
     return s, low - (s - high)

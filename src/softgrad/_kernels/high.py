@@ -1,8 +1,8 @@
 """The functions of a row with ``precision="high"``: results that are rounded right, and so the same everywhere.
 
-What is narrower than float64 is computed there and rounded. Libraries differ in the last bits of float64, and where a
-tie lies between, in the result: a row with such a number is computed again in twice the digits. So is the log-sum-exp
-of float64 where the maximum and the logarithm cancel, or terms of both signs.
+What is narrower than float64 is computed there and rounded. Libraries differ in the last bits of float64, and so in the
+rounded result where a tie is between them: a row with such a number is computed again in twice the digits. So is the
+log-sum-exp of float64 where the maximum and the logarithm cancel, or terms of both signs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import dense, loss
 from . import double_double as dd
 from . import logsumexp as logsumexp_kernels
 from .dense import has_float64, mask_logits, narrow
-from .wide import ASKS, Wide, WideNamespace
+from .wide import CAN_BRANCH, Wide, WideNamespace
 
 #: How much of itself a result in float64 may be off by before it is asked for in more digits.
 ERROR = 2.0**-49
@@ -74,11 +74,11 @@ def _from_rows(xp: Namespace, rows: Array, shape: tuple[int, ...], axis: int) ->
 
 def is_open(xp: Namespace, x: Array) -> bool:
     """Whether rows of ``x`` can be looked at, and computed again in float64."""
-    asks = ASKS.get(xp.__name__)
-    return asks is not None and asks(x) and has_float64(xp, x)
+    can_branch = CAN_BRANCH.get(xp.__name__)
+    return can_branch is not None and can_branch(x) and has_float64(xp, x)
 
 
-def settle(
+def round_results(
     xp: Namespace,
     results: tuple[Array, ...],
     dtype: DType,
@@ -125,16 +125,16 @@ def _each(
     def again(some: Picked) -> tuple[Wide, ...]:
         return (function(some.wide, some.numbers(x), 1, some.mask(where), None),)
 
-    return settle(xp, (r,), x.dtype, tuple(x.shape), axis, again, _near_ties(xp, r, x.dtype, axis))[0]
+    return round_results(xp, (r,), x.dtype, tuple(x.shape), axis, again, _near_ties(xp, r, x.dtype, axis))[0]
 
 
 def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     return _each(dense.softmax, xp, x, axis, where, precision)
 
 
 def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """X - logsumexp(x)."""
+    """``x - logsumexp(x)``."""
     return _each(dense.log_softmax, xp, x, axis, where, precision)
 
 
@@ -155,7 +155,7 @@ def _cancels(xp: Namespace, r: Array, m: Array, dtype: DType, condition: Array) 
 
 
 def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
-    """log(sum(exp(x))), without ``axis``."""
+    """``log(sum(exp(x)))``, without ``axis``."""
     if precision != "high" or not is_open(xp, x):
         return dense.logsumexp(xp, x, axis, where, precision)
     y = narrow(xp, x, xp.float64)
@@ -167,7 +167,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
 
     unsure, count = _cancels(xp, r, m, x.dtype, xp.zeros_like(m))
     unsure = xp.logical_and(unsure, m < 0)
-    out = settle(xp, (r,), x.dtype, tuple(x.shape), axis, again, unsure, count)
+    out = round_results(xp, (r,), x.dtype, tuple(x.shape), axis, again, unsure, count)
     return xp.squeeze(out[0], axis=axis)
 
 
@@ -197,7 +197,7 @@ def signed_logsumexp(
         return tuple(parts)
 
     unsure, count = _cancels(xp, value, xp.where(fine, m, xp.zeros_like(m) - math.inf), x.dtype, condition)
-    out = settle(xp, (value, sign), x.dtype, tuple(x.shape), axis, again, unsure, count)
+    out = round_results(xp, (value, sign), x.dtype, tuple(x.shape), axis, again, unsure, count)
     value, sign = (xp.squeeze(a, axis=axis) for a in out)
     return value, sign
 
@@ -260,7 +260,7 @@ def loss_rows(
         finite = xp.isfinite(rows.log_sum)
         unsure.append(xp.logical_and(finite, xp.abs(rows.log_sum) * NEARLY_0 < xp.abs(rows.row.m)))
     some = reduce(xp.logical_or, unsure)
-    results = settle(xp, results, x.dtype, tuple(x.shape), axis, again, some)
+    results = round_results(xp, results, x.dtype, tuple(x.shape), axis, again, some)
     return results[0] if each else losses, results[-1] if grad else None
 
 
@@ -287,7 +287,7 @@ def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
-    """D loss / d logits."""
+    """``d loss / d logits``."""
     if not _is_narrow(xp, logits, args):
         return loss.cross_entropy_grad(xp, logits, args)
     return _loss(xp, logits, args, False, True)[1]

@@ -1,6 +1,6 @@
 """The mathematics of the linear softmax model: blocks of rows through the loss, two matrix products each.
 
-Arrays stand as X (n, m), W (k, m), bias (k,); nothing is checked, nothing is converted.
+Arrays are X (n, m), W (k, m), bias (k,); nothing is checked, nothing is converted.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ def block_rows(n: int, k: int, itemsize: int, block_size: int | None, memory: in
         most = max(BLOCK_BYTES // row, min(limit, max(least, memory // DEVICE_PART // row)))
     count = max(1, -(-n // most))
     return max(1, -(-n // count))
+
+
+def copied_rows(n: int, k: int, width: int, itemsize: int) -> int:
+    """Rows of a block whose logits stay bounded, and copies of whose samples, with ``width`` numbers each."""
+    return min(block_rows(n, k, itemsize, None), max(BLOCK_ROWS, BLOCK_BYTES // (max(1, width) * itemsize)))
 
 
 def some_rows(args: Any, start: int, stop: int, n: int) -> Any:
@@ -147,7 +152,7 @@ class BlockedLinear:
         return joined(self.xp, pieces)
 
     def scaled(self, a: Array, divisor: Array) -> Array:
-        """``a`` divided by the total weight, in the dtype that came."""
+        """``a`` divided by the total weight, in the dtype of the input."""
         a = a if divisor is None else loss_kernels.divided(self.xp, a, divisor)
         return narrow(self.xp, a, self.dtype)
 
@@ -270,8 +275,11 @@ def linear_cross_entropy_hvp(
             dz = (xp.zeros_like(z) if dz is None else dz) + narrow(xp, given["bias"], model.wide)
         if dx is not None:
             dz = add(dz, model.product(dx, model.operand.T))
-        h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
-        g: Array = loss_kernels.cross_entropy_grad(xp, z, piece) if "X" in given else None
+        # the gradient is in the entries of the second derivative by W and X
+        if "W" in given and "X" in given:
+            h, g = loss_kernels.hvp_and_grad(xp, z, piece, dz)
+        else:
+            h = loss_kernels.cross_entropy_hvp(xp, z, piece, dz)
         if "W" in given:
             step = model.product(h.T, x)
             if dx is not None:

@@ -1,6 +1,6 @@
 """The divergence of two linear softmax models: blocks of rows of both through it, neither's logits whole.
 
-Arrays stand as X (n, m), W (k, m), bias (k,), the target's with a number of features of its own.
+Arrays are X (n, m), W (k, m), bias (k,); the target's may have another number of features.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .loss import divided, sum_all
 
 
 class Given(NamedTuple):
-    """A target of which some classes are known: log-probabilities (n, m) and labels (n, m)."""
+    """A target known at some classes: log-probabilities (n, m) and labels (n, m)."""
 
     log_probs: Array
     labels: Array
@@ -62,7 +62,7 @@ def against(
 
 
 def rows_of_block(n: int, k: int, bits: int, block_size: int | None, memory: int | None = None) -> int:
-    """Rows of a block, of which two arrays of logits and the gradient are held."""
+    """Rows of a block, for which two arrays of logits and the gradient are held."""
     return block_rows(n, k, bits // 4, block_size, memory)
 
 

@@ -21,7 +21,7 @@ from .targets import index_dtype
 
 
 class Wanted(NamedTuple):
-    """What is wanted beside the log-probabilities and the normalizer, and of which logits."""
+    """What is wanted beside the log-probabilities and the normalizer, and how the logits are scaled."""
 
     entropy: bool = False
     #: How many of the likeliest classes.
@@ -54,14 +54,14 @@ def top_k_labels(xp: Namespace, z: Array, count: int) -> Array:
     return narrow(xp, xp.concat(found, axis=1), index.dtype)
 
 
-def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, carry: bool) -> Rows:
+def of_block(xp: Namespace, z: Array, labels: Array, wanted: Wanted, compensated: bool) -> Rows:
     """The results of a block of logits."""
-    row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, wanted.scaling)
-    normalizer = xp.log1p(row.rest)
+    row, _, _ = kernels.shifted_rows(xp, z, 1, None, compensated, wanted.scaling)
+    normalizer = xp.log1p(row.sum_ex_max)
     log_p = log_of(xp, row, normalizer)
     h = top = at = None
     if wanted.entropy:
-        h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1, carry)[1], axis=1)
+        h = xp.squeeze(normalizer - kernels.mean_of(xp, row, 1, compensated)[1], axis=1)
     if wanted.top_k:
         at = top_k_labels(xp, z, wanted.top_k)
         top = kernels.take_labels(xp, log_p, at, 1)
@@ -93,7 +93,7 @@ def recorded_block(
 
 
 def narrowed(xp: Namespace, rows: Rows, dtype: Any) -> Rows:
-    """Results in the dtype that came."""
+    """Results in the dtype of the input."""
     return Rows._make(a if a is None or i == 4 else narrow(xp, a, dtype) for i, a in enumerate(rows))
 
 
@@ -109,24 +109,24 @@ def linear_log_probs(
 ) -> Rows:
     """What is wanted of every sample."""
     model = BlockedLinear(xp, X, W, bias, args, block_size)
-    carry = args.precision == "high" and model.wide == W.dtype
-    each = [narrowed(xp, block(xp, z, piece.labels, wanted, carry), W.dtype) for *_, z, piece in model.blocks()]
+    compensated = args.precision == "high" and model.wide == W.dtype
+    each = [narrowed(xp, block(xp, z, piece.labels, wanted, compensated), W.dtype) for *_, z, piece in model.blocks()]
     if len(each) == 1:
         return each[0]
     return Rows(*(None if some[0] is None else xp.concat(list(some), axis=0) for some in zip(*each, strict=True)))
 
 
-def slopes(xp: Namespace, z: Array, labels: Array, c: Rows, scaling: Scaling, carry: bool) -> Array:
+def slopes(xp: Namespace, z: Array, labels: Array, c: Rows, scaling: Scaling, compensated: bool) -> Array:
     """The derivative by a block of logits."""
-    row, _, _ = kernels.shifted_rows(xp, z, 1, None, carry, scaling)
+    row, _, _ = kernels.shifted_rows(xp, z, 1, None, compensated, scaling)
     by_label, by_normalizer, by_entropy = (None if a is None else narrow(xp, a, z.dtype) for a in c[:3])
     g = xp.zeros_like(z)
     if by_label is not None:
         g = kernels.label_slopes(xp, row, labels, by_label, 1)
     if by_entropy is not None:
-        g = g + kernels.entropy_slopes(xp, row, xp.expand_dims(by_entropy, axis=1), 1, carry)
+        g = g + kernels.entropy_slopes(xp, row, xp.expand_dims(by_entropy, axis=1), 1, compensated)
     if by_normalizer is not None:
-        g = g + row.e / (1 + row.rest) * xp.expand_dims(by_normalizer, axis=1)
+        g = g + row.e / (1 + row.sum_ex_max) * xp.expand_dims(by_normalizer, axis=1)
     return kernels.sloped(xp, g, z, scaling)
 
 
@@ -150,8 +150,8 @@ def linear_log_probs_vjp(
         c = cotangents
         if z.shape[0] != X.shape[0]:
             c = Rows(*(None if a is None else slice_axis(a, 0, start, done) for a in c))
-        carry = args.precision == "high" and z.dtype == W.dtype
-        return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, carry)
+        compensated = args.precision == "high" and z.dtype == W.dtype
+        return xp.zeros_like(z[:1, :1]), slopes(xp, z, piece.labels, c, scaling, compensated)
 
     return linear_cross_entropy_value_and_grad(
         xp, X, W, bias, args._replace(reduction="sum"), wrt, None, block_size, loss=loss

@@ -19,13 +19,13 @@ from .shards import (
     Merged,
     Reduce,
     Shard,
-    alone,
-    focused,
-    focuses,
-    meet,
+    focal_sums,
+    logit_gradient,
+    merge_sums,
+    needs_focal_sum,
+    partial_sums,
     shard,
-    slopes,
-    with_focused,
+    with_focal_sums,
 )
 
 
@@ -41,7 +41,7 @@ class LinearShard:
     ) -> None:
         self.xp, self.args, self.first = xp, args, first
         self.model = BlockedLinear(xp, X, W, bias, args, block_size)
-        self.carry = widen(xp, W[:1, ...], args.precision)[1]
+        self.compensated = widen(xp, W[:1, ...], args.precision)[1]
         one = self.model.n <= self.model.rows
         self.kept = list(self.model.blocks()) if one else None
 
@@ -51,19 +51,21 @@ class LinearShard:
             yield shard(self.xp, z, piece, self.first), piece, start, stop
 
     def merged(self, reduce: Reduce) -> Merged:
-        """What all shares amount to, from one pass over X; from two if ``focuses``."""
-        xp, args, carry = self.xp, self.args, self.carry
-        lows, found = zip(*(alone(xp, part, piece, carry) for part, piece, _, _ in self.shares()), strict=True)
+        """What all shares amount to, from one pass over X; from two if ``needs_focal_sum``."""
+        xp, args, compensated = self.xp, self.args, self.compensated
+        lows, found = zip(
+            *(partial_sums(xp, part, piece, compensated) for part, piece, _, _ in self.shares()), strict=True
+        )
         low = Level(*(self._joined(parts) for parts in zip(*lows, strict=True)))
         sums = {name: self._joined([some[name] for some in found]) for name in found[0]}
-        all_ = meet(xp, low, sums, args, reduce, carry)
-        if not focuses(args):
+        all_ = merge_sums(xp, low, sums, args, reduce, compensated)
+        if not needs_focal_sum(args):
             return all_
         each = [
-            focused(xp, part, _cut(all_, start, stop, self.model.n), piece, carry)
+            focal_sums(xp, part, _cut(all_, start, stop, self.model.n), piece, compensated)
             for part, piece, start, stop in self.shares()
         ]
-        return with_focused(all_, reduce(self._joined(each, 1), "sum"))
+        return with_focal_sums(all_, reduce(self._joined(each, 1), "sum"))
 
     def _joined(self, parts: Sequence[Array], axis: int = 0) -> Array:
         """The results of all blocks; None where there are none."""
@@ -75,13 +77,13 @@ class LinearShard:
         grads = Gradients(xp, wrt, model.operand, self.args, model.product)
         for start, stop, x, z, piece in self.kept or model.blocks():
             some = _cut(all_, start, stop, model.n)
-            g = slopes(xp, shard(xp, z, piece, self.first), some, piece, self.carry)
+            g = logit_gradient(xp, shard(xp, z, piece, self.first), some, piece, self.compensated)
             times = factor if factor is None or stop - start == model.n else factor[start:stop, ...]
             grads.add(x, scaled(xp, g, keep(xp, piece, z)[0], times), piece)
         return tuple(reduce(g, "sum") if name == "X" else g for name, g in grads.found().items())
 
 
-def linear_merged(
+def merged_linear_shares(
     xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, first: Any, reduce: Reduce, block_size: int | None
 ) -> Merged:
     """What all shares of the logits of the linear model amount to."""
@@ -97,7 +99,7 @@ def sharded_linear_cross_entropy(
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
-    merged: Callable[..., tuple[Array, ...]] = linear_merged,
+    merged: Callable[..., tuple[Array, ...]] = merged_linear_shares,
 ) -> Array:
     """The loss, reduced; ``merged`` may be another way to the same sums."""
     all_ = Merged(*merged(xp, X, W, bias, args, first, reduce, block_size))

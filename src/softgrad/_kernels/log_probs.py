@@ -1,7 +1,7 @@
 """Log-probabilities of given labels, the entropy, and what pulls their cotangents back to the logits.
 
-With d = x - max and rest = sum(exp(d)) - 1 the logarithm of a probability is d - log1p(rest), and the entropy
-log1p(rest) - sum(p d), whose terms are all of one sign. Labels have the class axis, with one entry a label.
+With ``d = x - max`` and ``r = sum(exp(d)) - 1`` the logarithm of a probability is ``d - log1p(r)``, and the entropy
+``log1p(r) - sum(p d)``, whose terms are all of one sign. Labels have the class axis, with one entry a label.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def valid_labels(xp: Namespace, labels: Array, x: Array, axis: int) -> tuple[Arr
     return xp.where(valid, index, xp.zeros_like(index)), valid
 
 
-def hot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
+def onehot_labels(xp: Namespace, index: Array, x: Array, axis: int) -> list[Array]:
     """For each label of a sample, where among the classes of ``x`` it is."""
     classes = iota(xp, x, axis, index.dtype)
     return [classes == slice_axis(index, axis, i, i + 1) for i in range(index.shape[axis])]
@@ -57,8 +57,8 @@ def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
     else:
         zero = xp.zeros_like(a)
         each = [
-            xp.sum(xp.where(hot, a, zero), axis=axis, keepdims=True, dtype=a.dtype)
-            for hot in hot_labels(xp, index, a, axis)
+            xp.sum(xp.where(onehot, a, zero), axis=axis, keepdims=True, dtype=a.dtype)
+            for onehot in onehot_labels(xp, index, a, axis)
         ]
         out = joined(xp, each, axis)
     # a factor: what is chosen by a condition has the derivative 0
@@ -66,20 +66,20 @@ def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
 
 
 def shifted_rows(
-    xp: Namespace, x: Array, axis: int, where: Array, carry: bool, scaling: Scaling
+    xp: Namespace, x: Array, axis: int, where: Array, compensated: bool, scaling: Scaling
 ) -> tuple[Shifted, Array, Array]:
     """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
-    x, shown, rows = mask_logits(xp, x, axis, where)
-    return scaled_shift(xp, x, axis, carry, scaling, shown), shown, rows
+    x, visible, rows = mask_logits(xp, x, axis, where)
+    return scaled_shift(xp, x, axis, compensated, scaling, visible), visible, rows
 
 
 def scaled_log_softmax(
     xp: Namespace, x: Array, axis: int, where: Array, precision: str | None, scaling: Scaling
 ) -> Array:
     """The log-softmax of scaled logits."""
-    y, carry = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
-    return narrow(xp, log_of(xp, row, xp.log1p(row.rest), shown), x.dtype)
+    y, compensated = widen(xp, x, precision)
+    row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
+    return narrow(xp, log_of(xp, row, xp.log1p(row.sum_ex_max), visible), x.dtype)
 
 
 def log_probs(
@@ -92,7 +92,7 @@ def log_probs(
     scaling: Scaling = PLAIN,
     log_softmax: Callable[..., Any] = dense.log_softmax,
 ) -> Array:
-    """log(softmax(x)) at the labels, of the labels' shape."""
+    """``log(softmax(x))`` at the labels, of the labels' shape."""
     if scaling.identity:
         log_p = log_softmax(xp, x, axis, where, precision)
     else:
@@ -110,30 +110,30 @@ def log_probs_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """The sum of c (onehot - p) over a sample's labels, -c p but for these.
+    """The sum of ``c (onehot - p)`` over a sample's labels.
 
     At a label it is c (s - e) / s for its own c, with the sum of the others for s - e at the maximum, less p times the
     c of the other labels, which are added up without its own.
     """
-    y, carry = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
-    g = sloped(xp, label_slopes(xp, row, labels, narrow(xp, cotangent, y.dtype), axis, shown), row.x, scaling)
-    return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
+    y, compensated = widen(xp, x, precision)
+    row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
+    g = sloped(xp, label_slopes(xp, row, labels, narrow(xp, cotangent, y.dtype), axis, visible), row.x, scaling)
+    return narrow(xp, g if visible is None else xp.where(visible, g, xp.zeros_like(g)), x.dtype)
 
 
-def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, shown: Array = None) -> Array:
+def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, visible: Array = None) -> Array:
     """``log_probs_vjp`` by the scaled logits, but for 0 at hidden classes."""
-    s = 1 + row.rest
+    s = 1 + row.sum_ex_max
     index, valid = valid_labels(xp, labels, row.e, axis)
-    if shown is not None:
+    if visible is not None:
         # the logarithm of a hidden class is -inf, whatever the logits
-        c = xp.where(take_labels(xp, xp.astype(shown, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
+        c = xp.where(take_labels(xp, xp.astype(visible, c.dtype), index, axis) > 0, c, xp.zeros_like(c))
     own, other = parted(xp, c, index, axis)
     others = without_each(xp, row, s)
     there = (own * take_labels(xp, others, index, axis) - other * take_labels(xp, row.e, index, axis)) / s
     g = -(row.e / s) * xp.sum(c, axis=axis, keepdims=True, dtype=c.dtype)
-    for i, hot in enumerate(hot_labels(xp, index, row.e, axis)):
-        g = xp.where(hot, slice_axis(there, axis, i, i + 1), g)
+    for i, onehot in enumerate(onehot_labels(xp, index, row.e, axis)):
+        g = xp.where(onehot, slice_axis(there, axis, i, i + 1), g)
     defined = xp.all(valid, axis=axis, keepdims=True)
     return xp.where(defined, g, nan_unless(xp, defined, s))
 
@@ -161,10 +161,10 @@ def one_label_vjp(
     return grad(xp, x, args)
 
 
-def mean_of(xp: Namespace, row: Shifted, axis: int, carry: bool) -> tuple[Array, Array]:
+def mean_of(xp: Namespace, row: Shifted, axis: int, compensated: bool) -> tuple[Array, Array]:
     """(x - max, 0 where the probability is; its mean over the probabilities)."""
     d = xp.where(row.e == 0, xp.zeros_like(row.d), row.d)
-    return d, total(xp, row.e * d, axis, carry) / (1 + row.rest)
+    return d, total(xp, row.e * d, axis, compensated) / (1 + row.sum_ex_max)
 
 
 def entropy(
@@ -175,10 +175,10 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """-sum(p log(p)), without ``axis``; 0 where nothing is shown."""
-    y, carry = widen(xp, x, precision)
-    row, _, rows = shifted_rows(xp, y, axis, where, carry, scaling)
-    h = xp.log1p(row.rest) - mean_of(xp, row, axis, carry)[1]
+    """``-sum(p log(p))``, without ``axis``; 0 where no class is visible."""
+    y, compensated = widen(xp, x, precision)
+    row, _, rows = shifted_rows(xp, y, axis, where, compensated, scaling)
+    h = xp.log1p(row.sum_ex_max) - mean_of(xp, row, axis, compensated)[1]
     if rows is not None:
         h = xp.where(rows, h, xp.zeros_like(h))
     return narrow(xp, xp.squeeze(h, axis=axis), x.dtype)
@@ -193,15 +193,15 @@ def entropy_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """-c p (log(p) + entropy), whose normalizers cancel: c p (mean(d) - d)."""
-    y, carry = widen(xp, x, precision)
-    row, shown, _ = shifted_rows(xp, y, axis, where, carry, scaling)
+    """``-c p (log(p) + entropy)``, whose normalizers cancel: ``c p (mean(d) - d)``."""
+    y, compensated = widen(xp, x, precision)
+    row, visible, _ = shifted_rows(xp, y, axis, where, compensated, scaling)
     c = xp.expand_dims(narrow(xp, cotangent, y.dtype), axis=axis)
-    g = sloped(xp, entropy_slopes(xp, row, c, axis, carry), row.x, scaling)
-    return narrow(xp, g if shown is None else xp.where(shown, g, xp.zeros_like(g)), x.dtype)
+    g = sloped(xp, entropy_slopes(xp, row, c, axis, compensated), row.x, scaling)
+    return narrow(xp, g if visible is None else xp.where(visible, g, xp.zeros_like(g)), x.dtype)
 
 
-def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, carry: bool) -> Array:
+def entropy_slopes(xp: Namespace, row: Shifted, c: Array, axis: int, compensated: bool) -> Array:
     """``entropy_vjp`` by the scaled logits, the class axis of ``c`` kept, but for 0 at hidden classes."""
-    d, mean = mean_of(xp, row, axis, carry)
-    return c * (row.e / (1 + row.rest) * (mean - d))
+    d, mean = mean_of(xp, row, axis, compensated)
+    return c * (row.e / (1 + row.sum_ex_max) * (mean - d))

@@ -21,7 +21,7 @@ def signed_logsumexp(
 
     The term largest in magnitude is kept out of the sum: log|b_t| + x_t + log1p(sum of b_j exp(x_j - x_t) / b_t).
     """
-    y, carry = widen(xp, x, precision)
+    y, compensated = widen(xp, x, precision)
     b = narrow(xp, xp.broadcast_to(b, x.shape), y.dtype)
     zero = xp.zeros_like(y)
     if where is not None:
@@ -39,7 +39,7 @@ def signed_logsumexp(
     most = math.log(xp.finfo(y.dtype).max) - 1  # 0 times its exponential is 0
     d = xp.where(xp.logical_or(counts, d < most), d, zero + most)
     terms = xp.where(xp.logical_and(first, counts), zero, (b / weight) * xp.exp(d))
-    rest = total(xp, terms, axis, carry)
+    rest = total(xp, terms, axis, compensated)
     # below -1/4 the sum itself is exact enough, and log1p refuses a negative one (XLA's loses seven bits from -0.29)
     near = rest > -0.25
     log_sum = xp.where(near, xp.log1p(xp.where(near, rest, blank)), xp.log(xp.abs(1 + xp.where(near, blank, rest))))

@@ -2,7 +2,7 @@
 
 With x the scaled logits, e = exp(x - max), s = sum(e) and the target weights v (T = sum(v)), the loss of a sample is
 T log(s) - sum(v d), its gradient (e (T - v) - v o) / s with o = s - e summed without e: neither subtracts two numbers
-that are close. Derivatives by the logits that came follow by the chain rule, from ``slope`` and ``bend``.
+that are close. Derivatives by the unscaled logits follow by the chain rule, from ``slope`` and ``bend``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Rows(NamedTuple):
     #: Sum of the exponentials, the class axis kept.
     s: Array
     #: Where a class can be seen, or None; where a row shows anything, or None.
-    shown: Array
+    visible: Array
     rows: Array
     #: Where the label is the class (class indices only).
-    hot: Array
+    onehot: Array
     #: Target weights by class, and their sum by row; None and the class weight (or None) for plain indices.
     v: Array
     T: Array
@@ -47,62 +47,62 @@ class Rows(NamedTuple):
     #: Where the label is a class, or None.
     valid: Array
     #: Of class indices without smoothing: the sum of the exponentials without the label's, for value and gradient.
-    o: Array = None
+    sum_ex_label: Array = None
     #: log(sum(exp(x))), where ``z_loss`` asks for it.
     log_sum: Array = None
     #: How the logits were scaled.
     scaling: Scaling = Scaling()
 
 
-def prepare(xp: Namespace, x: Array, args: LossArgs, carry: bool) -> Rows:
+def prepare(xp: Namespace, x: Array, args: LossArgs, compensated: bool) -> Rows:
     """Everything of a loss but its sample weights and its reduction."""
-    x, shown, rows = mask_logits(xp, x, args.axis, args.where)
+    x, visible, rows = mask_logits(xp, x, args.axis, args.where)
     scaling = scaling_of(xp, x, args)
-    row = scaled_shift(xp, x, args.axis, carry, scaling, args.where)
+    row = scaled_shift(xp, x, args.axis, compensated, scaling, args.where)
     log_sum = log_normalizer(xp, row, args.axis) if args.z_loss else None
-    return Rows(row, 1 + row.rest, shown, rows, *target(xp, x, args, shown), None, log_sum, scaling)
+    return Rows(row, 1 + row.sum_ex_max, visible, rows, *target(xp, x, args, visible), None, log_sum, scaling)
 
 
-def without_label(xp: Namespace, r: Rows, axis: int, carry: bool) -> Rows:
+def without_label(xp: Namespace, r: Rows, axis: int, compensated: bool) -> Rows:
     """``r`` with what the value and the gradient of class indices are made of."""
     if r.v is not None:
         return r
-    return r._replace(o=total(xp, xp.where(r.hot, xp.zeros_like(r.s), r.row.e), axis, carry))
+    return r._replace(sum_ex_label=total(xp, xp.where(r.onehot, xp.zeros_like(r.s), r.row.e), axis, compensated))
 
 
 def pick(xp: Namespace, r: Rows, a: Array, axis: int) -> Array:
     """``a`` at the label, the class axis kept."""
-    return xp.sum(xp.where(r.hot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
+    return xp.sum(xp.where(r.onehot, a, xp.zeros_like(r.s)), axis=axis, keepdims=True, dtype=a.dtype)
 
 
 def costs(xp: Namespace, r: Rows) -> Array:
     """``-log p`` of every class."""
-    return (xp.log1p(r.row.rest) if r.row.lo is None else xp.log1p(r.row.rest) - r.row.lo) - r.row.d
+    return (xp.log1p(r.row.sum_ex_max) if r.row.lo is None else xp.log1p(r.row.sum_ex_max) - r.row.lo) - r.row.d
 
 
-def losses(xp: Namespace, r: Rows, args: LossArgs, carry: bool) -> Array:
+def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
     """One loss a sample, before sample weights; the class axis kept."""
     row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
     if r.v is None:
         lo = None if row.lo is None else pick(xp, r, row.lo, axis)
-        loss = index_loss(xp, r.o, pick(xp, r, row.e, axis), pick(xp, r, row.d, axis), lo, r.w)
+        loss = index_loss(xp, r.sum_ex_label, pick(xp, r, row.e, axis), pick(xp, r, row.d, axis), lo, r.w)
     else:
         cost = costs(xp, r)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
         cost = xp.where(xp.logical_and(r.v == 0, xp.isinf(cost)), zero, cost)
         if args.focal:
             cost = cost * focal.power(xp, others(xp, r) / r.s, args.focal)
-        loss = total(xp, r.v * cost, axis, carry)
+        loss = total(xp, r.v * cost, axis, compensated)
     if args.z_loss:
         loss = loss + _weighted(args.z_loss * r.log_sum**2, r)
-    return settle(xp, r, loss)
+    return mask_samples(xp, r, loss)
 
 
-def index_loss(xp: Namespace, o: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
-    """The loss of a label from the sum ``o`` of the others' exponentials, its own ``e`` and the logarithm of that."""
+def index_loss(xp: Namespace, sum_ex_label: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
+    """The loss of a label from the others' exponentials, its own ``e`` and its logarithm ``d``."""
     # with the label at the maximum its exponential less one is 0, and the others are all that is left
-    loss = xp.log1p(o + (e - 1))
+    loss = xp.log1p(sum_ex_label + (e - 1))
     loss = (loss if lo is None else loss - lo) - d
     # a class of weight 0 costs nothing, though its logit be -inf
     return loss if w is None else xp.where(xp.logical_and(w == 0, xp.isinf(loss)), xp.zeros_like(loss), loss) * w
@@ -112,8 +112,8 @@ def _weighted(a: Array, r: Rows) -> Array:
     return a if r.w is None else a * r.w
 
 
-def settle(xp: Namespace, r: Any, a: Array) -> Array:
-    """``a`` with nothing from a row that shows nothing, and NaN where the label is no class; ``r`` tells of rows."""
+def mask_samples(xp: Namespace, r: Any, a: Array) -> Array:
+    """``a`` with 0 in rows without a visible class, and NaN where the label is no class; ``r`` has these masks."""
     if r.rows is not None:
         a = xp.where(r.rows, a, xp.zeros_like(r.s))
     if r.valid is not None:
@@ -135,10 +135,10 @@ def with_focal(xp: Namespace, r: Rows, args: LossArgs, function: Callable[..., A
 
 
 def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
-    """``d loss / d (scaled logits)``, whatever stands in a row that does not count."""
+    """``d loss / d (scaled logits)``; rows that do not count may hold anything."""
     row = r.row
     if r.v is None:
-        g = xp.where(r.hot, -r.o, row.e) / r.s
+        g = xp.where(r.onehot, -r.sum_ex_label, row.e) / r.s
         if r.T is not None:
             g = g * r.T
     else:
@@ -150,16 +150,16 @@ def _scaled_gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
 
 
 def gradient(xp: Namespace, r: Rows, args: LossArgs) -> Array:
-    """D loss / d logits by row, before sample weights."""
+    """``d loss / d logits`` by row, before sample weights."""
     g = _scaled_gradient(xp, r, args)
     if not r.scaling.identity:
         g = g * slope(xp, r.row.x, r.scaling)
-    return zero_hidden(xp, r, settle(xp, r, g))
+    return zero_hidden(xp, r, mask_samples(xp, r, g))
 
 
 def zero_hidden(xp: Namespace, r: Rows, a: Array) -> Array:
     """``a`` with 0 at the classes that are hidden; the last step of a result, so that no NaN comes back through it."""
-    return a if r.shown is None else xp.where(r.shown, a, xp.zeros_like(r.s))
+    return a if r.visible is None else xp.where(r.visible, a, xp.zeros_like(r.s))
 
 
 def _chained(xp: Namespace, r: Rows, args: LossArgs, h: Array, u: Array) -> Array:
@@ -176,38 +176,38 @@ def curvature(xp: Namespace, r: Rows, args: LossArgs, u: Array) -> Array:
     row, axis = r.row, args.axis
     zero = xp.zeros_like(r.s)
     p = row.e / r.s
-    came = u = zero_hidden(xp, r, u)
+    unscaled = u = zero_hidden(xp, r, u)
     if not r.scaling.identity:
         u = u * slope(xp, row.x, r.scaling)
     count = xp.sum(xp.astype(row.top, u.dtype), axis=axis, keepdims=True, dtype=u.dtype)
     centre = xp.sum(xp.where(row.top, u, zero), axis=axis, keepdims=True, dtype=u.dtype) / count
-    apart = u - centre
-    mean = total(xp, p * apart, axis)
-    spread = p * (apart - mean)
-    h = spread if r.T is None else spread * with_focal(xp, r, args).T
+    centred = u - centre
+    mean = total(xp, p * centred, axis)
+    softmax_hvp = p * (centred - mean)
+    h = softmax_hvp if r.T is None else softmax_hvp * with_focal(xp, r, args).T
     if args.focal:
-        change = with_focal(xp, r, args, focal.second).v * (apart - mean)
+        change = with_focal(xp, r, args, focal.second).v * (centred - mean)
         h = h + change * (others(xp, r) / r.s) - p * (total(xp, change, axis) - change)
     if args.z_loss:
-        h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * (mean + centre)), r)
+        h = h + _weighted(2 * args.z_loss * (r.log_sum * softmax_hvp + p * (mean + centre)), r)
     if not r.scaling.identity:
-        h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), came)
-    return zero_hidden(xp, r, settle(xp, r, h))
+        h = _chained(xp, r, args, h * slope(xp, row.x, r.scaling), unscaled)
+    return zero_hidden(xp, r, mask_samples(xp, r, h))
 
 
 def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     """Diagonal of each sample's second derivative, before sample weights."""
     p, q = r.row.e / r.s, others(xp, r) / r.s
-    spread = p * q
-    h = spread if r.T is None else spread * with_focal(xp, r, args).T
+    softmax_diag = p * q
+    h = softmax_diag if r.T is None else softmax_diag * with_focal(xp, r, args).T
     if args.focal:
         change = with_focal(xp, r, args, focal.second)
         h = h + change.v * q**2 + p**2 * (change.T - change.v)
     if args.z_loss:
-        h = h + _weighted(2 * args.z_loss * (r.log_sum * spread + p * p), r)
+        h = h + _weighted(2 * args.z_loss * (r.log_sum * softmax_diag + p * p), r)
     if not r.scaling.identity:
         h = _chained(xp, r, args, h * slope(xp, r.row.x, r.scaling) ** 2, 1.0)
-    return zero_hidden(xp, r, settle(xp, r, h))
+    return zero_hidden(xp, r, mask_samples(xp, r, h))
 
 
 def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array, Array]:
@@ -265,62 +265,69 @@ def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array) -> Array
     return value if divisor is None else divided(xp, value, divisor)
 
 
-def _run(
-    xp: Namespace, logits: Array, args: LossArgs, value: bool, derivative: str | None, vector: Array = None
-) -> tuple[Array, ...]:
-    x, carry = widen(xp, logits, args.precision)
+def _run(xp: Namespace, logits: Array, args: LossArgs, *wanted: str, vector: Array = None) -> tuple[Array, ...]:
+    """What is wanted of "value", "gradient", "curvature" (times ``vector``) and "diagonal", from one exponential."""
+    x, compensated = widen(xp, logits, args.precision)
     kept, weight = keep(xp, args, x)
     if kept is not None:
         # a NaN left in an ignored sample would come back as 0 * NaN in its derivative
         x = xp.where(kept, x, xp.zeros_like(x))
-    r = prepare(xp, x, args, carry)
-    if value or derivative == "gradient" or args.softcap is not None:
-        r = without_label(xp, r, args.axis, carry)
+    r = prepare(xp, x, args, compensated)
+    if args.softcap is not None or "value" in wanted or "gradient" in wanted:
+        r = without_label(xp, r, args.axis, compensated)
     divisor = weight_sum(xp, x, args, r.w) if args.reduction == "mean" else None
     out = []
-    if value:
-        each = scaled(xp, losses(xp, r, args, carry), kept, weight)
-        out.append(narrow(xp, reduced(xp, each, args, divisor), logits.dtype))
-    if derivative is not None:
-        if derivative == "gradient":
-            g = gradient(xp, r, args)
-        elif derivative == "curvature":
-            g = curvature(xp, r, args, narrow(xp, vector, x.dtype))
+    for name in wanted:
+        if name == "value":
+            each = scaled(xp, losses(xp, r, args, compensated), kept, weight)
+            result = reduced(xp, each, args, divisor)
         else:
-            g = diagonal(xp, r, args)
-        g = scaled(xp, g, kept, weight)
-        out.append(narrow(xp, g if divisor is None else divided(xp, g, divisor), logits.dtype))
+            if name == "gradient":
+                g = gradient(xp, r, args)
+            elif name == "curvature":
+                g = curvature(xp, r, args, narrow(xp, vector, x.dtype))
+            else:
+                g = diagonal(xp, r, args)
+            g = scaled(xp, g, kept, weight)
+            result = g if divisor is None else divided(xp, g, divisor)
+        out.append(narrow(xp, result, logits.dtype))
     return tuple(out)
 
 
 def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """The loss, reduced."""
-    return _run(xp, logits, args, True, None)[0]
+    return _run(xp, logits, args, "value")[0]
 
 
 def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
-    """D loss / d logits."""
-    return _run(xp, logits, args, False, "gradient")[0]
+    """``d loss / d logits``."""
+    return _run(xp, logits, args, "gradient")[0]
 
 
 def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
     """Loss and gradient from one maximum and one exponential."""
-    value, grad = _run(xp, logits, args, True, "gradient")
+    value, grad = _run(xp, logits, args, "value", "gradient")
     return value, grad
 
 
 def cross_entropy_hvp(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> Array:
     """Second derivative times ``vector``."""
-    return _run(xp, logits, args, False, "curvature", vector)[0]
+    return _run(xp, logits, args, "curvature", vector=vector)[0]
+
+
+def hvp_and_grad(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> tuple[Array, Array]:
+    """Second derivative times ``vector`` and gradient, from one maximum and one exponential."""
+    product, grad = _run(xp, logits, args, "curvature", "gradient", vector=vector)
+    return product, grad
 
 
 def cross_entropy_hessian_diag(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """Diagonal of the second derivative."""
-    return _run(xp, logits, args, False, "diagonal")[0]
+    return _run(xp, logits, args, "diagonal")[0]
 
 
 def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:
     """What the mean divides by, 0-d."""
     x, _ = widen(xp, logits, args.precision)
-    shown = None if args.where is None else xp.broadcast_to(args.where, x.shape)
-    return narrow(xp, weight_sum(xp, x, args, target(xp, x, args, shown)[3]), held_dtype(xp, logits.dtype))
+    visible = None if args.where is None else xp.broadcast_to(args.where, x.shape)
+    return narrow(xp, weight_sum(xp, x, args, target(xp, x, args, visible)[3]), held_dtype(xp, logits.dtype))

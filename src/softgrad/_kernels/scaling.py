@@ -54,14 +54,16 @@ def scaled(xp: Namespace, x: Array, scaling: Scaling) -> Array:
     return x if scaling.logit_shift is None else x + scaling.logit_shift
 
 
-def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scaling, where: Array = None) -> Shifted:
+def scaled_shift(
+    xp: Namespace, x: Array, axis: int, compensated: bool, scaling: Scaling, where: Array = None
+) -> Shifted:
     """``shift`` of the scaled logits; ``x`` is as ``mask_logits`` gives it where there is a mask ``where``.
 
     ``m`` is the scaled logit of a class where that is largest, ``d`` the differences to it and ``x`` the logits as
-    they came. With a softcap the rounding of ``d`` is not carried.
+    they came. With a softcap the rounding of ``d`` is not compensated.
     """
     if scaling.identity:
-        return shift(xp, x, axis, carry)
+        return shift(xp, x, axis, compensated)
     c, added = scaling.softcap, scaling.logit_shift
     y = x if c is None else finite(xp, x)
     if added is None:
@@ -73,22 +75,22 @@ def scaled_shift(xp: Namespace, x: Array, axis: int, carry: bool, scaling: Scali
         most, most_added = (
             xp.sum(xp.where(first, a, zero), axis=axis, keepdims=True, dtype=x.dtype) for a in (y, added)
         )
-    d, lo = apart(xp, y, most, carry, scaling, most_added)
+    d, lo = apart(xp, y, most, compensated, scaling, most_added)
     if c is not None:
         d = mask_logits(xp, d, axis, where)[0]
-    return shifted(xp, x, scaled(xp, most, scaling._replace(logit_shift=most_added)), d, lo, axis, carry)
+    return shifted(xp, x, scaled(xp, most, scaling._replace(logit_shift=most_added)), d, lo, axis, compensated)
 
 
 def apart(
-    xp: Namespace, x: Array, most: Array, carry: bool, scaling: Scaling, most_added: Array = None
+    xp: Namespace, x: Array, most: Array, compensated: bool, scaling: Scaling, most_added: Array = None
 ) -> tuple[Array, Array]:
     """(How far scaled logits are above that of a class with ``most`` and the shift ``most_added``, what was rounded).
 
-    The latter is None with a softcap, or unless ``carry``; with one no logit may be infinite.
+    The latter is None with a softcap, or unless ``compensated``; with one no logit may be infinite.
     """
     c, added = scaling.softcap, scaling.logit_shift
     d = difference(xp, x, most)
-    lo = rounding_error(xp, x, most, d) if carry and c is None else None
+    lo = rounding_error(xp, x, most, d) if compensated and c is None else None
     if c is not None:
         d = c * _tanh_apart(xp, x / c, most / c, d / c)
     if scaling.temperature != 1.0:
@@ -119,7 +121,7 @@ def bend(xp: Namespace, x: Array, scaling: Scaling) -> Array:
 
 
 def finite(xp: Namespace, x: Array) -> Array:
-    """``x`` with the largest numbers in place of infinities, of which the tanh is the same."""
+    """``x`` with the largest finite numbers in place of infinities; their tanh is the same."""
     largest = xp.zeros_like(x) + xp.finfo(x.dtype).max
     return xp.where(x == math.inf, largest, xp.where(x == -math.inf, -largest, x))
 

@@ -9,26 +9,26 @@ from .._array.typing import Array, Namespace
 from .._options import LossArgs
 from .dense import narrow, widen
 from .loss import divided, keep, reduced, scaled, weight_sum
-from .shards import Merged, Reduce, gathered, shard, slopes
+from .shards import Merged, Reduce, logit_gradient, merged_shares, shard
 
 
 def cleared(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, bool]:
-    """The logits to compute with, 0 in samples that do not count, and whether rounding is carried."""
-    x, carry = widen(xp, logits, args.precision)
+    """The logits to compute with, 0 in samples that do not count, and whether rounding is compensated."""
+    x, compensated = widen(xp, logits, args.precision)
     kept, _ = keep(xp, args, x)
-    return x if kept is None else xp.where(kept, x, xp.zeros_like(x)), carry
+    return x if kept is None else xp.where(kept, x, xp.zeros_like(x)), compensated
 
 
 def merged(xp: Namespace, logits: Array, args: LossArgs, first: Any, reduce: Reduce) -> Merged:
     """What all shares of the logits amount to."""
-    x, carry = cleared(xp, logits, args)
-    return gathered(xp, shard(xp, x, args, first), args, reduce, carry)
+    x, compensated = cleared(xp, logits, args)
+    return merged_shares(xp, shard(xp, x, args, first), args, reduce, compensated)
 
 
-def pulled(xp: Namespace, logits: Array, all_: Merged, args: LossArgs, first: Any, factor: Array) -> Array:
+def share_gradient(xp: Namespace, logits: Array, all_: Merged, args: LossArgs, first: Any, factor: Array) -> Array:
     """The gradient by a share of the logits, times ``factor`` by sample, from what all shares amount to."""
-    x, carry = cleared(xp, logits, args)
-    g = slopes(xp, shard(xp, x, args, first), all_, args, carry)
+    x, compensated = cleared(xp, logits, args)
+    g = logit_gradient(xp, shard(xp, x, args, first), all_, args, compensated)
     return narrow(xp, scaled(xp, g, keep(xp, args, x)[0], factor), logits.dtype)
 
 
@@ -56,11 +56,11 @@ def sharded_cross_entropy_value_and_grad(
     xp: Namespace, logits: Array, args: LossArgs, first: Any, reduce: Reduce
 ) -> tuple[Array, Array]:
     """The loss, and the gradient by a share of the logits."""
-    x, carry = cleared(xp, logits, args)
+    x, compensated = cleared(xp, logits, args)
     part = shard(xp, x, args, first)
-    all_ = gathered(xp, part, args, reduce, carry)
+    all_ = merged_shares(xp, part, args, reduce, compensated)
     value, kept, weight, divisor = finished(xp, all_.loss, all_.w, args)
     if divisor is not None:
         weight = divided(xp, xp.ones_like(all_.loss) if weight is None else weight, divisor)
-    g = scaled(xp, slopes(xp, part, all_, args, carry), kept, weight)
+    g = scaled(xp, logit_gradient(xp, part, all_, args, compensated), kept, weight)
     return narrow(xp, value, logits.dtype), narrow(xp, g, logits.dtype)

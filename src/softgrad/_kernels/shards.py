@@ -26,7 +26,7 @@ from .loss import (
     gradient,
     index_loss,
     losses,
-    settle,
+    mask_samples,
     with_focal,
 )
 from .scaling import Scaling, apart, finite, scaled, scaling_of
@@ -55,8 +55,8 @@ class Shard(NamedTuple):
 
     #: Its logits, -inf where a class is hidden; with a softcap finite elsewhere.
     x: Array
-    shown: Array
-    hot: Array
+    visible: Array
+    onehot: Array
     #: Target weights before smoothing, but for plain class indices; class weights, or None.
     q: Array
     weight: Array
@@ -80,10 +80,10 @@ class Merged(NamedTuple):
     shift: Array
     #: Sum of all exponentials beside it; without one maximum's; without the label's.
     s: Array
-    rest: Array
-    o: Array
+    sum_ex_max: Array
+    sum_ex_label: Array
     log_sum: Array
-    #: Whether a class is shown; whether the label is a class; the class weight of the sample; the target's sum.
+    #: Whether a class is visible; whether the label is a class; the class weight of the sample; the target's sum.
     rows: Array
     valid: Array
     w: Array
@@ -94,9 +94,9 @@ class Merged(NamedTuple):
     loss: Array
 
 
-def below(xp: Namespace, x: Array, level: Level, carry: bool, scaling: Scaling) -> tuple[Array, Array]:
+def below(xp: Namespace, x: Array, level: Level, compensated: bool, scaling: Scaling) -> tuple[Array, Array]:
     """(How far scaled logits are above a level, what its rounding lost or None); of -inf itself, softcap or not."""
-    d, lo = apart(xp, x, level.x, carry, scaling, level.shift)
+    d, lo = apart(xp, x, level.x, compensated, scaling, level.shift)
     return (d if scaling.softcap is None else xp.where(x == -math.inf, xp.zeros_like(d) - math.inf, d)), lo
 
 
@@ -110,23 +110,23 @@ def gap(xp: Namespace, low: Array, high: Array, near: Callable[[Array, Array], A
 
 def shard(xp: Namespace, x: Array, args: LossArgs, first: Any) -> Shard:
     """The share that begins with class ``first``."""
-    axis, shown, hot, q = args.axis, None, None, None
+    axis, visible, onehot, q = args.axis, None, None, None
     if args.softcap is not None:
         x = finite(xp, x)
     if args.where is not None:
-        shown = xp.broadcast_to(args.where, x.shape)
-        x = xp.where(shown, x, xp.zeros_like(x) - math.inf)
+        visible = xp.broadcast_to(args.where, x.shape)
+        x = xp.where(visible, x, xp.zeros_like(x) - math.inf)
     weight = None if args.class_weight is None else along(xp, narrow(xp, args.class_weight, x.dtype), x, axis)
     if args.dense:
         q = narrow(xp, args.labels, x.dtype)
     else:
         labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)
-        hot = iota(xp, x, axis, labels.dtype) + first == labels
-        q = xp.astype(hot, x.dtype) if args.label_smoothing else None
-    return Shard(x, shown, hot, q, weight, scaling_of(xp, x, args))
+        onehot = iota(xp, x, axis, labels.dtype) + first == labels
+        q = xp.astype(onehot, x.dtype) if args.label_smoothing else None
+    return Shard(x, visible, onehot, q, weight, scaling_of(xp, x, args))
 
 
-def focuses(args: LossArgs) -> bool:
+def needs_focal_sum(args: LossArgs) -> bool:
     """Whether factors of several classes of a sample ask for a sum of their own, once the normalizer is known."""
     return bool(args.focal and (args.dense or args.label_smoothing))
 
@@ -135,13 +135,13 @@ def _columns(args: LossArgs) -> tuple[str, ...]:
     """The sums that are exchanged: by options that all processes share, so that all exchange the same."""
     names = ["count", "size", "w"]
     if not (args.dense or args.label_smoothing):
-        names += ["o", "logit"]
+        names += ["ex_label", "logit"]
     elif not args.focal:
         names += ["cost", "target", *(("spread", "weights") if args.label_smoothing else ())]
     if args.dense or args.label_smoothing or args.z_loss:
         names += ["others", "ties"]
     if args.logit_shift is not None:
-        names += ["winners", "most", "most_shift", *(("label_shift",) if "o" in names else ())]
+        names += ["winners", "most", "most_shift", *(("label_shift",) if "ex_label" in names else ())]
     return tuple(names)
 
 
@@ -161,64 +161,66 @@ def _largest(xp: Namespace, part: Shard, axis: int) -> Level:
     return Level(xp.where(none, z, most), xp.where(none, xp.zeros_like(z), added), z)
 
 
-def alone(xp: Namespace, part: Shard, args: LossArgs, carry: bool) -> tuple[Level, dict[str, Array]]:
+def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) -> tuple[Level, dict[str, Array]]:
     """(largest class, sums beside it) of a share."""
-    axis, (x, shown, hot, q, weight, scaling) = args.axis, part
+    axis, (x, visible, onehot, q, weight, scaling) = args.axis, part
     most = _largest(xp, part, axis)
     zero = xp.zeros_like(most.x)
-    # a share of which nothing is left has the maximum -inf, from which nothing can be subtracted
-    d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), carry, scaling)
+    # a share with no visible class has the maximum -inf, which cannot be subtracted
+    d, lo = below(xp, x, most._replace(x=xp.where(most.x == -math.inf, zero, most.x)), compensated, scaling)
     e = exponential(xp, d, lo)
     names, sums = _columns(args), {}
 
-    def each(a: Array, where: Array = None, carry: bool = False) -> Array:
-        return total(xp, a if where is None else xp.where(where, a, zero), axis, carry)
+    def each(a: Array, where: Array = None, compensated: bool = False) -> Array:
+        return total(xp, a if where is None else xp.where(where, a, zero), axis, compensated)
 
-    sums["count"] = xp.zeros_like(zero) + x.shape[axis] if shown is None else each(xp.astype(shown, x.dtype))
-    sums["size"] = each(xp.astype(hot, x.dtype) if q is None else q)
+    sums["count"] = xp.zeros_like(zero) + x.shape[axis] if visible is None else each(xp.astype(visible, x.dtype))
+    sums["size"] = each(xp.astype(onehot, x.dtype) if q is None else q)
     if weight is None:
         sums["w"] = sums["size"]
     else:
-        sums["w"] = each(xp.broadcast_to(weight, x.shape), hot) if q is None else each(q * weight)
-    if "o" in names:
-        sums["o"] = total(xp, xp.where(hot, zero, e), axis, carry)
-        sums["logit"] = each(x, hot)
+        sums["w"] = each(xp.broadcast_to(weight, x.shape), onehot) if q is None else each(q * weight)
+    if "ex_label" in names:
+        sums["ex_label"] = total(xp, xp.where(onehot, zero, e), axis, compensated)
+        sums["logit"] = each(x, onehot)
     if "label_shift" in names:
-        sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), hot)
+        sums["label_shift"] = each(xp.broadcast_to(scaling.logit_shift, x.shape), onehot)
     if "others" in names:
         top = d == 0
-        sums["others"] = each(e, xp.logical_not(top), carry)
+        sums["others"] = each(e, xp.logical_not(top), compensated)
         sums["ties"] = each(e, top)
     if "cost" in names:
         cost = -d if lo is None else -d - lo
         factor = (1 - args.label_smoothing) * (q if weight is None else q * weight)
         sums["target"] = each(factor)
         # 0 * inf is nothing lost, while a weight of 0 keeps its derivative wherever the cost is finite
-        sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), carry)
+        sums["cost"] = each(factor * cost, xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost))), compensated)
         if args.label_smoothing:
             factor = xp.broadcast_to(xp.ones_like(zero) if weight is None else weight, x.shape)
-            sums["weights"] = each(factor, shown)
+            sums["weights"] = each(factor, visible)
             costs = xp.logical_not(xp.logical_and(factor == 0, xp.isinf(cost)))
-            costs = costs if shown is None else xp.logical_and(costs, shown)
-            sums["spread"] = each(factor * cost, costs, carry)
+            costs = costs if visible is None else xp.logical_and(costs, visible)
+            sums["spread"] = each(factor * cost, costs, compensated)
     return most, sums
 
 
-def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, carry: bool) -> tuple[Array, Array]:
+def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, compensated: bool) -> tuple[Array, Array]:
     """(how far one level is above a higher one, its exponential)."""
     rounded: Array = None
 
     def near(a: Array, b: Array) -> Array:
         nonlocal rounded
         scaling = Scaling(args.temperature, args.softcap, low.shift)
-        step, rounded = apart(xp, a, b, carry, scaling, high.shift)
+        step, rounded = apart(xp, a, b, compensated, scaling, high.shift)
         return step
 
     step = gap(xp, low.x, high.x, near)
     return step, exponential(xp, step, rounded)
 
 
-def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def merge_sums(
+    xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, reduce: Reduce, compensated: bool
+) -> Merged:
     """The sums of all shares, by one maximum and one sum over the processes."""
     zero, sums = xp.zeros_like(low.x), dict(sums)
     if low.shift is None:
@@ -231,14 +233,14 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, redu
         level = low.z == z
         sums["winners"] = xp.where(level, zero + 1, zero)
         sums["most"], sums["most_shift"] = (xp.where(level, a, zero) for a in low[:2])
-    step, scale = _step(xp, low, high, args, carry)
-    if "o" in sums:
-        sums["o"] = sums["o"] * scale
+    step, scale = _step(xp, low, high, args, compensated)
+    if "ex_label" in sums:
+        sums["ex_label"] = sums["ex_label"] * scale
     if "others" in sums:
         others, ties = sums["others"], sums["ties"]
         sums["others"] = xp.where(level, others if low.shift is None else others * scale, (others + ties) * scale)
         sums["ties"] = xp.where(level, ties if low.shift is None else ties * scale, zero)
-    # in a share of which nothing is left every cost is infinite already
+    # in a share with no visible class every cost is infinite already
     _moved(xp, sums, xp.where(low.x == -math.inf, zero, -step))
     names = _columns(args)
     # in parts: CuPy would carry the addresses of more than eight arrays from the host to the device
@@ -246,8 +248,8 @@ def meet(xp: Namespace, low: Level, sums: dict[str, Array], args: LossArgs, redu
     packed = reduce(joined(xp, parts), "sum")
     sums = {name: packed[i, ...] for i, name in enumerate(names)}
     if low.shift is not None:
-        high, sums = _beside_largest(xp, high, sums, args, carry)
-    return _merge(xp, high, sums, args, carry)
+        high, sums = _beside_largest(xp, high, sums, args, compensated)
+    return _merge(xp, high, sums, args, compensated)
 
 
 def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
@@ -258,15 +260,15 @@ def _moved(xp: Namespace, sums: dict[str, Array], up: Array) -> None:
 
 
 def _beside_largest(
-    xp: Namespace, level: Level, sums: dict[str, Array], args: LossArgs, carry: bool
+    xp: Namespace, level: Level, sums: dict[str, Array], args: LossArgs, compensated: bool
 ) -> tuple[Level, dict[str, Array]]:
     """(The class of the largest scaled logit, the sums beside it); of several that are level their mean."""
     count = sums["winners"]
     x, lowest = sums["most"] / count, -float(xp.finfo(count.dtype).max)
     # several that were -inf under a softcap add up to it again
     most = Level(xp.where(level.x == lowest, level.x, x), sums["most_shift"] / count)
-    step, scale = _step(xp, most, level, args, carry)
-    sums = {name: sums[name] / scale if name in ("o", "others", "ties") else sums[name] for name in sums}
+    step, scale = _step(xp, most, level, args, compensated)
+    sums = {name: sums[name] / scale if name in ("ex_label", "others", "ties") else sums[name] for name in sums}
     if "ties" in sums:
         # in one share they are as many as classes: a rounding would cover the others
         sums["ties"] = xp.where(count == 1, xp.round(sums["ties"]), sums["ties"])
@@ -274,27 +276,27 @@ def _beside_largest(
     return most, sums
 
 
-def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, carry: bool) -> Merged:
+def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, compensated: bool) -> Merged:
     m, zero = most.x, xp.zeros_like(most.x)
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
     # what shows nothing counts for nothing, whatever its label
     valid = None if args.dense else xp.logical_or(size > 0, xp.logical_not(rows))
     T: Array = None
-    rest, log_sum, uniform, o = T, T, T, T
+    sum_ex_max, log_sum, uniform, sum_ex_label = T, T, T, T
     if "others" in sums:
-        rest = sums["others"] + (sums["ties"] - 1)
-    if "o" in sums:
-        o, T = sums["o"], w
+        sum_ex_max = sums["others"] + (sums["ties"] - 1)
+    if "ex_label" in sums:
+        sum_ex_label, T = sums["ex_label"], w
         scaling = Scaling(args.temperature, args.softcap, sums.get("label_shift"))
-        d, lo = below(xp, sums["logit"], most, carry, scaling)
+        d, lo = below(xp, sums["logit"], most, compensated, scaling)
         e = exponential(xp, d, lo)
-        s, loss = o + e, index_loss(xp, o, e, d, lo, w)
+        s, loss = sum_ex_label + e, index_loss(xp, sum_ex_label, e, d, lo, w)
         if args.focal:
-            q = o / s
+            q = sum_ex_label / s
             loss = loss * focal.power(xp, q, args.focal)
-            T = w * focal.first(xp, e / s, q, index_loss(xp, o, e, d, lo, None), args.focal)
+            T = w * focal.first(xp, e / s, q, index_loss(xp, sum_ex_label, e, d, lo, None), args.focal)
     else:
-        s, loss = 1 + rest, zero
+        s, loss = 1 + sum_ex_max, zero
         if args.label_smoothing:
             uniform = size * args.label_smoothing / xp.where(rows, sums["count"], zero + 1)
         if "cost" in sums:
@@ -302,56 +304,60 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
             if uniform is not None:
                 T = T + uniform * sums["weights"]
                 loss = loss + xp.where(uniform == 0, zero, uniform * sums["spread"])
-            loss = loss + T * xp.log1p(rest)
+            loss = loss + T * xp.log1p(sum_ex_max)
     if args.z_loss:
-        log_sum = scaled(xp, m, Scaling(args.temperature, args.softcap, most.shift)) + xp.log1p(rest)
+        log_sum = scaled(xp, m, Scaling(args.temperature, args.softcap, most.shift)) + xp.log1p(sum_ex_max)
         loss = loss + w * (args.z_loss * log_sum**2)
-    # a sample of which every class is hidden counts in no mean
+    # a sample with no visible class counts in no mean
     if valid is not None:
         # the gradient is divided by it
         s = xp.where(valid, s, nan_unless(xp, valid, s))
         w = xp.where(valid, w, zero + 1)
     w = xp.where(rows, w, zero)
-    all_ = Merged(m, most.shift, s, rest, o, log_sum, rows, valid, w, T, uniform, loss)
-    return all_._replace(loss=settle(xp, all_, loss))
+    all_ = Merged(m, most.shift, s, sum_ex_max, sum_ex_label, log_sum, rows, valid, w, T, uniform, loss)
+    return all_._replace(loss=mask_samples(xp, all_, loss))
 
 
-def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Rows:
+def _rows(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Rows:
     """A share as a part of the whole."""
-    x, shown, hot, q, weight, scaling = part
-    d, lo = below(xp, x, Level(all_.m, all_.shift), carry, scaling)
+    x, visible, onehot, q, weight, scaling = part
+    d, lo = below(xp, x, Level(all_.m, all_.shift), compensated, scaling)
     v = None
     if q is not None:
         v = (1 - args.label_smoothing) * q
         if all_.uniform is not None:
-            v = v + (all_.uniform if shown is None else xp.where(shown, all_.uniform, xp.zeros_like(all_.uniform)))
+            v = v + (all_.uniform if visible is None else xp.where(visible, all_.uniform, xp.zeros_like(all_.uniform)))
         v = v if weight is None else v * weight
-    row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.rest, x)
-    # of a class that is shown here the sample shows something; without a label that is a class s is NaN
-    rows = None if shown is None else all_.rows
-    return Rows(row, all_.s, shown, rows, hot, v, all_.T, all_.w, None, all_.o, all_.log_sum, scaling)
+    row = Shifted(all_.m, d, lo, exponential(xp, d, lo), d == 0, all_.sum_ex_max, x)
+    # a sample with a visible class here is visible; where the label is no class s is NaN
+    rows = None if visible is None else all_.rows
+    return Rows(row, all_.s, visible, rows, onehot, v, all_.T, all_.w, None, all_.sum_ex_label, all_.log_sum, scaling)
 
 
-def focused(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Array:
+def focal_sums(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
     """A share's part of losses with focal factors, and of the target weights in their gradient."""
-    r, args = _rows(xp, part, all_, args, carry), args._replace(z_loss=0.0)
-    return xp.stack([losses(xp, r, args, carry), with_focal(xp, r, args).T], axis=0)
+    r, args = _rows(xp, part, all_, args, compensated), args._replace(z_loss=0.0)
+    return xp.stack([losses(xp, r, args, compensated), with_focal(xp, r, args).T], axis=0)
 
 
-def with_focused(all_: Merged, sums: Array) -> Merged:
-    """What all shares amount to, with the sums of what ``focused`` gives."""
+def with_focal_sums(all_: Merged, sums: Array) -> Merged:
+    """What all shares amount to, with the sums of what ``focal_sums`` gives."""
     return all_._replace(loss=all_.loss + sums[0, ...], T=sums[1, ...])
 
 
-def slopes(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, carry: bool) -> Array:
-    """D loss / d logits of a share by row, before sample weights."""
-    r = _rows(xp, part, all_, args, carry)
-    if focuses(args):
+def logit_gradient(xp: Namespace, part: Shard, all_: Merged, args: LossArgs, compensated: bool) -> Array:
+    """``d loss / d logits`` of a share by row, before sample weights."""
+    r = _rows(xp, part, all_, args, compensated)
+    if needs_focal_sum(args):
         r = with_focal(xp, r, args)._replace(T=all_.T)
     return gradient(xp, r, args._replace(focal=0.0))
 
 
-def gathered(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, carry: bool) -> Merged:
+def merged_shares(xp: Namespace, part: Shard, args: LossArgs, reduce: Reduce, compensated: bool) -> Merged:
     """What all shares amount to: of the losses and the sums in the gradient."""
-    all_ = meet(xp, *alone(xp, part, args, carry), args, reduce, carry)
-    return with_focused(all_, reduce(focused(xp, part, all_, args, carry), "sum")) if focuses(args) else all_
+    all_ = merge_sums(xp, *partial_sums(xp, part, args, compensated), args, reduce, compensated)
+    return (
+        with_focal_sums(all_, reduce(focal_sums(xp, part, all_, args, compensated), "sum"))
+        if needs_focal_sum(args)
+        else all_
+    )

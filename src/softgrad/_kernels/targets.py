@@ -18,13 +18,13 @@ def index_labels(xp: Namespace, labels: Array, x: Array) -> Array:
 
 
 def ignored_index(xp: Namespace, labels: Array, index: Array, ignore_index: int | None) -> int | None:
-    """``ignore_index``, itself of any size, as it stands in ``index`` (``labels`` cast); None where it cannot."""
+    """``ignore_index``, of any size, as a value of ``index`` (``labels`` cast); None where that has no such value."""
     if ignore_index is None:
         return None
     unsigned = xp.isdtype(labels.dtype, "unsigned integer")
     limits = xp.iinfo(index.dtype)
-    if unsigned and ignore_index > limits.max and xp.iinfo(labels.dtype).bits == limits.bits:
-        # the cast wrapped the label, and wraps this one alike
+    if unsigned and limits.max < ignore_index < 1 << limits.bits and xp.iinfo(labels.dtype).bits == limits.bits:
+        # the cast wrapped the label; wrap this one too
         return ignore_index - (1 << limits.bits)
     if (unsigned and ignore_index < 0) or not limits.min <= ignore_index <= limits.max:
         return None
@@ -37,34 +37,34 @@ def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) ->
     return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
 
 
-def target(xp: Namespace, x: Array, args: LossArgs, shown: Array) -> tuple[Array, Array, Array, Array, Array]:
+def target(xp: Namespace, x: Array, args: LossArgs, visible: Array) -> tuple[Array, Array, Array, Array, Array]:
     """(hot, v, T, w, valid) of a loss: see ``loss.Rows``. ``x`` tells shape, dtype and device."""
     axis = args.axis
-    hot = valid = w = None
+    onehot = valid = w = None
     weight = None if args.class_weight is None else along(xp, narrow(xp, args.class_weight, x.dtype), x, axis)
     if args.dense:
         q = narrow(xp, args.labels, x.dtype)
         w = total(xp, q if weight is None else q * weight, axis)
     else:
         labels = xp.expand_dims(index_labels(xp, args.labels, x), axis=axis)
-        hot = iota(xp, x, axis, labels.dtype) == labels
+        onehot = iota(xp, x, axis, labels.dtype) == labels
         valid = xp.logical_and(labels >= 0, labels < x.shape[axis])
         if weight is not None:
-            w = total(xp, xp.where(hot, weight, xp.zeros_like(weight)), axis)
+            w = total(xp, xp.where(onehot, weight, xp.zeros_like(weight)), axis)
             # counted, so that a mean over such labels alone is not one over nothing
             w = xp.where(valid, w, xp.ones_like(w))
         if not (args.label_smoothing or args.focal):
-            return hot, None, w, w, valid
-        q = xp.astype(hot, x.dtype)
+            return onehot, None, w, w, valid
+        q = xp.astype(onehot, x.dtype)
     if args.label_smoothing:
         eps = args.label_smoothing
-        if shown is None:
+        if visible is None:
             uniform = eps / x.shape[axis]
         else:
-            count = xp.sum(xp.astype(shown, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
+            count = xp.sum(xp.astype(visible, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
             share = eps / xp.where(count == 0, xp.ones_like(count), count)
-            uniform = xp.where(shown, share, xp.zeros_like(share))
+            uniform = xp.where(visible, share, xp.zeros_like(share))
         size = total(xp, q, axis) if args.dense else 1.0
         q = (1 - eps) * q + size * uniform
     v = q if weight is None else q * weight
-    return hot, v, total(xp, v, axis), w, valid
+    return onehot, v, total(xp, v, axis), w, valid

@@ -1,4 +1,4 @@
-"""Softmaxes of which some classes are told apart, the rest being one class or left out: their small rows of logits."""
+"""Softmaxes over some classes, the rest lumped into one class or left out: their small rows of logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .._array.typing import Array, Namespace
 from .dense import SCATTERS, difference, iota, log_normalizer, shift, slice_axis
-from .log_probs import hot_labels, take_labels, valid_labels
+from .log_probs import onehot_labels, take_labels, valid_labels
 
 
 class Few(NamedTuple):
@@ -16,7 +16,7 @@ class Few(NamedTuple):
     #: Those of the labels, and with the rest last where it is a class.
     logits: Array
     #: Where among all classes the labels are, and the probabilities of the others beside each other; or None.
-    hot: Array = None
+    onehot: Array = None
     others: Array = None
 
 
@@ -25,8 +25,8 @@ def place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> A
     index, out = valid_labels(xp, labels, x, axis)[0], xp.zeros_like(x)
     if xp.__name__ in SCATTERS:
         return SCATTERS[xp.__name__](out, index, values, axis)
-    for i, hot in enumerate(hot_labels(xp, index, x, axis)):
-        out = xp.where(hot, slice_axis(values, axis, i, i + 1), out)
+    for i, onehot in enumerate(onehot_labels(xp, index, x, axis)):
+        out = xp.where(onehot, slice_axis(values, axis, i, i + 1), out)
     return out
 
 
@@ -45,13 +45,13 @@ def few(
     own = take_labels(xp, x, labels, axis)
     if not lump or labels.shape[axis] == x.shape[axis]:
         return Few(own)
-    hot = place(xp, xp.ones_like(own), labels, x, axis) > 0
-    low = xp.where(hot, xp.zeros_like(x) - math.inf, x)
+    onehot = place(xp, xp.ones_like(own), labels, x, axis) > 0
+    low = xp.where(onehot, xp.zeros_like(x) - math.inf, x)
     none = xp.max(low, axis=axis, keepdims=True) == -math.inf
     row = shift(xp, xp.where(none, xp.zeros_like(x), low), axis, False)
     rest = log_normalizer(xp, row, axis)
     rest = xp.where(none, xp.zeros_like(rest) - math.inf, rest)
-    return Few(xp.concat([own, rest], axis=axis), hot, row.e / (1 + row.rest))
+    return Few(xp.concat([own, rest], axis=axis), onehot, row.e / (1 + row.sum_ex_max))
 
 
 def spread(
@@ -66,8 +66,8 @@ def spread(
     """A derivative by the logits of ``few`` as one by those of all classes."""
     count = labels.shape[axis]
     out = place(xp, slice_axis(g, axis, 0, count), labels, x, axis)
-    if found.hot is not None:
-        out = xp.where(found.hot, out, slice_axis(g, axis, count, count + 1) * found.others)
+    if found.onehot is not None:
+        out = xp.where(found.onehot, out, slice_axis(g, axis, count, count + 1) * found.others)
     return out if temperature == 1.0 else out / temperature
 
 

@@ -13,7 +13,7 @@ from . import double_double as dd
 from .dense import two_sum
 
 #: By name of a namespace: whether a value of an array may decide what is computed next.
-ASKS: dict[str, Callable[[Array], bool]] = {}
+CAN_BRANCH: dict[str, Callable[[Array], bool]] = {}
 
 
 class Wide:

@@ -1,4 +1,4 @@
-"""How processes meet: the collectives of the libraries that have some, imported when they are first used."""
+"""The collectives of the libraries that have some, imported when first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a back end declares, and what is told of a call."""
+"""What a back end declares, and how a call is explained."""
 
 from __future__ import annotations
 
@@ -105,6 +105,9 @@ class Backend:
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name == "generic":
             raise BackendError(f"name must be an identifier other than 'generic', got {self.name!r}")
+        for name in ("types", "options"):
+            if isinstance(getattr(self, name), str):
+                raise BackendError(f"{name} of back end {self.name!r} must be a tuple of str, got a str")
         unknown = sorted(set(self.functions) - set(GENERIC))
         if unknown:
             raise BackendError(f"back end {self.name!r} replaces unknown kernels {unknown}; known: {sorted(GENERIC)}")

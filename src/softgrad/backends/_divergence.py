@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,12 @@ from .._kernels.divergence import DivergenceArgs
 
 #: Elements of a block: of float64 fewer bytes than those from which malloc asks the system for pages, each time.
 BLOCK = 15 << 10
+
+
+def turned(args: DivergenceArgs, turn: Callable[[Array], Array], where: Array) -> DivergenceArgs:
+    """The arguments with the classes last, where ``turn`` puts them: in one order of memory sums have the same bits."""
+    labels = None if args.labels is None else turn(args.labels)
+    return args._replace(axis=args.target.ndim - 1, target=turn(args.target), labels=labels, where=where)
 
 
 def _in_rows(xp: Namespace, a: Array, axis: int) -> Array:
@@ -36,29 +43,34 @@ def rows(
     plain = where is None and (single or (x.dtype == xp.float64 and not mixed))
     step = max(1, BLOCK // k)
 
-    def store(index: Any, found: tuple[Array, tuple[Array, ...]]) -> None:
-        for out, part in zip((value, *grads), (found[0], *found[1]), strict=True):
-            out[index] = part
+    outs = (value, *grads)
+    sure = [xp.empty_like(value, dtype=xp.bool) for _ in outs]
 
-    def exact(index: Any) -> None:
+    def exact(index: Any) -> list[Array]:
         some = args._replace(axis=1, where=None if where is None else where[index])
-        store(index, generic.rows(xp, a[index], b[index], some, wrt))
+        each, found = generic.rows(xp, a[index], b[index], some, wrt)
+        return [each, *found]
 
     def task(start: int, stop: int) -> None:
         again = []
         for i in range(start, stop, step):
             block = slice(i, min(i + step, stop))
             if not plain:
-                exact(block)
+                for out, part in zip(outs, exact(block), strict=True):
+                    out[block] = part
                 continue
-            *found, good = generic.plain_rows(xp, a[block], b[block], args.temperature, args.beta, wrt, single)
-            store(block, tuple(found))
-            if not good.all():
-                again.append(i + xp.nonzero(xp.logical_not(good))[0])
+            found, good = generic.plain_rows(xp, a[block], b[block], args.temperature, args.beta, wrt, single)
+            for out, part, enough, fine in zip(outs, found, sure, good, strict=True):
+                out[block], enough[block] = part, fine
+            if not all(fine.all() for fine in good):
+                again.append(i + xp.nonzero(~functools.reduce(xp.logical_and, good)[:, 0])[0])
         if again:
             rows = xp.concat(again)
             for i in range(0, rows.shape[0], step):
-                exact(rows[i : i + step])
+                some = rows[i : i + step]
+                # each result by itself, so that a value is the same with a gradient and without
+                for out, part, enough in zip(outs, exact(some), sure, strict=True):
+                    out[some] = xp.where(enough[some], out[some], part)
 
     run(task, n)
     kept = (*shape[:axis], *shape[axis + 1 :])

@@ -14,7 +14,7 @@ from .._options import LossArgs
 def on_parameters(
     lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any, dtype: DType = None
 ) -> Array:
-    """``function(xp, *arrays, *rest)``, of the first array's shape and, unless told, dtype; NumPy without warnings."""
+    """``function(xp, *arrays, *rest)``, of the first array's shape, by default its dtype; NumPy does not warn."""
     if lib.chunked:
         return importlib.import_module(".dask.chunks", __package__).one_task(function, arrays, rest, dtype)
     with ignore_fp_warnings(lib):

@@ -35,7 +35,7 @@ _asked: Override[bool] = Override("softgrad.backends.explain")
 
 
 def _forget_plans() -> None:
-    """Replace the caches; a plan being made by another thread goes into the old ones, which nobody reads."""
+    """Replace the caches; a plan that another thread is making goes into the old ones, which are no longer read."""
     global _plans, _override_plans
     _plans, _override_plans = {}, {}
 
@@ -322,4 +322,4 @@ def explain(function: str, *args: Any, **kwargs: Any) -> Explanation:
             PUBLIC[function](*args, **kwargs)
     except _Answer as answer:
         return answer.explanation
-    raise BackendError(f"{function} answers this call without a kernel")
+    raise BackendError(f"{function} runs no kernel for this call (of an empty array, say): nothing to explain")

@@ -34,8 +34,8 @@ class Pool(NamedTuple):
 VARIABLE = "SOFTGRAD_WORKERS"
 #: Pieces of a call for each thread: a thread that starts late, or shares its core, then holds up little.
 PIECES = 4
-#: Seconds that the end of the program waits for a thread that is still at work, as after an interrupt.
-FAREWELL = 5.0
+#: Seconds to wait at interpreter exit for each thread still at work, as after an interrupt.
+JOIN_TIMEOUT_S = 5.0
 
 _asked: ContextVar[int | None] = ContextVar("softgrad_workers", default=None)
 #: A C function for threads, of one argument.
@@ -46,10 +46,10 @@ _inside = threading.local()
 
 
 class Helper:
-    """A place at a call's work for one more thread: taken by a thread that begins, or by the caller that is done.
+    """A slot for one more thread in a call: taken by a thread that starts, or closed by the caller when it is done.
 
-    Ctrl-C may come between any two calls of the main thread. So the caller takes no lock but by ``with``, which the
-    interpreter does not part from its end, and takes each step in a way that it can be taken twice.
+    Ctrl-C may interrupt the main thread between any two calls. So the caller takes locks by ``with``, whose release
+    cannot be skipped, and every step may be repeated.
     """
 
     __slots__ = ("at_work", "error", "taken", "work")
@@ -61,7 +61,7 @@ class Helper:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Do the work, unless the caller has been first."""
+        """Do the work, unless the caller has closed the slot."""
         with self.at_work:
             work = self.work
             if work is not None and self.taken.setdefault(None, True):
@@ -70,8 +70,8 @@ class Helper:
                 except BaseException as error:  # noqa: BLE001 - raised by the caller
                     self.error = error
 
-    def settle(self) -> None:
-        """Wait for the thread that has begun, or let none begin."""
+    def close(self) -> None:
+        """Wait for the thread if it has begun, else keep it from beginning."""
         if self.taken.setdefault(None, False):
             with self.at_work:
                 pass
@@ -88,7 +88,7 @@ class _Pool:
         self.ended = False
 
     def grow(self, size: int) -> None:
-        """See that there are ``size`` threads, where the system gives them."""
+        """Start threads until there are ``size``, if the system allows."""
         if len(self.threads) >= size:
             return
         with self.lock:
@@ -102,12 +102,12 @@ class _Pool:
                 self.threads.append(thread)
 
     def end(self) -> None:
-        """End all threads: none may be in a compiled function when that is taken away."""
+        """End all threads: none may still run a compiled function when its code is freed."""
         self.ended = True
         for _ in self.threads:
             self.helpers.put(None)
         for thread in self.threads:
-            thread.join(FAREWELL)
+            thread.join(JOIN_TIMEOUT_S)
 
 
 def _serve(helpers: SimpleQueue[Helper | None]) -> None:
@@ -205,7 +205,7 @@ def _openmp_limit() -> int:
 
 
 def _blas_limit() -> int:
-    """Return threadpoolctl's limit, asked only where somebody has imported it: nobody else can have set one."""
+    """Return threadpoolctl's limit, if it has been imported: otherwise none can have been set."""
     global _controller
     module = sys.modules.get("threadpoolctl")
     if module is None:
@@ -237,10 +237,10 @@ class use_pool:  # noqa: N801 - a context manager, as those of contextlib
 def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = None) -> list[T]:
     """Return ``task(start, stop)`` of contiguous pieces of ``range(n)``, in order, on ``parts`` threads at most.
 
-    The pieces depend on ``n`` and ``pieces`` alone, so that sums of theirs do too. Unless told there are a few for each
-    thread, which takes the next one when it is done: the calling thread waits for none that has not begun. No task of
-    several starts threads of its own. All pieces have ended when this returns or raises, unless
-    interrupts come one upon the other.
+    The pieces depend on ``n`` and ``pieces`` alone, and so do their sums. By default there are a few for each
+    thread, which takes the next one when it is done; the calling thread waits for no thread that has not begun. A task
+    run as one of several starts no threads of its own. All pieces have ended when this returns or raises, unless
+    it is interrupted twice in a row.
     """
     if n <= 1 or (parts <= 1 and pieces is None):
         return [task(0, n)]
@@ -266,7 +266,7 @@ def run(task: Callable[[int, int], T], n: int, parts: int, pieces: int | None = 
                 results[i] = task(cuts[i], cuts[i + 1])
         except BaseException:
             with lock:
-                for _ in waiting:  # nobody begins another
+                for _ in waiting:  # no further piece is begun
                     pass
             raise
         finally:
@@ -313,7 +313,7 @@ def each(work: Callable[[], None], parts: int) -> None:
         work()
     finally:
         for helper in helpers:
-            helper.settle()
+            helper.close()
     for helper in helpers:
         if helper.error is not None:
             raise helper.error

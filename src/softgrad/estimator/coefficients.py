@@ -138,11 +138,11 @@ def coefficient_statistics(
         table.
     W : SoftmaxRegression or array
         The fitted model, which brings intercepts and names along, or the coefficients alone: ``(n_classes,
-        n_features)``, transposed with ``sample_axis=1``. Of arrays nobody can tell whether a penalty shrank them.
+        n_features)``, transposed with ``sample_axis=1``. Arrays do not tell whether a penalty shrank them.
     bias : array, optional
         Fitted intercepts ``(n_classes,)``, beside coefficients that were fitted with them.
     reference : int, default 0
-        Index of the class that the others are compared with.
+        The class that the others are compared with: its index, in ``classes_`` of a model.
     sample_weight : array or number, optional
         How often each sample was seen, as it was given to the fit.
     sample_axis : {0, 1}, default 0
@@ -197,8 +197,8 @@ def coefficient_statistics(
         raise IndexError(f"reference is {reference}: there are {classes} classes")
     given = (loss._X, weights, intercept, args, intercept is not None, loss._block_size(classes))
     (full,) = to_host(lib, run("linear_cross_entropy_hessian", lib, loss._xp, *given))
-    home = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
-    theta = home[0] if intercept is None else np.concatenate([home[0], home[1][:, None]], axis=1)
+    host = [np.asarray(a, dtype=np.float64) for a in to_host(lib, *(a for a in (weights, intercept) if a is not None))]
+    theta = host[0] if intercept is None else np.concatenate([host[0], host[1][:, None]], axis=1)
     others = [k for k in range(classes) if k != reference % classes]
     size = len(others) * theta.shape[1]
     information = np.asarray(full, dtype=np.float64)[others][:, :, others].reshape(size, size)

@@ -51,7 +51,7 @@ def on_device(X: Any) -> bool:
 
 
 def in_native_order(a: Any) -> Any:
-    """``a``, of which scikit-learn would take float32 in another byte order for float64."""
+    """``a`` in native byte order: scikit-learn takes float32 in another byte order for float64."""
     return native(library(a, "a"), a) if isinstance(a, np.ndarray) else a
 
 
@@ -93,8 +93,8 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     for size, name in zip(X.shape, ("sample(s)", "feature(s)"), strict=True):
         if reset and (size is None or math.isnan(size)):
             raise ValueError(
-                f"X has an unknown number of {name} (shape {tuple(X.shape)}), which a fit has to know; of a Dask array "
-                f"compute_chunk_sizes() finds it"
+                f"X has an unknown number of {name} (shape {tuple(X.shape)}), and fit needs known sizes; with a Dask "
+                f"array call X.compute_chunk_sizes() first"
             )
         if size == 0:
             raise ValueError(f"Found array with 0 {name} (shape={tuple(X.shape)}) while a minimum of 1 is required")
@@ -274,7 +274,7 @@ def put(lib: Library | None, X: Array, a: NDArray) -> Array:
     return lib.xp.asarray(a, dtype=X.dtype, device=device_of(X))
 
 
-def home(*arrays: Array) -> list[NDArray]:
+def on_host(*arrays: Array) -> list[NDArray]:
     """Parameters on the host."""
     if isinstance(arrays[-1], np.ndarray):
         return [np.asarray(a) for a in arrays]
@@ -283,10 +283,10 @@ def home(*arrays: Array) -> list[NDArray]:
 
 def names_of(classes: Array) -> list[Any]:
     """The classes as Python objects, for messages and look-ups."""
-    return [c for a in home(classes) for c in a.tolist()]
+    return [c for a in on_host(classes) for c in a.tolist()]
 
 
-def where_is(a: Array) -> str:
+def device_label(a: Array) -> str:
     """The device of an array as messages say it."""
     device = device_of(a)
     return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"

@@ -51,7 +51,7 @@ def moved(model: Any, target: Any, device: Device) -> Any:
         given = getattr(model, name)
         host = to_host(library(given, name), given)[0]
         if lib.name == "numpy" or host.dtype.kind not in "biuf":
-            moved = np.array(host)  # strings have no other home
+            moved = np.array(host)  # strings stay NumPy arrays
         else:
             moved = lib.xp.asarray(np.array(host), **({} if device is None else {"device": device}))
         setattr(out, name, moved)

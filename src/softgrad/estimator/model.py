@@ -23,7 +23,7 @@ except ImportError as error:
 from .._array.namespace import without_fp_warnings
 from .._array.typing import Device
 from ..linear.model import LinearCrossEntropy
-from .data import Data, checked, class_weights, home, misses_none, names_of, put, spacing, total_weight
+from .data import Data, checked, class_weights, misses_none, names_of, on_host, put, spacing, total_weight
 from .fitted import moved
 from .path import PATH, choose, is_path
 from .predictions import Predictions
@@ -175,7 +175,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             With ``sklearn.set_config(array_api_dispatch=True)`` y and the weights may be elsewhere: they follow X, and
             labels that are strings stay on the host.
         sample_weight : array of shape (n_samples,) or number, optional
-            Not negative; of booleans, 1 and 0.
+            Not negative; booleans are 1 and 0.
 
         Returns
         -------
@@ -302,10 +302,10 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             return start
         if names_of(data.classes) != names_of(self.classes_) or tuple(self.coef_.shape) != (count, features):
             raise ValueError(
-                f"warm_start wants the classes and features of the fit before: {names_of(self.classes_)} and "
+                f"warm_start needs the classes and features of the previous fit: {names_of(self.classes_)} and "
                 f"{self.coef_.shape[1]}, got {names_of(data.classes)} and {features}"
             )
-        coef, intercept = home(self.coef_, self.intercept_)
+        coef, intercept = on_host(self.coef_, self.intercept_)
         start[:, :features] = coef
         if self.fit_intercept:
             start[:, features] = intercept
@@ -328,7 +328,7 @@ class SoftmaxRegression(Predictions, BaseEstimator):  # type: ignore[misc]
             shape,
             intercept,
             lambda a: put(lib, X, a),
-            home,
+            on_host,
             scaling(moments, count, l2, intercept, spacing(data)),
         )
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import check_cv
 
 from .._array.typing import NDArray
 from .._kernels.dense import device_of
-from .data import Data, home
+from .data import Data, on_host
 from .solvers import Fit
 
 #: The attributes of an estimator that tell of a validation: the values of C, their scores, their coefficients.
@@ -53,7 +53,7 @@ def choose(model: Any, data: Data, start: NDArray, fit: Callable[[Data, float, N
     ``fit(data, C, start)`` gives a fitted copy of the model and how its fit went. In each fold the fit of one C starts
     from that of the next smaller one.
     """
-    labels = home(data.labels)[0]
+    labels = on_host(data.labels)[0]
     splitter = check_cv(model.cv, labels, classifier=True)
     scorer = None if model.scoring is None else get_scorer(model.scoring)
     given = np.asarray(model.C, dtype=np.float64)
@@ -63,7 +63,7 @@ def choose(model: Any, data: Data, start: NDArray, fit: Callable[[Data, float, N
     slow = 0
     for i, (train, test) in enumerate(folds):
         kept, left = _some(data, train), _some(data, test)
-        named = _rows(left, left.classes, home(left.labels)[0])
+        named = _rows(left, left.classes, on_host(left.labels)[0])
         theta = start
         for j in np.argsort(given, kind="stable"):
             fitted, found = fit(kept, float(given[j]), theta)

@@ -18,7 +18,7 @@ from .._dense import log_softmax, softmax
 from .._kernels.dense import device_of, product
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
-from .data import checked_samples, in_native_order, on_device, on_device_of, where_is
+from .data import checked_samples, device_label, in_native_order, on_device, on_device_of
 
 
 class FittedElsewhereError(MixedArraysError, ValueError):
@@ -81,8 +81,8 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         if theirs.xp is not lib.xp or (lib.has_device and X.device != self.coef_.device):
             raise FittedElsewhereError(
                 f"X passed to {type(self).__name__}.{method}() must use the same namespace and device as that passed "
-                f"to fit(): got an array of {lib.name}{where_is(X)}, fitted on {theirs.name}{where_is(self.coef_)}; "
-                f"model.to(X) is a copy of the model for X"
+                f"to fit(): got an array of {lib.name}{device_label(X)}, fitted on {theirs.name}"
+                f"{device_label(self.coef_)}; model.to(X) is a copy of the model for X"
             )
 
     @without_fp_warnings

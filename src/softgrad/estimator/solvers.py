@@ -108,9 +108,9 @@ class Objective:
     def __call__(self, u: NDArray) -> tuple[float, NDArray]:
         """(value, gradient); where they overflow, a bowl around the best point that sends a search back to it."""
         value, grads = self.loss.value_and_grad(*self._place(u))
-        home = self.take(value, *(grads if self.intercept else (grads,)))
+        host = self.take(value, *(grads if self.intercept else (grads,)))
         self.evaluations += 1
-        point = Point(self.coefficients(u), float(home[0]), self._joined(home[1:]))
+        point = Point(self.coefficients(u), float(host[0]), self._joined(host[1:]))
         if not (math.isfinite(point.value) and np.all(np.isfinite(point.grad))):
             return self._bowl(u)
         self._last = u.copy(), point

@@ -17,7 +17,7 @@ from .._kernels.linear import BlockedLinear
 from .._options import LossArgs
 from ..backends._parameters import on_rows
 from ..backends._registry import run
-from ..backends.sparse.samples import home_of
+from ..backends.sparse.samples import library_of
 from ..linear.functions import DataOptions, linear_cross_entropy
 from ..linear.model import LinearCrossEntropy
 from .fitted import parameters_of
@@ -44,7 +44,7 @@ def _sums(
     X: Array, W: Array, bias: Array, args: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
-    lib, xp, X = home_of(X, "X")
+    lib, xp, X = library_of(X, "X")
     with ignore_fp_warnings(lib):
         model = BlockedLinear(xp, X, W, bias, args, block_size)
         sums: tuple[Array, ...] = ()
@@ -69,6 +69,12 @@ def _block_products(
     data, options = (loss._X, weights, intercept, args), (product, loss._block_size(k))
     found = on_rows(loss._lib, _sums, data, options, shapes(k, m))
     return _sums(*data, *options) if found is None else found
+
+
+def _check_bound(loss: Any) -> None:
+    if not isinstance(loss, LinearCrossEntropy):
+        raise TypeError(f"loss must be a LinearCrossEntropy, which holds its data, got {type(loss).__name__}")
+    loss._reducible()
 
 
 def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
@@ -107,7 +113,7 @@ def hessian_diag(loss: LinearCrossEntropy, W: Any, bias: Any = None) -> Any:
     array([[1.],
            [1.]])
     """
-    loss._reducible()
+    _check_bound(loss)
     W, bias = parameters_of(W, bias, loss.sample_axis)
     out = _block_products(loss, W, bias, _squares, lambda k, m: [(k, m)] if bias is None else [(k, m), (k,)])
     first = loss._out("W", out[0] + loss.l2 if loss.l2 else out[0])
@@ -179,7 +185,7 @@ class BlockPreconditioner:
 
     @without_fp_warnings
     def __init__(self, loss: LinearCrossEntropy, W: Any, bias: Any = None, *, ridge: float = 1e-10) -> None:
-        loss._reducible()
+        _check_bound(loss)
         W, bias = parameters_of(W, bias, loss.sample_axis)
         ridge = number(ridge, "ridge", 0.0)
         self._loss, self._bias = loss, bias is not None
@@ -231,9 +237,9 @@ def inverse_of(matrix: NDArray, name: str, spacing: float, ridge: float = 0.0) -
     if not np.all(np.isfinite(matrix)):
         raise ValueError(f"{name} is not finite")
     size = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    alike = matrix / size[:, None] / size[None, :] + ridge * np.eye(len(size))
+    correlation = matrix / size[:, None] / size[None, :] + ridge * np.eye(len(size))
     try:
-        factor = np.linalg.cholesky(alike)
+        factor = np.linalg.cholesky(correlation)
     except np.linalg.LinAlgError:
         factor = np.zeros((1, 1))
     if np.min(np.diag(factor)) ** 2 < len(size) * spacing:

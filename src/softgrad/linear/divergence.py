@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.labels import same_shape, sample_weights, shown_weights
+from .._array.labels import same_shape, sample_weights, weights_of_visible
 from .._array.namespace import Library, as_one_chunk, as_scalar, check_same_library, floating, library
 from .._array.precision import resolve_precision
 from .._array.scalars import number, one_of, positive
@@ -57,7 +57,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
     rows, weights, *rest = arrays.values()
     if not same_shape((weights.shape[1],), (rows.shape[1],)):
         raise ValueError(
-            f"W{suffix} wants {weights.shape[1]} features, X{suffix} has {rows.shape[1]} (sample_axis={axis})"
+            f"W{suffix} needs {weights.shape[1]} features, X{suffix} has {rows.shape[1]} (sample_axis={axis})"
         )
     if rest and not same_shape(tuple(rest[0].shape), (weights.shape[0],)):
         raise ValueError(f"bias{suffix} must have shape ({weights.shape[0]},), got {tuple(rest[0].shape)}")
@@ -67,7 +67,7 @@ def checked_model(lib: Library, like: Array, X: Any, W: Any, bias: Any, axis: in
 def checked_reduction(reduction: Any, names: tuple[str, ...]) -> str:
     """``reduction``, one that has a gradient by ``names``."""
     if one_of(reduction, "reduction", REDUCTIONS) == "none" and names:
-        raise ValueError("reduction='none' gives a divergence for each sample: its gradient wants 'mean' or 'sum'")
+        raise ValueError("reduction='none' gives a divergence for each sample: its gradient needs 'mean' or 'sum'")
     return str(reduction)
 
 
@@ -98,14 +98,14 @@ def _call(
         raise ValueError(f"W_target has {target.W.shape[0]} classes, W has {classes} (sample_axis={axis})")
     weight = None if sample_weight is None else sample_weights(lib, like, sample_weight, (samples,))
     where = mask_of_logits(lib, student.X, where, (samples, classes), axis)
-    shown = shown_weights(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
+    visible = weights_of_visible(lib, like, LossArgs(1, student.X[:, 0], False, sample_weight=weight, where=where))
     args = DivergenceArgs(
         1,
         None,
         beta,
         positive(temperature, "temperature"),
         where,
-        shown.sample_weight,
+        visible.sample_weight,
         reduction,
         resolve_precision(precision),
     )
@@ -145,7 +145,7 @@ def linear_kl_divergence(
     bias, bias_target : array, optional
         ``(n_classes,)``.
     block_size : int, optional
-        Rows of a block, of which the logits of both are held; None chooses by the number of classes.
+        Rows of a block, for which the logits of both models are held; None chooses by the number of classes.
 
     Returns
     -------

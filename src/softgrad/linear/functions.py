@@ -59,7 +59,7 @@ def linear_cross_entropy(
 
     Notes
     -----
-    See ``docs/derivation`` for the formula and where it comes from.
+    See :doc:`/derivation` for the formula and where it comes from.
 
     Examples
     --------

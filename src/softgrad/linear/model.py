@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, shown_weights
+from .._array.labels import check_labels, loss_args, same_shape, sample_labels, sample_weights, weights_of_visible
 from .._array.namespace import as_one_chunk, as_scalar, check_same_library, floating
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
+from .._kernels.linear import copied_rows
 from .._options import LossArgs, LossKeywords, LossOptions, only_known
 from ..backends._registry import run
-from ..backends.sparse.samples import namespace_of
-from .arguments import columns_of, layout, mask_of_logits, names_of, rows_at_a_time, samples_of, transposed
+from ..backends.sparse.samples import is_sparse, namespace_of
+from .arguments import columns_of, layout, mask_of_logits, names_of, samples_of, transposed
 from .penalty import on_gradient, on_hessian, on_value, rounded
 
 
@@ -26,7 +27,7 @@ class LinearCrossEntropy:
     ----------
     X : array
         Samples of real numbers: ``(n_samples, n_features)``, or ``(n_features, n_samples)`` with ``sample_axis=1``.
-        Its floating dtype decides for all. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
+        The result has its floating dtype. Also a ``scipy.sparse`` matrix, whose library is then NumPy, and which is
         never made dense; or a ``numpy.memmap``, which is read a block at a time.
     labels : array
         Class indices ``(n_samples,)``, or distributions: ``(n_samples, n_classes)``, or
@@ -37,12 +38,12 @@ class LinearCrossEntropy:
     l2 : float, default 0.0
         Adds ``l2 / 2 * sum(W**2)`` to the reduced loss; the bias is free.
     sample_weight : array or number, optional
-        One weight per sample; of booleans, 1 and 0.
+        One weight per sample; booleans are 1 and 0.
     block_size : int, optional
         Rows of a block; None chooses by the number of classes.
     where : bool array, optional
         True keeps a class; broadcasts to the logits, ``(n_samples, n_classes)`` or transposed with ``sample_axis=1``.
-        A sample of which no class is kept counts for nothing.
+        A sample without a visible class counts for nothing.
     validate : bool, default False
         Raise in each call if a label is out of range, which has to wait for the device.
 
@@ -54,7 +55,7 @@ class LinearCrossEntropy:
 
     Notes
     -----
-    The gradient with respect to W is ``(S - Y)^T X``, in the other layout ``X (S - Y)^T``; see ``docs/derivation``.
+    The gradient with respect to W is ``(S - Y)^T X``, in the other layout ``X (S - Y)^T``; see :doc:`/derivation`.
 
     Examples
     --------
@@ -89,7 +90,7 @@ class LinearCrossEntropy:
         self.validate = validate
         self.loss = LossOptions(**options)
         if self.l2 and self.loss.reduction == "none":
-            raise ValueError("l2 is added to the reduced loss: it wants reduction 'mean' or 'sum', not 'none'")
+            raise ValueError("l2 is added to the reduced loss: it needs reduction 'mean' or 'sum', not 'none'")
         self._lib, self._X, self._like = samples_of(X, self.sample_axis)
         self._where = where
         labels, self._dense = sample_labels(self._lib, self._like, labels, 2, "X")
@@ -112,10 +113,10 @@ class LinearCrossEntropy:
     def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
         """(W, bias, arguments) in the layout and dtype of the kernels."""
         W, bias, args = self._share(W, bias)
-        return W, bias, shown_weights(self._lib, self._like, args)
+        return W, bias, weights_of_visible(self._lib, self._like, args)
 
     def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
-        """The same of some of the classes: a sample of which they are hidden may show others."""
+        """The same for some of the classes; a sample may have visible classes elsewhere."""
         lib, x = self._lib, self._X
         W = self._parameter(W, "W")
         if W.ndim != 2:
@@ -123,7 +124,7 @@ class LinearCrossEntropy:
         features = W.shape[1 - self.sample_axis]
         if not same_shape((features,), (x.shape[1],)):
             raise ValueError(
-                f"W of shape {tuple(W.shape)} wants {features} features, X has {x.shape[1]} "
+                f"W of shape {tuple(W.shape)} needs {features} features, X has {x.shape[1]} "
                 f"(sample_axis={self.sample_axis})"
             )
         W = transposed(lib, W, self.sample_axis)
@@ -175,14 +176,16 @@ class LinearCrossEntropy:
         return names, single
 
     def _block_size(self, classes: int) -> int | None:
-        """Rows of a block for what copies the samples: bounded where they may stand in a file."""
+        """Rows of a block for work that copies the samples: bounded, since they may be in a file."""
         if self.block_size is not None or not self._lib.scalars:
             return self.block_size
-        return rows_at_a_time(self._X, classes, self._like.dtype.itemsize, 2)
+        n, m = self._X.shape
+        width = self._X.nnz // max(1, n) if is_sparse(self._X) else m
+        return copied_rows(n, classes, 2 * width, self._like.dtype.itemsize)
 
     def _reducible(self) -> None:
         if self.loss.reduction == "none":
-            raise ValueError("reduction='none' gives a loss for each sample: its derivatives want 'mean' or 'sum'")
+            raise ValueError("reduction='none' gives a loss for each sample: its derivatives need 'mean' or 'sum'")
 
     def _out(self, name: str, a: Array) -> Array:
         return a if name == "bias" else transposed(self._lib, a, self.sample_axis)

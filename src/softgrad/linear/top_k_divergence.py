@@ -1,4 +1,4 @@
-"""The divergence of a linear softmax model from a target of which some classes are known, its logits never whole."""
+"""The divergence of a linear softmax model from a target known at some classes, without storing its logits."""
 
 from __future__ import annotations
 

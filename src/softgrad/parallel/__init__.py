@@ -1,8 +1,8 @@
 """The cross-entropy with its classes split over processes: each holds some columns of the logits, or rows of W.
 
 Every process calls the same function with its own share of the classes and the same labels, and all get the same loss;
-the gradient by the share of a process needs nothing from the others. ``reduce`` is how the processes meet: one maximum
-and one sum of a few numbers a sample, in this order, for the value and for the value with its gradient alike.
+the gradient by the share of a process needs nothing from the others. ``reduce`` combines the processes: one maximum
+and one sum of a few numbers a sample, in this order, whether or not the gradient is wanted.
 """
 
 from __future__ import annotations

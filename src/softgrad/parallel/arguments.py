@@ -1,4 +1,4 @@
-"""What a process is asked about its share: where it begins, and how the processes meet."""
+"""Check a process's arguments: where its share begins, and how arrays are reduced over the processes."""
 
 from __future__ import annotations
 

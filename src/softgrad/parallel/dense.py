@@ -67,7 +67,7 @@ def cross_entropy(
     ValueError
         If shapes do not agree, or an option is out of its range.
     RuntimeError
-        From :func:`torch_distributed`, if the processes cannot meet.
+        From :func:`torch_distributed`, if its process group is not ready.
 
     Notes
     -----
@@ -128,7 +128,7 @@ def cross_entropy_value_and_grad(
 
     Examples
     --------
-    A single process holds all classes, and meets nobody:
+    A single process holds all classes:
 
     >>> import numpy as np
     >>> import softgrad as sg

@@ -70,7 +70,7 @@ def linear_cross_entropy(
     logit_shift : array, list of numbers, optional
         The share's part: one number for each of its classes, added last; None is 0.
     sample_weight : array or number, optional
-        The same in each process: one weight per sample; of booleans, 1 and 0.
+        The same in each process: one weight per sample; booleans are 1 and 0.
     where : bool array, optional
         The share's part: True keeps a class.
     block_size : int, optional
@@ -91,7 +91,7 @@ def linear_cross_entropy(
 
     Examples
     --------
-    A single process holds all classes, and meets nobody:
+    A single process holds all classes:
 
     >>> import numpy as np
     >>> import softgrad as sg
@@ -153,7 +153,7 @@ def linear_cross_entropy_value_and_grad(
 
     Examples
     --------
-    A single process holds all classes, and meets nobody:
+    A single process holds all classes:
 
     >>> import numpy as np
     >>> import softgrad as sg

@@ -79,14 +79,14 @@ def merge(*parts: PartialT) -> PartialT:
     3.0
     """
     if not parts:
-        raise TypeError("merge wants at least one partial result")
+        raise TypeError("merge needs at least one partial result")
     first = parts[0]
     if not isinstance(first, (LinearPartial, LogSumExpPartial, CrossEntropyPartial)):
-        raise TypeError(f"merge wants partial results, got {type(first).__name__}")
+        raise TypeError(f"merge takes partial results, got {type(first).__name__}")
     lib = library(first[0], "a partial result")
     for other in parts[1:]:
         if type(other) is not type(first):
-            raise TypeError(f"merge wants partial results of one kind, got {_name(first)} and {_name(other)}")
+            raise TypeError(f"merge takes partial results of one kind, got {_name(first)} and {_name(other)}")
         check_same_library(lib, first[0], other[0], "a partial result", "another")
     with ignore_fp_warnings(lib):
         return functools.reduce(functools.partial(_merged, lib), parts)
@@ -101,7 +101,7 @@ def _merged(lib: Library, a: Any, b: Any) -> Any:
 
 
 def finish(part: Any, *, W: Any = None, l2: float = 0.0) -> Any:
-    """The answer of a partial result that stands for everything.
+    """The value of a partial result that covers everything.
 
     Parameters
     ----------
@@ -134,14 +134,14 @@ def finish(part: Any, *, W: Any = None, l2: float = 0.0) -> Any:
     array([3.])
     """
     if not isinstance(part, (LinearPartial, LogSumExpPartial, CrossEntropyPartial)):
-        raise TypeError(f"finish wants a partial result, got {type(part).__name__}")
+        raise TypeError(f"finish takes a partial result, got {type(part).__name__}")
     lib = library(part[0], "a partial result")
     l2 = number(l2, "l2", 0.0)
     if l2 and (W is None or not isinstance(part, LinearPartial)):
-        raise ValueError("l2 is for a LinearPartial, and wants W")
+        raise ValueError("l2 is for a LinearPartial, and needs W")
     with ignore_fp_warnings(lib):
         if isinstance(part, LinearPartial):
             return mean_of(lib, part, W, l2)
         if isinstance(part, LogSumExpPartial):
-            return as_scalar(lib, log_of(lib, lib.xp.asarray(part.max), part.rest))
+            return as_scalar(lib, log_of(lib, lib.xp.asarray(part.max), part.sum_ex_max))
         return as_scalar(lib, loss_of(lib, part))

@@ -33,7 +33,7 @@ class LogSumExpPartial(NamedTuple):
     ----------
     max : array
         The maximum of each row, without the class axis; -inf for a share of no classes.
-    rest : array
+    sum_ex_max : array
         The sum of ``exp(x - max)`` less the maximum's own 1; -1 for a share of no classes.
 
     Examples
@@ -45,12 +45,12 @@ class LogSumExpPartial(NamedTuple):
     """
 
     max: Array
-    rest: Array
+    sum_ex_max: Array
 
     @property
     def sum(self) -> Array:
         """The sum of ``exp(x - max)``: with ``max`` the usual pair (m, s), where digits do not matter."""
-        return 1 + self.rest
+        return 1 + self.sum_ex_max
 
 
 class CrossEntropyPartial(NamedTuple):
@@ -58,13 +58,13 @@ class CrossEntropyPartial(NamedTuple):
 
     Attributes
     ----------
-    max, rest : array
+    max, sum_ex_max : array
         As in :class:`LogSumExpPartial`, over the classes that are not the sample's label.
     label_logit : array
         The logit at the label, -inf where it is in another share.
     found : array of bool
         Whether the label is in this share.
-    shown : array of bool
+    visible : array of bool
         Whether ``where`` keeps any class of the sample in this share.
 
     Examples
@@ -76,10 +76,10 @@ class CrossEntropyPartial(NamedTuple):
     """
 
     max: Array
-    rest: Array
+    sum_ex_max: Array
     label_logit: Array
     found: Array
-    shown: Array
+    visible: Array
 
 
 def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSumExpPartial:
@@ -120,9 +120,9 @@ def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSum
     if x.ndim == 0:
         raise ValueError("x must have a class axis, got an array of no dimensions")
     axis = one_axis(axis, x.ndim)
-    shown = None if where is None else mask(lib, x, where)
+    visible = None if where is None else mask(lib, x, where)
     with ignore_fp_warnings(lib):
-        return LogSumExpPartial(*(as_scalar(lib, a) for a in _pair(lib, x, axis, shown)))
+        return LogSumExpPartial(*(as_scalar(lib, a) for a in _pair(lib, x, axis, visible)))
 
 
 def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array]:
@@ -140,9 +140,9 @@ def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array
     d = xp.where(endless, xp.where(x == m, zero, zero - math.inf), x - xp.where(endless, xp.zeros_like(m), m))
     top = x == m
     ties = total(xp, xp.astype(top, x.dtype), axis)
-    rest = total(xp, xp.where(top, zero, xp.exp(d)), axis) + (ties - 1)
-    rest = xp.where(m == -math.inf, xp.zeros_like(rest) - 1, rest)
-    return xp.squeeze(m, axis=axis), xp.squeeze(rest, axis=axis)
+    sum_ex_max = total(xp, xp.where(top, zero, xp.exp(d)), axis) + (ties - 1)
+    sum_ex_max = xp.where(m == -math.inf, xp.zeros_like(sum_ex_max) - 1, sum_ex_max)
+    return xp.squeeze(m, axis=axis), xp.squeeze(sum_ex_max, axis=axis)
 
 
 def cross_entropy_partial(
@@ -185,22 +185,22 @@ def cross_entropy_partial(
     >>> partial.finish(partial.merge(*parts))
     array([4.12230724e-09])
     """
-    lib, x, hot, axis = _share(logits, labels, offset, axis)
+    lib, x, onehot, axis = _share(logits, labels, offset, axis)
     xp = lib.xp
-    shown = None if where is None else mask(lib, x, where)
+    visible = None if where is None else mask(lib, x, where)
     with ignore_fp_warnings(lib):
         wide, _ = widen(xp, x, None)
-        apart, at_label = xp.logical_not(hot), hot
-        if shown is not None:
-            apart, at_label = xp.logical_and(apart, shown), xp.logical_and(hot, shown)
-        largest, rest = _pair(lib, wide, axis, apart)
-        found = xp.any(hot, axis=axis)
+        apart, at_label = xp.logical_not(onehot), onehot
+        if visible is not None:
+            apart, at_label = xp.logical_and(apart, visible), xp.logical_and(onehot, visible)
+        largest, sum_ex_max = _pair(lib, wide, axis, apart)
+        found = xp.any(onehot, axis=axis)
         seen = xp.any(xp.logical_or(apart, at_label), axis=axis)
         if x.shape[axis] == 0:
             logit = xp.zeros_like(largest) - math.inf
         else:
             logit = xp.max(xp.where(at_label, wide, xp.zeros_like(wide) - math.inf), axis=axis)
-    return CrossEntropyPartial(*(as_scalar(lib, a) for a in (largest, rest, logit, found, seen)))
+    return CrossEntropyPartial(*(as_scalar(lib, a) for a in (largest, sum_ex_max, logit, found, seen)))
 
 
 def _share(logits: Any, labels: Any, offset: int, axis: int) -> tuple[Library, Array, Array, int]:
@@ -251,24 +251,24 @@ def cross_entropy_shard_grad(
     >>> partial.cross_entropy_shard_grad(right[0], labels, merged, offset=2)
     array([[ 0.25, -0.75]])
     """
-    lib, x, hot, axis = _share(logits, labels, offset, axis)
+    lib, x, onehot, axis = _share(logits, labels, offset, axis)
     xp = lib.xp
     if not isinstance(merged, CrossEntropyPartial):
         raise TypeError(f"merged must be a CrossEntropyPartial, got {type(merged).__name__}")
-    largest, rest, logit, found, seen = (xp.expand_dims(xp.asarray(a), axis=axis) for a in merged)
-    shown = None if where is None else mask(lib, x, where)
+    largest, sum_ex_max, logit, found, seen = (xp.expand_dims(xp.asarray(a), axis=axis) for a in merged)
+    visible = None if where is None else mask(lib, x, where)
     with ignore_fp_warnings(lib):
         wide, _ = widen(xp, x, None)
         top, low = xp.maximum(largest, logit), xp.minimum(largest, logit)
         step = xp.exp(gap(xp, low, top))
         first = logit >= largest
-        others = (1 + rest) * xp.where(first, step, xp.ones_like(step))
+        others = (1 + sum_ex_max) * xp.where(first, step, xp.ones_like(step))
         whole = others + xp.where(first, xp.ones_like(step), step)
         # a logit above all merged ones belongs to another problem: its probability would be nonsense anyway
-        grad = xp.where(hot, -others / whole, xp.exp(gap(xp, xp.minimum(wide, top), top)) / whole)
+        grad = xp.where(onehot, -others / whole, xp.exp(gap(xp, xp.minimum(wide, top), top)) / whole)
         nothing = xp.zeros_like(grad)
-        if shown is not None:
-            grad = xp.where(shown, grad, nothing)
+        if visible is not None:
+            grad = xp.where(visible, grad, nothing)
         known = xp.logical_and(found, xp.isfinite(top))
         grad = xp.where(known, grad, nan_unless(xp, known, top))
         return narrow(xp, xp.where(seen, grad, nothing), x.dtype)
@@ -280,32 +280,35 @@ def merge_classes(lib: Library, a: Any, b: Any) -> Any:
     a_max, b_max = xp.asarray(a.max), xp.asarray(b.max)
     first = a_max >= b_max
     high, low = xp.maximum(a_max, b_max), xp.minimum(a_max, b_max)
-    rest = xp.where(first, a.rest, b.rest) + (1 + xp.where(first, b.rest, a.rest)) * xp.exp(gap(xp, low, high))
+    at_high, at_low = xp.where(first, a.sum_ex_max, b.sum_ex_max), xp.where(first, b.sum_ex_max, a.sum_ex_max)
+    sum_ex_max = at_high + (1 + at_low) * xp.exp(gap(xp, low, high))
     if isinstance(a, LogSumExpPartial):
-        return LogSumExpPartial(as_scalar(lib, high), as_scalar(lib, rest))
+        return LogSumExpPartial(as_scalar(lib, high), as_scalar(lib, sum_ex_max))
     logit = xp.maximum(xp.asarray(a.label_logit), xp.asarray(b.label_logit))
-    found, shown = (xp.logical_or(xp.asarray(c), xp.asarray(d)) for c, d in ((a.found, b.found), (a.shown, b.shown)))
-    return CrossEntropyPartial(*(as_scalar(lib, c) for c in (high, rest, logit, found, shown)))
+    found, visible = (
+        xp.logical_or(xp.asarray(c), xp.asarray(d)) for c, d in ((a.found, b.found), (a.visible, b.visible))
+    )
+    return CrossEntropyPartial(*(as_scalar(lib, c) for c in (high, sum_ex_max, logit, found, visible)))
 
 
-def log_of(lib: Library, largest: Array, rest: Array) -> Array:
+def log_of(lib: Library, largest: Array, sum_ex_max: Array) -> Array:
     """The log-sum-exp of a pair."""
     xp = lib.xp
     endless = xp.isinf(largest)
-    return xp.where(endless, largest, largest + xp.log1p(xp.where(endless, xp.zeros_like(rest), rest)))
+    return xp.where(endless, largest, largest + xp.log1p(xp.where(endless, xp.zeros_like(sum_ex_max), sum_ex_max)))
 
 
 def loss_of(lib: Library, part: CrossEntropyPartial) -> Array:
-    """log(1 + sum of exp(x_j - x_label)): from the label's side where it is the largest, else from the maximum's."""
+    """``log(1 + sum(exp(x_j - x_label)))``, computed from the maximum where the label is not the largest."""
     xp = lib.xp
     largest, logit = xp.asarray(part.max), xp.asarray(part.label_logit)
     high = xp.maximum(largest, logit)
     above = gap(xp, xp.minimum(largest, logit), high)
     step = xp.exp(above)
     first = logit >= largest
-    at_label = xp.log1p((1 + part.rest) * xp.where(first, step, xp.ones_like(step)))
-    elsewhere = xp.log1p(xp.where(first, xp.zeros_like(step), part.rest + step)) - above
+    at_label = xp.log1p((1 + part.sum_ex_max) * xp.where(first, step, xp.ones_like(step)))
+    elsewhere = xp.log1p(xp.where(first, xp.zeros_like(step), part.sum_ex_max + step)) - above
     loss = xp.where(first, at_label, elsewhere)
     nothing = xp.zeros_like(loss)
     loss = nan_where(xp, xp.logical_not(xp.logical_and(part.found, xp.logical_not(xp.isinf(high)))), loss)
-    return xp.where(part.shown, loss, nothing)
+    return xp.where(part.visible, loss, nothing)

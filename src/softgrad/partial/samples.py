@@ -114,7 +114,7 @@ def mean(xp: Namespace, total: Array, weight: Array) -> Array:
 def merge_samples(a: LinearPartial, b: LinearPartial) -> LinearPartial:
     """The sums of two disjoint shares."""
     if isinstance(a.grad, tuple) != isinstance(b.grad, tuple):
-        raise TypeError("merge wants partial results that all have a bias, or none")
+        raise TypeError("merge takes partial results that all have a bias, or none")
     lib = library(a.loss, "a partial result")
     if isinstance(a.grad, tuple):
         grad: Any = tuple(on_parameters(lib, add, pair) for pair in zip(a.grad, b.grad, strict=True))

@@ -277,9 +277,8 @@ def check_backend(
     """
     if on_failure not in ("raise", "exit", "return"):
         raise ValueError(f"on_failure must be 'raise', 'exit' or 'return', got {on_failure!r}")
-    unknown = sorted(set(sections or ()) - set(_SECTIONS))
-    if unknown:
-        raise ValueError(f"sections must be some of {_SECTIONS}, got {unknown[0]!r}")
+    if not set(sections or ()) <= set(_SECTIONS):
+        raise ValueError(f"sections must be a tuple of some of {_SECTIONS}, got {sections!r}")
     chosen, name, plug = _chosen(backend, namespace)
     with contextlib.ExitStack() as stack:
         if plug is not None:

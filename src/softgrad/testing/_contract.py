@@ -83,7 +83,7 @@ class Kit:
         allowed = min(ulp, 2.0) if name in ("float16", "bfloat16") else ulp
         with context(what):
             host = self.get(actual)
-            # bfloat16 comes home as float32
+            # bfloat16 is read as float32
             if name == "bfloat16":
                 allowed *= 2.0**16
             assert_close(host, expected, ulp=allowed, normwise=normwise)

@@ -117,13 +117,13 @@ def _elsewhere(kit: Kit) -> None:
         raise Skip("one device alone")
     for device in devices:
         away = Kit(Arrays(kit.xp, kit.arrays.name, device, kit.arrays.read))
-        home = _calls(kit)
+        local = _calls(kit)
         for name, call in _calls(away).items():
             y = call()
             if y.device != device:
                 raise AssertionError(f"{name} of an array on {device} is on {y.device}")
             digits = 1e-5 if away.wide == "float32" else 1e-13
-            want = kit.get(home[name]())
+            want = kit.get(local[name]())
             near = digits * float(np.max(np.abs(want)))
             np.testing.assert_allclose(away.get(y), want, rtol=digits, atol=near, err_msg=f"{name} on {device}")
 

@@ -25,7 +25,7 @@ class _Wait(Exception):  # noqa: N818 - not an error
 
 
 def _together(kit: Kit, processes: Sequence[Callable[[Any], Any]]) -> list[Any]:
-    """What ``process(reduce)`` gives for each, one after the other: begun anew when all have come to a collective."""
+    """What ``process(reduce)`` gives for each, one after the other; begun again when all have reached a collective."""
     met: list[Array] = []
     while True:
         results, given = [], []

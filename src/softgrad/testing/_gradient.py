@@ -256,7 +256,7 @@ def check_hvp(
     Returns
     -------
     DerivativeCheck
-        Errors and tolerances by method; ``"symmetry"`` tells how far ``u @ H v`` is from ``v @ H u``.
+        Errors and tolerances by method; ``"symmetry"`` is how far ``u @ H v`` is from ``v @ H u``.
 
     Raises
     ------

@@ -27,7 +27,7 @@ def _precise(function: _F) -> _F:
 
 
 def exact(host: Any) -> NDArray:
-    """Every entry as the Decimal that it stands for."""
+    """Every entry as an exact Decimal."""
     host = np.asarray(host)
     out = np.empty(host.shape, dtype=object)
     for place in np.ndindex(host.shape):
@@ -119,8 +119,8 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, 
         allowed = [c for c in range(k) if shown[i, c]]
         if not allowed:
             continue
-        mass = sum(target, Decimal(0))
-        smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + smoothing * mass / len(allowed)) for c in allowed}
+        spread = smoothing * sum(target, Decimal(0)) / len(allowed)
+        smooth = {c: by_class[c] * ((1 - smoothing) * target[c] + spread) for c in allowed}
         lse = _lse([x[i, c] for c in allowed])
         costs = {c: lse - x[i, c] for c in smooth}
         if focal:

@@ -1,6 +1,6 @@
 """A plugin for pytest: the fixtures ``xp`` and ``device``, on the array libraries that ``--softgrad-backend`` names.
 
-Nobody has it who has not asked for it: by ``pytest -p softgrad.testing.plugin``, or by
+It is opt-in: by ``pytest -p softgrad.testing.plugin``, or by
 ``pytest_plugins = ["softgrad.testing.plugin"]`` in the ``conftest.py`` at the root of the tests.
 """
 

@@ -29,7 +29,7 @@ LIBRARY = ArrayLibrary(
     formats=("float16",),
     warns=True,
     chunked=True,
-    asks=lambda array: False,
+    can_branch=lambda array: False,
     make=_make,
     # chunks may be CuPy's
     read=lambda xp, array: np.asarray(array.get() if hasattr(array, "get") else array),

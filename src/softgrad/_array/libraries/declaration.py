@@ -37,9 +37,9 @@ def read_array(xp: Namespace, array: Array) -> NDArray:
     """Copy an array to the host: move it to the default device, then try ``numpy.asarray`` and DLPack."""
     if dtype_name(array.dtype) == "bfloat16":
         array = xp.astype(array, xp.float32)
-    home = default_device(xp)
-    if hasattr(array, "to_device") and home is not None and array.device != home:
-        array = array.to_device(home)
+    default = default_device(xp)
+    if hasattr(array, "to_device") and default is not None and array.device != default:
+        array = array.to_device(default)
     try:
         host = np.asarray(array)
         if host.dtype != object:
@@ -111,19 +111,19 @@ class ArrayLibrary:
     other_device : callable, optional
         ``other_device()``: a device beside the default that computes, for tests; None where there is none.
     device_label : callable, optional
-        ``device_label(array)``: where it lies, in a word.
+        ``device_label(array)``: a word for the array's device.
     is_abstract : callable, optional
-        ``is_abstract(array)``: whether it stands for values that are not there, as in a trace.
+        ``is_abstract(array)``: whether it has no values yet, as in a trace.
     refuses : callable, optional
         ``refuses(cls)``: why arrays of a type are not taken, or None.
-    complaint : callable, optional
-        ``complaint(array)``: why this array is not taken, or None.
-    strangers : callable, optional
-        ``strangers(x, other)``: whether no operation takes both, of two types.
+    refuses_array : callable, optional
+        ``refuses_array(array)``: why this array is not taken, or None.
+    incompatible : callable, optional
+        ``incompatible(x, other)``: whether two arrays of different types cannot be combined.
     as_like : callable, optional
-        ``as_like(a, x)``: a new array as one of the subclass of ``x``, beside which no plain one may stand.
-    asks : callable, optional
-        ``asks(array)``: whether its values may decide what is computed next; without it they may.
+        ``as_like(a, x)``: a new array as one of ``x``'s subclass, where that cannot be combined with a plain one.
+    can_branch : callable, optional
+        ``can_branch(array)``: whether Python code may branch on its values, as it may by default.
     fuses : callable, optional
         ``fuses()``: whether a compiler may fuse the operations of the caller.
     product : callable, optional
@@ -171,10 +171,10 @@ class ArrayLibrary:
     device_label: Callable[[Array], str] = field(default_factory=lambda: _label)
     is_abstract: Callable[[Array], bool] = field(default_factory=lambda: _no)
     refuses: Callable[[type], str | None] = field(default_factory=lambda: _none)
-    complaint: Callable[[Array], str | None] | None = None
-    strangers: Callable[[Array, Array], bool] | None = None
+    refuses_array: Callable[[Array], str | None] | None = None
+    incompatible: Callable[[Array, Array], bool] | None = None
     as_like: Callable[[Array, Array], Array] | None = None
-    asks: Callable[[Array], bool] = field(default_factory=lambda: _yes)
+    can_branch: Callable[[Array], bool] = field(default_factory=lambda: _yes)
     fuses: Callable[[], bool] | None = None
     product: Callable[[Array, Array], Array] | None = None
     scatter: Callable[[Array, Array, Array, int], Array] | None = None

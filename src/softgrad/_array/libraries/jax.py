@@ -25,7 +25,13 @@ def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
     return xp.asarray(host, dtype=xp.bfloat16 if dtype == "bfloat16" else None, device=device)
 
 
+def _is_abstract(array: Array) -> bool:
+    return isinstance(array, _jax().core.Tracer)
+
+
 def _read(xp: Any, array: Array) -> NDArray:
+    if _is_abstract(array):
+        raise TypeError("a traced array was given where values are wanted: call this outside of jit, grad and vmap")
     return np.asarray(array) if array.dtype != "bfloat16" else read_array(xp, array)
 
 
@@ -40,9 +46,9 @@ def _product(a: Array, b: Array) -> Array:
 def _session() -> Iterator[None]:
     jax = _jax()
     # older ones have it among the experiments alone
-    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
     # on an accelerator JAX multiplies float32 matrices in fewer bits unless told otherwise
-    with home.enable_x64(True), jax.default_matmul_precision("highest"):
+    with module.enable_x64(True), jax.default_matmul_precision("highest"):
         yield
 
 
@@ -72,8 +78,8 @@ LIBRARY = ArrayLibrary(
     read=_read,
     synchronize=lambda results: _jax().block_until_ready(results),
     device_label=lambda array: f"{array.device.platform}:{array.device.id}",
-    is_abstract=lambda array: isinstance(array, _jax().core.Tracer),
-    asks=lambda array: False,
+    is_abstract=_is_abstract,
+    can_branch=lambda array: False,
     fuses=lambda: True,
     product=_product,
     scatter=lambda a, index, values, axis: _jax().numpy.put_along_axis(a, index, values, axis, inplace=False),

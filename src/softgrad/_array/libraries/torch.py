@@ -21,7 +21,7 @@ def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
 
 def _read(xp: Any, array: Array) -> NDArray:
     if hasattr(array, "device_mesh"):
-        raise TypeError("a DTensor lies in shares on several processes: pass its full_tensor(), or merge what each has")
+        raise TypeError("a DTensor is split over processes: pass its full_tensor(), or merge the processes' results")
     if _is_abstract(array):
         raise TypeError("a tensor without values (meta, fake) was given where values are wanted")
     array = array.detach().cpu()
@@ -43,13 +43,13 @@ def _refuses(cls: type) -> str | None:
     return "a masked tensor's mask would be lost: pass its data and where=" if masked else None
 
 
-def _complaint(x: Array) -> str | None:
+def _refuses_array(x: Array) -> str | None:
     if x.is_nested:
         return "is a nested tensor: pad it and pass where="
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
 
 
-def _asks(array: Array) -> bool:
+def _can_branch(array: Array) -> bool:
     torch: Any = importlib.import_module("torch")
     # in a trace, or where a function is transformed, there may be no values
     hidden = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
@@ -65,7 +65,7 @@ def _as_like(a: Array, x: Array) -> Array:
     return x.fake_mode.from_tensor(a) if hasattr(x, "fake_mode") else a
 
 
-def _strangers(x: Array, other: Array) -> bool:
+def _incompatible(x: Array, other: Array) -> bool:
     """Two subclasses, or one that mixes with no other beside one that is none."""
     if any(hasattr(x, name) != hasattr(other, name) for name in ("device_mesh", "fake_mode")):
         return True
@@ -95,10 +95,10 @@ LIBRARY = ArrayLibrary(
     synchronize=_synchronize,
     is_abstract=_is_abstract,
     refuses=_refuses,
-    complaint=_complaint,
-    strangers=_strangers,
+    refuses_array=_refuses_array,
+    incompatible=_incompatible,
     as_like=_as_like,
-    asks=_asks,
+    can_branch=_can_branch,
     fuses=lambda: sys.modules["torch"].compiler.is_compiling(),
     scatter=lambda a, index, values, axis: a.scatter(axis, index.long(), values),
     memory=torch_memory,

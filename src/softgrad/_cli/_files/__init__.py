@@ -46,7 +46,7 @@ def read(path: Path, label: str | None = None, header: bool | None = None) -> Ta
         The column of labels, by name or by number; else one named label, target or y, else the last. In an
         ``.npz`` the name of their array.
     header : bool, optional
-        Whether the first line of a text file names its columns; None refuses where that cannot be told.
+        Whether the first line of a text file names its columns; None refuses a file where that is unclear.
 
     Returns
     -------

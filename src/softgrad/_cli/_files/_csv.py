@@ -156,7 +156,7 @@ class _Text:
                 more = "the header" if header else "the first line"
                 raise UsageError(f"line {number} has {len(cells)} cells, {more} has {width}")
             if cells[0].startswith("#"):
-                raise UsageError(f"line {number} begins with '#': comments may stand above all samples only")
+                raise UsageError(f"line {number} begins with '#': comments are allowed above all samples only")
             lines.append(number)
             labels.append(cells.pop(place))
             if index is not None:

@@ -119,7 +119,7 @@ def _integer(text: str) -> int | None:
 
 
 def _missing(source: Source, first: dict[str, int]) -> str:
-    """Refuse labels that stand for a missing value; say which word was taken for a class though it often does."""
+    """Refuse labels that mean a missing value; warn of a word taken as a class though it often means one."""
     empty = next((text for text in first if not text.strip()), None)
     if empty is not None:
         raise UsageError(f"{source.row(first[empty])}: {source.label} is empty{_hint(source)}")
@@ -132,7 +132,7 @@ def _missing(source: Source, first: dict[str, int]) -> str:
     for text, row in short.items():
         if text in _MISSING or (numeric and text in doubtful):
             raise UsageError(
-                f"{source.row(row)}: {source.label} holds {text!r}, which stands for a missing value: remove such "
+                f"{source.row(row)}: {source.label} holds {text!r}, which means a missing value: remove such "
                 f"samples, or give the class another name"
             )
     return f"{', '.join(map(repr, doubtful))} in {source.label} is a class of its own" if doubtful else ""

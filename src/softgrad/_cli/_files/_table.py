@@ -44,7 +44,7 @@ class Source:
     label: str
     #: Whether the user named the column of labels.
     asked: bool
-    #: Whether the file tells a missing label from the text "NA".
+    #: Whether the file distinguishes a missing label from the text "NA".
     typed: bool
     notes: tuple[str, ...]
 

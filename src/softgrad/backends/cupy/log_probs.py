@@ -13,5 +13,5 @@ from .rows import cross_entropy_grad
 def log_probs_vjp(
     xp: Namespace, x: Array, labels: Array, cotangent: Array, axis: int, where: None, precision: None, scaling: Scaling
 ) -> Any:
-    """C (onehot - p) of a sample's only label."""
+    """``c (onehot - p)`` of a sample's only label."""
     return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, cross_entropy_grad)

@@ -52,6 +52,17 @@ def _launch(name: str, x: Array, rows: int, classes: int, step: int, out: Any, *
     _kernel(name, x.dtype.char, kind, wide, threads, pitch)((grid,), (threads,), args)
 
 
+def _on_device(function: Any) -> Any:
+    """CuPy allocates and launches on the current device, which is to be that of the second argument."""
+
+    @functools.wraps(function)
+    def run(first: Any, x: Array, *args: Any) -> Any:
+        with x.device:
+            return function(first, x, *args)
+
+    return run
+
+
 def _layout(x: Array, axis: int) -> tuple[Array, int, int, int]:
     """(x in C order, rows, classes, elements between two classes of a row)."""
     x = cupy.ascontiguousarray(x)
@@ -60,12 +71,13 @@ def _layout(x: Array, axis: int) -> tuple[Array, int, int, int]:
     return x, x.size // classes, classes, step
 
 
+@_on_device
 def _dense(function: str, x: Array, axis: int) -> Array:
     shape = x.shape[:axis] + x.shape[axis + 1 :] if function == "logsumexp" else x.shape
     out = cupy.empty(shape, x.dtype)
     x, rows, classes, step = _layout(x, axis)
     if rows:
-        # without the class axis the rows lie as their starts do
+        # without the class axis the rows are laid out as their starts
         written = None if function == "logsumexp" else out
         _launch("dense", x, rows, classes, step, written, x, out, rows, classes, step, cupy.int32(_MODES[function]))
     return out
@@ -90,6 +102,7 @@ def _wide(dtype: Any) -> Any:
     return cupy.float64 if dtype == cupy.float64 else cupy.float32
 
 
+@_on_device
 def _run(xp: Namespace, logits: Array, args: LossArgs, value: bool, gradient: bool) -> tuple[Array, Array]:
     x, rows, classes, step = _layout(logits, args.axis)
     wide = _wide(x.dtype)

@@ -190,7 +190,7 @@ extern "C" __global__ void loss(
     if (row < n) {
         long long y = labels[row];
         A weight = sample_weight ? sample_weight[row] : (A)1;
-        // a mean of nothing is 0, whatever stands in the logits
+        // a mean of nothing is 0, whatever the logits
         if ((ignores && y == ignored) || weight == 0 || (divisor && *divisor == 0)) {
             if (values && LEADER) values[row] = 0;
             if (grad) map(IN, OUT(grad), k, STEP, [&](index_t c, A v) { return (A)0; });

@@ -18,12 +18,12 @@ from ..._array.typing import Array
 from ..._kernels.loss import divided
 from .._registry import run
 from .._threads import workers
-from ..sparse.samples import home_of, is_sparse
+from ..sparse.samples import is_sparse, library_of
 
 
 def on_chunk(function: str, x: Array, *args: Any) -> Any:
     """Run a kernel on a chunk, single-threaded as the scheduler expects of a task."""
-    lib, xp, x = home_of(x, "a chunk")
+    lib, xp, x = library_of(x, "a chunk")
     with workers(1):
         return run(function, lib, xp, x, *args)
 

@@ -187,7 +187,7 @@ class Graph:
         return keys[0]
 
     def finished(self, total: Key) -> Key:
-        """What ``total`` stands for, in the dtype of the results."""
+        """The array of ``total``, in the dtype of the results."""
         key = f"_finish-{self.token}"
         self.tasks[key] = (functools.partial(_finish, mean=self.mean, dtype=self.dtype), total)
         return key

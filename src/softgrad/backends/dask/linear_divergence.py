@@ -25,7 +25,7 @@ def _divergence_part(
     wrt: tuple[str, ...],
     *rest: Any,
 ) -> tuple[Any, ...]:
-    """(value, gradients) of one chunk; where labels stand are rows of the target, its parameters before the size."""
+    """(value, gradients) of one chunk; the target's rows take the labels' place, its parameters precede the size."""
     args = args._replace(where=loss_args.where, sample_weight=loss_args.sample_weight, reduction=loss_args.reduction)
     target: Model | Given
     *parameters, block_size = rest

@@ -50,7 +50,7 @@ def _vjp_part(
     given: tuple[Array, ...],
     block_size: int | None,
 ) -> tuple[Any, ...]:
-    """The sums of one chunk, of cotangents that stand side by side."""
+    """The sums of one chunk, of cotangents side by side."""
     (packed,) = given
     width = packed.shape[1] - entropy
     c = Rows(packed[:, :width] if several else None, None, packed[:, width] if entropy else None)

@@ -36,7 +36,7 @@ def log_probs(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """log(softmax(x)) at the labels."""
+    """``log(softmax(x))`` at the labels."""
     return _rows("log_probs", [(x, True), (labels, None), (where, True)], axis, precision, scaling, None)
 
 
@@ -58,7 +58,7 @@ def log_probs_vjp(
 def entropy(
     xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None, scaling: Scaling = PLAIN
 ) -> Array:
-    """-sum(p log(p)), without ``axis``."""
+    """``-sum(p log(p))``, without ``axis``."""
     return _rows("entropy", [(x, True), (where, True)], axis, precision, scaling, False)
 
 

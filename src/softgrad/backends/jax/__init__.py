@@ -40,17 +40,17 @@ _hvp = jax.jit(linear.hvp, static_argnums=(5,))
 
 
 def softmax(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     return _softmax(x, where, axis, precision)
 
 
 def log_softmax(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
-    """X - logsumexp(x)."""
+    """``x - logsumexp(x)``."""
     return _log_softmax(x, where, axis, precision)
 
 
 def logsumexp(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
-    """log(sum(exp(x))), without ``axis``."""
+    """``log(sum(exp(x)))``, without ``axis``."""
     return _logsumexp(x, where, axis, precision)
 
 
@@ -67,22 +67,22 @@ def complex_logsumexp(xp: Any, x: Array, b: Array | None, axis: int, where: Arra
 
 
 def softmax_vjp(xp: Any, probs: Array, cotangent: Array, axis: int) -> Array:
-    """P (c - sum(p c))."""
+    """``p (c - sum(p c))``."""
     return _pulls["softmax_vjp"](probs, cotangent, axis)
 
 
 def softmax_jvp(xp: Any, probs: Array, tangent: Array, axis: int) -> Array:
-    """P (t - sum(p t))."""
+    """``p (t - sum(p t))``."""
     return _pulls["softmax_jvp"](probs, tangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Array, cotangent: Array, axis: int) -> Array:
-    """C - p sum(c)."""
+    """``c - p sum(c)``."""
     return _pulls["log_softmax_vjp"](log_probs, cotangent, axis)
 
 
 def log_softmax_jvp(xp: Any, log_probs: Array, tangent: Array, axis: int) -> Array:
-    """T - sum(p t)."""
+    """``t - sum(p t)``."""
     return _pulls["log_softmax_jvp"](log_probs, tangent, axis)
 
 

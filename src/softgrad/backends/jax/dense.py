@@ -194,7 +194,7 @@ log_softmax.defjvp(_log_softmax_jvp)
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
-    """Max + log1p(the others), without ``axis``."""
+    """``max + log1p(sum of the other exponentials)``, without ``axis``."""
     if is_compensated(x, precision):
         return dense_kernels.logsumexp(jnp, x, axis, where, precision)
     y = wide(x, precision)

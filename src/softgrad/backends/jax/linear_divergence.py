@@ -1,4 +1,4 @@
-"""The divergence of two linear models on JAX arrays: a scan over blocks of rows, of which no logits are kept."""
+"""The divergence of two linear models on JAX arrays: a scan over blocks of rows that keeps no logits."""
 
 from __future__ import annotations
 

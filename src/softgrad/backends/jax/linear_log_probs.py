@@ -29,8 +29,8 @@ class Model(NamedTuple):
 
 def _found(X: Array, W: Array, bias: Array | None, labels: Array, model: Model) -> Rows:
     n, k = X.shape[0], W.shape[0]
-    wide, carry = widen(jnp, W, model.precision)
-    offset, precision = None if bias is None else bias.astype(wide.dtype), "high" if carry else None
+    wide, compensated = widen(jnp, W, model.precision)
+    offset, precision = None if bias is None else bias.astype(wide.dtype), "high" if compensated else None
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
         rows, some = taken(X, start, size, n), taken(labels, start, size, n)

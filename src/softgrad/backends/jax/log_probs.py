@@ -78,7 +78,7 @@ def log_probs(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """log(softmax(x)) at the labels."""
+    """``log(softmax(x))`` at the labels."""
     return _log_probs(x, labels, where, axis, precision, scaling)
 
 
@@ -104,7 +104,7 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """-sum(p log(p)), without ``axis``."""
+    """``-sum(p log(p))``, without ``axis``."""
     return _compiled_entropy(x, where, axis, precision, scaling)
 
 
@@ -117,5 +117,5 @@ def entropy_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
-    """C p (mean(d) - d)."""
+    """``c p (mean(d) - d)``."""
     return _entropy_vjp(x, cotangent, axis, where, precision, scaling)

@@ -50,8 +50,8 @@ def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Ar
     return e, onehot, others, d, valid
 
 
-def _settled(a: Array, where: Array | None, axis: int) -> Array:
-    """``a``, one a sample, with 0 where every class is hidden."""
+def _zero_where_none_visible(a: Array, where: Array | None, axis: int) -> Array:
+    """``a``, one a sample, with 0 where no class is visible."""
     return a if where is None else jnp.where(jnp.any(where, axis=axis), a, 0)
 
 
@@ -82,12 +82,12 @@ def losses(x: Array, target: Array, where: Array | None, axis: int, precision: s
         cost = -log_softmax(x, where, axis, precision)
         # 0 * inf is nothing lost
         cost = jnp.where(jnp.logical_and(target == 0, jnp.isinf(cost)), 0, cost)
-        return _settled(total(target * cost, axis), where, axis)
+        return _zero_where_none_visible(total(target * cost, axis), where, axis)
     _, _, others, d, valid = _pieces(x, target, where, axis)
     # with the label at the maximum exp(d) - 1 is 0, and the others are all that is left
     own = jnp.exp(d)
     loss = less(jnp.log1p(others + (own - 1)), d, jnp.float32, own)
-    return _or_nan(_settled(loss, where, axis), valid)
+    return _or_nan(_zero_where_none_visible(loss, where, axis), valid)
 
 
 def _losses_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -> Any:
@@ -182,7 +182,7 @@ def _each(
         # a class of weight 0 costs nothing, though its logit be -inf
         each = jnp.where(jnp.logical_and(w == 0, jnp.isinf(each)), 0, each) * w
     if args.z_loss:
-        extra = args.z_loss * _settled(logsumexp(x, where, axis, precision), where, axis) ** 2
+        extra = args.z_loss * _zero_where_none_visible(logsumexp(x, where, axis, precision), where, axis) ** 2
         each = each + (extra if w is None else extra * w)
     if _is_dense(target) and not args.dense:
         # a factor, so that derivatives are NaN too

@@ -1,6 +1,6 @@
 """The cross-entropy with its classes split over devices as a JAX function, with a closed form for reverse mode.
 
-Nothing is compiled here: the axis that the devices meet on is known to who maps over it.
+Nothing is compiled here: only the caller, who maps over it, knows the axis of the devices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _merged_forward(logits: Array, first: Any, arrays: Arrays, args: LossArgs, r
 def _merged_backward(args: LossArgs, reduce: Reduce, kept: Any, cotangents: Any) -> Any:
     logits, first, arrays, out = kept
     args = args._replace(**arrays)
-    grad = sharded.pulled(jnp, logits, Merged(*out), args, first, Merged(*cotangents).loss)
+    grad = sharded.share_gradient(jnp, logits, Merged(*out), args, first, Merged(*cotangents).loss)
     return _as_varying(grad, logits), None, None
 
 
@@ -63,7 +63,7 @@ def _linear_merged(
     block_size: int | None,
 ) -> Any:
     args = args._replace(**arrays)
-    return tuple(linear_shards.linear_merged(jnp, X, W, bias, args, first, reduce, block_size))
+    return tuple(linear_shards.merged_linear_shares(jnp, X, W, bias, args, first, reduce, block_size))
 
 
 def _linear_forward(
@@ -78,11 +78,11 @@ def _linear_backward(args: LossArgs, reduce: Reduce, block: int | None, kept: An
     names = NAMES if bias is not None else NAMES[:2]
     model = linear_shards.LinearShard(jnp, X, W, bias, args._replace(**arrays), first, block)
 
-    def meet(grad: Array, op: str) -> Array:
+    def merge_sums(grad: Array, op: str) -> Array:
         # where JAX follows what varies, the cotangent of a shared X is summed below
         return grad if _axes(grad) else reduce(grad, op)
 
-    grads = model.grads(Merged(*out), Merged(*cotangents).loss, names, meet)
+    grads = model.grads(Merged(*out), Merged(*cotangents).loss, names, merge_sums)
     by_x, by_w, *by_bias = (
         _as_varying(g.astype(a.dtype), a) for g, a in zip(grads, (X, W, bias), strict=False) if a is not None
     )

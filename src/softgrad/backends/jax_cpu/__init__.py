@@ -1,6 +1,6 @@
 """JAX arrays on a CPU by the kernels of NumPy arrays, in the same memory, where ``precision="high"`` is asked for.
 
-A compiled program computes no row again whose result lies near a tie, and has no float64 without x64.
+A compiled program cannot compute again the rows whose result is near a tie, and has no float64 without x64.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _FUNCTIONS = (
     "cross_entropy",
     "cross_entropy_grad",
     "cross_entropy_value_and_grad",
+    "cross_entropy_hvp",
+    "cross_entropy_hessian_diag",
     "log_probs",
     "log_probs_vjp",
     "entropy",
@@ -44,7 +46,7 @@ def _arrays(args: tuple[Any, ...]) -> Iterator[Array]:
 
 
 def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
-    """Take what asks for high precision and lies in a CPU's memory, whole."""
+    """Take calls for high precision on arrays that are whole in a CPU's memory."""
     if not is_high(rest):
         return "precision is the default"
     for a in _arrays((x, *rest)):
@@ -53,7 +55,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         if getattr(a.device, "platform", None) != "cpu":
             return f"{a.device} is not one CPU"
     if jax.config.jax_debug_nans or jax.config.jax_debug_infs:
-        return "JAX looks out for NaN or infinities"
+        return "JAX is set to raise an error at NaN or infinities"
     return True
 
 

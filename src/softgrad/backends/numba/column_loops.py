@@ -1,6 +1,6 @@
-"""Loops over columns, the classes of which are rows of contiguous memory, compiled by numba.
+"""Loops over columns, whose classes are rows of contiguous memory, compiled by numba.
 
-Some vectors of columns at a time: those lie in registers while the classes go by, and their numbers stay in cache from
+Some vectors of columns at a time: they stay in registers in the loop over classes, and their numbers in cache from
 the maximum to the last division.
 """
 

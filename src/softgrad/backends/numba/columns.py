@@ -13,13 +13,13 @@ from .vectors import Vectors
 
 #: Terms that are added in the dtype itself before a sum goes up to double precision.
 TERMS = 4096
-#: Bytes of a row that is short: 16 classes of single precision, but not of double, where they fill two vectors.
-SHORT, SHORT_BYTES = 16, 2 * VECTOR_BYTES
+#: Few classes, and their bytes: 16 in single precision, but not in double, where they fill two vectors.
+FEW_CLASSES, FEW_BYTES = 16, 2 * VECTOR_BYTES
 
 
 def in_order(itemsize: int) -> int:
     """Classes up to which their exponentials are added up one after the other."""
-    return min(SHORT, SHORT_BYTES // itemsize - 1)
+    return min(FEW_CLASSES, FEW_BYTES // itemsize - 1)
 
 
 class Columns:

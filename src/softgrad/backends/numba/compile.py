@@ -1,6 +1,6 @@
 """Functions compiled by numba, kept on disk until any module of compiled functions changes.
 
-What numba keeps of a function holds the functions that it calls, but its own file alone is looked at.
+numba's cache of a function contains the functions that it calls, but checks only the function's own file for changes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numba
 from numba.core import event
 from numba.core.ccallback import CFunc
 
-#: Seconds of compiling after which a program is told why it waits.
-PATIENCE = 1.0
+#: Seconds of compiling after which a warning says why the program waits.
+TELL_AFTER_S = 1.0
 
 
 class _Clock(event.Listener):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class _Clock(event.Listener):  # type: ignore[misc]
                 self._tell()
 
     def _tell(self) -> None:
-        if self.seconds > PATIENCE and not self.told:
+        if self.seconds > TELL_AFTER_S and not self.told:
             self.told = True
             logging.getLogger("softgrad").warning(
                 "softgrad: numba compiled for %.1f s, once for each function and dtype; the result is kept for later "
@@ -83,7 +83,7 @@ def _stamped(made: Any) -> Any:
 
 
 def _kept(make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, which is kept on disk; compiled anew in each program it would cost more than it saves."""
+    """What ``make`` gives, kept on disk: compiling in each program again would cost more than it saves."""
     try:
         return make()
     except RuntimeError as error:

@@ -18,7 +18,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from .. import _threads
-from . import column_loops, column_pulls, loops, short
+from . import column_loops, column_vjps, few_classes, loops
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .compile import c_function, compiled
 
@@ -26,9 +26,9 @@ _WORD = ir.IntType(64)
 #: The next piece, how many there are, what is cut into them; what a function takes besides, FACTOR being a double.
 NEXT, PIECES, UNITS, K, INNER, SKIPPED, SKIPS, FACTOR = range(8)
 #: Where the arrays begin, the address and the size of each; and how many a function may have.
-ARRAYS, MOST = 8, 5
+ARRAYS, MAX_ARRAYS = 8, 5
 #: Where a double for each piece begins.
-TOTALS = ARRAYS + 2 * MOST
+TOTALS = ARRAYS + 2 * MAX_ARRAYS
 
 
 def _word_at(builder: Any, table: Any, i: Any) -> Any:
@@ -103,19 +103,19 @@ def _dense_rows(function: int, table: Any) -> None:
 
 @compiled
 def _dense_few(function: int, table: Any) -> None:
-    """The same of short rows."""
+    """The same for rows of few classes."""
     k, x, y = _word(table, K), _array(table, 0), _array(table, 1)
     step = 1 if function == LOGSUMEXP else k
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        short.run(function, x[first * k : last * k], k, y[first * step : last * step])
+        few_classes.run(function, x[first * k : last * k], k, y[first * step : last * step])
 
 
 @compiled
 def _dense_columns(function: int, table: Any) -> None:
-    """The same of columns."""
+    """The same for columns."""
     k, inner, x, y = _word(table, K), _word(table, INNER), _array(table, 0), _array(table, 1)
     while True:
         _, first, last = _piece(table)
@@ -125,39 +125,39 @@ def _dense_columns(function: int, table: Any) -> None:
 
 
 @compiled
-def _pull_rows(function: int, table: Any) -> None:
-    """(Log-)probabilities and cotangents into y, likewise."""
+def _vjp_rows(function: int, table: Any) -> None:
+    """The vector-Jacobian product of (log-)probabilities and cotangents into y."""
     k, a, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
         some = slice(first * k, last * k)
-        loops.pull(function, a[some], k, c[some], y[some])
+        loops.vjp(function, a[some], k, c[some], y[some])
 
 
 @compiled
-def _pull_few(function: int, table: Any) -> None:
-    """The same of short rows."""
+def _vjp_few(function: int, table: Any) -> None:
+    """The same for rows of few classes."""
     k, a, c, y = _word(table, K), _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
         some = slice(first * k, last * k)
-        short.pull(function, a[some], k, c[some], y[some])
+        few_classes.vjp(function, a[some], k, c[some], y[some])
 
 
 @compiled
-def _pull_columns(function: int, table: Any) -> None:
-    """The same of columns."""
+def _vjp_columns(function: int, table: Any) -> None:
+    """The same for columns."""
     k, inner = _word(table, K), _word(table, INNER)
     a, c, y = _array(table, 0), _array(table, 1), _array(table, 2)
     while True:
         _, first, last = _piece(table)
         if first == last:
             return
-        column_pulls.run(function, a, c, k, inner, first, last, y)
+        column_vjps.run(function, a, c, k, inner, first, last, y)
 
 
 @compiled
@@ -181,7 +181,7 @@ def _loss_rows(table: Any) -> None:
 
 
 def _loss_few(table: Any) -> None:
-    """The same of short rows."""
+    """The same for rows of few classes."""
     k, x, labels, weights = _word(table, K), _array(table, 0), _labels(table, 1), _array(table, 2)
     losses, grad, totals = _array(table, 3), _array(table, 4), _double(table, TOTALS)
     skipped, factor = _loss_numbers(table)
@@ -190,11 +190,11 @@ def _loss_few(table: Any) -> None:
         if first == last:
             return
         some, own = slice(first * k, last * k), slice(first, last)
-        totals[i] = short.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
+        totals[i] = few_classes.loss(x[some], k, labels[own], weights[own], skipped, factor, losses[own], grad[some])
 
 
 def _loss_columns(table: Any) -> None:
-    """The same of columns."""
+    """The same for columns."""
     k, inner, x, labels = _word(table, K), _word(table, INNER), _array(table, 0), _labels(table, 1)
     weights, losses, grad, totals = _array(table, 2), _array(table, 3), _array(table, 4), _double(table, TOTALS)
     skipped, factor = _loss_numbers(table)
@@ -205,13 +205,13 @@ def _loss_columns(table: Any) -> None:
         totals[i] = column_loops.loss(x, k, inner, first, last, labels, weights, skipped, factor, losses, grad)
 
 
-def _ways(function: int, pulls: bool) -> tuple[Any, Any, Any]:
-    """A function for each way in which classes lie; numba finds what it kept of each by the number alone."""
-    if pulls:
+def _ways(function: int, vjps: bool) -> tuple[Any, Any, Any]:
+    """A function for each layout of the classes; numba's cache tells them apart by the number alone."""
+    if vjps:
         return (
-            lambda table: _pull_rows(function, table),
-            lambda table: _pull_few(function, table),
-            lambda table: _pull_columns(function, table),
+            lambda table: _vjp_rows(function, table),
+            lambda table: _vjp_few(function, table),
+            lambda table: _vjp_columns(function, table),
         )
     return (
         lambda table: _dense_rows(function, table),
@@ -220,12 +220,12 @@ def _ways(function: int, pulls: bool) -> tuple[Any, Any, Any]:
     )
 
 
-#: How the classes of a sample lie in memory: next to each other, many or few of them, or apart.
+#: Layouts of a sample's classes in memory: next to each other, many or few of them, or apart.
 ROWS, FEW, COLUMNS = range(3)
-#: The functions, by their names and how classes lie.
+#: The functions, by name and layout.
 _CODES = {"softmax": SOFTMAX, "log_softmax": LOG_SOFTMAX, "logsumexp": LOGSUMEXP}
 DENSE = {name: _ways(code, False) for name, code in _CODES.items()}
-PULLS = {name: _ways(_CODES[name], True) for name in ("softmax", "log_softmax")}
+VJPS = {name: _ways(_CODES[name], True) for name in ("softmax", "log_softmax")}
 LOSS = (_loss_rows, _loss_few, _loss_columns)
 
 
@@ -238,9 +238,9 @@ def _entry(function: Any, char: str) -> tuple[Any, Any]:
 
 
 #: A table of one piece: all its words but those of the totals, and one of these.
-_ONE = struct.Struct(f"7qd{2 * MOST}qd")
+_ONE = struct.Struct(f"7qd{2 * MAX_ARRAYS}qd")
 #: What fills up the words of fewer arrays.
-_NOTHING = tuple((0,) * (2 * (MOST - i)) for i in range(MOST + 1))
+_NOTHING = tuple((0,) * (2 * (MAX_ARRAYS - i)) for i in range(MAX_ARRAYS + 1))
 
 
 def run(

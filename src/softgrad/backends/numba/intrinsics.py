@@ -13,7 +13,7 @@ from .vectors import INT32, Vectors
 
 
 def log_softmax_slope(v: Vectors, log_p: Any, c: Any, sure: Any, others: Any, total: Any) -> Any:
-    """C - p total; of a probability near 1 c (1 - p) - p (the sum of the others' c)."""
+    """``c - p total``; at a probability near 1 ``c (1 - p) - p others``, with the sum of the other cotangents."""
     builder, p = v.builder, v.exp(log_p)
     own = builder.fadd(builder.fmul(c, v.expm1(log_p)), builder.fmul(p, others))
     return builder.select(sure, builder.fsub(v.all(0.0), own), builder.fsub(c, builder.fmul(p, total)))
@@ -110,7 +110,7 @@ def scale(context: Any, x: Any, start: Any, n: Any, factor: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def apart(context: Any, x: Any, start: Any, n: Any, m: Any, log: Any, y: Any) -> Any:
-    """(x - m) - log into ``y`` at the same indices."""
+    """``(x - m) - log`` into ``y`` at the same indices."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         v = Vectors(context, builder, x.dtype)
@@ -194,13 +194,15 @@ def _written(x: Any, c: Any, out: Any, count: int, formula: Callable[..., Any]) 
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def pulled(context: Any, p: Any, start: Any, n: Any, c: Any, less: Any, mean: Any, out: Any) -> Any:
-    """P ((c - less) - mean) into ``out``."""
+def write_softmax_vjp(context: Any, p: Any, start: Any, n: Any, c: Any, less: Any, mean: Any, out: Any) -> Any:
+    """``p ((c - less) - mean)`` into ``out``."""
     return _written(p, c, out, 2, lambda v, p, c, a, m: v.builder.fmul(p, v.builder.fsub(v.builder.fsub(c, a), m)))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def pulled_log(context: Any, p: Any, start: Any, n: Any, c: Any, most: Any, others: Any, total: Any, out: Any) -> Any:
+def write_log_softmax_vjp(
+    context: Any, p: Any, start: Any, n: Any, c: Any, most: Any, others: Any, total: Any, out: Any
+) -> Any:
     """``log_softmax_slope`` into ``out``, with the sure probability where ``p`` is ``most``."""
 
     def formula(v: Vectors, p: Any, c: Any, most: Any, others: Any, total: Any) -> Any:
@@ -210,7 +212,7 @@ def pulled_log(context: Any, p: Any, start: Any, n: Any, c: Any, most: Any, othe
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def pulled_unsure(context: Any, p: Any, start: Any, n: Any, c: Any, total: Any, out: Any) -> Any:
+def write_unsure_vjp(context: Any, p: Any, start: Any, n: Any, c: Any, total: Any, out: Any) -> Any:
     """The same where none is sure."""
     return _written(p, c, out, 1, lambda v, p, c, t: v.builder.fsub(c, v.builder.fmul(v.exp(p), t)))
 

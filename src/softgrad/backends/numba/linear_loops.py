@@ -107,7 +107,7 @@ def _run(
             copy(values, 0, n, out, begin)
         if total.size:
             if odd:
-                # 0 times what stands in a sample that does not count may be NaN
+                # 0 times a number of a sample that does not count may be NaN
                 if not aside:
                     copy(x, begin * m, n * m, spare, 0)
                 for i in range(n):

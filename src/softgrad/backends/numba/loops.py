@@ -15,7 +15,20 @@ from numba.extending import overload
 from .column_loops import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from .columns import TERMS
 from .compile import compiled, copy
-from .intrinsics import apart, dot, log1p, peak, powers, pulled, pulled_log, pulled_unsure, scale, sum_but, sum_of, sums
+from .intrinsics import (
+    apart,
+    dot,
+    log1p,
+    peak,
+    powers,
+    scale,
+    sum_but,
+    sum_of,
+    sums,
+    write_log_softmax_vjp,
+    write_softmax_vjp,
+    write_unsure_vjp,
+)
 from .vectors import NEAR
 
 #: Rows that are worked on together: whole vectors of them, and elements that stay in the innermost caches.
@@ -177,29 +190,29 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
 loss = compiled(_loss)
 
 
-def _softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
+def _softmax_vjp(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
         less = p.dtype.type(0)
         if peak(p, start, k) > 0.5:
             # the cotangent less its value at the largest: the sum of the others, and no more, is what that one gets
             less = c[start + np.argmax(p[start : start + k])]
-        pulled(p, start, k, c, less, dot(p, start, k, c, less), out)
+        write_softmax_vjp(p, start, k, c, less, dot(p, start, k, c, less), out)
 
 
-softmax_pull = compiled(_softmax_pull)
+softmax_vjp = compiled(_softmax_vjp)
 
 
-def _log_softmax_pull(p: Any, k: int, c: Any, out: Any) -> None:
+def _log_softmax_vjp(p: Any, k: int, c: Any, out: Any) -> None:
     for start in range(0, p.size, k):
         most = peak(p, start, k)
         if most > -NEAR:
             own, others = c[start + np.argmax(p[start : start + k])], sum_but(p, start, k, c, most)
-            pulled_log(p, start, k, c, most, others, others + own, out)
+            write_log_softmax_vjp(p, start, k, c, most, others, others + own, out)
         else:
-            pulled_unsure(p, start, k, c, sum_of(c, start, k), out)
+            write_unsure_vjp(p, start, k, c, sum_of(c, start, k), out)
 
 
-log_softmax_pull = compiled(_log_softmax_pull)
+log_softmax_vjp = compiled(_log_softmax_vjp)
 
 
 def run(function: int, x: Any, k: int, y: Any) -> None:
@@ -215,14 +228,14 @@ def _run(function: Any, x: Any, k: Any, y: Any) -> Any:
     return lambda function, x, k, y: loop(x, k, y)
 
 
-def pull(function: int, a: Any, k: int, c: Any, out: Any) -> None:
-    """Cotangents ``c`` of (log-)probabilities ``a``, likewise."""
+def vjp(function: int, a: Any, k: int, c: Any, out: Any) -> None:
+    """The vector-Jacobian product of (log-)probabilities ``a`` and cotangents ``c``, likewise."""
     raise NotImplementedError("for compiled functions alone")
 
 
-@overload(pull, prefer_literal=True, strict=False)  # type: ignore[untyped-decorator]
-def _pull(function: Any, a: Any, k: Any, c: Any, out: Any) -> Any:
+@overload(vjp, prefer_literal=True, strict=False)  # type: ignore[untyped-decorator]
+def _vjp(function: Any, a: Any, k: Any, c: Any, out: Any) -> Any:
     if not isinstance(function, types.IntegerLiteral):
         return None
-    loop = {SOFTMAX: softmax_pull, LOG_SOFTMAX: log_softmax_pull}[function.literal_value]
+    loop = {SOFTMAX: softmax_vjp, LOG_SOFTMAX: log_softmax_vjp}[function.literal_value]
     return lambda function, a, k, c, out: loop(a, k, c, out)

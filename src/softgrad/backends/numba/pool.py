@@ -1,7 +1,7 @@
-"""Threads for compiled loops, which are handed a call without Python; on Linux.
+"""Threads for compiled loops, which take calls without running Python; on Linux.
 
-A sleeping thread takes longer to wake than a call of half a million numbers takes. So one that is done looks out for
-the next call for a while, and meanwhile leaves its core to whoever else has work for it.
+A sleeping thread takes longer to wake than a call on half a million numbers takes. So an idle thread polls for the next
+call for a while before it sleeps, and yields its core between polls.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from numba.extending import intrinsic
 from .._threads import NATIVE
 from .compile import c_function, compiled
 
-#: What a thread is at: asleep; awake, or about to be; given a call; running it.
+#: States of a thread: asleep; awake, or about to be; given a call; running it.
 ASLEEP, AWAKE, GIVEN, RUNNING = range(4)
-#: The words of a thread, on a cache line of its own: what it is at; the call, a function and its argument; the core of
-#: whoever gives it.
+#: The words of a thread, on a cache line of its own: its state; the call, a function and its argument; the caller's
+#: core.
 STATE, FUNCTION, DATA, CORE, WORDS = 0, 1, 2, 3, 8
-#: Nanoseconds that a thread looks out for a call before it sleeps.
-PATIENCE = 5_000_000
+#: Nanoseconds for which an idle thread polls before it sleeps.
+SPIN_NS = 5_000_000
 #: Threads at most, beside the caller's.
-MOST = 255
-#: Seconds that the end of the program waits for a thread that nobody lets run.
-FAREWELL = 5.0
+MAX_THREADS = 255
+#: Seconds to wait for each thread at interpreter exit.
+JOIN_TIMEOUT_S = 5.0
 #: Bytes of a set of cores.
 MASK = 1024
 _MONOTONIC = 1
@@ -47,7 +47,7 @@ _clock = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _seen(context: Any, words: Any, i: Any) -> Any:
-    """What a word holds now."""
+    """Load a word."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
@@ -57,7 +57,7 @@ def _seen(context: Any, words: Any, i: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _set(context: Any, words: Any, i: Any, value: Any) -> Any:
-    """Let a word hold a value, after all that was written before."""
+    """Store a value in a word, after all earlier writes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.store_atomic(arguments[2], builder.gep(arguments[0], [arguments[1]]), "release", 8)
@@ -68,7 +68,7 @@ def _set(context: Any, words: Any, i: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _changed(context: Any, words: Any, i: Any, old: Any, new: Any) -> Any:
-    """Whether a word held ``old``, and holds ``new`` now."""
+    """Replace ``old`` in a word by ``new``; whether it held ``old``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.gep(arguments[0], [arguments[1]])
@@ -91,7 +91,7 @@ def _called(context: Any, function: Any, data: Any) -> Any:
 
 
 def _leave_core(core: int, cores: Any) -> None:
-    """Go to another core than this one, if the thread may: the kernel lets it wait here for the caller's to end."""
+    """Move off the caller's core if the affinity allows: the thread might otherwise queue behind the caller there."""
     if _core() != core or _get_cores(0, MASK, cores.ctypes) < 0:
         return
     word, bit = core // 64, np.int64(1) << (core % 64)
@@ -115,7 +115,7 @@ _now = compiled(_nanoseconds)
 
 
 def _served(words: Any) -> None:
-    """Run the calls that a thread is given, until there is none for a while or somebody puts it to sleep."""
+    """Run the calls given to a thread, until none has come for a while or it is put to sleep."""
     cores, time = np.zeros(MASK // 8, np.int64), np.zeros(2, np.int64)
     since = _now(time)
     while _seen(words, STATE) != ASLEEP:
@@ -124,22 +124,22 @@ def _served(words: Any) -> None:
             _called(_seen(words, FUNCTION), _seen(words, DATA))
             _set(words, STATE, AWAKE)
             since = _now(time)
-        elif _now(time) - since > PATIENCE and _changed(words, STATE, AWAKE, ASLEEP):
+        elif _now(time) - since > SPIN_NS and _changed(words, STATE, AWAKE, ASLEEP):
             return
         else:
             _yield()
 
 
 def _shared(words: Any, threads: int, function: int, data: int) -> None:
-    """Run a call on this thread and on ``threads`` others: those that have not begun when it is over never do."""
+    """Run a call on this thread and on ``threads`` others; those that have not begun when this one is done never do."""
     core = _core()
     for i in range(0, threads * WORDS, WORDS):
-        # nobody reads these of a thread that has no call
+        # a thread without a call does not read these
         _set(words, i + FUNCTION, function)
         _set(words, i + DATA, data)
         _set(words, i + CORE, core)
         _changed(words, i + STATE, AWAKE, GIVEN)
-    # one that waits for this core goes to another
+    # a thread queued on this core can move to another
     _yield()
     _called(function, data)
     for i in range(0, threads * WORDS, WORDS):
@@ -173,15 +173,15 @@ class _Threads:
     """The threads of this process."""
 
     def __init__(self) -> None:
-        # it knows its owner, whom Ctrl-C may stop before the word that it is his
+        # an RLock knows its owner, which Ctrl-C may interrupt between taking the lock and noting it
         self.lock = threading.RLock()
-        self.words = (ctypes.c_int64 * (MOST * WORDS))()
+        self.words = (ctypes.c_int64 * (MAX_THREADS * WORDS))()
         #: Each thread with its signals: True wakes it, False ends it.
         self.threads: list[tuple[threading.Thread, SimpleQueue[bool]]] = []
 
     def wake(self, threads: int) -> int:
-        """See that so many are awake, or about to be; returns how many there are."""
-        while len(self.threads) < min(threads, MOST):
+        """Wake so many threads, starting new ones as needed; returns how many are awake or about to be."""
+        while len(self.threads) < min(threads, MAX_THREADS):
             i, signals = len(self.threads), SimpleQueue[bool]()
             args = (self.words, 8 * WORDS * i, signals)
             thread = threading.Thread(target=_work, args=args, name=f"softgrad_{i}", daemon=True)
@@ -193,13 +193,13 @@ class _Threads:
         there = min(threads, len(self.threads))
         for i in range(there):
             if self.words[i * WORDS + STATE] == ASLEEP:
-                # no interrupt comes between the two: there is none before the end of a call
+                # no interrupt comes between the two: Python delivers one at the end of a call
                 self.words[i * WORDS + STATE] = AWAKE
                 self.threads[i][1].put(True)
         return there
 
     def share(self, function: Any, data: int, parts: int) -> None:
-        """Call a C function on ``parts`` threads at most; on this one alone while another call has the others."""
+        """Call a C function on ``parts`` threads at most; on this one alone while another call uses the others."""
         try:
             if self.lock.acquire(blocking=False):
                 _share(self.words, self.wake(parts - 1), _address(function), data)
@@ -210,13 +210,13 @@ class _Threads:
                 self.lock.release()
 
     def end(self) -> None:
-        """End all threads: none may be in a compiled function when that is taken away."""
+        """End all threads: none may still run a compiled function when its code is freed."""
         with self.lock:
             for i, (_, signals) in enumerate(self.threads):
                 self.words[i * WORDS + STATE] = ASLEEP
                 signals.put(False)
             for thread, _ in self.threads:
-                thread.join(FAREWELL)
+                thread.join(JOIN_TIMEOUT_S)
             self.threads = []
 
 
@@ -247,7 +247,7 @@ def share(function: Any, data: int, parts: int) -> None:
 def join(openmp: Any, function: Any, data: int, parts: int) -> None:
     """Call a C function on ``parts`` threads of OpenMP's, by its entry to a parallel region.
 
-    Its threads wait for one another to the last, so that none may wait for this one's core.
+    OpenMP waits for the last of its threads, so none of them may queue on this thread's core.
     """
     words = (ctypes.c_int64 * WORDS)(threading.get_ident(), _address(function), data, -1)
     openmp(_join, ctypes.addressof(words), parts, 0)

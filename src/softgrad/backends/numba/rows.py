@@ -20,7 +20,7 @@ from .columns import in_order
 
 #: Elements that are worth a thread which waits for work.
 AWAKE_ELEMENTS = 1 << 15
-#: Numbers of a vector, by dtype, and classes up to which a row is short.
+#: Numbers of a vector, by dtype, and how many classes are few.
 LANES = {"f": VECTOR_BYTES // 4, "d": VECTOR_BYTES // 8}
 IN_ORDER = {"f": in_order(4), "d": in_order(8)}
 #: Where an array's object holds the address of its numbers: after what all objects have.
@@ -54,9 +54,6 @@ class Laid(NamedTuple):
     #: The axes, those of the classes being ``axis`` among them.
     order: tuple[int, ...]
     axis: int
-    k: int
-    #: Columns: 1 where the classes are next to each other.
-    inner: int
 
     def __call__(self, a: Floats) -> Floats:
         """An array of the logits' shape, in order in memory; a copy unless it is that."""
@@ -81,9 +78,8 @@ class Laid(NamedTuple):
 
 def laid(x: Floats, axis: int) -> Laid | None:
     """How a loop takes ``x``; None as it is."""
-    shape, k = x.shape, x.shape[axis]
-    ordered = x.flags.c_contiguous
-    if ordered:
+    shape = x.shape
+    if x.flags.c_contiguous:
         inner = math.prod(shape[axis + 1 :])
         if inner == 1 or inner >= LANES[x.dtype.char]:
             return None
@@ -92,14 +88,14 @@ def laid(x: Floats, axis: int) -> Laid | None:
     inner = math.prod(shape[i] for i in order[at + 1 :])
     if inner < LANES[x.dtype.char]:
         # too few columns for a vector
-        order, at, inner = (*order[:at], *order[at + 1 :], axis), x.ndim - 1, 1
-    return Laid(order, at, k, inner)
+        order, at = (*order[:at], *order[at + 1 :], axis), x.ndim - 1
+    return Laid(order, at)
 
 
 def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: Floats | None, **options: Any) -> float:
     """Call an entry on all rows or columns of ``x`` and what belongs to them; returns the sum of its totals.
 
-    ``entry`` has a function for each way in which classes lie; they are few up to ``most``.
+    ``entry`` has a function for each layout of the classes; up to ``most`` classes are few.
     """
     shape, size, char = x.shape, x.size, x.dtype.char
     k = shape[axis]
@@ -108,7 +104,7 @@ def share_out(entry: tuple[Any, ...], most: int, x: Floats, axis: int, *arrays: 
         kind, n = entries.COLUMNS, n // inner * column_loops.units(inner, LANES[char])
     words: list[Any] = [_address(id(x) + _DATA).value, size]
     for a in arrays:
-        # what NumPy tells of the address takes three times as long
+        # asking NumPy for the address takes three times as long
         words += (0, 0) if a is None else (_address(id(a) + _DATA).value, a.size)
     parts = threads_for(size, AWAKE_ELEMENTS)
     return entries.run(entry[kind], char, n, parts, k, inner, words, (x, arrays), **options)
@@ -140,26 +136,26 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: None, precision: None) -> Fl
     return _dense("logsumexp", x, axis)
 
 
-def _pull(function: str, a: Floats, c: Floats, axis: int) -> Floats:
+def _vjp(function: str, a: Floats, c: Floats, axis: int) -> Floats:
     how = laid(a, axis)
     if how is not None:
-        return how.back(_pull(function, how(a), how(c), how.axis))
+        return how.back(_vjp(function, how(a), how(c), how.axis))
     if not c.flags.c_contiguous:
         c = np.ascontiguousarray(c)
     char = a.dtype.char
     out = np.empty(a.shape, char)
-    share_out(entries.PULLS[function], LANES[char] - 1, a, axis, c, out)
+    share_out(entries.VJPS[function], LANES[char] - 1, a, axis, c, out)
     return out
 
 
 def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
-    """P (c - sum(p c)), with c less its value at a probability near 1."""
-    return _pull("softmax", probs, cotangent, axis)
+    """``p (c - sum(p c))``, with ``c`` centred on its value at a probability near 1."""
+    return _vjp("softmax", probs, cotangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
-    """C - p sum(c), at a probability near 1 from the others alone."""
-    return _pull("log_softmax", log_probs, cotangent, axis)
+    """``c - p sum(c)``, at a probability near 1 from the other cotangents alone."""
+    return _vjp("log_softmax", log_probs, cotangent, axis)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

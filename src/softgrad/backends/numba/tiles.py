@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .columns import Columns, in_order
-from .turns import transposed
+from .transpose import transpose_blocks
 from .vectors import Vectors
 
 _DOUBLE, _INT64 = ir.DoubleType(), ir.IntType(64)
@@ -61,7 +61,7 @@ def logits(
                     number = v.spread(builder.load(builder.gep(sample, [j])))
                     builder.store(_fused(builder, number, weight, builder.load(place)), place)
             all_sums += [builder.load(place) for place in sums]
-        for c, vector in enumerate(transposed(v, all_sums)):
+        for c, vector in enumerate(transpose_blocks(v, all_sums)):
             v.store(vector, out(builder.mul(stride, stride.type(c))))
         return context.get_dummy_value()
 

@@ -183,7 +183,7 @@ class Vectors:
         return p
 
     def expm1(self, x: Any) -> Any:
-        """exp(x) - 1 of numbers between -NEAR and 0, by Taylor's series."""
+        """``exp(x) - 1`` of numbers between -NEAR and 0, by Taylor's series."""
         builder = self.builder
         q = self.all(1 / math.factorial(TERMS + 1))
         for i in range(TERMS, 0, -1):
@@ -191,7 +191,7 @@ class Vectors:
         return builder.fmul(q, x)
 
     def log1p(self, r: Any) -> Any:
-        """log(1 + r) of numbers that are not below 0: the logarithm of u = 1 + r, rounded, and what u lost over u."""
+        """``log(1 + r)`` for r >= 0: log(u) of the rounded ``u = 1 + r``, plus what the rounding lost over u."""
         builder, form = self.builder, self.form
         one = self.all(1.0)
         u = builder.fadd(one, r)

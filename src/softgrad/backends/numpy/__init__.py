@@ -8,7 +8,7 @@ from ..._options import OPTIONS
 from .._declaration import Backend
 
 _MODULES = {
-    "dense": ("softmax", "log_softmax", "logsumexp"),
+    "dense": ("softmax", "log_softmax", "logsumexp", "signed_logsumexp"),
     "derivatives": ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp"),
     "loss": (
         "cross_entropy",

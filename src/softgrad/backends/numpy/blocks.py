@@ -21,7 +21,7 @@ Block: TypeAlias = tuple[int, int, int, int]
 T = TypeVar("T")
 
 #: Bytes of a block: of two arrays, both stay in a core's cache.
-BLOCK_BYTES = 1 << 20
+CACHE_BYTES = 1 << 20
 #: Samples of a block of data that stand class first, so that lines and pages of memory are used whole: at least, and
 #: wanted as far as the block stays within these bytes.
 FEWEST_COLUMNS, WANTED_COLUMNS, WIDE_BYTES = 64, 2048, 4 << 20
@@ -96,6 +96,13 @@ def view(x: Floats, axis: int) -> View:
     return View(np.asarray(x).transpose(order).reshape(shape), axis, order)
 
 
+def in_rows(a: Floats, axis: int) -> Floats:
+    """The axis last and the whole contiguous: NumPy takes sums in an order that the layout of memory decides."""
+    if axis == a.ndim - 1 and a.flags.c_contiguous:
+        return a
+    return np.ascontiguousarray(np.moveaxis(a, axis, -1))
+
+
 def over_blocks(
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
@@ -111,7 +118,7 @@ def over_blocks(
         # of warnings the caller takes care
         return [make(Memory(dtype))((0, outer, 0, inner))]
     itemsize = dtype.itemsize
-    elements = max(1, (block_bytes or BLOCK_BYTES) // itemsize)
+    elements = max(1, (block_bytes or CACHE_BYTES) // itemsize)
     split_inner = k * inner > elements and inner > FEWEST_COLUMNS
     n = inner if split_inner else outer
     each = k if split_inner else k * inner
@@ -153,7 +160,7 @@ def threads_for(elements: int, each: int | None = None) -> int:
 
 
 def _even(n: int, size: int, parts: int) -> int:
-    """The size, of about ``size``, that makes blocks alike and as many for each thread."""
+    """A size near ``size`` that makes equal blocks, and as many for each thread."""
     count = -(-n // size)
     if parts > 1:
         count = -(-count // parts) * parts

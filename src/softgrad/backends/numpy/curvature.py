@@ -34,10 +34,10 @@ class Curvature:
         target: Target | None = model.target(loss, start, stop)
         if target is None:
             return None
-        return target.own + target.weight * loss.total_spread, target.z
+        return target.label_weight + target.weight * loss.total_smoothing, target.z
 
     def _rows(self, loss: Loss, z: Floats, u: Floats, start: int, stop: int) -> bool:
-        """Turn ``u`` into the change of the gradient of the rows ``z``; False if the block is out of the ordinary."""
+        """Turn ``u`` into the change of the gradient of the rows ``z``; False if the block has an irregular sample."""
         scales = self._scales(loss, start, stop)
         if scales is None:
             return False
@@ -127,13 +127,13 @@ class Curvature:
                     np.add(rows, model.bias, out=rows)
                 if "bias" in given:
                     np.add(change, given["bias"], out=change)
-                odd = not self._rows(loss, rows, change, first + i, first + j)
-                if odd:
+                irregular = not self._rows(loss, rows, change, first + i, first + j)
+                if irregular:
                     self._generic(x[i:j], change, first + i, first + j)
-                return column_sums(change, np.empty(k, work)) if "bias" in given else None, odd
+                return column_sums(change, np.empty(k, work)) if "bias" in given else None, irregular
 
             results = pieces.run(last - first, piece)
-            if any(odd for _, odd in results):
+            if any(irregular for _, irregular in results):
                 x = model.cleared(x, first, last)
             if "bias" in given:
                 for sums, _ in results:
@@ -186,7 +186,7 @@ class Curvature:
         return h_W, h_bias
 
     def _generic(self, x: Floats, u: Floats, start: int, stop: int) -> None:
-        """Make ``u``, which was lost, again from ``x``, and turn it into the change of the gradient."""
+        """Compute the overwritten ``u`` again from ``x``, and turn it into the change of the gradient."""
         model, given = self.model, self.given
         x = model.cleared(x, start, stop)
         u[...] = x @ given["W"].T if "W" in given else 0

@@ -10,7 +10,7 @@ import numpy as np
 from ..._kernels import high as high_kernels
 from . import dense_blocks as blocks
 from . import small
-from .blocks import Block, Floats, Memory, View, hide, narrow, over_blocks, unsure, view
+from .blocks import Block, Floats, Memory, View, hide, in_rows, narrow, over_blocks, unsure, view
 from .dense_blocks import FEW, rows_into, rows_of, shifted_columns, working
 
 
@@ -33,18 +33,18 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
     """Logarithm of the sum of exponentials."""
     if where is None and precision is None and small.fits(x, axis):
         return small.logsumexp(x)
-    seen, shown = view(x, axis), None
+    seen, visible = view(x, axis), None
     if where is not None:
-        shown = seen.logits(np.broadcast_to(where, x.shape))
+        visible = seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
-    carried, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
+    compensated, rounds_once = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
-            src = _visible(seen.x[o0:o1, :, i0:i1], None if shown is None else shown[o0:o1, :, i0:i1], memory)
-            if carried:
+            src = _visible(seen.x[o0:o1, :, i0:i1], None if visible is None else visible[o0:o1, :, i0:i1], memory)
+            if compensated:
                 values = high_kernels.logsumexp(xp, rows_of(src, memory), 1, None, precision)
             elif src.shape[1] <= FEW:
                 values = blocks.logsumexp_columns(*shifted_columns(src, memory), memory)
@@ -52,7 +52,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
                 values = blocks.logsumexp(rows_of(src, memory), memory)
             dst = out3[o0:o1, i0:i1]
             narrow(values.reshape(dst.shape), dst)
-            if settles:
+            if rounds_once:
                 # of a small result the terms that cancelled tell how far it may be off
                 for some in _pieces(unsure(values, high_kernels.ERROR, x.dtype, 0, 1.0), src.shape[1]):
                     rows = _picked(src, some).astype(x.dtype, copy=False)
@@ -65,13 +65,22 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
     return out
 
 
-def _visible(src: Floats, shown: Floats | None, memory: Memory) -> Floats:
+def signed_logsumexp(
+    xp: Any, x: Floats, b: Floats, axis: int, where: Floats | None = None, precision: str | None = None
+) -> tuple[Floats, Floats]:
+    """log|sum(b exp(x))| and the sum's sign."""
+    shown = None if where is None else in_rows(np.broadcast_to(where, x.shape), axis)
+    rows, factors = in_rows(x, axis), in_rows(np.broadcast_to(b, x.shape), axis)
+    return high_kernels.signed_logsumexp(xp, rows, factors, x.ndim - 1, shown, precision)
+
+
+def _visible(src: Floats, visible: Floats | None, memory: Memory) -> Floats:
     """A block in the memory's dtype, -inf where hidden."""
-    if shown is None:
+    if visible is None:
         return src
     wide = memory(8, src.shape)
     np.copyto(wide, src)
-    return hide(wide, np.ascontiguousarray(shown))
+    return hide(wide, np.ascontiguousarray(visible))
 
 
 def _pieces(some: Floats, k: int) -> Iterator[Floats]:
@@ -101,19 +110,19 @@ def _whole(
 ) -> Floats:
     """An array of ``x``'s shape, block by block."""
     seen: View = view(x, axis)
-    shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
+    visible = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     out, out3 = seen.empty(x.shape, x.dtype)
-    carried, settles = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
+    compensated, rounds_once = (precision == "high" and same for same in (work == x.dtype, work != x.dtype))
 
     def make(memory: Memory) -> Callable[[Block], None]:
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             dst = out3[o0:o1, :, i0:i1]
             o, k, i = dst.shape
-            mask = None if shown is None else shown[o0:o1, :, i0:i1]
+            mask = None if visible is None else visible[o0:o1, :, i0:i1]
             src = _visible(seen.x[o0:o1, :, i0:i1], mask, memory)
-            if carried:
+            if compensated:
                 y, own = generic(xp, rows_of(src, memory), 1, None, precision), False
             elif k <= FEW:
                 z = of_columns(*shifted_columns(src, memory), memory)
@@ -124,7 +133,7 @@ def _whole(
                 of_rows(rows_of(src, memory), y, memory)
             if not own:
                 narrow(y.reshape(o, i, k).transpose(0, 2, 1), dst)
-            if settles:
+            if rounds_once:
                 result, along = (z, 0) if k <= FEW else (y, 1)
                 for some in _pieces(unsure(result, high_kernels.ERROR, x.dtype, along), k):
                     rows = _picked(src, some).astype(x.dtype, copy=False)

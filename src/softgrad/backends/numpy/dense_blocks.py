@@ -86,7 +86,7 @@ def exponentials(limits: Range, x: Floats, e: Floats, s: Floats, memory: Memory)
 
 
 def shifted_rows(x: Floats, d: Floats, memory: Memory) -> tuple[Floats, Floats]:
-    """Write x - maximum to ``d``; return (maximum, where it stands in flat ``d``)."""
+    """Write x - maximum to ``d``; return (maximum, its index in flat ``d``)."""
     top = x.argmax(1)
     top += memory.starts(*x.shape)
     m = x.reshape(-1).take(top) if x.flags.c_contiguous else x[np.arange(len(x)), top - memory.starts(*x.shape)]

@@ -39,7 +39,7 @@ def _sure(p: Floats) -> tuple[Floats, Floats]:
 
 
 def _centred(p: Floats, t: Floats) -> Floats:
-    """T - sum(p t)."""
+    """``t - sum(p t)``."""
     at, rows = _sure(p)
     if at.size:
         own = np.zeros((len(p), 1), t.dtype)
@@ -79,17 +79,17 @@ def _log_softmax_vjp(log_p: Floats, c: Floats) -> Floats:
 
 
 def softmax_vjp(xp: Any, probs: Floats, cotangent: Floats, axis: int) -> Floats:
-    """P (c - sum(p c))."""
+    """``p (c - sum(p c))``."""
     return _by_rows(_softmax, probs, cotangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Floats, cotangent: Floats, axis: int) -> Floats:
-    """C - p sum(c)."""
+    """``c - p sum(c)``."""
     return _by_rows(_log_softmax_vjp, log_probs, cotangent, axis)
 
 
 def log_softmax_jvp(xp: Any, log_probs: Floats, tangent: Floats, axis: int) -> Floats:
-    """T - sum(p t)."""
+    """``t - sum(p t)``."""
     return _by_rows(_log_softmax_jvp, log_probs, tangent, axis)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..._array.namespace import without_fp_warnings
 from ..._array.typing import Array, Namespace
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import DivergenceArgs
 from .. import _divergence, _threads
-from .blocks import threads_for
+from .blocks import Floats, in_rows, threads_for
 
 #: Elements that are worth a thread.
 THREAD_ELEMENTS = 1 << 16
@@ -24,4 +26,11 @@ def _rows(xp: Namespace, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[st
 
 def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
-    return generic.divergence(xp, logits, args, wrt, _rows)
+    axis, shape = args.axis, logits.shape
+
+    def turned(a: Floats) -> Floats:
+        return in_rows(a, axis)
+
+    where = None if args.where is None else turned(np.broadcast_to(args.where, shape))
+    value, grads = generic.divergence(xp, turned(logits), _divergence.turned(args, turned, where), wrt, _rows)
+    return value, tuple(np.moveaxis(g, -1, axis) for g in grads)

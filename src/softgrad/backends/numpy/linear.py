@@ -2,7 +2,7 @@
 
 Many classes: a block of logits of some 32 MiB comes from one large matrix product, threads turn pieces of it into the
 gradient in place, and a second product adds it to the weights' gradient. Few classes: each thread takes its own span
-of samples in blocks of which X stays in cache for both products, the logits class first.
+of samples in blocks whose X stays in cache for both products, the logits class first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 
 from ..._kernels import linear as linear_kernels
 from ..._options import LossArgs
-from . import linear_call
 from . import loss as numpy_loss
 from . import products as numpy_products
 from .blocks import Floats, Memory, column_sums
@@ -33,14 +32,11 @@ def _declined(W: Floats, args: LossArgs) -> bool:
 
 def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:
     """Rows of a block of the generic kernel, which may copy those of X."""
-    rows = linear_kernels.block_rows(len(X), len(W), W.itemsize, block_size)
-    return block_size or min(
-        rows, max(linear_call.BLOCK_ROWS, linear_call.BLOCK_BYTES // (W.itemsize * max(1, X.shape[1])))
-    )
+    return block_size or linear_kernels.copied_rows(len(X), len(W), X.shape[1], W.itemsize)
 
 
 def _too_many(model: Linear) -> bool:
-    rows = model.block_size or linear_call.BLOCK_ROWS
+    rows = model.block_size or linear_kernels.BLOCK_ROWS
     return min(rows, model.n) * model.k * model.work.itemsize > MOST_BYTES and not model.args.dense
 
 
@@ -113,12 +109,12 @@ def _many(model: Linear) -> tuple[float, Any, Any]:
             if model.bias is not None:
                 np.add(rows, model.bias, out=rows)
             losses = _losses(model, loss, rows, first + i, first + j)
-            odd = losses is None
+            irregular = losses is None
             if losses is None:
                 kept = model.cleared(x[i:j], first + i, first + j)
                 losses, rows[...] = model.generic(kept, first + i, first + j)
             sums = column_sums(rows, np.empty(k, work)) if "bias" in model.wrt else None
-            return model.note(losses, first + i), sums, odd
+            return model.note(losses, first + i), sums, irregular
 
         results = pieces.run(stop - start, piece)
         total += sum(result[0] for result in results)
@@ -144,7 +140,7 @@ def _losses(model: Linear, loss: Loss, z: Floats, start: int, stop: int) -> Floa
         if target is None:
             return None
         losses = loss.rows(z, z, target)
-    return losses if loss.odd is None else None
+    return losses if loss.irregular is None else None
 
 
 def _few(model: Linear) -> tuple[float, Any, Any]:
@@ -167,7 +163,7 @@ def _few(model: Linear) -> tuple[float, Any, Any]:
                 target = model.target(loss, start, stop)
                 if target is not None:
                     losses = loss.small_columns(z, target)
-                if losses is None or loss.odd is not None:
+                if losses is None or loss.irregular is not None:
                     x = model.cleared(x, start, stop)
                     losses, grad = model.generic(x, start, stop)
                     np.copyto(z, grad.T)

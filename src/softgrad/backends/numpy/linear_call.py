@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._kernels import loss as loss_kernels
+from ..._kernels.linear import BLOCK_BYTES, BLOCK_ROWS
 from ..._options import LossArgs
 from .. import _threads
 from . import loss as numpy_loss
@@ -18,9 +19,7 @@ from .loss_blocks import Loss, Target
 
 #: Classes from which logits are worked on as rows.
 MANY = 24
-#: Bytes of a block of logits, twice as many in double precision, and more only for the sake of the fewest samples.
-BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
-#: Samples and bytes from which a block gains nothing more: the sum of products that it is added to is read that seldom.
+#: Samples and bytes from which a larger block gains nothing: the accumulated product is then read seldom enough.
 ENOUGH_ROWS, ENOUGH_BYTES = 2048, 4 << 20
 #: Bytes of the pieces of it that a thread works on at a time.
 PIECE_BYTES = 1 << 20
@@ -33,7 +32,7 @@ EVEN = 4
 
 
 def run_blocks(task: Callable[[int, int], Any], n: int, size: int, parts: int, pieces: int, held: int) -> list[Any]:
-    """``task(start, stop)`` of pieces of ``n`` samples, whole blocks of ``size``, each of which holds so many bytes.
+    """``task(start, stop)`` for pieces of ``n`` samples, in whole blocks of ``size``; each piece holds ``held`` bytes.
 
     There are ``pieces`` at most whatever the number of threads, and a power of two, which most numbers of those divide.
     """
@@ -84,10 +83,11 @@ class Linear:
         self.many = args.dense or self.k >= MANY
 
     def rows(self, spare: int = 1) -> int:
-        """Samples of a block of logits, of which there are ``spare`` at a time; all blocks about alike."""
+        """Samples of a block of logits, with ``spare`` blocks held at a time; all blocks of about the same size."""
         if self.block_size is not None:
             return self.block_size
         row = self.k * self.work.itemsize
+        # as many numbers in double precision
         block = BLOCK_BYTES * self.work.itemsize // 4
         most = max(BLOCK_ROWS, min(block, max(ENOUGH_BYTES, ENOUGH_ROWS * row)) // spare // row)
         return max(1, -(-self.n // max(1, -(-self.n // most))))

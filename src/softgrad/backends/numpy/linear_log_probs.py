@@ -19,13 +19,13 @@ from .log_probs import spread
 
 
 class Model(linear_kernels.BlockedLinear):
-    """The linear model, whose every block of logits stands in the same memory."""
+    """The linear model, with all blocks of logits in the same memory."""
 
     def __init__(
         self, xp: Any, X: Floats, W: Floats, bias: Floats | None, args: LossArgs, block_size: int | None
     ) -> None:
         super().__init__(xp, X, W, bias, args, block_size)
-        self.carry = args.precision == "high" and self.wide == W.dtype
+        self.compensated = args.precision == "high" and self.wide == W.dtype
         self.held = np.empty((max(1, min(self.rows, self.n)), self.k), self.wide)
         #: What the products that follow add to, if any.
         self.total = np.empty((0, 0), self.wide)
@@ -40,7 +40,7 @@ class Model(linear_kernels.BlockedLinear):
 
     def usual(self, scaling: Scaling) -> bool:
         """Whether the kernels of blocks do what is asked for."""
-        return scaling.softcap is None and not self.carry
+        return scaling.softcap is None and not self.compensated
 
 
 def _over_rows(z: Floats, work: Callable[[slice, Memory], None]) -> None:
@@ -94,7 +94,7 @@ def linear_log_probs(
             if usual:
                 found = _of_rows(xp, src, labels, wanted, temperature, memory)
             else:
-                found = generic.of_block(xp, src, labels, wanted, model.carry)
+                found = generic.of_block(xp, src, labels, wanted, model.compensated)
             for to, what in zip(out, found, strict=True):
                 if to is not None:
                     narrow(np.asarray(what), to[start + rows.start : start + rows.stop])
@@ -146,7 +146,7 @@ def linear_log_probs_vjp(
             if usual:
                 _slope_rows(xp, z[rows], piece.labels[rows], c, scaling.temperature, memory)
             else:
-                z[rows] = generic.slopes(xp, z[rows], piece.labels[rows], c, scaling, model.carry)
+                z[rows] = generic.slopes(xp, z[rows], piece.labels[rows], c, scaling, model.compensated)
 
         _over_rows(z, work)
         if "W" in wrt:

@@ -12,7 +12,7 @@ from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
 from .._registry import call
-from .blocks import Block, Floats, Memory, column_rests, column_sums, hide, narrow, over_blocks, row_dots, view
+from .blocks import Block, Floats, Memory, column_rests, column_sums, hide, in_rows, narrow, over_blocks, row_dots, view
 from .dense_blocks import FEW, rows_of, shifted_columns, shifted_rows, working
 
 #: Gaps to the maximum are cut off here: the exponential is 0 from there on, and stays 0 times a number.
@@ -69,9 +69,9 @@ def _over(
     work_on: Callable[[Block, Floats, Memory], None],
     other: Callable[[Block, Floats, Floats | None], None],
 ) -> None:
-    """``work_on`` each block of x in the dtype to compute in; or ``other``, given the mask, what only it can do."""
+    """``work_on`` each block of x in the dtype to compute in; or ``other`` its rows and mask, where only it can."""
     seen = view(x, axis)
-    shown = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
+    visible = None if where is None else seen.logits(np.broadcast_to(where, x.shape))
     work = working(x.dtype, precision)
     unusual = scaling.softcap is not None or (precision == "high" and work == x.dtype)
 
@@ -79,9 +79,9 @@ def _over(
         def block(at: Block) -> None:
             o0, o1, i0, i1 = at
             src = seen.x[o0:o1, :, i0:i1]
-            mask = None if shown is None else shown[o0:o1, :, i0:i1]
+            mask = None if visible is None else visible[o0:o1, :, i0:i1]
             if unusual:
-                return other(at, src, mask)
+                return other(at, in_rows(src, 1), None if mask is None else in_rows(mask, 1))
             src = src.astype(work, copy=False)
             return work_on(at, src if mask is None else hide(src, mask), memory)
 
@@ -99,7 +99,7 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Floats:
-    """-sum(p log(p)), without ``axis``."""
+    """``-sum(p log(p))``, without ``axis``."""
     out, out3 = view(x, axis).empty_samples(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
 
     def work_on(at: Block, src: Floats, memory: Memory) -> None:
@@ -107,7 +107,7 @@ def entropy(
         narrow(np.log1p(rest) - mean, out3[at[0] : at[1], at[2] : at[3]])
 
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
-        out3[at[0] : at[1], at[2] : at[3]] = generic.entropy(xp, src, 1, mask, precision, scaling)
+        out3[at[0] : at[1], at[2] : at[3]] = generic.entropy(xp, src, 2, mask, precision, scaling)
 
     _over(x, axis, where, precision, scaling, work_on, other)
     if where is not None:
@@ -124,7 +124,7 @@ def entropy_vjp(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Floats:
-    """C p (mean(d) - d)."""
+    """``c p (mean(d) - d)``."""
     seen = view(x, axis)
     out, out3 = seen.empty(x.shape, x.dtype)
     c2 = seen.samples(cotangent)
@@ -143,7 +143,8 @@ def entropy_vjp(
 
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
         o0, o1, i0, i1 = at
-        out3[o0:o1, :, i0:i1] = generic.entropy_vjp(xp, src, c2[o0:o1, i0:i1], 1, mask, precision, scaling)
+        found = generic.entropy_vjp(xp, src, c2[o0:o1, i0:i1], 2, mask, precision, scaling)
+        out3[o0:o1, :, i0:i1] = found.transpose(0, 2, 1)
 
     _over(x, axis, where, precision, scaling, work_on, other)
     if where is not None:
@@ -160,7 +161,7 @@ def log_probs(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Floats:
-    """log(softmax(x)) at the labels: a part of the rows after the other, or in blocks where logits are scaled."""
+    """``log(softmax(x))`` at the labels, a part of the rows at a time; in blocks where logits are scaled."""
     log_softmax = partial(call, "log_softmax")
     if scaling.identity:
         rows = max(1, PART_BYTES // max(1, x.shape[axis] * x.itemsize))
@@ -186,7 +187,8 @@ def log_probs(
 
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
         o0, o1, i0, i1 = at
-        out3[o0:o1, :, i0:i1] = generic.log_probs(xp, src, index[o0:o1, :, i0:i1], 1, mask, precision, scaling)
+        some = in_rows(index[o0:o1, :, i0:i1], 1)
+        out3[o0:o1, :, i0:i1] = generic.log_probs(xp, src, some, 2, mask, precision, scaling).transpose(0, 2, 1)
 
     _over(x, axis, where, precision, scaling, work_on, other)
     ordered = out3.reshape([labels.shape[i] for i in seen.order])
@@ -208,13 +210,20 @@ def log_probs_vjp(
     scaling: Scaling = PLAIN,
 ) -> Floats:
     """The sum of c (onehot - p) over a sample's labels."""
-    if not scaling.identity:
-        return generic.log_probs_vjp(xp, x, labels, cotangent, axis, where, precision, scaling)
-    if where is None and labels.shape[axis] == 1:
+    if scaling.identity and where is None and labels.shape[axis] == 1:
         return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
-    if where is not None or precision is not None or x.dtype.char == "e" or not x.size:
-        return generic.log_probs_vjp(xp, x, labels, cotangent, axis, where, precision)
-    p = call("softmax", xp, x, axis, None, None)
+    shown = None if where is None else in_rows(np.broadcast_to(where, x.shape), axis)
+    x, labels, cotangent = (in_rows(a, axis) for a in (x, labels, cotangent))
+    last = x.ndim - 1
+    if not scaling.identity or where is not None or precision is not None or x.dtype.char == "e" or not x.size:
+        out = generic.log_probs_vjp(xp, x, labels, cotangent, last, shown, precision, scaling)
+    else:
+        out = _many_labels_vjp(xp, x, labels, cotangent, last)
+    return out if axis == last else np.moveaxis(out, -1, axis)
+
+
+def _many_labels_vjp(xp: Any, x: Floats, labels: Floats, cotangent: Floats, axis: int) -> Floats:
+    p: Floats = call("softmax", xp, x, axis, None, None)
     index, valid = generic.valid_labels(xp, labels, x, axis)
     there = np.take_along_axis(p, index, axis=axis)
     others = _without(p, there, index, axis)

@@ -99,10 +99,10 @@ class _Call:
             else:
                 self.divisor = weight_sum(args, self.labels, self.weight, self.k)
         #: Whether results are rounded from float64, and some computed again.
-        self.settles = args.precision == "high" and self.work != self.dtype
+        self.rounds_once = args.precision == "high" and self.work != self.dtype
         # where the log-sum-exp of z_loss is nearly 0, rounded results ask for more digits of it
-        carried = args.precision == "high" and (x.dtype.char == "d" or args.z_loss)
-        self.fast = not args.beyond(TAKEN) and not carried
+        compensated = args.precision == "high" and (x.dtype.char == "d" or args.z_loss)
+        self.fast = not args.beyond(TAKEN) and not compensated
 
     def run(self) -> tuple[Any, Any]:
         if self.divisor == 0.0:
@@ -160,16 +160,16 @@ class _Call:
             if dst is not None and not own:
                 narrow(e.reshape(o, i, k).transpose(0, 2, 1), dst)
             results += [] if dst is None else [(e, 1)]
-        odd = loss.odd
+        irregular = loss.irregular
         if unknown is not None:
-            odd = np.flatnonzero(unknown) if odd is None else np.union1d(odd, np.flatnonzero(unknown))
-        if self.settles:
+            irregular = np.flatnonzero(unknown) if irregular is None else np.union1d(irregular, np.flatnonzero(unknown))
+        if self.rounds_once:
             results += [] if self.losses2 is None else [(losses, 0)]
             for result, axis in results:
                 again = unsure(result, high_kernels.ERROR, self.dtype, axis)
-                odd = again if odd is None else np.union1d(odd, again)
-        if odd is not None and len(odd):
-            losses[odd] = self.generic_rows(memory, at, odd)
+                irregular = again if irregular is None else np.union1d(irregular, again)
+        if irregular is not None and len(irregular):
+            losses[irregular] = self.generic_rows(memory, at, irregular)
         return losses
 
     def rows(self, a: Floats, at: Block, some: Any = slice(None)) -> Floats:
@@ -191,7 +191,7 @@ class _Call:
             precision=args.precision if self.work == self.dtype else None,
         )
         x = self.rows(self.view.x, at, some)
-        if self.settles:
+        if self.rounds_once:
             piece = piece._replace(reduction=args.reduction, precision=args.precision)
             divisor = np.asarray(self.divisor) if args.reduction == "mean" else None
             losses, grad = high_kernels.loss_rows(self.xp, x, piece, True, self.grad3 is not None, divisor)

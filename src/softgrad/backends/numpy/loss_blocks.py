@@ -1,8 +1,8 @@
 """The cross-entropy of a block of logits and its derivatives, for NumPy's loss and linear kernels.
 
-The label's exponential is set apart before the others are summed: the loss is log1p(others / own) and the gradient at
-the label -others / sum, so that neither cancels. A sample out of the ordinary (a label that is no class, a maximum
-that is not finite, a weight of 0 times an infinity) is left to the generic kernel.
+The label's exponential is left out of the sum: the loss is ``log1p(sum_ex_label / label_exp)`` and the gradient at the
+label ``-sum_ex_label / sum``, so that neither cancels. An irregular sample (a label that is no class, a
+maximum that is not finite, a weight of 0 times an infinity) is left to the generic kernel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Target(NamedTuple):
     #: Sample weight; 0 for a sample that is ignored.
     weight: Any
     #: Sample weight times class weight times the label's share: what multiplies the loss at the label.
-    own: Any
+    label_weight: Any
     #: Sample weight times class weight times ``z_loss``.
     z: Any
 
@@ -53,15 +53,15 @@ class Loss:
         dtype = self.dtype = memory.dtype
         weight = args.class_weight
         self.class_weight: Floats | None = None if weight is None else weight.astype(dtype)
-        self.spread: Floats | None = None
-        self.total_spread = 0.0
+        self.smoothing: Floats | None = None
+        self.total_smoothing = 0.0
         if args.label_smoothing:
             share = args.label_smoothing / k
-            self.spread = np.full(k, share, dtype) if weight is None else self.class_weight * dtype.type(share)
-            self.total_spread = float(np.add.reduce(self.spread, dtype=np.float64))
-        self.plain = self.spread is None and not args.z_loss
-        #: The samples of the last block that are out of the ordinary, or None.
-        self.odd: Floats | None = None
+            self.smoothing = np.full(k, share, dtype) if weight is None else self.class_weight * dtype.type(share)
+            self.total_smoothing = float(np.add.reduce(self.smoothing, dtype=np.float64))
+        self.plain = self.smoothing is None and not args.z_loss
+        #: The irregular samples of the last block, or None.
+        self.irregular: Floats | None = None
 
     def target(self, labels: Floats, weight: Floats | None) -> Target | None:
         """Prepare the labels of a block; None if one of them is no class."""
@@ -75,59 +75,59 @@ class Loss:
         y = labels.astype(np.intp, copy=False)
         w: Any = 1.0 if weight is None else weight.astype(self.dtype, copy=False)
         full: Any = w if self.class_weight is None else w * self.class_weight.take(y)
-        own = full if not args.label_smoothing else full * (1.0 - args.label_smoothing)
-        return Target(y, w, own, full * args.z_loss if args.z_loss else 0.0)
+        label_weight = full if not args.label_smoothing else full * (1.0 - args.label_smoothing)
+        return Target(y, w, label_weight, full * args.z_loss if args.z_loss else 0.0)
 
     def rows(self, x: Floats, e: Floats, target: Target) -> Floats:
         """Losses of the rows of ``x``; ``e``, which may be ``x``, is lost or becomes the gradient times the scale.
 
-        Both are lost of the rows that ``odd`` names then.
+        Both are lost of the rows that ``irregular`` then names.
         """
         memory, limits = self.memory, SAFE[self.dtype.char]
         n, k = x.shape
         at = memory.starts(n, k) + target.y
-        flat, rest = e.reshape(-1), memory(1, (n,))
-        apart = x.reshape(-1).take(at)
-        lean = c = None
-        if self.spread is not None and x is not e:
-            lean = row_dots(x, self.spread)
+        flat, sum_ex_label = e.reshape(-1), memory(1, (n,))
+        label_logit = x.reshape(-1).take(at)
+        smooth_dot = c = None
+        if self.smoothing is not None and x is not e:
+            smooth_dot = row_dots(x, self.smoothing)
         free = memory.free and x is not e
         if free:
             np.exp(x, out=e)
-            own = flat.take(at)
+            label_exp = flat.take(at)
             flat[at] = 0.0
-            s = memory.row_sums(e, rest) + own
+            s = memory.row_sums(e, sum_ex_label) + label_exp
             free = memory.free = are_in(limits, s, k)
         if not free:
             c = shifts(limits, x, memory)
             if c is not None:
                 x = np.subtract(x, c[:, None], out=e)
-                apart -= c
-            if self.spread is not None and (lean is None or c is not None):
-                lean = row_dots(x, self.spread)
+                label_logit -= c
+            if self.smoothing is not None and (smooth_dot is None or c is not None):
+                smooth_dot = row_dots(x, self.smoothing)
             np.exp(x, out=e)
-            own = flat.take(at)
+            label_exp = flat.take(at)
             flat[at] = 0.0
-            s = memory.row_sums(e, rest) + own
-        self.odd = self.out_of_order(c, lean)
-        losses, factor, at_label = self.finish(target, rest, own, s, apart, c, lean)
+            s = memory.row_sums(e, sum_ex_label) + label_exp
+        self.irregular = self.find_irregular(c, smooth_dot)
+        losses, factor, at_label = self.from_sums(target, sum_ex_label, label_exp, s, label_logit, c, smooth_dot)
         return self._write_rows(losses, factor, at_label, e, at, target)
 
     @staticmethod
-    def out_of_order(m: Floats | None, lean: Floats | None) -> Floats | None:
+    def find_irregular(m: Floats | None, smooth_dot: Floats | None) -> Floats | None:
         """The numbers of the samples whose shift is not finite, or whose product with the smoothing is NaN, or None."""
-        if (m is None or all_finite(m)) and (lean is None or not np.isnan(lean).any()):
+        if (m is None or all_finite(m)) and (smooth_dot is None or not np.isnan(smooth_dot).any()):
             return None
         bad = np.zeros(1, bool) if m is None else ~np.isfinite(m)
-        return np.flatnonzero(bad if lean is None else bad | np.isnan(lean))
+        return np.flatnonzero(bad if smooth_dot is None else bad | np.isnan(smooth_dot))
 
     def _write_rows(
         self, losses: Floats, factor: Floats, at_label: Floats, e: Floats, at: Floats, target: Target
     ) -> Floats:
         if self.want_grad:
             np.multiply(e, factor[:, None], out=e)
-            if self.spread is not None:
-                lift = self.spread * self.dtype.type(self.scale)
+            if self.smoothing is not None:
+                lift = self.smoothing * self.dtype.type(self.scale)
                 if isinstance(target.weight, float):
                     np.subtract(e, lift, out=e)
                 else:
@@ -142,12 +142,12 @@ class Loss:
         v, T, w = self.targets(q)
         m, top = shifted_rows(x, e, memory)
         cost = row_dots(v, e)
-        self.odd = self.out_of_order(m, cost)
+        self.irregular = self.find_irregular(m, cost)
         np.exp(e, out=e)
         flat = e.reshape(-1)
         flat[top] = 0.0
-        rest = memory.row_sums(e, memory(1, (n,)))
-        log_s = np.log1p(rest)
+        sum_ex_max = memory.row_sums(e, memory(1, (n,)))
+        log_s = np.log1p(sum_ex_max)
         losses = T * log_s - cost
         slope: Any = T
         if args.z_loss:
@@ -161,12 +161,12 @@ class Loss:
             losses[weight == 0] = 0.0
             scale = scale * weight
         if self.want_grad:
-            inverse = scale / (1.0 + rest)
-            own = v.reshape(-1).take(top) if v.flags.c_contiguous else v[np.arange(n), top - memory.starts(n, k)]
+            inverse = scale / (1.0 + sum_ex_max)
+            top_weight = v.reshape(-1).take(top) if v.flags.c_contiguous else v[np.arange(n), top - memory.starts(n, k)]
             np.multiply(e, (slope * inverse)[:, None], out=e)
             pull = np.multiply(v, scale if weight is None else scale[:, None], out=memory(3, (n, k)))
             np.subtract(e, pull, out=e)
-            flat[top] = ((slope - own) - own * rest) * inverse
+            flat[top] = ((slope - top_weight) - top_weight * sum_ex_max) * inverse
         return losses
 
     def targets(self, q: Floats) -> tuple[Floats, Floats, Floats]:
@@ -194,27 +194,29 @@ class Loss:
         return self.shifted(m, z, dst, target)
 
     def small_columns(self, z: Floats, target: Target) -> Floats:
-        """Losses of a block of logits that stand class first in ``z``, which becomes the gradient times the scale."""
+        """Losses of a block of logits, class first in ``z``, which becomes the gradient times the scale."""
         m = _max(z, 0)
         np.subtract(z, m, out=z)
         return self.shifted(m, z, None, target)
 
     def shifted(self, m: Floats, z: Floats, dst: Floats | None, target: Target) -> Floats:
-        """Losses of a block whose shifted logits stand class first in ``z``; their gradient, there or in ``dst``."""
-        memory, lean, n = self.memory, None, len(m)
+        """Losses of a block of shifted logits, class first in ``z``; their gradient goes there or to ``dst``."""
+        memory, smooth_dot, n = self.memory, None, len(m)
         at = target.y * n
         at += memory.starts(n, 1)
-        if self.spread is not None:
-            np.multiply(z, self.spread[:, None], out=memory(3, z.shape))
-            lean = column_sums(memory(3, z.shape), np.empty_like(m))
-        self.odd = self.out_of_order(m, lean)
+        if self.smoothing is not None:
+            np.multiply(z, self.smoothing[:, None], out=memory(3, z.shape))
+            smooth_dot = column_sums(memory(3, z.shape), np.empty_like(m))
+        self.irregular = self.find_irregular(m, smooth_dot)
         flat = z.reshape(-1)
-        apart = flat.take(at)
+        label_logit = flat.take(at)
         np.exp(z, out=z)
-        own = flat.take(at)
+        label_exp = flat.take(at)
         flat[at] = 0.0
-        rest = column_sums(z, memory(2, m.shape))
-        losses, factor, at_label = self.finish(target, rest, own, rest + own, apart, m, lean)
+        sum_ex_label = column_sums(z, memory(2, m.shape))
+        losses, factor, at_label = self.from_sums(
+            target, sum_ex_label, label_exp, sum_ex_label + label_exp, label_logit, m, smooth_dot
+        )
         return self._write_columns(losses, factor, at_label, z, dst, at, target)
 
     def _write_columns(
@@ -230,45 +232,52 @@ class Loss:
         if not self.want_grad:
             return losses
         np.multiply(z, factor, out=z)
-        if self.spread is not None:
-            np.subtract(z, (self.spread * self.dtype.type(self.scale))[:, None] * target.weight, out=z)
+        if self.smoothing is not None:
+            np.subtract(z, (self.smoothing * self.dtype.type(self.scale))[:, None] * target.weight, out=z)
         z.reshape(-1)[at] = at_label
         if dst is not None:
             np.copyto(dst.transpose(1, 0, 2), z.reshape(z.shape[0], dst.shape[0], dst.shape[2]))
         return losses
 
-    def finish(
-        self, t: Target, rest: Floats, own: Floats, s: Floats, apart: Floats, m: Floats | None, lean: Any
+    def from_sums(
+        self,
+        t: Target,
+        sum_ex_label: Floats,
+        label_exp: Floats,
+        s: Floats,
+        label_logit: Floats,
+        m: Floats | None,
+        smooth_dot: Any,
     ) -> tuple[Floats, Floats, Floats]:
         """(losses, what multiplies the exponentials, the gradient at the label) of a block.
 
-        ``rest`` and ``own`` are the sums of the exponentials without the label's and its alone, ``apart`` the
-        label's shifted logit, ``m`` the shift and ``lean`` the smoothing weights' product with the logits.
+        ``label_exp`` is the label's exponential, ``sum_ex_label`` the sum of the others', ``label_logit`` the label's
+        shifted logit, ``m`` the shift and ``smooth_dot`` the dot product of smoothing weights and logits.
         """
-        ratio = rest / own
+        ratio = sum_ex_label / label_exp
         losses = np.log1p(ratio)
-        if apart.size and not least(apart) >= FAR[self.dtype.char]:
-            far = np.flatnonzero(apart < FAR[self.dtype.char])
-            losses[far] = np.log(s[far]) - apart[far]
-        weighted = not isinstance(t.own, float)
+        if label_logit.size and not least(label_logit) >= FAR[self.dtype.char]:
+            far = np.flatnonzero(label_logit < FAR[self.dtype.char])
+            losses[far] = np.log(s[far]) - label_logit[far]
+        weighted = not isinstance(t.label_weight, float)
         if weighted:
-            losses *= t.own
-            losses[t.own == 0] = 0.0
-        elif t.own != 1.0:
+            losses *= t.label_weight
+            losses[t.label_weight == 0] = 0.0
+        elif t.label_weight != 1.0:
             # all of the label's weight may be smoothed away, and 0 times infinity is nothing lost
-            losses = losses * t.own if t.own else np.zeros_like(losses)
-        slope: Any = t.own
+            losses = losses * t.label_weight if t.label_weight else np.zeros_like(losses)
+        slope: Any = t.label_weight
         extra: Any = 0.0
         if not self.plain:
-            # near 1 the sum's logarithm is what stands beside its largest term
-            beside = np.where(own > rest, (own - 1) + rest, (rest - 1) + own)
+            # near 1 the sum's logarithm comes from the terms beside its largest
+            beside = np.where(label_exp > sum_ex_label, (label_exp - 1) + sum_ex_label, (sum_ex_label - 1) + label_exp)
             log_s = np.where(s < 0.5, np.log(s), np.log1p(np.maximum(beside, -0.5)))
-            if self.spread is not None:
-                cost = t.weight * (self.total_spread * log_s - lean)
+            if self.smoothing is not None:
+                cost = t.weight * (self.total_smoothing * log_s - smooth_dot)
                 if weighted:
                     cost[t.weight == 0] = 0.0
                 losses += cost
-                extra = t.weight * self.total_spread
+                extra = t.weight * self.total_smoothing
             if self.args.z_loss:
                 lse = log_s if m is None else log_s + m
                 losses += t.z * lse * lse
@@ -279,9 +288,9 @@ class Loss:
         inverse = np.divide(self.scale, s)
         factor = inverse if isinstance(slope, float) and slope == 1.0 else inverse * slope
         if self.plain:
-            return losses, factor, -rest * factor
-        at_label = -rest * (inverse * t.own)
-        at_label += extra * own * inverse
-        if self.spread is not None:
-            at_label -= self.spread.take(t.y) * t.weight * self.scale
+            return losses, factor, -sum_ex_label * factor
+        at_label = -sum_ex_label * (inverse * t.label_weight)
+        at_label += extra * label_exp * inverse
+        if self.smoothing is not None:
+            at_label -= self.smoothing.take(t.y) * t.weight * self.scale
         return losses, factor, at_label

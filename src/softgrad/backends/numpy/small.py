@@ -20,7 +20,7 @@ _sum: Any = np.add.reduce
 
 
 def fits(x: Floats, axis: int) -> bool:
-    """Whether an array is a single block of rows as they stand in memory."""
+    """Whether an array is a single block of rows in memory order."""
     return 0 < x.size <= SMALL and axis == x.ndim - 1 and x.dtype.char in "fd" and x.flags.c_contiguous
 
 
@@ -76,7 +76,7 @@ def cross_entropy(x: Floats, args: LossArgs, value: bool, grad: bool) -> tuple[A
     else:
         slopes = np.empty((n, k), dtype)
         losses = loss.rows(rows, slopes, target)
-    if loss.odd is not None:
+    if loss.irregular is not None:
         return None
     found = None
     if value and args.reduction == "none":

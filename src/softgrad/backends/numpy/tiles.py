@@ -59,10 +59,12 @@ class _Tiles:
             weight = counts.astype(model.work) if weight is None else np.where(counts, weight, 0)
         target = loss.target(np.where(known & counts, labels, 0), weight)
         assert target is not None
-        m, rest, apart, lean = self._sums(x, target)
-        shifted = apart - m
-        own = np.exp(shifted)
-        losses, factor, at_label = loss.finish(target, rest, own, rest + own, shifted, m, lean)
+        m, sum_ex_label, label_logit, smooth_dot = self._sums(x, target)
+        shifted = label_logit - m
+        label_exp = np.exp(shifted)
+        losses, factor, at_label = loss.from_sums(
+            target, sum_ex_label, label_exp, sum_ex_label + label_exp, shifted, m, smooth_dot
+        )
         bad = counts & ~(known & np.isfinite(m))
         losses[bad] = np.nan
         losses[~counts] = 0.0
@@ -77,26 +79,31 @@ class _Tiles:
         """(maximum, sum without the label, the label's logit, smoothing weights times shifted logits) by sample."""
         model, loss = self.model, self.loss
         n = len(x)
-        m, rest = np.full(n, -np.inf, model.work), np.zeros(n, model.work)
-        apart = np.empty(n, model.work)
-        lean = None if loss.spread is None else np.zeros(n, model.work)
+        m, sum_ex_label = np.full(n, -np.inf, model.work), np.zeros(n, model.work)
+        label_logit = np.empty(n, model.work)
+        smooth_dot = None if loss.smoothing is None else np.zeros(n, model.work)
         for c0 in range(0, model.k, self.width):
             c1 = min(c0 + self.width, model.k)
             z = self.logits(x, c0, c1)
-            if lean is not None and loss.spread is not None:
-                lean += row_dots(z, loss.spread[c0:c1])
+            if smooth_dot is not None and loss.smoothing is not None:
+                smooth_dot += row_dots(z, loss.smoothing[c0:c1])
             here = np.flatnonzero((target.y >= c0) & (target.y < c1))
             at = here * (c1 - c0) + (target.y[here] - c0)
-            apart[here] = z.reshape(-1)[at]
+            label_logit[here] = z.reshape(-1)[at]
             higher = np.maximum(m, np.maximum.reduce(z, axis=1))
             safe = np.where(np.isneginf(higher), 0, higher)
             np.subtract(z, safe[:, None], out=z)
             np.exp(z, out=z)
             z.reshape(-1)[at] = 0.0
-            rest *= np.exp(m - safe)
-            rest += loss.memory.row_sums(z, np.empty(n, model.work))
+            sum_ex_label *= np.exp(m - safe)
+            sum_ex_label += loss.memory.row_sums(z, np.empty(n, model.work))
             m = higher
-        return m, rest, apart, None if lean is None else lean - m * model.work.type(loss.total_spread)
+        return (
+            m,
+            sum_ex_label,
+            label_logit,
+            None if smooth_dot is None else smooth_dot - m * model.work.type(loss.total_smoothing),
+        )
 
     def _gradient(
         self, x: Floats, target: Target, m: Floats, factor: Floats, at_label: Floats, start: int, stop: int
@@ -109,8 +116,8 @@ class _Tiles:
             np.subtract(z, m[:, None], out=z)
             np.exp(z, out=z)
             np.multiply(z, factor[:, None], out=z)
-            if loss.spread is not None:
-                lift = loss.spread[c0:c1] * model.work.type(model.scale)
+            if loss.smoothing is not None:
+                lift = loss.smoothing[c0:c1] * model.work.type(model.scale)
                 z -= lift if isinstance(target.weight, float) else np.multiply.outer(target.weight, lift)
             here = np.flatnonzero((target.y >= c0) & (target.y < c1))
             z.reshape(-1)[here * (c1 - c0) + (target.y[here] - c0)] = at_label[here]

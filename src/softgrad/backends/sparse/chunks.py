@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._array.typing import Array
-from .samples import home_of, is_sparse
+from .samples import is_sparse, library_of
 
 
 def are_sparse(x: Any) -> bool:
@@ -17,7 +17,7 @@ def are_sparse(x: Any) -> bool:
 
 
 def _product(x: Any, w: Array) -> Array:
-    _, xp, rows = home_of(x, "a chunk")
+    _, xp, rows = library_of(x, "a chunk")
     return xp.matmul(rows, w)
 
 

@@ -99,7 +99,7 @@ def namespace_of(lib: Library, x: Any) -> Namespace:
     return _of(lib.xp) if is_sparse(x) else lib.xp
 
 
-def home_of(x: Any, argument: str) -> tuple[Library, Namespace, Array]:
+def library_of(x: Any, argument: str) -> tuple[Library, Namespace, Array]:
     """(library, namespace for the kernels, rows) of samples that may be sparse."""
     if not is_sparse(x):
         lib = library(x, argument)

@@ -40,7 +40,7 @@ _LOG_PROBS = ("log_probs", "log_probs_vjp", "entropy")
 _RECORDS = (*_DENSE, *_LOG_PROBS, "linear_log_probs", *_SHARDED, "divergence", "linear_divergence")
 
 
-def _carries(x: Tensor, precision: str | None) -> bool:
+def _is_compensated(x: Tensor, precision: str | None) -> bool:
     return precision == "high" and x.dtype is torch.float64
 
 
@@ -51,8 +51,8 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
     args = next(each for each in rest if isinstance(each, LossArgs))
     if function in _VALUES:
         return True
-    if _carries(x, args.precision) and function.startswith("linear"):
-        return "precision='high' in float64 carries a rounding error that the generic kernel alone does"
+    if _is_compensated(x, args.precision) and function.startswith("linear"):
+        return "precision='high' in float64 compensates a rounding error, which only the generic kernel does"
     if args.precision == "high" and not function.startswith("linear"):
         return "precision='high' is rounded as everywhere by the generic kernel"
     others = args.beyond(torch_loss.TAKEN)
@@ -88,17 +88,17 @@ def _dense(
 
 
 def softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     return _dense("softmax", operations.SOFTMAX, x, axis, where, precision)
 
 
 def log_softmax(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
-    """X - logsumexp(x)."""
+    """``x - logsumexp(x)``."""
     return _dense("log_softmax", operations.LOG_SOFTMAX, x, axis, where, precision, PLAIN)
 
 
 def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precision: str | None = None) -> Tensor:
-    """log(sum(exp(x))), without ``axis``."""
+    """``log(sum(exp(x)))``, without ``axis``."""
     return _dense("logsumexp", operations.LOG_SUM_EXP, x, axis, where, precision)
 
 
@@ -147,7 +147,7 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The loss, reduced; where autograd records it, with its gradients, block by block."""
     extra = args.arrays
-    if not _carries(X, args.precision):
+    if not _is_compensated(X, args.precision):
         if is_eager(X, W, bias, *extra):
             return linear.linear_cross_entropy(xp, X, W, bias, args, block_size)
         if linear_recorded.recordable(X, W, bias, *extra):

@@ -96,7 +96,7 @@ class _Softmax(Function):  # type: ignore[misc]
 
 
 class Softmax(_Softmax):
-    """exp(x) / sum(exp(x)): (x, where of x's shape or None, axis, precision)."""
+    """``exp(x) / sum(exp(x))``: (x, where of x's shape or None, axis, precision)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -138,11 +138,11 @@ class _LogSoftmax(Function):  # type: ignore[misc]
 
 
 class LogSoftmax(_LogSoftmax):
-    """Z - logsumexp(z) of scaled logits z: (x, where of x's shape or None, axis, precision, scaling)."""
+    """``z - logsumexp(z)`` of scaled logits z: (x, where of x's shape or None, axis, precision, scaling)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """T - sum(p t), t being the tangent of z."""
+        """``t - sum(p t)``, where ``t`` is the tangent of z."""
         log_p, where, x = ctx.saved_tensors
         t = _sloped(zero_hidden(tangents[0], where), x, where, ctx.scaling)
         return zero_hidden(log_softmax_jvp(log_p, t, ctx.axis), where)
@@ -172,11 +172,11 @@ class _LogSumExp(Function):  # type: ignore[misc]
 
 
 class LogSumExp(_LogSumExp):
-    """log(sum(exp(x))): (x, where of x's shape or None, axis, precision)."""
+    """``log(sum(exp(x)))``: (x, where of x's shape or None, axis, precision)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """sum(p t)."""
+        """``sum(p t)``."""
         x, where = ctx.saved_tensors
         p = recorded(SOFTMAX, x, where, ctx.axis, ctx.precision)
         return (p * zero_hidden(tangents[0], where)).sum(ctx.axis)

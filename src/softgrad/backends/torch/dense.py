@@ -15,7 +15,7 @@ NATIVE_SUM = 256
 
 
 def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
-    """exp(x) / sum(exp(x))."""
+    """``exp(x) / sum(exp(x))``."""
     k, wide = x.shape[axis], working(x.dtype, precision)
     # the kernel of a CPU rounds half precision more than once
     if precision is None and k <= NATIVE_SUM and (x.dtype is wide or not x.is_cpu):
@@ -27,7 +27,7 @@ def softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
 
 
 def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
-    """X - logsumexp(x); -log1p(the others) at the top."""
+    """``x - logsumexp(x)``; at the maximum ``-log1p`` of the sum of the other exponentials."""
     y = torch.log_softmax(x, axis, dtype=working(x.dtype, precision))
     p = y.exp()
     if x.shape[axis] > NATIVE_SUM:
@@ -40,7 +40,7 @@ def log_softmax(x: Tensor, axis: int, precision: str | None) -> Tensor:
 
 
 def logsumexp(x: Tensor, axis: int, precision: str | None) -> Tensor:
-    """Max + log1p(the others), without ``axis``."""
+    """``max + log1p(sum of the other exponentials)``, without ``axis``."""
     y = x.to(working(x.dtype, precision))
     m = y.amax(axis, keepdim=True)
     e = (y - m).exp_()

@@ -22,7 +22,7 @@ def _wide(*arrays: Tensor) -> list[Tensor]:
 
 
 def _softmax_vjp(p: Tensor, c: Tensor, axis: int) -> Tensor:
-    """P (c - sum(p c)) with c less its value at the largest p; differentiable in both."""
+    """``p (c - sum(p c))``, with ``c`` centred on its value at the largest ``p``; differentiable in both."""
     dtype = p.dtype
     p, c = _wide(p, c)
     index = torch.arange(p.shape[axis], device=p.device).view((-1,) + (1,) * (p.ndim - 1 - axis % p.ndim))
@@ -33,7 +33,7 @@ def _softmax_vjp(p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 
 def _log_softmax_vjp(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
-    """C - p sum(c), at a probability near 1 c (1 - p) - p (the sum of the others' c); differentiable in both."""
+    """``c - p sum(c)``; near p = 1 from ``1 - p`` and the sum of the other cotangents; differentiable in both."""
     dtype = log_p.dtype
     log_p, c = _wide(log_p, c)
     top = log_p > -0.5
@@ -44,7 +44,7 @@ def _log_softmax_vjp(log_p: Tensor, c: Tensor, axis: int) -> Tensor:
 
 
 def log_softmax_jvp(log_p: Tensor, t: Tensor, axis: int) -> Tensor:
-    """T - sum(p t), with t less its value at a sure probability; differentiable in both."""
+    """``t - sum(p t)``, with ``t`` centred on its value at a probability near 1; differentiable in both."""
     axis %= log_p.ndim
     if is_eager_cotangent(t, log_p):
         pushed: Tensor = call("log_softmax_jvp", XP, log_p, t, axis)

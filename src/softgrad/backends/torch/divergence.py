@@ -92,7 +92,7 @@ class Each(_Each):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """The gradients times the cotangent; recorded anew where that is to be differentiated."""
+        """The gradients times the cotangent; recorded again where that is to be differentiated."""
         x, y, where, slope = ctx.saved_tensors
         if slope is None or torch.is_grad_enabled() or not is_eager_cotangent(grads[0], slope):
             return _pulled(grads[0], x, y, where, ctx)
@@ -128,4 +128,15 @@ def _rows(xp: Any, x: Tensor, y: Tensor, args: DivergenceArgs, wrt: tuple[str, .
 
 def divergence(xp: Any, logits: Tensor, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
-    return generic.divergence(xp, logits, args, wrt, _rows)
+    axis, last = args.axis, logits.ndim - 1
+    given = logits, args.target, args.where, args.labels
+    lies = axis == last and all(a is None or a.is_contiguous() for a in given)
+    if not lies and logits.is_cpu and is_eager(logits, args.target, args.where):
+
+        def turn(a: Tensor) -> Tensor:
+            return a.movedim(axis, -1).contiguous()
+
+        where = None if args.where is None else turn(args.where.expand(logits.shape))
+        logits, args = turn(logits), _divergence.turned(args, turn, where)
+    value, grads = generic.divergence(xp, logits, args, wrt, _rows)
+    return value, grads if args.axis == axis else tuple(g.movedim(last, axis) for g in grads)

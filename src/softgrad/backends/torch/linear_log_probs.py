@@ -17,9 +17,9 @@ from .linear_recorded import NAMES, by_name, recordable
 from .log_probs import entropy, log_probs
 
 
-def _recorded_block(xp: Any, z: Tensor, labels: Tensor, wanted: Wanted, carry: bool) -> Rows:
+def _recorded_block(xp: Any, z: Tensor, labels: Tensor, wanted: Wanted, compensated: bool) -> Rows:
     """The results of a block of logits, by operations with closed forms for their derivatives."""
-    precision = "high" if carry else None
+    precision = "high" if compensated else None
     return generic.recorded_block(xp, z, z.detach(), labels, wanted, precision, log_probs, entropy)
 
 

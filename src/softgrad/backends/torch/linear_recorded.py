@@ -26,7 +26,7 @@ _XP = SimpleNamespace(**{**vars(XP), "concat": lambda arrays, axis: torch.cat(ar
 
 
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:
-    """Whether autograd alone stands in the way of the kernels in place, and only for what they differentiate."""
+    """Whether only autograd keeps the in-place kernels from running, and only for arguments they differentiate."""
     with torch.no_grad():
         free = why_not_eager(X, W, bias, *extra) is None
     return free and not any(a is not None and a.requires_grad for a in extra)

@@ -51,7 +51,7 @@ class _Entropy(Function):  # type: ignore[misc]
 
 
 class Entropy(_Entropy):
-    """-sum(p log(p)), without ``axis``: (x, where of x's shape or None, axis, precision, scaling)."""
+    """``-sum(p log(p))``, without ``axis``: (x, where of x's shape or None, axis, precision, scaling)."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -73,7 +73,7 @@ def entropy(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Tensor:
-    """-sum(p log(p)), without ``axis``."""
+    """``-sum(p log(p))``, without ``axis``."""
     if where is not None:
         where = where.expand(x.shape)
     if is_eager(x, where) or nested_forward():
@@ -91,13 +91,13 @@ def log_probs(
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Tensor:
-    """log(softmax(x)) at the labels."""
+    """``log(softmax(x))`` at the labels."""
     if scaling.identity:
         return generic.log_probs(xp, x, labels, axis, where, precision, scaling, partial(call, "log_softmax"))
     if nested_forward():
         return generic.log_probs(xp, x, labels, axis, where, precision, scaling)
-    shown = None if where is None else where.expand(x.shape)
-    return generic.take_labels(xp, recorded(LOG_SOFTMAX, x, shown, axis, precision, scaling), labels, axis)
+    visible = None if where is None else where.expand(x.shape)
+    return generic.take_labels(xp, recorded(LOG_SOFTMAX, x, visible, axis, precision, scaling), labels, axis)
 
 
 def log_probs_vjp(

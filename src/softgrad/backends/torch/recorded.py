@@ -40,8 +40,8 @@ def cross_entropy(logits: Tensor, args: LossArgs) -> Tensor:
         _, _, _, w, _ = target(XP, x, args._replace(label_smoothing=0.0), where)
         each = rules.losses(x, args).unsqueeze(axis)
     elif args.dense or args.label_smoothing:
-        shown = where
-        _, v, _, w, valid = target(XP, x, args, shown)
+        visible = where
+        _, v, _, w, valid = target(XP, x, args, visible)
         each = rules.losses(x, LossArgs(axis, v.detach(), True, where=where, precision=args.precision)).unsqueeze(axis)
         if _tracked(v):
             # the loss is linear in the weights, so that they take their derivatives from a term that is 0

@@ -54,7 +54,7 @@ class _Once(Function):  # type: ignore[misc]
 
 
 class _Merge(Function):  # type: ignore[misc]
-    """The fields of ``Merged``, of which the loss has a derivative: (logits, args, first, reduce)."""
+    """The fields of ``Merged``; the loss among them has a derivative: (logits, args, first, reduce)."""
 
     @staticmethod
     def forward(logits: Tensor, args: LossArgs, first: Any, reduce: Reduce) -> Any:
@@ -70,7 +70,7 @@ class _Merge(Function):  # type: ignore[misc]
     def backward(ctx: Any, *cotangents: Any) -> Any:
         logits, *fields = ctx.saved_tensors
         with torch.no_grad():
-            grad = sharded.pulled(XP, logits, Merged(*fields), ctx.args, ctx.first, cotangents[LOSS])
+            grad = sharded.share_gradient(XP, logits, Merged(*fields), ctx.args, ctx.first, cotangents[LOSS])
         return _Once.apply(grad, logits, cotangents[LOSS]), None, None, None
 
 
@@ -80,7 +80,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
     @staticmethod
     def forward(X: Tensor, W: Tensor, bias: Tensor | None, *rest: Any) -> Any:
         with _as_given(X):
-            return tuple(linear_shards.linear_merged(XP, X, W, bias, *rest))
+            return tuple(linear_shards.merged_linear_shares(XP, X, W, bias, *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -31,7 +31,7 @@ AWAKE = 1 << 15
 #: With these the linear model is NumPy's; with others torch's products have the generic kernel ahead.
 _LOSS_OPTIONS = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
 #: Whose results with ``precision="high"`` are rounded once.
-_SETTLED = frozenset(name for name in NUMPY.functions if hasattr(high_kernels, name))
+_ROUNDED_ONCE = frozenset(name for name in NUMPY.functions if hasattr(high_kernels, name))
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _FUNCTIONS = tuple(name for name in NUMPY.functions if name not in ("divergence", "linear_cross_entropy_hvp"))
 
@@ -44,7 +44,7 @@ def should_run(function: str, xp: Any, x: Any, *rest: Any) -> bool | str:
         return f"{x.dtype} on {x.device.type} is not NumPy's"
     if asked_for() in ("torch", "triton"):
         return "PyTorch's own kernels are asked for"
-    if x.dtype is torch.bfloat16 and function in _SETTLED and is_high(rest):
+    if x.dtype is torch.bfloat16 and function in _ROUNDED_ONCE and is_high(rest):
         return "from float64 torch goes to half precision by way of float32"
     if function in _DENSE:
         return why_not_eager(x, rest[1]) or True
@@ -110,7 +110,7 @@ class OfNumPy(Delegate):
 
     def __init__(self, function: str) -> None:
         self.function = function
-        #: Which argument tells the dtype of the results: of a linear model the weights.
+        #: Which argument decides the dtype of the results: in a linear model the weights.
         self.like = 2 if function.startswith("linear") else 1
 
     def arguments(self, *args: Any) -> tuple[Any, ...]:

@@ -16,8 +16,9 @@ TILE, SHORT = 8192, 2048
 #: Classes of a turn where they do not fit.
 BLOCK = 4096
 #: Rows up to which each of their chunks has a program of its own, where it has at least so many: more rows fill a GPU,
-#: and the second reading of one finds it in the cache where its program has just read it.
-SPLIT_ROWS, SPLIT_PARTS = 128, 8
+#: and the second reading of one finds it in the cache where its program has just read it. Of more chunks than the last,
+#: each of which reads what all have found, the programs would be slower than one; and a grid has 65,535 at most.
+SPLIT_ROWS, SPLIT_PARTS, SPLIT_MOST = 128, 8, 1024
 #: The same where classes are not next to each other, and the rows whose elements of a class are.
 APART_TILE, APART_ELEMENTS, APART_BLOCK, APART_ROWS = 256, 4096, 128, 32
 
@@ -65,7 +66,7 @@ def launch(n: int, k: int, together: bool, may_split: bool = False, heavy: bool 
     rows = min(rows, 256)
     warps = min(16, max(4, rows * block // (256 if heavy else 512)))
     parts = -(-k // block)
-    if not may_split or tile or not together or n > SPLIT_ROWS or parts < SPLIT_PARTS:
+    if not may_split or tile or not together or n > SPLIT_ROWS or not SPLIT_PARTS <= parts <= SPLIT_MOST:
         parts = 0
     return Launch(tile, (-(-n // rows), max(1, parts)), rows, block, warps, parts)
 

@@ -28,7 +28,7 @@ def dense(x: Tensor, function: str, axis: int, where: Tensor | None) -> Tensor:
 
 def _empty_dense(x: Tensor, function: str, axis: int, where: Tensor | None) -> Tensor:
     v = view(x, axis)
-    return torch.empty_like(x.select(axis, 0)) if function == "logsumexp" else v.back(torch.empty_like(v.x))
+    return x.new_empty(v.sample_shape) if function == "logsumexp" else v.back(torch.empty_like(v.x))
 
 
 def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:

@@ -186,7 +186,7 @@ def _jax(case: Case, data: Data) -> Iterator[Contender]:
     function, args = calls[case.operation]
     fast = jax.jit(function)
     yield "jax.jit", _waited("jax", lambda: fast(*args))
-    # ours compiled alike, of the arrays that the peer is given
+    # ours compiled in the same way, on the peer's arrays
     ours = jax.jit(lambda *arrays: _softgrad(case, *arrays)())
     yield "softgrad on jax", _waited("jax", lambda: ours(x, labels, W))
 

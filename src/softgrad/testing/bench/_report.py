@@ -78,7 +78,7 @@ _OTHER_WAYS = {
 
 
 def _quotients(row: dict[str, Any]) -> dict[str, float]:
-    """By the heads of the columns, what can be told of a case."""
+    """The entries of a case, by the heads of the columns."""
     ratio = row["ratio"]
     out = {head: ratio[name] for head, name in _COLUMNS.items() if name in ratio}
     return out | {

@@ -1,4 +1,4 @@
-"""Rows and columns that change places in registers, in LLVM's instructions."""
+"""Transposition of rows and columns in registers, in LLVM's instructions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numba.extending import intrinsic
 from .vectors import Vectors
 
 
-def transposed(v: Vectors, rows: list[Any]) -> list[Any]:
-    """Of squares next to each other, as many vectors as a square has rows: blocks off its diagonal change places."""
+def transpose_blocks(v: Vectors, rows: list[Any]) -> list[Any]:
+    """Transpose squares next to each other, a vector for each of their rows, by exchanging ever smaller blocks."""
     size = len(rows) // 2
     while size:
         out = list(rows)
@@ -40,8 +40,8 @@ def _joined(v: Vectors, parts: list[Any]) -> Any:
     return parts[0]
 
 
-def turn(side: int) -> Any:
-    """The code that turns ``side`` numbers of each of as many rows as a vector has lanes into columns."""
+def to_columns(side: int) -> Any:
+    """The code that transposes ``side`` numbers of each row, of as many rows as a vector has lanes, into columns."""
 
     def work(context: Any, x: Any, start: Any, k: Any, z: Any, into: Any, stride: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -51,11 +51,11 @@ def turn(side: int) -> Any:
             at, to = v.pointer(x, array, start, v.lanes if side == 2 else side), v.pointer(z, out, into)
             if side == 2:
                 a, b = (v.load(at(k.type(half * v.lanes))) for half in range(2))
-                turned = [_picked(v, a, b, list(range(c, 2 * v.lanes, 2))) for c in range(2)]
+                squares = [_picked(v, a, b, list(range(c, 2 * v.lanes, 2))) for c in range(2)]
             else:
                 rows = [v.load(at(builder.mul(k, k.type(row)))) for row in range(v.lanes)]
-                turned = transposed(v, [_joined(v, rows[i::side]) for i in range(side)])
-            for c, vector in enumerate(turned):
+                squares = transpose_blocks(v, [_joined(v, rows[i::side]) for i in range(side)])
+            for c, vector in enumerate(squares):
                 v.store(vector, to(builder.mul(stride, stride.type(c))))
             return context.get_dummy_value()
 
@@ -65,8 +65,8 @@ def turn(side: int) -> Any:
     return intrinsic(work)
 
 
-def turn_back(side: int) -> Any:
-    """The code that turns as many columns back into numbers of rows."""
+def to_rows(side: int) -> Any:
+    """The code that transposes ``side`` columns back into rows."""
 
     def work(context: Any, z: Any, at: Any, stride: Any, k: Any, y: Any, start: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -79,10 +79,10 @@ def turn_back(side: int) -> Any:
                     lanes = [c * v.lanes + half * v.lanes // 2 + i for i in range(v.lanes // 2) for c in range(2)]
                     v.store(_picked(v, columns[0], columns[1], lanes), to(k.type(half * v.lanes)))
                 return context.get_dummy_value()
-            turned = transposed(v, columns)
+            squares = transpose_blocks(v, columns)
             for row in range(v.lanes):
                 square, i = divmod(row, side)
-                own = _picked(v, turned[i], turned[i], list(range(square * side, (square + 1) * side)))
+                own = _picked(v, squares[i], squares[i], list(range(square * side, (square + 1) * side)))
                 v.store(own, to(builder.mul(k, k.type(row))))
             return context.get_dummy_value()
 

@@ -1,7 +1,7 @@
-"""Cotangents of a softmax, or of its logarithm, pulled back to the logits: loops over columns, compiled by numba.
+"""The vector-Jacobian products of softmax and log-softmax: loops over columns, compiled by numba.
 
-Where one class has nearly all of the sum, its cotangent is taken from all of them first, or it is given the sum of the
-others' alone: the plain formulas subtract two numbers there that are close.
+Where one class has nearly all of the probability, the plain formulas would cancel. So softmax centres the cotangents on
+that class's own, and log-softmax computes that class's slope from the other cotangents alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .vectors import NEAR, Vectors
 Pointer: TypeAlias = Callable[[Any], Any]
 
 
-def _softmax_pull(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer) -> None:
-    """P (c - sum(p c)), with c less its value at a probability above 1/2."""
+def _softmax_vjp(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer) -> None:
+    """``p (c - sum(p c))``, with ``c`` centred on its value at a probability above 1/2."""
     v, builder, zero = columns.v, columns.v.builder, columns.v.all(0.0)
     tops, owns = columns.variables(zero), columns.variables(zero)
 
@@ -52,8 +52,8 @@ def _softmax_pull(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer
     columns.classes(write)
 
 
-def _log_softmax_pull(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer) -> None:
-    """C - p sum(c), at a probability near 1 from the others alone."""
+def _log_softmax_vjp(columns: Columns, at: Pointer, cotangent: Pointer, to: Pointer) -> None:
+    """``c - p sum(c)``, at a probability near 1 from the other cotangents alone."""
     v, builder, zero = columns.v, columns.v.builder, columns.v.all(0.0)
     tops = columns.variables(v.all(float("-inf")))
 
@@ -85,13 +85,13 @@ def _log_softmax_pull(columns: Columns, at: Pointer, cotangent: Pointer, to: Poi
     columns.classes(write)
 
 
-def _pulls(width: int) -> Any:
+def _vjps(width: int) -> Any:
     """The code of a function, by its number, of ``width`` vectors of columns; its arrays and the result are alike."""
 
     def work(context: Any, function: Any, a: Any, start: Any, k: Any, stride: Any, c: Any, y: Any) -> Any:
         if not isinstance(function, types.IntegerLiteral):
             return None
-        write = _softmax_pull if function.literal_value == SOFTMAX else _log_softmax_pull
+        write = _softmax_vjp if function.literal_value == SOFTMAX else _log_softmax_vjp
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             v = Vectors(context, builder, a.dtype)
@@ -106,7 +106,7 @@ def _pulls(width: int) -> Any:
     return intrinsic(prefer_literal=True)(work)
 
 
-_many, _one = _pulls(WIDTH), _pulls(1)
+_many, _one = _vjps(WIDTH), _vjps(1)
 
 
 def _run(function: int, a: Any, c: Any, k: int, inner: int, first: int, last: int, y: Any) -> None:

@@ -1,7 +1,7 @@
-"""Rows of few classes: turned, some at a time, into columns that lie in cache, where the loops over columns take them.
+"""Rows of few classes: transposed, a block at a time, into columns in cache, which the loops over columns work on.
 
-A vector of such a row would hold numbers of the next rows, or nothing. Two, four or eight numbers of each row change
-places in registers, and with more classes the last four or eight as well, some of which have been there before.
+A vector loaded from such a row would run into the next rows. Squares of two, four or eight classes are transposed in
+registers; where the classes do not fill whole squares, the last square overlaps the one before.
 """
 
 from __future__ import annotations
@@ -10,32 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from . import column_loops, column_pulls
+from . import column_loops, column_vjps
 from ._width import VECTOR_BYTES
 from .column_loops import LOGSUMEXP
-from .columns import SHORT, SHORT_BYTES
 from .compile import compiled, copy
-from .turns import turn, turn_back
+from .transpose import to_columns, to_rows
 
 #: Bytes of the rows that are worked on together.
 BYTES = 1 << 12
 #: The first of all columns, of a type that the loops are compiled for as well; a plain 0 has a type of its own.
 NONE = np.int64(0)
 
-_turn_2, _turn_4, _turn_8 = (turn(side) for side in (2, 4, 8))
-_back_2, _back_4, _back_8 = (turn_back(side) for side in (2, 4, 8))
+_to_columns_2, _to_columns_4, _to_columns_8 = (to_columns(side) for side in (2, 4, 8))
+_to_rows_2, _to_rows_4, _to_rows_8 = (to_rows(side) for side in (2, 4, 8))
 
 
 def _reach_of(k: int, lanes: int) -> int:
-    """How many numbers are read or written for a vector of rows; those of three classes are taken four at a time."""
+    """How many numbers are read or written for a vector of rows; three classes take a square of four."""
     return lanes * k + (1 if k == 3 else 0)
 
 
 _reach = compiled(_reach_of)
 
 
-def _turned_of(x: Any, k: Any, first: int, n: int, z: Any, stride: int, spare: Any) -> None:
-    """Rows of ``x`` into the columns of ``z``."""
+def _columns_of_rows_of(x: Any, k: Any, first: int, n: int, z: Any, stride: int, spare: Any) -> None:
+    """Transpose rows of ``x`` into the columns of ``z``."""
     lanes = VECTOR_BYTES // x.itemsize
     for i in range(0, n, lanes):
         rows, start = x, (first + i) * k
@@ -44,57 +43,49 @@ def _turned_of(x: Any, k: Any, first: int, n: int, z: Any, stride: int, spare: A
             copy(x, start, left, spare, 0)
             rows, start = spare, 0
         if k == 2:
-            _turn_2(rows, start, k, z, i, stride)
+            _to_columns_2(rows, start, k, z, i, stride)
         elif k <= 4:
-            _turn_4(rows, start, k, z, i, stride)
+            _to_columns_4(rows, start, k, z, i, stride)
         elif k < 8:
-            _turn_4(rows, start, k, z, i, stride)
-            _turn_4(rows, start + k - 4, k, z, i + (k - 4) * stride, stride)
+            _to_columns_4(rows, start, k, z, i, stride)
+            _to_columns_4(rows, start + k - 4, k, z, i + (k - 4) * stride, stride)
         else:
-            _turn_8(rows, start, k, z, i, stride)
+            _to_columns_8(rows, start, k, z, i, stride)
             if k > 8:
-                _turn_8(rows, start + k - 8, k, z, i + (k - 8) * stride, stride)
+                _to_columns_8(rows, start + k - 8, k, z, i + (k - 8) * stride, stride)
 
 
-_turned = compiled(_turned_of)
+_columns_of_rows = compiled(_columns_of_rows_of)
 
 
-def _back_of(z: Any, stride: int, k: int, first: int, n: int, y: Any, spare: Any) -> None:
-    """Columns of ``z`` into rows of ``y``."""
+def _rows_of_columns_of(z: Any, stride: int, k: int, first: int, n: int, y: Any, spare: Any) -> None:
+    """Transpose columns of ``z`` into rows of ``y``."""
     lanes = VECTOR_BYTES // y.itemsize
     for i in range(0, n, lanes):
         start = (first + i) * k
         aside = start + _reach(k, lanes) > y.size
         rows, to = (spare, 0) if aside else (y, start)
         if k == 2:
-            _back_2(z, i, stride, k, rows, to)
+            _to_rows_2(z, i, stride, k, rows, to)
         elif k <= 4:
-            _back_4(z, i, stride, k, rows, to)
+            _to_rows_4(z, i, stride, k, rows, to)
         elif k < 8:
-            _back_4(z, i, stride, k, rows, to)
-            _back_4(z, i + (k - 4) * stride, stride, k, rows, to + k - 4)
+            _to_rows_4(z, i, stride, k, rows, to)
+            _to_rows_4(z, i + (k - 4) * stride, stride, k, rows, to + k - 4)
         else:
-            _back_8(z, i, stride, k, rows, to)
+            _to_rows_8(z, i, stride, k, rows, to)
             if k > 8:
-                _back_8(z, i + (k - 8) * stride, stride, k, rows, to + k - 8)
+                _to_rows_8(z, i + (k - 8) * stride, stride, k, rows, to + k - 8)
         if aside:
             left = min(lanes * k, y.size - start)
             copy(spare, 0, left, y, start)
 
 
-_back = compiled(_back_of)
-
-
-def _takes(k: int, itemsize: int) -> bool:
-    """Whether a row is short."""
-    return k <= SHORT and k * itemsize < SHORT_BYTES
-
-
-takes = compiled(_takes)
+_rows_of_columns = compiled(_rows_of_columns_of)
 
 
 def _block_of(k: int, itemsize: int) -> int:
-    """How many rows are worked on together: as many vectors as loops over columns take at once, or more."""
+    """Rows of a block: whole groups of the vectors that the loops over columns work on at once."""
     least = column_loops.WIDTH * VECTOR_BYTES // itemsize
     return max(1, BYTES // (itemsize * k * least)) * least
 
@@ -112,13 +103,13 @@ def _run(function: int, x: Any, k: int, y: Any) -> None:
     for first in range(0, rows, step):
         n = min(step, rows - first)
         units = -(-n // lanes)
-        _turned(x, k, first, n, z, stride, spare)
+        _columns_of_rows(x, k, first, n, z, stride, spare)
         if function == LOGSUMEXP:
             column_loops.run(function, z, k, stride, NONE, units, values)
             copy(values, 0, n, y, first)
         else:
             column_loops.run(function, z, k, stride, NONE, units, z)
-            _back(z, stride, k, first, n, y, spare)
+            _rows_of_columns(z, stride, k, first, n, y, spare)
 
 
 run = compiled(_run)
@@ -139,7 +130,7 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
     for first in range(0, rows, step):
         n = min(step, rows - first)
         units = -(-n // lanes)
-        _turned(x, k, first, n, z, stride, spare)
+        _columns_of_rows(x, k, first, n, z, stride, spare)
         ys, ws = labels[first : first + n], weights[first : first + n]
         if n < units * lanes:
             # what fills the last vector does not count
@@ -152,15 +143,15 @@ def _loss(x: Any, k: int, labels: Any, weights: Any, skipped: Any, factor: float
         if losses.size:
             copy(values, 0, n, losses, first)
         if grad.size:
-            _back(z, stride, k, first, n, grad, spare)
+            _rows_of_columns(z, stride, k, first, n, grad, spare)
     return total
 
 
 loss = compiled(_loss)
 
 
-def _pull(function: int, a: Any, k: int, c: Any, y: Any) -> None:
-    """Cotangents ``c`` of (log-)probabilities ``a`` into ``y``, likewise."""
+def _vjp(function: int, a: Any, k: int, c: Any, y: Any) -> None:
+    """The vector-Jacobian product of (log-)probabilities ``a`` and cotangents ``c`` into ``y``, likewise."""
     lanes, step = VECTOR_BYTES // a.itemsize, _block(k, a.itemsize)
     stride = step + lanes
     z, cotangents = np.zeros((k + 1) * stride, a.dtype), np.zeros((k + 1) * stride, a.dtype)
@@ -168,11 +159,11 @@ def _pull(function: int, a: Any, k: int, c: Any, y: Any) -> None:
     rows = a.size // k
     for first in range(0, rows, step):
         n = min(step, rows - first)
-        _turned(a, k, first, n, z, stride, spare)
-        _turned(c, k, first, n, cotangents, stride, spare)
-        # no vector is taken twice, so that the result may stand where the probabilities were
-        column_pulls.run(function, z, cotangents, k, stride, NONE, -(-n // lanes), z)
-        _back(z, stride, k, first, n, y, spare)
+        _columns_of_rows(a, k, first, n, z, stride, spare)
+        _columns_of_rows(c, k, first, n, cotangents, stride, spare)
+        # no vector is read twice, so the result may overwrite the probabilities
+        column_vjps.run(function, z, cotangents, k, stride, NONE, -(-n // lanes), z)
+        _rows_of_columns(z, stride, k, first, n, y, spare)
 
 
-pull = compiled(_pull)
+vjp = compiled(_vjp)

@@ -115,6 +115,15 @@ def test_recorded_losses_have_every_derivative(name):
         torch.testing.assert_close(a.double(), b, rtol=2e-5, atol=1e-6)
 
 
+def test_a_cotangent_at_a_hidden_class_leaves_no_trace():
+    x, c = logits().requires_grad_(), torch.ones(5, requires_grad=True)
+    shown = torch.arange(40) != 5
+    each = sg.cross_entropy(x, LABELS, ignore_index=-100, where=shown, reduction="none")
+    (slope,) = torch.autograd.grad((each * c).sum(), x, create_graph=True)
+    for got in torch.autograd.grad(slope, (x, c), torch.ones(5, 40).masked_fill_(~shown, float("nan"))):
+        assert got.isfinite().all()
+
+
 def test_weights_of_samples_have_derivatives():
     weight = WEIGHT[:5].clone().requires_grad_()
     x = logits().requires_grad_()

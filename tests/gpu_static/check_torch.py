@@ -34,9 +34,14 @@ CEILINGS = {
     "masked by class": ((8, 3.0), (9, 3.2)),
     "masked": ((8, 3.0), (9, 3.0)),
     "masked softmax": ((1, 3.0), (2, 3.0)),
+    "shifted": ((2, 3.0), (3, 3.0)),
+    "balanced": ((4, 3.0), (5, 3.01)),
+    "targets": ((4, 6.0), (5, 6.01)),
 }
 #: How often a mask with a byte for each logit is read.
 MASKS = {"masked": 3, "masked softmax": 2}
+#: How often a number of each class is read.
+VECTORS = {"shifted": 2, "balanced": 3}
 SCALED = {"softcap": 30.0, "temperature": 0.7, "focal": 1.5}
 CALLS = {
     "softmax": lambda x, y: sg.softmax(x),
@@ -53,7 +58,17 @@ CALLS = {
     "masked by class": lambda x, y: sg.cross_entropy_value_and_grad(x, y, where=mask(*x.shape[1:])),
     "masked": lambda x, y: sg.cross_entropy_value_and_grad(x, y, where=mask(*x.shape)),
     "masked softmax": lambda x, y: sg.softmax(x, where=mask(*x.shape)),
+    "shifted": lambda x, y: sg.cross_entropy_value_and_grad(x, y, logit_shift=numbers(x.shape[1])),
+    "balanced": lambda x, y: sg.cross_entropy_value_and_grad(
+        x, y, class_weight=numbers(x.shape[1]), sample_weight=numbers(x.shape[0])
+    ),
+    "targets": lambda x, y: sg.cross_entropy_value_and_grad(x, torch.empty_like(x)),
 }
+
+
+def numbers(n):
+    """One of each class, or sample."""
+    return torch.empty(n, device="cuda")
 
 
 def mask(*shape):
@@ -72,7 +87,7 @@ def test_launches_and_bytes(name, dtype, rows, monkeypatch):
         CALLS[name](x, y)
     # a reduced loss is rounded to half precision
     rounds = not name.endswith(("softmax", "logsumexp", "vjp")) and dtype.itemsize < 4
-    most_passes += MASKS.get(name, 0) / dtype.itemsize
+    most_passes += (MASKS.get(name, 0) + 4 * VECTORS.get(name, 0) / rows) / dtype.itemsize
     # beside the logits only labels and losses, and 16 bytes for 4096 classes of a row that is split
     passes = round(count.bytes / (x.numel() * x.element_size()), 2)
     within(

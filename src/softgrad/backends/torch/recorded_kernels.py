@@ -17,7 +17,7 @@ from ..triton.graphs import loss_operator
 from . import shared
 from .blocks import XP, is_eager_cotangent, why_not_eager
 from .loss import label_weight
-from .rules import arrays_of, with_arrays
+from .rules import arrays_of, pulled, with_arrays
 
 _Array: TypeAlias = Tensor | None
 
@@ -79,24 +79,18 @@ class _Slopes(Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, weight, labels, where, shift, balance = ctx.saved_tensors
-        args = with_arrays(ctx.static, (labels, where, shift, balance), weight)
-        through_x = through_weight = None
-        if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, args, grads[0])
-        if ctx.needs_input_grad[1]:
-            slope = _Slopes.apply(x, torch.ones_like(weight), ctx.static, labels, where, shift, balance)
-            through_weight = (slope * grads[0]).sum(args.axis, dtype=weight.dtype)
-        return through_x, through_weight, None, None, None, None, None
+        x, weight, *arrays = ctx.saved_tensors
+        return pulled(
+            ctx, grads[0], x, weight, arrays, lambda: _Slopes.apply(x, torch.ones_like(weight), ctx.static, *arrays)
+        )
 
 
 def _target_weight(x: Tensor, args: LossArgs) -> Tensor | None:
     """The class weight of each sample's target, the class axis kept; None for 1."""
     if args.dense:
-        q = args.labels.to(torch.float32)
-        shape = (-1,) + (1,) * (q.ndim - 1 - args.axis)
-        q = q if args.class_weight is None else q * args.class_weight.view(shape)
-        return q.sum(args.axis, keepdim=True)
+        shape = (-1,) + (1,) * (x.ndim - 1 - args.axis)
+        q = args.labels if args.class_weight is None else args.labels * args.class_weight.view(shape)
+        return q.sum(args.axis, keepdim=True, dtype=torch.float32)
     return label_weight(args, x)
 
 

@@ -5,6 +5,7 @@ What a derivative is not asked for by is constant: all but the logits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -120,6 +121,17 @@ class Losses(_Losses):
         return (_slope(x, ctx.static, arrays) * zero_hidden(tangents[0], arrays[1])).sum(ctx.static.axis)
 
 
+def pulled(ctx: Any, u: Tensor, x: Tensor, weight: Tensor, arrays: Any, slope: Callable[[], Tensor]) -> Any:
+    """The cotangents of the arguments of ``Slopes`` from ``u``, by the second derivative and each sample's gradient."""
+    u = zero_hidden(u, arrays[1])
+    through_x = through_weight = None
+    if ctx.needs_input_grad[0]:
+        through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
+    if ctx.needs_input_grad[1]:
+        through_weight = (slope() * u).sum(ctx.static.axis, dtype=weight.dtype)
+    return through_x, through_weight, None, *(None for _ in arrays)
+
+
 class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def forward(x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Tensor:
@@ -137,13 +149,7 @@ class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight, *arrays = ctx.saved_tensors
-        u = zero_hidden(grads[0], arrays[1])
-        through_x = through_weight = None
-        if ctx.needs_input_grad[0]:
-            through_x = loss_kernels.cross_entropy_hvp(XP, x, with_arrays(ctx.static, arrays, weight), u)
-        if ctx.needs_input_grad[1]:
-            through_weight = (_slope(x, ctx.static, arrays) * u).sum(ctx.static.axis)
-        return through_x, through_weight, None, *(None for _ in arrays)
+        return pulled(ctx, grads[0], x, weight, arrays, lambda: _slope(x, ctx.static, arrays))
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Any:

@@ -27,10 +27,8 @@ def _divisor(
 ) -> Tensor:
     """What the mean divides by, 0-d."""
     if args.dense:
-        q = labels.to(torch.float32)
-        if balance is not None:
-            q = q * balance.view((-1,) + (1,) * (q.ndim - 2))
-        each = q.sum(1).reshape(-1)
+        q = labels if balance is None else labels * balance.view((-1,) + (1,) * (labels.ndim - 2))
+        each = q.sum(1, dtype=torch.float32).reshape(-1)
         return (each if weight is None else torch.where(weight == 0, 0, each * weight)).sum()
     n = labels.numel()
     out = torch.empty(n, dtype=torch.float32, device=v.x.device)

@@ -14,20 +14,21 @@ from .loss_rows import (
     class_sum,
     class_weights,
     evenly,
+    factors,
     finite_times,
-    focal_factors,
     found_in,
     joined,
     label_logit,
     label_weight,
     labels,
+    loss_of,
     sample_weights,
+    slope_of,
     smoothed,
-    soft_slope,
     targets,
 )
 from .mathematics import exp, log1p, merge, starts
-from .scaling import CAPPED, MASKED, SCALED, SHIFTED, TEMPERED, apart, gap, load, shifts, slope, top
+from .scaling import MASKED, SCALED, SHIFTED, TEMPERED, apart, gap, load, shifts, top
 
 
 @triton.jit
@@ -56,6 +57,7 @@ def loss_tile(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor
         x, m[:, None], added[None, :], most_added[:, None], cap, temperature, HOW
     )  # fmt: skip
     e = exp(d)
+    v, T = d, own
     if SOFT:
         balance = class_weights(class_ptr, c, k, BALANCED)
         at = starts(rows, inner, y_outer, y_inner)[:, None] + c[None, :] * y_class
@@ -67,50 +69,32 @@ def loss_tile(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor
         count = tl.sum(shown.to(tl.float32), 1) if MASKED & HOW else size
         uniform = evenly(size, smoothing, k, count, HOW)
         v = smoothed(q, mask, shown, balance, uniform, smoothing, SMOOTH, HOW)
-        T = own
+        T, below = own, own
         if SMOOTH:
             T = (1.0 - smoothing) * own + uniform * class_sum(balance, shown, m, HOW)
         is_top = d == 0.0
-        rest = tl.sum(tl.where(is_top, 0.0, e), 1) + (tl.sum(tl.where(is_top, 1.0, 0.0), 1) - 1.0)
-        log_s = log1p(rest)
+        others = tl.sum(tl.where(is_top, 0.0, e), 1)
+        rest = others + (tl.sum(tl.where(is_top, 1.0, 0.0), 1) - 1.0)
     else:
         others = tl.sum(tl.where(c[None, :] == y[:, None], 0.0, e), 1)
         below = tl.sum(tl.where(c[None, :] == y[:, None], d, 0.0), 1)
         rest = others + (exp(below) - 1.0)
-        log_s = log1p(rest)
+    log_s = log1p(rest)
     lse = m + log_s
     if SCALED & HOW:
         lse = apart(m, 0.0, most_added, 0.0, cap, temperature, HOW) + log_s
-    extra = own
-    if FOCAL:
-        factor, steep = focal_factors(log_s - below, exp(below), others, 1.0 + rest, focal)
+    factor, steep = factors(below, log_s, others, rest, focal, FOCAL)
     if VALUE:
         if SOFT:
-            loss = T * log_s - tl.sum(finite_times(v, d), 1)
-        else:
-            loss = finite_times(own, log_s - below)
-            if FOCAL:
-                loss = loss * factor
-        if Z:
-            loss += z * lse * lse * extra
-        loss = tl.where(nothing, 0.0, loss * weight)
+            below = tl.sum(finite_times(v, d), 1)
+        loss = loss_of(below, log_s, lse, own, T, factor, z, weight, nothing, SOFT, FOCAL, Z)
         tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live)
     if GRAD:
         if TEMPERED & HOW:
             weight = weight / temperature
-        if FOCAL:
-            own = own * steep
-        if SOFT:
-            g = soft_slope(d, v, T, rest)
-        else:
-            g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
-        if Z:
-            g += e * (2.0 * z * lse * extra / (1.0 + rest))[:, None]
-        if CAPPED & HOW:
-            g *= slope(x, cap)
-        g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
-        if MASKED & HOW:
-            g = tl.where(shown, g, 0.0)
+        g = slope_of(
+            x, shown, d, c, y, v, T, rest, others, lse, own, steep, z, weight, nothing, cap, SOFT, FOCAL, Z, HOW
+        )  # fmt: skip
         to = starts(rows, inner, g_outer, g_inner)[:, None] + c[None, :] * g_class
         tl.store(grad_ptr + to, g.to(grad_ptr.dtype.element_ty), mask=mask)
 
@@ -219,6 +203,7 @@ def loss_loop(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor
         m = tl.where(g > 0.0, here, m)
         if SHIFTED & HOW:
             most_added = tl.where(g > 0.0, added2, most_added)
+    T, below = own, own
     if not DENSE:
         if SPLIT:
             # the gradient may be written where the logits are, by another program
@@ -244,36 +229,23 @@ def loss_loop(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor
             uniform = evenly(size, smoothing, k, count, HOW)
             T = (1.0 - smoothing) * weighed + uniform * balances
             costs = finite_times(1.0 - smoothing, costs) + finite_times(uniform, spread)
-        log_s = log1p(rest)
     else:
         rest = others + (exp(below) - 1.0)
-        log_s = log1p(rest)
+    log_s = log1p(rest)
     lse = m + log_s
     if SCALED & HOW:
         lse = apart(m, 0.0, most_added, 0.0, cap, temperature, HOW) + log_s
-    extra = own
-    if FOCAL:
-        factor, steep = focal_factors(log_s - below, exp(below), others, 1.0 + rest, focal)
+    factor, steep = factors(below, log_s, others, rest, focal, FOCAL)
     to = starts(rows, inner, g_outer, g_inner)[:, None]
     mine = tl.program_id(1) * BLOCK
     if VALUE:
-        if SOFT:
-            loss = T * log_s - costs
-        else:
-            loss = finite_times(own, log_s - below)
-            if FOCAL:
-                loss = loss * factor
-        if Z:
-            loss += z * lse * lse * extra
-        loss = tl.where(nothing, 0.0, loss * weight)
+        loss = loss_of(costs if SOFT else below, log_s, lse, own, T, factor, z, weight, nothing, SOFT, FOCAL, Z)
         tl.store(value_ptr + rows, loss.to(value_ptr.dtype.element_ty), mask=live & (rows * 0 + mine == 0))
     if GRAD:
         # the gradient may be written where the logits are: every warp has read the label's by then
         tl.debug_barrier()
         if TEMPERED & HOW:
             weight = weight / temperature
-        if FOCAL:
-            own = own * steep
         for first in range(mine, mine + BLOCK if SPLIT else k, BLOCK):
             c = first + tl.arange(0, BLOCK).to(tl.int64)
             mask = live[:, None] & (c < k)[None, :]
@@ -284,20 +256,14 @@ def loss_loop(x_ptr, y_ptr, class_ptr, shift_ptr, where_ptr, weight_ptr, divisor
             d = apart(
                 x, m[:, None], added[None, :], most_added[:, None], cap, temperature, HOW
             )  # fmt: skip
+            v = d
             if SOFT:
                 balance = class_weights(class_ptr, c, k, BALANCED)
                 q = targets(y_ptr, q_start + c[None, :] * y_class, mask, c, y, DENSE)
-                g = soft_slope(d, smoothed(q, mask, shown, balance, uniform, smoothing, SMOOTH, HOW), T, rest)
-            else:
-                e = exp(d)
-                g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (own / (1.0 + rest))[:, None]
-            if Z:
-                g += exp(d) * (2.0 * z * lse * extra / (1.0 + rest))[:, None]
-            if CAPPED & HOW:
-                g *= slope(x, cap)
-            g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
-            if MASKED & HOW:
-                g = tl.where(shown, g, 0.0)
+                v = smoothed(q, mask, shown, balance, uniform, smoothing, SMOOTH, HOW)
+            g = slope_of(
+                x, shown, d, c, y, v, T, rest, others, lse, own, steep, z, weight, nothing, cap, SOFT, FOCAL, Z, HOW
+            )  # fmt: skip
             tl.store(grad_ptr + to + c[None, :] * g_class, g.to(grad_ptr.dtype.element_ty), mask=mask)
 
 

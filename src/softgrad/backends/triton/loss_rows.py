@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .mathematics import exp, power
-from .scaling import MASKED, chunk, load, shifts
+from .scaling import CAPPED, MASKED, chunk, load, shifts, slope
 
 
 @triton.jit
@@ -99,12 +99,45 @@ def soft_slope(d, v, T, rest):
 
 
 @triton.jit
-def focal_factors(cost, label, others, s, focal):
-    """What the focal factor makes of a label's loss, and of its gradient: see ``_kernels/focal.py``."""
-    p, q = label / s, others / s
-    factor = power(q, focal)
-    share = p * tl.where(q == 0.0, 1.0, tl.where(cost == float("inf"), 0.0, cost) / q)
-    return factor, factor * (1.0 + focal * share)
+def factors(below, log_s, others, rest, focal, FOCAL: tl.constexpr):
+    """What a focal factor makes of a label's loss and of its gradient (``_kernels/focal.py``); unread without one."""
+    if FOCAL:
+        s = 1.0 + rest
+        cost, p, q = log_s - below, exp(below) / s, others / s
+        factor = power(q, focal)
+        share = p * tl.where(q == 0.0, 1.0, tl.where(cost == float("inf"), 0.0, cost) / q)
+        return factor, factor * (1.0 + focal * share)
+    return rest, rest
+
+
+@triton.jit
+def loss_of(below, log_s, lse, own, T, factor, z, weight, nothing, SOFT: tl.constexpr, FOCAL: tl.constexpr,
+            Z: tl.constexpr):  # fmt: skip
+    """The loss of each row, ``below`` being how far its label, or the sum of its targets, is below the largest."""
+    loss = T * log_s - below if SOFT else finite_times(own, log_s - below)
+    if FOCAL:
+        loss = loss * factor
+    if Z:
+        loss += z * lse * lse * own
+    return tl.where(nothing, 0.0, loss * weight)
+
+
+@triton.jit
+def slope_of(x, shown, d, c, y, v, T, rest, others, lse, own, steep, z, weight, nothing, cap, SOFT: tl.constexpr,
+             FOCAL: tl.constexpr, Z: tl.constexpr, HOW: tl.constexpr):  # fmt: skip
+    """The gradient of some classes, whose logits ``x`` are ``d`` above the largest and whose targets are ``v``."""
+    if SOFT:
+        g = soft_slope(d, v, T, rest)
+    else:
+        e = exp(d)
+        scale = own * steep if FOCAL else own
+        g = tl.where(c[None, :] == y[:, None], -others[:, None], e) * (scale / (1.0 + rest))[:, None]
+    if Z:
+        g += exp(d) * (2.0 * z * lse * own / (1.0 + rest))[:, None]
+    if CAPPED & HOW:
+        g *= slope(x, cap)
+    g = tl.where(nothing[:, None], 0.0, g * weight[:, None])
+    return tl.where(shown, g, 0.0) if MASKED & HOW else g
 
 
 @triton.jit

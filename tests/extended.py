@@ -3,6 +3,7 @@
 import numpy as np
 from array_api_compat import numpy as xp
 
+from softgrad._kernels import linear as linear_kernels
 from softgrad._options import LossArgs
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
@@ -13,9 +14,11 @@ WIDE = np.longdouble
 #: What a kernel may be off from the exact value.
 ULPS = {"float16": 0.51, "float32": 70, "float64": 500}
 MANY_BLOCKS = (
-    (numpy_blocks, "BLOCK_BYTES", 1 << 12),
+    (numpy_blocks, "CACHE_BYTES", 1 << 12),
     (numpy_blocks, "THREAD_ELEMENTS", 1),
     (numpy_blocks, "SMALL", 0),
+    (linear_kernels, "BLOCK_BYTES", 1 << 13),
+    (linear_kernels, "BLOCK_ROWS", 16),
     (linear_call, "BLOCK_BYTES", 1 << 13),
     (linear_call, "ENOUGH_BYTES", 1 << 13),
     (linear_call, "ENOUGH_ROWS", 16),

@@ -526,7 +526,7 @@ def test_sparse_data_in_blocks(monkeypatch):
 
     dense = np.where(X > 1.0, X, 0.0)
     whole = SoftmaxRegression(tol=1e-7).fit(scipy.sparse.csr_array(dense), LABELS, sample_weight=SAMPLE_WEIGHT)
-    monkeypatch.setattr(sparse_linear, "block_rows", lambda *args: 50)
+    monkeypatch.setattr(sparse_linear, "rows_of_block", lambda *args: 50)
     blocks = SoftmaxRegression(tol=1e-7).fit(scipy.sparse.csr_array(dense), LABELS, sample_weight=SAMPLE_WEIGHT)
     np.testing.assert_allclose(blocks.coef_, whole.coef_, rtol=1e-6, atol=1e-8)
 

@@ -198,7 +198,7 @@ def test_blocks_of_sparse_rows_are_bounded():
     from softgrad.backends.sparse import linear as sparse_linear
 
     full = scipy.sparse.csr_array(np.ones((4000, 3000), dtype="float32"))
-    rows = sparse_linear.block_rows(full, 2)
+    rows = sparse_linear.rows_of_block(full, 2)
     assert rows * 3000 * 8 <= sparse_linear.BLOCK_BYTES
     assert rows < 4000
 

@@ -20,17 +20,12 @@ def _along(function: str, x: Any, axis: Any, where: Any, dtype: DType, precision
     if where is not None:
         where = mask(lib, x, where)
     ndim = x.ndim
-    if type(axis) is int and ndim and -ndim <= axis < ndim:
-        axis %= ndim
-        if x.shape[axis] == 0:
-            return lib.xp.zeros_like(x)
-        return run(function, lib, lib.xp, x, axis, where, level)
-    axes = many_axes(axis, ndim)
+    axes = (axis % ndim,) if type(axis) is int and ndim and -ndim <= axis < ndim else many_axes(axis, ndim)
     if ndim == 0:
         row = lib.xp.reshape(x, (1,))
         seen = None if where is None else lib.xp.reshape(where, (1,))
         return as_scalar(lib, lib.xp.reshape(run(function, lib, lib.xp, row, 0, seen, level), ()))
-    if any(x.shape[i] == 0 for i in axes):
+    if 0 in [x.shape[i] for i in axes]:
         return lib.xp.zeros_like(x)
     if len(axes) == 1:
         return run(function, lib, lib.xp, x, axes[0], where, level)

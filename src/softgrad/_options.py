@@ -10,6 +10,7 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ._array.scalars import integer, number, one_of
@@ -31,8 +32,9 @@ def _unchecked(value: Any, name: str) -> Any:
     return value
 
 
-def _fraction(value: Any, name: str) -> float:
-    return number(value, name, 0.0, 1.0)
+_fraction = partial(number, low=0.0, high=1.0)
+_not_negative = partial(number, low=0.0)
+_reduction = partial(one_of, known=REDUCTIONS)
 
 
 def _finite(value: Any, name: str) -> float:
@@ -50,24 +52,13 @@ def _scale(value: Any, name: str) -> float:
     return result
 
 
-def _scale_or_none(value: Any, name: str) -> float | None:
-    return None if value is None else _scale(value, name)
+def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """``check``, or None as it is."""
+    return lambda value, name: None if value is None else check(value, name)
 
 
-def _not_negative(value: Any, name: str) -> float:
-    return number(value, name, 0.0)
-
-
-def _label(value: Any, name: str) -> int | None:
-    return None if value is None else integer(value, name, "an int or None")
-
-
-def _reduction(value: Any, name: str) -> str:
-    return one_of(value, name, REDUCTIONS)
-
-
-def _precision(value: Any, name: str) -> str | None:
-    return None if value is None else one_of(value, name, ("high", "default"))
+_label = _optional(partial(integer, what="an int or None"))
+_precision = _optional(partial(one_of, known=("high", "default")))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,7 +67,7 @@ class LossOptions:
 
     softcap: float | None = option(
         None,
-        _scale_or_none,
+        _optional(_scale),
         "float, optional",
         "Bounds the logits x, before all else: ``softcap * tanh(x / softcap)``.",
     )

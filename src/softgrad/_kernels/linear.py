@@ -40,6 +40,11 @@ def block_rows(n: int, k: int, itemsize: int, block_size: int | None, memory: in
     return max(1, -(-n // count))
 
 
+def copied_rows(n: int, k: int, width: int, itemsize: int) -> int:
+    """Rows of a block whose logits stay bounded, and copies of whose samples, with ``width`` numbers each."""
+    return min(block_rows(n, k, itemsize, None), max(BLOCK_ROWS, BLOCK_BYTES // (max(1, width) * itemsize)))
+
+
 def some_rows(args: Any, start: int, stop: int, n: int) -> Any:
     """The arguments of a loss or a divergence with the mask and the weights of some of its ``n`` samples."""
     where, weight = args.where, args.sample_weight

@@ -11,7 +11,6 @@ from .._array.namespace import Library, floating, library, mask
 from .._array.scalars import integer
 from .._array.typing import Array, Wrt
 from .._kernels.dense import device_of
-from .._kernels.linear import BLOCK_BYTES, BLOCK_ROWS, block_rows
 from ..backends.sparse.samples import is_sparse, rows_of
 
 NAMES = ("W", "bias", "X")
@@ -68,12 +67,6 @@ def mask_of_logits(lib: Library, like: Array, where: Any, shape: tuple[int, int]
     if where.ndim < 2:
         where = xp.reshape(where, (1,) * (2 - where.ndim) + tuple(where.shape))
     return transposed(lib, where, axis)
-
-
-def rows_at_a_time(X: Array, classes: int, itemsize: int, copies: int = 1) -> int:
-    """Rows of a block whose logits, and ``copies`` of the samples themselves, stay bounded."""
-    width = copies * max(1, X.nnz // max(1, X.shape[0]) if is_sparse(X) else X.shape[1])
-    return min(block_rows(X.shape[0], classes, itemsize, None), max(BLOCK_ROWS, BLOCK_BYTES // (width * itemsize)))
 
 
 def names_of(wrt: Wrt, bias: Any, allowed: tuple[str, ...] = NAMES) -> tuple[tuple[str, ...], bool]:

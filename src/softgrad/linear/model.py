@@ -9,10 +9,11 @@ from .._array.namespace import as_one_chunk, as_scalar, check_same_library, floa
 from .._array.scalars import number
 from .._array.typing import Array, ArrayT, Namespace, Wrt
 from .._docstrings import passes_on_to
+from .._kernels.linear import copied_rows
 from .._options import LossArgs, LossKeywords, LossOptions, only_known
 from ..backends._registry import run
-from ..backends.sparse.samples import namespace_of
-from .arguments import columns_of, layout, mask_of_logits, names_of, rows_at_a_time, samples_of, transposed
+from ..backends.sparse.samples import is_sparse, namespace_of
+from .arguments import columns_of, layout, mask_of_logits, names_of, samples_of, transposed
 from .penalty import on_gradient, on_hessian, on_value, rounded
 
 
@@ -178,7 +179,9 @@ class LinearCrossEntropy:
         """Rows of a block for work that copies the samples: bounded, since they may be in a file."""
         if self.block_size is not None or not self._lib.scalars:
             return self.block_size
-        return rows_at_a_time(self._X, classes, self._like.dtype.itemsize, 2)
+        n, m = self._X.shape
+        width = self._X.nnz // max(1, n) if is_sparse(self._X) else m
+        return copied_rows(n, classes, 2 * width, self._like.dtype.itemsize)
 
     def _reducible(self) -> None:
         if self.loss.reduction == "none":

@@ -146,15 +146,9 @@ class BatchedLinearCrossEntropy:
         lib, (value,) = self._sums(W, bias, lambda loss, W, bias: (loss.value(W, bias),))
         return as_scalar(lib, on_value(lib, value, _like(lib, W, value), self.l2))
 
+    @passes_on_to(value)
     def value_and_grad(self, W: Any, bias: Any = None) -> tuple[Any, Any]:
         """The loss and its gradient, from one pass over the batches.
-
-        Parameters
-        ----------
-        W : array
-            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
-        bias : array, optional
-            ``(n_classes,)``.
 
         Returns
         -------
@@ -182,17 +176,14 @@ class BatchedLinearCrossEntropy:
         """
         return self.value_and_grad(W, bias)[1]
 
+    @passes_on_to(value)
     def hvp(self, W: Any, vector: Any, bias: Any = None) -> Any:
         """The second derivative times a vector, from one pass over the batches.
 
         Parameters
         ----------
-        W : array
-            ``(n_classes, n_features)``, transposed with ``sample_axis=1``.
         vector : array, with a bias a tuple of two
             The direction, as the gradient is given.
-        bias : array, optional
-            ``(n_classes,)``.
 
         Returns
         -------

@@ -14,8 +14,8 @@ from . import linear_loops as loops
 from ._width import VECTOR_BYTES
 from .rows import samples_of
 
-#: Bytes of the samples of a block: those stay in the innermost cache for both products.
-BLOCK_BYTES = 24 << 10
+#: Bytes of the samples of a block, which stay in the innermost cache for both products.
+L1_BYTES = 24 << 10
 #: Samples of a block at most, for the sake of its logits, and at least, for the sum that each block adds to.
 MOST_ROWS, LEAST_ROWS = 256, 64
 #: Samples of ``n`` times so many numbers are cut into sqrt(n) pieces; each has a gradient of its own to add to.
@@ -31,7 +31,7 @@ def _flattened(a: Floats) -> Floats:
 
 def _block(m: int, itemsize: int, lanes: int, block_size: int | None) -> int:
     """Samples of a block, in whole vectors."""
-    rows = max(LEAST_ROWS, min(MOST_ROWS, BLOCK_BYTES // (m * itemsize)))
+    rows = max(LEAST_ROWS, min(MOST_ROWS, L1_BYTES // (m * itemsize)))
     if block_size is not None:
         rows = min(rows, block_size)
     return max(lanes, rows // lanes * lanes)

@@ -21,7 +21,7 @@ Block: TypeAlias = tuple[int, int, int, int]
 T = TypeVar("T")
 
 #: Bytes of a block: of two arrays, both stay in a core's cache.
-BLOCK_BYTES = 1 << 20
+CACHE_BYTES = 1 << 20
 #: Samples of a block of data that stand class first, so that lines and pages of memory are used whole: at least, and
 #: wanted as far as the block stays within these bytes.
 FEWEST_COLUMNS, WANTED_COLUMNS, WIDE_BYTES = 64, 2048, 4 << 20
@@ -118,7 +118,7 @@ def over_blocks(
         # of warnings the caller takes care
         return [make(Memory(dtype))((0, outer, 0, inner))]
     itemsize = dtype.itemsize
-    elements = max(1, (block_bytes or BLOCK_BYTES) // itemsize)
+    elements = max(1, (block_bytes or CACHE_BYTES) // itemsize)
     split_inner = k * inner > elements and inner > FEWEST_COLUMNS
     n = inner if split_inner else outer
     each = k if split_inner else k * inner

@@ -37,7 +37,7 @@ class Curvature:
         return target.label_weight + target.weight * loss.total_smoothing, target.z
 
     def _rows(self, loss: Loss, z: Floats, u: Floats, start: int, stop: int) -> bool:
-        """Turn ``u`` into the change of the gradient of the rows ``z``; False if the block is out of the ordinary."""
+        """Turn ``u`` into the change of the gradient of the rows ``z``; False if the block has an irregular sample."""
         scales = self._scales(loss, start, stop)
         if scales is None:
             return False
@@ -186,7 +186,7 @@ class Curvature:
         return h_W, h_bias
 
     def _generic(self, x: Floats, u: Floats, start: int, stop: int) -> None:
-        """Make ``u``, which was lost, again from ``x``, and turn it into the change of the gradient."""
+        """Compute the overwritten ``u`` again from ``x``, and turn it into the change of the gradient."""
         model, given = self.model, self.given
         x = model.cleared(x, start, stop)
         u[...] = x @ given["W"].T if "W" in given else 0

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..._kernels import linear as linear_kernels
 from ..._options import LossArgs
-from . import linear_call
 from . import loss as numpy_loss
 from . import products as numpy_products
 from .blocks import Floats, Memory, column_sums
@@ -33,14 +32,11 @@ def _declined(W: Floats, args: LossArgs) -> bool:
 
 def _generic_rows(X: Floats, W: Floats, block_size: int | None) -> int:
     """Rows of a block of the generic kernel, which may copy those of X."""
-    rows = linear_kernels.block_rows(len(X), len(W), W.itemsize, block_size)
-    return block_size or min(
-        rows, max(linear_call.BLOCK_ROWS, linear_call.BLOCK_BYTES // (W.itemsize * max(1, X.shape[1])))
-    )
+    return block_size or linear_kernels.copied_rows(len(X), len(W), X.shape[1], W.itemsize)
 
 
 def _too_many(model: Linear) -> bool:
-    rows = model.block_size or linear_call.BLOCK_ROWS
+    rows = model.block_size or linear_kernels.BLOCK_ROWS
     return min(rows, model.n) * model.k * model.work.itemsize > MOST_BYTES and not model.args.dense
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._kernels import loss as loss_kernels
+from ..._kernels.linear import BLOCK_BYTES, BLOCK_ROWS
 from ..._options import LossArgs
 from .. import _threads
 from . import loss as numpy_loss
@@ -18,8 +19,6 @@ from .loss_blocks import Loss, Target
 
 #: Classes from which logits are worked on as rows.
 MANY = 24
-#: Bytes of a block of logits, twice as many in double precision, and more only for the sake of the fewest samples.
-BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
 #: Samples and bytes from which a larger block gains nothing: the accumulated product is then read seldom enough.
 ENOUGH_ROWS, ENOUGH_BYTES = 2048, 4 << 20
 #: Bytes of the pieces of it that a thread works on at a time.
@@ -88,6 +87,7 @@ class Linear:
         if self.block_size is not None:
             return self.block_size
         row = self.k * self.work.itemsize
+        # as many numbers in double precision
         block = BLOCK_BYTES * self.work.itemsize // 4
         most = max(BLOCK_ROWS, min(block, max(ENOUGH_BYTES, ENOUGH_ROWS * row)) // spare // row)
         return max(1, -(-self.n // max(1, -(-self.n // most))))

@@ -14,7 +14,7 @@ from .blocks import Floats, Memory
 SMALL = 1_000_000
 #: Samples of a small product at most and at least.
 MOST_ROWS, LEAST_ROWS = 16384, 32
-#: Bytes of a product that is made apart and added, where BLAS cannot add in place.
+#: Bytes of a product that is computed separately and added, where BLAS cannot add in place.
 PIECE_BYTES = 4 << 20
 
 
@@ -29,7 +29,7 @@ def _gemm(char: str) -> Any:
 
 
 def _adds(total: Floats) -> Any:
-    """BLAS's product that adds to ``total`` in place, where that is worth it and to be had."""
+    """BLAS's product that adds to ``total`` in place, where it is installed and worth it."""
     return None if total.nbytes <= PIECE_BYTES else _gemm(total.dtype.char)
 
 

@@ -9,16 +9,14 @@ import numpy as np
 from ..._array.typing import Array, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels import linear_log_probs as log_prob_kernels
+from ..._kernels.linear import BLOCK_BYTES, BLOCK_ROWS
 from ..._kernels.linear_log_probs import Rows, Wanted
 from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
 from ..numpy import loss as numpy_loss
 
-#: Bytes of a block's logits, or of its entries, and rows that it has at least.
-BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 128
 
-
-def block_rows(X: Any, classes: int, copies: int = 1) -> int:
+def rows_of_block(X: Any, classes: int, copies: int = 1) -> int:
     """Rows of a block: as many of logits, and ``copies`` of its entries (a number and an index each), as fit."""
     n, size = max(1, X.shape[0]), X.dtype.itemsize
     entries = copies * (X.nnz / n) * (size + X.indices.itemsize)
@@ -29,7 +27,7 @@ def block_rows(X: Any, classes: int, copies: int = 1) -> int:
 
 def _few_rows(X: Any, classes: int) -> int:
     """Rows of a block for the generic kernels, which hold some more arrays of its size."""
-    return max(16, block_rows(X, classes) // 8)
+    return max(16, rows_of_block(X, classes) // 8)
 
 
 def _by_columns(W: Array) -> Array:
@@ -41,7 +39,7 @@ def linear_cross_entropy(
     xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, block_size: int | None = None
 ) -> Array:
     """The loss, reduced."""
-    rows = block_size or block_rows(X, len(W))
+    rows = block_size or rows_of_block(X, len(W))
     return linear_kernels.linear_cross_entropy(xp, X, _by_columns(W), bias, args, rows, loss=numpy_loss.cross_entropy)
 
 
@@ -56,7 +54,7 @@ def linear_cross_entropy_value_and_grad(
     block_size: int | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients by W and bias."""
-    rows, loss = block_size or block_rows(X, len(W)), numpy_loss.cross_entropy_value_and_grad
+    rows, loss = block_size or rows_of_block(X, len(W)), numpy_loss.cross_entropy_value_and_grad
     return linear_kernels.linear_cross_entropy_value_and_grad(
         xp, X, _by_columns(W), bias, args, wrt, classes, rows, loss=loss
     )
@@ -73,7 +71,7 @@ def linear_cross_entropy_hvp(
     block_size: int | None = None,
 ) -> tuple[Array, ...]:
     """Second derivative by W and bias, times ``vectors``."""
-    rows = block_size or block_rows(X, len(W))
+    rows = block_size or rows_of_block(X, len(W))
     turned = tuple(_by_columns(v) for v in vectors)
     return linear_kernels.linear_cross_entropy_hvp(xp, X, _by_columns(W), bias, args, wrt, turned, rows)
 
@@ -82,7 +80,7 @@ def linear_cross_entropy_hessian(
     xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
 ) -> Array:
     """The Hessian as (k, m, k, m)."""
-    rows = block_size or block_rows(X, len(W), copies=2)
+    rows = block_size or rows_of_block(X, len(W), copies=2)
     return linear_kernels.linear_cross_entropy_hessian(xp, X, _by_columns(W), bias, args, intercept, rows)
 
 

@@ -86,6 +86,9 @@ def test_what_compute_sanitizer_says_is_told(code, word, tool, monkeypatch, tmp_
     device = tool._torch(True)
     assert tool.sanitized(device) == {"memcheck": word, "racecheck": word}
     assert tool.sanitized(device._replace(library="jax")) == {}
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(tool, "SECONDS", 0.1)
+    assert set(tool.sanitized(device).values()) == {"not done in 0.1 s"}
 
 
 @pytest.mark.libraries("torch")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import oracle
+import same_bits
 import softgrad as sg
 from kernel_cases import close, flat, loss_case
 from marks import full
@@ -495,3 +496,9 @@ def test_without_float64(jax):
         [sys.executable, "-W", "error", "-c", textwrap.dedent(lines)], capture_output=True, text=True, check=False
     )
     assert run.stdout.strip() == "jax", run.stderr[-2000:]
+
+
+def test_with_high_precision_no_program_decides_a_rows_bits():
+    case = same_bits.Case("jax", 3, "float64", calm=False, largest=30000)
+    with np.errstate(all="ignore"):
+        assert not [each for each in case.differences("loss, high", threads=(1,)) if each[2]]

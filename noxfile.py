@@ -14,12 +14,15 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.10"
+nox.needs_version = ">=2026.8"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "release", "gpu_static", "plugin", "lint", "types", "docs", "summary"]
+# of the whole matrix two sessions run at once, each on half the cores: much of what they do keeps one core busy
+if len(sys.argv) == 1:
+    nox.options.parallel, nox.options.allow_parallel = 2, True
 
 # uv does not read pip's variable, and without it takes PyTorch's CUDA build where pip finds a CPU wheel
 if "PIP_FIND_LINKS" in os.environ:
@@ -30,18 +33,18 @@ BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typ
 BEFORE_RELEASE += ("kernels", "accuracy", "same_bits", "fuzz")
 #: In the environment of nox: the tests sessions run the tests marked full too, and measure coverage.
 FULL = "SOFTGRAD_FULL"
-STARTED = time.time()
+# of two sessions at once each has a process of its own
+STARTED = float(os.environ.setdefault("SOFTGRAD_STARTED", str(time.time())))
 REPORTS = Path("build/reports")
 COVERAGE = Path("build/coverage")
 PROJECT = nox.project.load_toml("pyproject.toml")
 # nox has an environment of its own, without the package: the file needs the standard library alone
 LIBRARIES = runpy.run_path("src/softgrad/_array/libraries/__init__.py")
 BACKENDS, OTHERS = tuple(LIBRARIES["MATRIX"]), tuple(LIBRARIES["OTHERS"])
-SPREAD = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist=worksteal")  # some tests compile for long
-# what holds numbers to their digits is compiled on JAX as users have it; elsewhere XLA's optimizers, off, would take
-# three quarters of the time
-NUMBERS = [f"tests/contract/test_{name}.py" for name in ("accuracy", "compiled_scalings", "edge_cases")]
-NUMBERS += ["tests/backends/jax/test_kernels.py", "tests/test_softmax.py"]
+# what holds numbers to their digits is compiled on JAX as users have it, and all of it before a release; else XLA's
+# optimizers, off, would take three quarters of the time
+NUMBERS = ["tests/contract/test_accuracy.py", "tests/contract/test_compiled_scalings.py"]
+NUMBERS += ["tests/backends/jax/test_kernels.py"]
 QUICKLY = " ".join(
     [
         "--xla_backend_optimization_level=0",
@@ -73,6 +76,12 @@ def install(session: nox.Session, *groups: str, package: str = "", pins: str = "
     session.install(*lazily, "-c", pins, *package.split(), *requirements)
 
 
+def spread(session: nox.Session, how: str = "worksteal") -> tuple[str, ...]:
+    """Give tests to a process for each core; worksteal, as some compile for long."""
+    cores = min(os.cpu_count() or 1, 4)
+    return ("-n", str(max(cores // 2, 1) if session.parallel else cores), f"--dist={how}")
+
+
 def compile_quickly(session: nox.Session) -> None:
     """Leave XLA's optimizers out of what JAX compiles from here on."""
     session.env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
@@ -83,7 +92,7 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     cache = Path(session.cache_dir).resolve() / "jax"
     session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
     extent = ("--full",) if FULL in os.environ else ()
-    session.run("python", "-m", "pytest", f"--backend={backend}", *extent, *SPREAD, *args, *session.posargs)
+    session.run("python", "-m", "pytest", f"--backend={backend}", *extent, *spread(session), *args, *session.posargs)
     # the next run gives the tests to other workers: each gets what any of them has compiled
     for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
         if not (folder / program.name).exists():
@@ -104,10 +113,10 @@ def tests(session: nox.Session, backend: str) -> None:
     if backend != "numpy":
         session.env["OMP_NUM_THREADS"] = "1"  # the cores are taken by pytest's workers
     options = ("--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
-    if backend == "jax" and not session.posargs:
-        run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *options, *NUMBERS)
+    if backend == "jax" and not (session.posargs or FULL in os.environ):
+        run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *NUMBERS)
         compile_quickly(session)
-        options += tuple(f"--ignore={path}" for path in NUMBERS)
+        options = tuple(f"--ignore={path}" for path in NUMBERS)
     run_pytest(session, backend, f"--junit-xml={REPORTS}/{backend}.xml", *options)
     if backend == "numpy" and not session.posargs:
         # back ends of libraries that are not in this environment cannot be imported
@@ -129,7 +138,7 @@ def quick(session: nox.Session) -> None:
     session.run("ruff", "check", ".", silent=True)
     names = "test_architecture test_cross_entropy contract/test_arguments backends/test_registry linear/test_model"
     chosen = [f"tests/{name}.py" for name in names.split()]
-    session.run("python", "-m", "pytest", "-q", "--backend=numpy,torch", *SPREAD, *(session.posargs or chosen))
+    session.run("python", "-m", "pytest", "-q", "--backend=numpy,torch", *spread(session), *(session.posargs or chosen))
 
 
 @nox.session
@@ -147,11 +156,11 @@ def gpu_static(session: nox.Session) -> None:
     install(session, "test", "torch", "jax", "cupy", "gpu_static", package="-e .")
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
     # a file to a worker: what is made for all tests of one takes long
-    session.run("python", "-m", "pytest", *SPREAD[:2], "--dist=loadfile", *static, *session.posargs)
+    session.run("python", "-m", "pytest", *spread(session, "loadfile"), *static, *session.posargs)
     suite = ("tests/backends/triton", "tests/test_softmax.py", "tests/test_cross_entropy.py")
     # long, and of no other kernel than the rest: a million classes, thousands of rows, every dtype of labels
     chosen = "not loses_no_digits and not lifts_above_a_half and not every_integer_dtype"
-    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *SPREAD, *suite)
+    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *spread(session), *suite)
     session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 
 
@@ -206,7 +215,7 @@ def docs(session: nox.Session) -> None:
     session.env.update(SOFTGRAD_DOCS="build/docs", OMP_NUM_THREADS="1")
     session.run("sphinx-build", "-W", "--keep-going", "--fresh-env", "-q", "-b", "html", "docs", "build/docs")
     # hypothesis' plugin breaks on the failures that sybil reports; the last pages compile, and have their own session
-    options = ("-p", "no:hypothesispytest", "--ignore-glob=docs/howto/downstream-*", *SPREAD[:2], "--dist=loadfile")
+    options = ("-p", "no:hypothesispytest", "--ignore-glob=docs/howto/downstream-*", *spread(session, "loadfile"))
     session.run("python", "-m", "pytest", *options, "docs", "tests/test_docs.py", *session.posargs)
 
 

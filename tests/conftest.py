@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import zlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"
-#: Of the combinations of a test's parameters a part is taken, in which each value occurs (on JAX most), but on this.
+#: Of the combinations of a test's parameters a part is taken, but on this.
 WHOLE = "array_api_strict"
 
 
@@ -79,14 +80,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
         return (yield)
 
 
-def belongs(item: pytest.Function, tested: dict[str, arrays.Library]) -> bool:
-    """Whether a test says something about a library under test.
-
-    A test belongs to the libraries that its mark names, to the library that one of its fixtures is named after, and to
-    NumPy alone where it asks for no library.
-    """
+def own(item: pytest.Function) -> set[str]:
+    """The libraries that a test is about: those that its mark names, or that one of its fixtures is named after."""
     mark = item.get_closest_marker("libraries")
-    named = set(mark.args) if mark else set(item.fixturenames) & set(arrays.LOADERS)
+    return set(mark.args) if mark else set(item.fixturenames) & set(arrays.LOADERS)
+
+
+def belongs(item: pytest.Function, tested: dict[str, arrays.Library]) -> bool:
+    """Whether a test says something about a library under test; of NumPy alone where it asks for no library."""
+    named = own(item)
     if "backend" not in item.fixturenames:
         return bool(tested.keys() & (named or {PLAIN}))
     return not named or item.callspec.params["backend"] in named
@@ -108,7 +110,11 @@ def parameters(item: pytest.Item) -> dict[str, Any]:
 
 
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Those in which the places of their values add up to a multiple of the second largest number of values."""
+    """Those in which the places of their values add up to a multiple of a step, from a start that differs by library.
+
+    The step is the second largest number of values of a parameter, so that each value occurs. JAX compiles each call
+    anew: of a test that other libraries take too, the step is the largest number there.
+    """
     values: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for item in items:
         for name, value in parameters(item).items():
@@ -116,13 +122,12 @@ def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
             known.setdefault(id(value), len(known))
     kept = []
     for item in items:
-        of_test = values[item.nodeid.partition("[")[0]]
-        *_, second, longest = sorted([1, 1, *map(len, of_test.values())])
-        place = sum(of_test[name][id(value)] for name, value in parameters(item).items())
+        test = item.nodeid.partition("[")[0]
+        *_, second, longest = sorted([1, 1, *map(len, values[test].values())])
         backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-        # JAX compiles each call anew
-        step = 1 if backend == WHOLE else longest if backend == "jax" and second > 1 else second
-        if place % step == 0:
+        step = 1 if backend == WHOLE else longest if backend == "jax" and not own(item) else second
+        place = sum(values[test][name][id(value)] for name, value in parameters(item).items())
+        if (place + zlib.crc32(f"{item.name.partition('[')[0]} {backend}".encode())) % step == 0:
             kept.append(item)
     return kept
 

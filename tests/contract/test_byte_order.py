@@ -77,7 +77,7 @@ def test_the_linear_model_and_its_estimator(dtype, rows, asarray, to_numpy):
         yield sg.linear_cross_entropy_value_and_grad(*given, sample_weight=put(weight), wrt=("W", "bias", "X"))
         yield sg.linear_cross_entropy_hvp(*given[:3], put(W))
         yield partial.linear_partial(*given)
-        model = sg.SoftmaxRegression(solver="newton-cg", max_iter=3, tol=1e-2).fit(given[0], given[1])
+        model = sg.SoftmaxRegression(solver="newton-cg", max_iter=20, tol=1e-2).fit(given[0], given[1])
         yield model.coef_, model.classes_, model.predict_proba(given[0]), model.predict(given[0])
 
     for got, expected in zip(results(swapped), results(np.asarray), strict=True):

@@ -189,8 +189,8 @@ METHODS = ("value_and_grad", "hvp", "hessian_diag", "total_weight")
     ("shape", "axis", "dtype"),
     [
         ((20, 17), -1, "float32"),
-        ((4, 7, 9), 1, "float32"),
         *full(
+            ((4, 7, 9), 1, "float32"),
             ((40, 2), 1, "float32"),
             ((20, 17), -1, "float64"),
             ((20, 17), -1, "bfloat16"),

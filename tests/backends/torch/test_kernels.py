@@ -732,6 +732,16 @@ def test_a_compiled_gradient_keeps_the_digits(asarray, torch, to_numpy):
     np.testing.assert_allclose(to_numpy(row)[0], [-np.exp(-50.0), np.exp(-50.0)], rtol=1e-13)
 
 
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.1}, {"focal": 1.0}])
+def test_the_recorded_gradient_of_a_label_out_of_range_is_nan(options, asarray, torch):
+    leaf = asarray([[2.0, 0.0, -1.0]] * 3).requires_grad_(True)
+    labels = asarray([1, -1, -100], "int64")
+    value = sg.cross_entropy(leaf, labels, ignore_index=-100, reduction="none", **options)
+    (row,) = torch.autograd.grad(value.sum(), leaf)
+    assert row.isnan().all(1).tolist() == value.isnan().tolist() == [False, True, False]
+    assert row[2].tolist() == [0, 0, 0]
+
+
 @raised_inside_torch
 @pytest.mark.parametrize("option", ["softcap", "temperature", "label_smoothing", "focal", "z_loss"])
 def test_a_number_may_come_to_a_compiled_function(option, asarray, torch):

@@ -49,7 +49,9 @@ def cross_entropy(logits: Tensor, args: LossArgs) -> Tensor:
             cost = kept_where(cost.isfinite(), cost)
             each = each + ((v - v.detach()) * cost).sum(axis, keepdim=True)
         if valid is not None:
-            each = kept_where(valid, each, torch.nan)
+            # a product has NaN for its derivative too; an ignored sample is not to have one
+            fine = valid if kept is None else valid | ~kept
+            each = each * kept_where(fine, torch.ones_like(each), torch.nan)
     else:
         w = label_weight(args, x)
         each = rules.losses(x, LossArgs(axis, args.labels, False, where=where, precision=args.precision)).unsqueeze(

@@ -43,7 +43,8 @@ LIBRARIES = runpy.run_path("src/softgrad/_array/libraries/__init__.py")
 BACKENDS, OTHERS = tuple(LIBRARIES["MATRIX"]), tuple(LIBRARIES["OTHERS"])
 # what holds numbers to their digits is compiled on JAX as users have it, and all of it before a release; else XLA's
 # optimizers, off, would take three quarters of the time
-NUMBERS = [f"tests/test_{name}.py" for name in ("accuracy", "compiled_scalings", "jax_kernels")]
+NUMBERS = ["tests/contract/test_accuracy.py", "tests/contract/test_compiled_scalings.py"]
+NUMBERS += ["tests/backends/jax/test_kernels.py"]
 QUICKLY = " ".join(
     [
         "--xla_backend_optimization_level=0",
@@ -135,7 +136,8 @@ def quick(session: nox.Session) -> None:
     """Check the style, and the contract on NumPy and PyTorch: what to run at every save, within a minute."""
     install(session, "test", "torch", "lint", package="-e .")
     session.run("ruff", "check", ".", silent=True)
-    chosen = [f"tests/test_{name}.py" for name in ("architecture", "arguments", "backends", "cross_entropy", "linear")]
+    names = "test_architecture test_cross_entropy contract/test_arguments backends/test_registry linear/test_model"
+    chosen = [f"tests/{name}.py" for name in names.split()]
     session.run("python", "-m", "pytest", "-q", "--backend=numpy,torch", *spread(session), *(session.posargs or chosen))
 
 
@@ -155,8 +157,7 @@ def gpu_static(session: nox.Session) -> None:
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
     # a file to a worker: what is made for all tests of one takes long
     session.run("python", "-m", "pytest", *spread(session, "loadfile"), *static, *session.posargs)
-    suite = [*map(str, sorted(Path("tests").glob("test_triton_*.py")))]
-    suite += [f"tests/test_{name}.py" for name in ("softmax", "cross_entropy")]
+    suite = ("tests/backends/triton", "tests/test_softmax.py", "tests/test_cross_entropy.py")
     # long, and of no other kernel than the rest: a million classes, thousands of rows, every dtype of labels
     chosen = "not loses_no_digits and not lifts_above_a_half and not every_integer_dtype"
     interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *spread(session), *suite)
@@ -400,7 +401,7 @@ def others(session: nox.Session) -> None:
     """Hold the array libraries outside the matrix to what is declared of them: ONNX graphs, and a refusal of sparse."""
     install(session, "test", *OTHERS, package="-e .")
     chosen = f"--backend={','.join(OTHERS)}"
-    session.run("python", "-m", "pytest", "tests/test_capabilities.py", chosen, *session.posargs)
+    session.run("python", "-m", "pytest", "tests/contract/test_capabilities.py", chosen, *session.posargs)
 
 
 @nox.session

@@ -32,26 +32,12 @@ settings.register_profile("search", parent=settings.get_profile("softgrad"), der
 settings.load_profile("softgrad")
 
 #: What has a configuration of its own, and what is for a process in which Triton interprets its kernels.
-collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["test_triton_*.py"])]
+collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["backends/triton"])]
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"
 #: Of the combinations of a test's parameters a part is taken, but on this.
 WHOLE = "array_api_strict"
-#: Modules that hold one back end's kernels, or the choice of them, to what they promise.
-OF_KERNELS = {
-    "test_backends",
-    "test_cupy_launches",
-    "test_jax_kernels",
-    "test_jax_transforms",
-    "test_numba_kernels",
-    "test_numba_linear",
-    "test_numba_pool",
-    "test_numpy_kernels",
-    "test_numpy_linear",
-    "test_threads",
-    "test_torch_kernels",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -151,7 +137,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept, left = [], []
     for item in items:
         is_test = isinstance(item, pytest.Function)  # of doctests there is one library
-        unusual = chosen and is_test and (item.path.stem in OF_KERNELS or "usual_kernels" in item.fixturenames)
+        unusual = chosen and is_test and "usual_kernels" in item.fixturenames
         late = not full and any(left_for_later(item, mark) for mark in item.iter_markers("full"))
         (left if late or (is_test and (unusual or not belongs(item, tested))) else kept).append(item)
     if not full:
@@ -181,7 +167,7 @@ def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def usual_kernels() -> None:
-    """For tests of what runs where nobody asks for kernels: ``--kernels`` leaves them out."""
+    """For tests of one back end's kernels, or of what runs where nobody asks for any: ``--kernels`` leaves them out."""
 
 
 @pytest.fixture(scope="session")

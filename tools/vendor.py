@@ -19,7 +19,7 @@ HOST, NAME = "madeup", "gradients"
 VENDORED = f"{HOST}.external.{NAME}"
 # what a copy may do without, as docs/howto/embedding.md says
 SPARE = ("_cli", "__main__.py", "_data", "testing")
-SUITE = ("test_softmax.py", "test_cross_entropy.py", "test_linear.py", "test_edge_cases.py", "test_errors.py")
+SUITE = ("test_softmax", "test_cross_entropy", "linear/test_model", "contract/test_edge_cases", "contract/test_errors")
 
 # what stands beside both copies, and is all that an embedder writes
 DOOR = "from .array_api_compat import *\n"
@@ -88,16 +88,16 @@ def build(folder: Path) -> None:
     copy_python(Path(found.origin).parent, external / "array_api_compat")
     (folder / "guard.py").write_text(GUARD, encoding="utf-8")
     shutil.copyfile(REPO / "pyproject.toml", folder / "pyproject.toml")
-    tests = folder / "tests"
-    tests.mkdir()
-    for name in (*SUITE, "conftest.py", "arrays.py", "oracle.py", "triton_on_cpu.py"):
-        text = (REPO / "tests" / name).read_text(encoding="utf-8")
+    for name in (*SUITE, "conftest", "arrays", "marks", "oracle", "triton_on_cpu"):
+        text = (REPO / "tests" / f"{name}.py").read_text(encoding="utf-8")
         text = re.sub(r"^(\s*)import softgrad as", rf"\1import {VENDORED} as", text, flags=re.M)
         text = re.sub(r"^(\s*)import softgrad$", rf"\1import {VENDORED} as softgrad", text, flags=re.M)
         text = re.sub(r"^(\s*from) softgrad\b", rf"\1 {VENDORED}", text, flags=re.M)
         other = f"{HOST}.external.array_api_compat"
         text = re.sub(r"^(\s*)import array_api_compat$", rf"\1import {other} as array_api_compat", text, flags=re.M)
-        (tests / name).write_text(text, encoding="utf-8")
+        target = folder / "tests" / f"{name}.py"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

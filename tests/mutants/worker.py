@@ -33,28 +33,28 @@ CALLS = (
     "linear_cross_entropy_grad, classes",
 )
 TESTED = (
-    *(f"test_portability.py::test_call_keeps_width_device_library_and_inputs[{{}}-{name}]" for name in CALLS),
-    "test_portability.py::test_axis_of_many_terms",
-    "test_portability.py::test_labels_narrower_than_the_number_of_classes",
-    "test_edge_cases.py::test_label_out_of_range_is_nan_and_alone",
+    *(f"contract/test_portability.py::test_call_keeps_width_device_library_and_inputs[{{}}-{name}]" for name in CALLS),
+    "contract/test_portability.py::test_axis_of_many_terms",
+    "contract/test_portability.py::test_labels_narrower_than_the_number_of_classes",
+    "contract/test_edge_cases.py::test_label_out_of_range_is_nan_and_alone",
     "test_cross_entropy.py::test_loss_object_holds_no_labels",
 )
 #: Not on Dask, of which more is declared than the generic code alone can do.
-DECLARED = tuple(f"test_capabilities.py::test_what_is_declared_is_what_happens[{{}}-{name}]" for name in CALLS)
+DECLARED = tuple(f"contract/test_capabilities.py::test_what_is_declared_is_what_happens[{{}}-{name}]" for name in CALLS)
 TESTED_ON = {
     "numpy": DECLARED,
     "torch": (
         *DECLARED,
-        "test_devices.py::test_torch_fake_cuda_gives_shapes_and_dtypes",
-        "test_transforms.py::test_torch_gradcheck_of_the_dense_functions",
-        "test_transforms.py::test_torch_gradcheck_of_the_losses",
+        "contract/test_devices.py::test_torch_fake_cuda_gives_shapes_and_dtypes",
+        "contract/test_transforms.py::test_torch_gradcheck_of_the_dense_functions",
+        "contract/test_transforms.py::test_torch_gradcheck_of_the_losses",
     ),
-    "array_api_strict": (*DECLARED, "test_devices.py::test_every_device_of_array_api_strict"),
+    "array_api_strict": (*DECLARED, "contract/test_devices.py::test_every_device_of_array_api_strict"),
     "jax": DECLARED,
-    "dask": ("test_transforms.py::test_dask_computes_nothing_early",),
+    "dask": ("contract/test_transforms.py::test_dask_computes_nothing_early",),
     "cupy": (
         *DECLARED,
-        "test_cupy_launches.py::test_no_call_copies_to_the_host_or_waits",
+        "backends/cupy/test_launches.py::test_no_call_copies_to_the_host_or_waits",
     ),
 }
 #: Modules that hold nothing of the package and are slow to load again.

@@ -21,6 +21,8 @@ from softgrad._array import libraries
 from softgrad._options import OPTIONS
 from softgrad.backends import ArrayLibrary, Backend, _discovery, _registry
 
+pytestmark = pytest.mark.usefixtures("usual_kernels")
+
 
 @pytest.fixture
 def module(monkeypatch):

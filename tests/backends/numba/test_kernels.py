@@ -12,6 +12,8 @@ from softgrad._kernels import loss as loss_kernels
 from softgrad._options import LossArgs
 from softgrad.backends import _threads, numba
 
+pytestmark = pytest.mark.usefixtures("usual_kernels")
+
 #: Every number that is turned into columns; around one vector, two, four, and the parts of a long sum.
 CLASSES = (*range(2, 19), 23, 31, 32, 33, 48, 63, 64, 65, 100, 1000, 4096, 8191, 8192, 9001)
 DTYPES = ("float32", "float64")

@@ -14,6 +14,8 @@ import softgrad as sg
 from marks import full
 from softgrad.backends import _threads
 
+pytestmark = pytest.mark.usefixtures("usual_kernels")
+
 
 @pytest.mark.parametrize(("given", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_workers_refuses_what_is_no_number_of_threads(given, error):

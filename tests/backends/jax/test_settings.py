@@ -14,7 +14,7 @@ import softgrad as sg
 from marks import some
 
 pytestmark = pytest.mark.usefixtures("jax")
-DEVICES = Path(__file__).parent / "jax_devices.py"
+DEVICES = Path(__file__).parents[2] / "jax_devices.py"
 
 
 WITH_LOGARITHMS = [name for name in calls.CALLS if name.lower().startswith(("cross", "linear", "log"))]

@@ -15,7 +15,7 @@ import softgrad as sg
 from kernel_cases import close, flat, loss_case
 from marks import full
 
-pytestmark = pytest.mark.usefixtures("jax")
+pytestmark = pytest.mark.usefixtures("jax", "usual_kernels")
 
 RNG = np.random.default_rng(21)
 # sizes on both sides of every threshold: sums in one pass, plain sums, sums in levels

@@ -17,6 +17,7 @@ import pytest
 import cupy_on_cpu
 from cupy_on_cpu import _compile, _entry_points, agreement
 
+TESTS = str(Path(__file__).parents[2])
 pytestmark = [
     pytest.mark.libraries("cupy"),
     pytest.mark.skipif(not cupy_on_cpu.installed(), reason="CuPy does not run on the CPU emulation in this session"),
@@ -29,7 +30,7 @@ def rng():
 
 def run_python(code, cache, **environment):
     """Run a program in a process of its own, with ``cupy_on_cpu`` on its path."""
-    where = {"PYTHONPATH": str(Path(__file__).parent), "SOFTGRAD_CUPY_CACHE": str(cache)}
+    where = {"PYTHONPATH": TESTS, "SOFTGRAD_CUPY_CACHE": str(cache)}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, **where, **environment},
@@ -442,7 +443,7 @@ def test_process_ends_as_any_other(tmp_path):
 
 def test_processes_share_the_cache_while_it_fills(tmp_path):
     code = "import cupy_on_cpu; cupy = cupy_on_cpu.install(); print(int(cupy.arange(700).sum()))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "SOFTGRAD_CUPY_CACHE": str(tmp_path / "new")}
+    environment = {**os.environ, "PYTHONPATH": TESTS, "SOFTGRAD_CUPY_CACHE": str(tmp_path / "new")}
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(3)

@@ -16,7 +16,7 @@ import softgrad as sg
 from kernel_cases import loss_case
 from marks import some
 
-pytestmark = pytest.mark.usefixtures("torch")
+pytestmark = pytest.mark.usefixtures("torch", "usual_kernels")
 
 # sizes on both sides of every threshold: few classes, sums of more than 256
 SHAPES = [

@@ -11,6 +11,8 @@ from softgrad._kernels import linear as linear_kernels
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
 
+pytestmark = pytest.mark.usefixtures("usual_kernels")
+
 #: (samples, features, classes): around whole vectors, blocks, and tiles of the gradient.
 MODELS = (
     (1, 1, 1), (1, 20, 3), (7, 3, 2), (16, 16, 16), (17, 17, 17), (70, 54, 7), (300, 1, 4), (301, 20, 3), (800, 31, 5),

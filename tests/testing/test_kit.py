@@ -15,7 +15,7 @@ from softgrad import testing
 from softgrad.backends import Backend
 from softgrad.testing import _reference as reference
 
-SRC = Path(__file__).resolve().parent.parent / "src"
+SRC = Path(__file__).resolve().parents[2] / "src"
 LOGITS = np.array([[0.5, -1.0, 2.0], [1.5, 0.5, -0.75]])
 LABELS = np.array([2, 0])
 # the sections that take JAX minutes are run once, in the test of the whole contract

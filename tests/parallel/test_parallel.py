@@ -266,10 +266,10 @@ def test_collectives_check_their_arguments():
 
 
 def together(commands):
-    """Run programs of this folder at the same time; what went wrong in the first that failed."""
-    here = Path(__file__).parent
+    """Run programs of the tests' folder at the same time; what went wrong in the first that failed."""
+    tests = Path(__file__).parents[1]
     running = [
-        subprocess.Popen([sys.executable, *map(str, command)], cwd=here, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, *map(str, command)], cwd=tests, stderr=subprocess.PIPE, text=True)
         for command in commands
     ]
     try:

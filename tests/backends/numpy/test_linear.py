@@ -14,9 +14,12 @@ from softgrad.backends.numpy import linear_call
 from softgrad.backends.numpy import products as numpy_products
 from softgrad.backends.numpy import tiles as numpy_tiles
 
-pytestmark = pytest.mark.skipif(
-    np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
-)
+pytestmark = [
+    pytest.mark.usefixtures("usual_kernels"),
+    pytest.mark.skipif(
+        np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
+    ),
+]
 
 
 MODELS = {"few": (70, 6, 3), "few, wide": (40, 90, 7), "more": (90, 5, 30), "many": (53, 11, 200), "one": (1, 3, 2)}

@@ -13,9 +13,12 @@ from softgrad._kernels import loss as loss_kernels
 from softgrad.backends.numpy import blocks as numpy_blocks
 from softgrad.backends.numpy import loss as numpy_loss
 
-pytestmark = pytest.mark.skipif(
-    np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
-)
+pytestmark = [
+    pytest.mark.usefixtures("usual_kernels"),
+    pytest.mark.skipif(
+        np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision here to compare with"
+    ),
+]
 
 
 LAYOUTS = {

@@ -13,6 +13,8 @@ import pytest
 import softgrad as sg
 from kernel_cases import needs_numba
 
+pytestmark = pytest.mark.usefixtures("usual_kernels")
+
 
 @pytest.fixture(autouse=True)
 def _of_numba():

@@ -11,6 +11,7 @@ import softgrad as sg
 
 pytestmark = [
     pytest.mark.libraries("cupy"),
+    pytest.mark.usefixtures("usual_kernels"),
     pytest.mark.skipif(not cupy_on_cpu.installed(), reason="only the CPU emulation records what is asked of a device"),
 ]
 

@@ -17,7 +17,7 @@ def run_python(code, **environment):
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],
         env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import softgrad as sg
 from kernel_cases import close
 from marks import some
 
-pytestmark = pytest.mark.usefixtures("jax")
+pytestmark = pytest.mark.usefixtures("jax", "usual_kernels")
 
 RNG = np.random.default_rng(21)
 FUNCTIONS = {

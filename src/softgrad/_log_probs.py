@@ -18,7 +18,7 @@ from ._options import LossArgs
 from .backends._registry import run
 
 
-def _masked_logits(logits: Any, axis: Any, where: Any) -> tuple[Library, Array, int, Array]:
+def _masked_logits(logits: Any, axis: Any, where: Any) -> tuple[Library, Array, int, Array | None]:
     """(library, logits, class axis counted from the front, mask or None)."""
     lib, x, at = logits_and_axis(logits, axis)
     return lib, x, at, mask(lib, x, where, x_name="logits")

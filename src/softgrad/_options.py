@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ._array.scalars import integer, number, one_of
-from ._array.typing import Array, Precision, Reduction
+from ._array.typing import AnyArray, ArrayIfAsked, Precision, Reduction
 
 REDUCTIONS = ("none", "sum", "mean")
 
@@ -170,10 +170,11 @@ if TYPE_CHECKING:
     @dataclass(frozen=True)
     class _Args(LossOptions):
         axis: int
-        labels: Array
+        # of the library's own type: back ends read them too
+        labels: AnyArray
         dense: bool
-        sample_weight: Array = None
-        where: Array = None
+        sample_weight: AnyArray | None = None
+        where: AnyArray | None = None
         reduction: Any = field(default="mean", kw_only=True)
         precision: Any = field(default=None, kw_only=True)
 
@@ -220,7 +221,7 @@ class LossArgs(_Args):
         return given(self, _PLACES, taken)
 
     @property
-    def arrays(self) -> tuple[Array, ...]:
+    def arrays(self) -> tuple[ArrayIfAsked, ...]:
         """The arrays, or None in their places, as ``ARRAYS`` names them."""
         return tuple([getattr(self, name) for name in ARRAYS])
 

@@ -14,7 +14,7 @@ from typing import Any
 from ._array.labels import same_shape
 from ._array.namespace import Function, Library, check_same_library, floating, ignore_fp_warnings, kind, library
 from ._array.scalars import integer
-from ._array.typing import Array, Namespace
+from ._array.typing import AnyArray, Array, Namespace
 from ._dense import log_softmax, softmax
 from ._docstrings import passes_on_to
 from ._kernels.dense import product
@@ -75,7 +75,7 @@ def _class(i: Any, classes: int) -> int:
 
 
 @_ignores_fp_warnings
-def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
+def loss_from_probabilities(X: AnyArray, Y: AnyArray, W: AnyArray) -> AnyArray:
     """E_in(W) = -sum_n sum_k 1{y_n = k} log(exp(w_k^T x_n) / sum_j exp(w_j^T x_n)).
 
     Parameters
@@ -111,7 +111,7 @@ def loss_from_probabilities(X: Array, Y: Array, W: Array) -> Array:
 
 @passes_on_to(loss_from_probabilities, raises=loss_from_probabilities)
 @_ignores_fp_warnings
-def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
+def loss_from_normalizer(X: AnyArray, Y: AnyArray, W: AnyArray) -> AnyArray:
     """E_in(W) = sum_n sum_k 1{y_n = k} (log sum_j exp(w_j^T x_n) - w_k^T x_n).
 
     Returns
@@ -133,7 +133,7 @@ def loss_from_normalizer(X: Array, Y: Array, W: Array) -> Array:
 
 @passes_on_to(loss_from_probabilities, raises=loss_from_probabilities)
 @_ignores_fp_warnings
-def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
+def gradient_column(X: AnyArray, Y: AnyArray, W: AnyArray, i: int) -> AnyArray:
     """Column i of the gradient: sum_n x_n (S_in - y_in).
 
     Parameters
@@ -166,7 +166,7 @@ def gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
 
 @passes_on_to(loss_from_probabilities, raises=loss_from_probabilities)
 @_ignores_fp_warnings
-def gradient_product(X: Array, Y: Array, W: Array) -> Array:
+def gradient_product(X: AnyArray, Y: AnyArray, W: AnyArray) -> AnyArray:
     """The whole gradient as one product: X (S - Y)^T.
 
     Returns
@@ -189,7 +189,7 @@ def gradient_product(X: Array, Y: Array, W: Array) -> Array:
 
 @passes_on_to(gradient_column, raises=gradient_column)
 @_ignores_fp_warnings
-def slipped_gradient_column(X: Array, Y: Array, W: Array, i: int) -> Array:
+def slipped_gradient_column(X: AnyArray, Y: AnyArray, W: AnyArray, i: int) -> AnyArray:
     """The slip that hides the identity: the index i lost from the second term, sum_n x_n (S_in - sum_k y_kn).
 
     Wrong, and kept to show by how much: w_k^T x_n depends on w_i only where k = i.

@@ -113,8 +113,8 @@ def loss_args(
     axis: int,
     labels: Array,
     dense: bool,
-    sample_weight: Array,
-    where: Array,
+    sample_weight: Array | None,
+    where: Array | None,
 ) -> LossArgs:
     """What a kernel is given of a loss with ``options`` on logits like ``x`` of so many classes."""
     values = options._values

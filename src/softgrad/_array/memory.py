@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 
-from .typing import Array
+from .typing import AnyArray
 
 #: Bytes of a device whose library does not tell.
 UNKNOWN = 16 << 30
@@ -25,7 +25,7 @@ def _of_cuda(index: int) -> int:
 vars(_of_cuda)["_dynamo_marked_constant"] = True
 
 
-def torch_memory(x: Array) -> int | None:
+def torch_memory(x: AnyArray) -> int | None:
     """Bytes of a tensor's device; None on a CPU."""
     device = x.device
     if device.type in ("cpu", "meta"):
@@ -33,7 +33,7 @@ def torch_memory(x: Array) -> int | None:
     return _of_cuda(device.index or 0) if device.type == "cuda" else UNKNOWN
 
 
-def cupy_memory(x: Array) -> int:
+def cupy_memory(x: AnyArray) -> int:
     """Bytes of a CuPy array's device."""
     return int(x.device.mem_info[1])
 
@@ -46,6 +46,6 @@ def _jax_memory() -> int | None:
     return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN))
 
 
-def jax_memory(x: Array) -> int | None:
+def jax_memory(x: AnyArray) -> int | None:
     """Bytes of JAX's default device, since a traced array has none; None on a CPU."""
     return _jax_memory()

@@ -236,7 +236,7 @@ def native(lib: Library, a: Array) -> Array:
     return a
 
 
-def floating(lib: Library, x: Array, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
+def floating(lib: Library, x: Any, argument: str, dtype: DType = None, *, complex_ok: bool = False) -> Array:
     """Convert ``x`` to ``dtype`` if given; otherwise integers become the default float and floats stay."""
     xp = lib.xp
     what = kind(xp, x.dtype)
@@ -282,7 +282,7 @@ def many_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-def check_same_library(lib: Library, x: Array, other: Array, argument: str, x_name: str) -> None:
+def check_same_library(lib: Library, x: Any, other: Any, argument: str, x_name: str) -> None:
     """Raise if ``other`` belongs to another library or device than ``x``."""
     theirs = library(other, argument)
     if theirs.xp is not lib.xp:

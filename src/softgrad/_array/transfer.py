@@ -9,7 +9,7 @@ import numpy as np
 from .._kernels.dense import device_of
 from .libraries import known
 from .namespace import Library, ignore_fp_warnings
-from .typing import Array, NDArray
+from .typing import AnyArray, Array, NDArray
 
 
 def to_host(lib: Library, *arrays: Array) -> list[NDArray]:
@@ -59,7 +59,7 @@ def sorted_classes(lib: Library, y: Array) -> Array:
     return _dask_classes(lib, y) if is_lazy(lib) else _sorted_classes(lib, y)
 
 
-def computed_once(lib: Library, X: Array, *arrays: Array) -> tuple[Array, ...]:
+def computed_once(lib: Library, X: AnyArray, *arrays: AnyArray) -> tuple[AnyArray, ...]:
     """Arrays (or None) of one number a sample of X, for all steps of a fit; of Dask computed now, in the chunks of X.
 
     A cluster remembers the names of tasks from graph to graph, and what makes these arrays would be fused into other

@@ -34,7 +34,7 @@ class Shifted(NamedTuple):
     m: Array
     d: Array
     #: What rounding took from ``d``, or None.
-    lo: Array
+    lo: Array | None
     e: Array
     #: Where ``d`` is 0.
     top: Array
@@ -166,7 +166,7 @@ def difference(xp: Namespace, x: Array, m: Array) -> Array:
     return (x + m * 0) - m if fuses(xp) else x - m
 
 
-def mask_logits(xp: Namespace, x: Array, axis: int, where: Array) -> tuple[Array, Array, Array]:
+def mask_logits(xp: Namespace, x: Array, axis: int, where: Array | None) -> tuple[Array, Array | None, Array | None]:
     """``x`` with -inf where hidden (0 in a row with nothing to see), the full mask, the rows that show something.
 
     Without a mask ``x``, None and None.
@@ -189,7 +189,7 @@ def rounding_error(xp: Namespace, x: Array, m: Array, d: Array) -> Array:
     return xp.where(xp.isfinite(lo), lo, nothing)
 
 
-def exponential(xp: Namespace, d: Array, lo: Array) -> Array:
+def exponential(xp: Namespace, d: Array, lo: Array | None) -> Array:
     """``exp(d + lo)``; ``lo`` may be None."""
     e = xp.exp(d)
     return e if lo is None else e + e * lo
@@ -202,7 +202,7 @@ def shift(xp: Namespace, x: Array, axis: int, compensated: bool) -> Shifted:
     return shifted(xp, x, m, d, rounding_error(xp, x, m, d) if compensated else None, axis, compensated)
 
 
-def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array, axis: int, compensated: bool) -> Shifted:
+def shifted(xp: Namespace, x: Array, m: Array, d: Array, lo: Array | None, axis: int, compensated: bool) -> Shifted:
     """The pieces of a row from its maximum and the differences ``d + lo`` to it; ``lo`` may be None."""
     e = exponential(xp, d, lo)
     top = d == 0
@@ -219,7 +219,7 @@ def without_each(xp: Namespace, row: Shifted, s: Array) -> Array:
     return xp.where(row.top, row.sum_ex_max + (1 - row.e), s - row.e)
 
 
-def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+def softmax(xp: Namespace, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
     """``exp(x) / sum(exp(x))``."""
     y, compensated = widen(xp, x, precision)
     y, visible, _ = mask_logits(xp, y, axis, where)
@@ -230,7 +230,7 @@ def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: 
     return narrow(xp, p, x.dtype)
 
 
-def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+def log_softmax(xp: Namespace, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
     """``x - logsumexp(x)``; at the maximum ``-log1p`` of the sum of the other exponentials."""
     y, compensated = widen(xp, x, precision)
     y, visible, _ = mask_logits(xp, y, axis, where)
@@ -240,13 +240,13 @@ def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precisi
     return narrow(xp, log_of(xp, row, normalizer, visible), x.dtype)
 
 
-def log_of(xp: Namespace, row: Shifted, normalizer: Array, visible: Array = None) -> Array:
+def log_of(xp: Namespace, row: Shifted, normalizer: Array, visible: Array | None = None) -> Array:
     """The logarithms of the probabilities, by ``log1p(row.sum_ex_max)``; -inf where a class is hidden."""
     r = row.d - (normalizer if row.lo is None else normalizer - row.lo)
     return r if visible is None else xp.where(visible, r, xp.zeros_like(r) - math.inf)
 
 
-def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+def logsumexp(xp: Namespace, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
     """``max + log1p(sum of the other exponentials)`` (Blanchard, Higham and Higham 2021), without ``axis``."""
     y, compensated = widen(xp, x, precision)
     y, _, rows = mask_logits(xp, y, axis, where)

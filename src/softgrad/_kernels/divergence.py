@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .._array.typing import Array, Namespace
+from .._array.typing import AnyArray, Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from .dense import centred, difference, mask_logits, narrow, shift, total, widen
 from .loss import divided, keep, scaled, sum_all, weight_sum
@@ -30,19 +30,19 @@ class DivergenceArgs(NamedTuple):
 
     axis: int
     #: Of the logits' shape, in their dtype or in float32; with labels log-probabilities, of their shape.
-    target: Array
+    target: ArrayIfAsked
     #: Weight of the target in the mixture; 0 is KL(target || softmax(logits)), 1 the other way round.
     beta: float = 0.0
     temperature: float = 1.0
     #: True keeps; broadcastable to the logits, or None.
-    where: Array = None
+    where: AnyArray | None = None
     #: One weight a sample, or None.
-    sample_weight: Array = None
+    sample_weight: AnyArray | None = None
     reduction: str = "mean"
     #: None or "high".
     precision: str | None = None
     #: The classes at which the target is known, along ``axis``, or None for all.
-    labels: Array = None
+    labels: AnyArray | None = None
     #: Whether the classes that it does not tell are one more.
     lump: bool = True
 
@@ -147,7 +147,8 @@ def _js(xp: Namespace, a: Pair, axis: int, beta: float, wrt: tuple[str, ...]) ->
         "logits": (1 - beta, a.p, a.log_p, -beta * a.gap),
         "target_logits": (beta, a.q, a.log_q, (1 - beta) * a.gap),
     }
-    terms, grads = None, {}
+    terms: Any = None
+    grads = {}
     for name, (weight, q, log_q, gap) in sides.items():
         d = _share(xp, q, log_q, m, gap)
         part = weight * _terms(xp, q, m, d, gap)
@@ -192,7 +193,7 @@ def rows(
 
 def plain_rows(
     xp: Namespace, x: Array, y: Array, temperature: float, beta: float, wrt: tuple[str, ...], wide: bool
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+) -> tuple[tuple[AnyArray, ...], tuple[AnyArray, ...]]:
     """``rows`` of matrices by the plain formulas, in one tuple, and in which rows each keeps enough digits by them.
 
     With ``wide`` in float64 for float32; else KL in their own format, which is enough where it is not small: then the

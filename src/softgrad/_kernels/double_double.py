@@ -75,7 +75,7 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
     return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
-def _normal(high: Array, low: Array, lower: Array = None) -> tuple[Array, Array]:
+def _normal(high: Array, low: Array, lower: Array | None = None) -> tuple[Array, Array]:
     """``high + low + lower`` in two parts, the larger one first."""
     low = low if lower is None else low + lower
     s = high + low

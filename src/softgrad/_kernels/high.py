@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import NamedTuple
 
-from .._array.typing import Array, DType, Namespace
+from .._array.typing import AnyArray, Array, ArrayIfAsked, DType, Namespace
 from .._options import LossArgs
 from . import dense, loss
 from . import double_double as dd
@@ -39,21 +39,21 @@ class Picked(NamedTuple):
     wide: WideNamespace
     axis: int
     shape: tuple[int, ...]
-    index: Array
+    chosen: Array
 
     def rows(self, a: Array) -> Array:
         """Of an array with a class axis, or one that broadcasts to it."""
-        return self.xp.take(_as_rows(self.xp, self.xp.broadcast_to(a, self.shape), self.axis), self.index, axis=0)
+        return self.xp.take(_as_rows(self.xp, self.xp.broadcast_to(a, self.shape), self.axis), self.chosen, axis=0)
 
     def samples(self, a: Array) -> Array:
         """Of an array without one."""
-        return self.xp.take(self.xp.reshape(a, (-1,)), self.index, axis=0)
+        return self.xp.take(self.xp.reshape(a, (-1,)), self.chosen, axis=0)
 
-    def numbers(self, a: Array) -> Wide:
+    def numbers(self, a: Array) -> AnyArray:
         """``rows`` of floating numbers."""
         return self.wide.of(narrow(self.xp, self.rows(a), self.xp.float64))
 
-    def mask(self, where: Array) -> Array:
+    def mask(self, where: Array | None) -> Array | None:
         """``rows`` of a mask, or None."""
         return None if where is None else self.rows(where)
 
@@ -84,7 +84,7 @@ def round_results(
     dtype: DType,
     shape: tuple[int, ...],
     axis: int,
-    again: Callable[[Picked], tuple[Wide, ...]],
+    again: Callable[[Picked], tuple[AnyArray, ...]],
     unsure: Array,
     count: int = 2,
 ) -> tuple[Array, ...]:
@@ -116,24 +116,24 @@ def _near_ties(xp: Namespace, r: Array, dtype: DType, axis: int) -> Array:
 
 
 def _each(
-    function: Callable[..., Array], xp: Namespace, x: Array, axis: int, where: Array, precision: str | None
+    function: Callable[..., Array], xp: Namespace, x: Array, axis: int, where: Array | None, precision: str | None
 ) -> Array:
     if precision != "high" or x.dtype == xp.float64 or not is_open(xp, x):
         return function(xp, x, axis, where, precision)
     r = function(xp, xp.astype(x, xp.float64), axis, where, None)
 
-    def again(some: Picked) -> tuple[Wide, ...]:
+    def again(some: Picked) -> tuple[AnyArray, ...]:
         return (function(some.wide, some.numbers(x), 1, some.mask(where), None),)
 
     return round_results(xp, (r,), x.dtype, tuple(x.shape), axis, again, _near_ties(xp, r, x.dtype, axis))[0]
 
 
-def softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+def softmax(xp: Namespace, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
     """``exp(x) / sum(exp(x))``."""
     return _each(dense.softmax, xp, x, axis, where, precision)
 
 
-def log_softmax(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+def log_softmax(xp: Namespace, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
     """``x - logsumexp(x)``."""
     return _each(dense.log_softmax, xp, x, axis, where, precision)
 
@@ -154,7 +154,7 @@ def _cancels(xp: Namespace, r: Array, m: Array, dtype: DType, condition: Array) 
     return unsure, 3 if bool(xp.any(far)) else 2
 
 
-def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None) -> Array:
+def logsumexp(xp: Namespace, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
     """``log(sum(exp(x)))``, without ``axis``."""
     if precision != "high" or not is_open(xp, x):
         return dense.logsumexp(xp, x, axis, where, precision)
@@ -162,7 +162,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
     r = xp.expand_dims(dense.logsumexp(xp, y, axis, where, "high" if x.dtype == y.dtype else None), axis=axis)
     m = xp.max(mask_logits(xp, y, axis, where)[0], axis=axis, keepdims=True)
 
-    def again(some: Picked) -> tuple[Wide, ...]:
+    def again(some: Picked) -> tuple[AnyArray, ...]:
         return (dense.logsumexp(some.wide, some.numbers(x), 1, some.mask(where), None),)
 
     unsure, count = _cancels(xp, r, m, x.dtype, xp.zeros_like(m))
@@ -172,7 +172,7 @@ def logsumexp(xp: Namespace, x: Array, axis: int, where: Array = None, precision
 
 
 def signed_logsumexp(
-    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
+    xp: Namespace, x: Array, b: Array, axis: int, where: Array | None = None, precision: str | None = None
 ) -> tuple[Array, Array]:
     """log|sum(b exp(x))| and the sum's sign, both without ``axis``."""
     if precision != "high" or not is_open(xp, x):
@@ -190,7 +190,7 @@ def signed_logsumexp(
     # the sum of the magnitudes over that of the sum
     condition = xp.exp(xp.where(gap < 700, gap, xp.zeros_like(gap) + 700))
 
-    def again(some: Picked) -> tuple[Wide, ...]:
+    def again(some: Picked) -> tuple[AnyArray, ...]:
         parts = logsumexp_kernels.signed_logsumexp(
             some.wide, some.numbers(x), some.numbers(b), 1, some.mask(where), None
         )
@@ -205,7 +205,7 @@ def signed_logsumexp(
 def _some_args(some: Picked, args: LossArgs) -> LossArgs:
     """The arguments of some of the samples, in more digits."""
 
-    def of_class(a: Array) -> Wide | None:
+    def of_class(a: Array | None) -> Wide | None:
         return None if a is None else some.wide.of(narrow(some.xp, a, some.xp.float64))
 
     weight = args.sample_weight
@@ -221,7 +221,7 @@ def _some_args(some: Picked, args: LossArgs) -> LossArgs:
     )
 
 
-def _both(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> tuple[Array, Array]:
+def _both(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> tuple[ArrayIfAsked, ArrayIfAsked]:
     """(losses, gradient), the class axis kept, each None where it is not asked for."""
     if not grad:
         return xp.expand_dims(loss.cross_entropy(xp, x, args), axis=args.axis), None
@@ -232,8 +232,8 @@ def _both(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> t
 
 
 def loss_rows(
-    xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool, divisor: Array = None
-) -> tuple[Array, Array]:
+    xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool, divisor: Array | None = None
+) -> tuple[ArrayIfAsked, ArrayIfAsked]:
     """(losses, gradient over ``divisor``), the class axis kept, each None where it is not asked for.
 
     Losses that are to be added are left in float64.
@@ -247,7 +247,7 @@ def loss_rows(
     if not results:
         return losses, None
 
-    def again(some: Picked) -> tuple[Wide, ...]:
+    def again(some: Picked) -> tuple[AnyArray, ...]:
         wide = some.wide
         v, g = _both(wide, some.numbers(x), _some_args(some, args), each, grad)
         if grad and divisor is not None:
@@ -264,7 +264,7 @@ def loss_rows(
     return results[0] if each else losses, results[-1] if grad else None
 
 
-def _loss(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> tuple[Array, Array]:
+def _loss(xp: Namespace, x: Array, args: LossArgs, value: bool, grad: bool) -> tuple[ArrayIfAsked, ArrayIfAsked]:
     mean = args.reduction == "mean"
     divisor = loss.total_weight(xp, xp.astype(x, xp.float64), args._replace(precision=None)) if mean else None
     losses, g = loss_rows(xp, x, args, value, grad, divisor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from . import loss as loss_kernels
 from .dense import MEMORY, along, as_like, device_of, iota, joined, narrow, product, total, wide_dtype, widen
@@ -67,7 +67,7 @@ def zero_ignored(xp: Namespace, x: Array, args: LossArgs) -> Array:
     return x if kept is None else xp.where(kept, x, xp.zeros_like(x))
 
 
-def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = None) -> Array:
+def logits_of(xp: Namespace, x: Array, W: Array, bias: Array | None, multiply: Any = None) -> Array:
     """``x W^T + bias``; the product may be another than the library's."""
     z = product(xp, x, W.T) if multiply is None else multiply(x, W.T)
     return z if bias is None else z + along(xp, bias, z, 1)
@@ -76,14 +76,17 @@ def logits_of(xp: Namespace, x: Array, W: Array, bias: Array, multiply: Any = No
 class BlockedLinear:
     """The parameters in the dtype to compute in, and the blocks of X with their arguments."""
 
-    def __init__(self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, block_size: int | None) -> None:
+    def __init__(
+        self, xp: Namespace, X: Array, W: Array, bias: Array | None, args: LossArgs, block_size: int | None
+    ) -> None:
         self.xp, self.X, self.args = xp, X, args
         memory = memory_of(xp, X)
         #: Whether products have operands in half precision, and sums in single: an accelerator's units are made for it.
         info = xp.finfo(W.dtype)
         # float16 has not the range that weights, or a mean over many samples, need
         self.half = memory is not None and args.precision is None and info.bits < 32 and float(info.max) > 1e30
-        self.given, self._W = W, None
+        self.given = W
+        self._W: Array | None = None
         self.bias = None if bias is None else widen(xp, bias, args.precision)[0]
         self.n, self.k, self.dtype = X.shape[0], W.shape[0], W.dtype
         self.wide = wide_dtype(xp, W, args.precision)
@@ -127,7 +130,7 @@ class BlockedLinear:
         """Rows of an array; all of them as it is, which some of torch's transforms cannot slice."""
         return a if stop - start == self.n else a[start:stop, :]
 
-    def divisor(self) -> Array:
+    def divisor(self) -> Array | None:
         """What the mean divides by, or None."""
         if self.args.reduction != "mean":
             return None
@@ -139,19 +142,19 @@ class BlockedLinear:
         zero = self.xp.zeros((1, 1), dtype=self.wide, device=device_of(self.given))
         return self.xp.broadcast_to(as_like(self.xp, zero, self.given), (self.n, self.k))
 
-    def weights(self, like: Array) -> Array:
+    def weights(self, like: Array) -> Array | None:
         """Each sample's class weight, or None."""
         args = self.args
         if args.class_weight is None and not args.dense:
             return None
-        pieces = []
+        pieces: list[ArrayIfAsked] = []
         for start in range(0, max(self.n, 1), self.rows):
             stop = min(start + self.rows, self.n)
             piece = part(args, start, stop, self.n)._replace(label_smoothing=0.0)
             pieces.append(target(self.xp, like[start:stop, :], piece, None)[3])
         return joined(self.xp, pieces)
 
-    def scaled(self, a: Array, divisor: Array) -> Array:
+    def scaled(self, a: Array, divisor: Array | None) -> Array:
         """``a`` divided by the total weight, in the dtype of the input."""
         a = a if divisor is None else loss_kernels.divided(self.xp, a, divisor)
         return narrow(self.xp, a, self.dtype)
@@ -169,7 +172,7 @@ def finite_parameters(xp: Namespace, W: Array, args: Any) -> Array:
     return W if args.where is None else xp.where(xp.isfinite(W), W, xp.zeros_like(W))
 
 
-def add(old: Array, new: Array) -> Array:
+def add(old: Array | None, new: Array) -> Array:
     """``old + new``, None being nothing yet."""
     return new if old is None else old + new
 
@@ -187,7 +190,7 @@ class Gradients:
         zero_ignored: Callable[..., Array] = zero_ignored,
     ) -> None:
         self.xp, self.product, self.zero_ignored = xp, product, zero_ignored
-        self.W = finite_parameters(xp, W, args) if "X" in wrt else None
+        self.W: ArrayIfAsked = finite_parameters(xp, W, args) if "X" in wrt else None
         self.sums: dict[str, Any] = dict.fromkeys(wrt)
         self.rows: list[Array] = []
 
@@ -211,7 +214,7 @@ def linear_cross_entropy(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     block_size: int | None = None,
     loss: Callable[..., Any] = loss_kernels.cross_entropy,
@@ -221,7 +224,7 @@ def linear_cross_entropy(
     if args.reduction == "none":
         each = [loss(xp, z, piece._replace(reduction="none")) for _, _, _, z, piece in model.blocks()]
         return narrow(xp, joined(xp, each), W.dtype)
-    value = None
+    value: Any = None
     for _, _, _, z, piece in model.blocks():
         value = add(value, loss(xp, z, piece))
     return model.scaled(value, model.divisor())
@@ -231,7 +234,7 @@ def linear_cross_entropy_value_and_grad(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
@@ -240,7 +243,8 @@ def linear_cross_entropy_value_and_grad(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The loss and its gradients: (S - Y)T X, the sum of S - Y, (S - Y) W."""
     model = BlockedLinear(xp, X, W, bias, args, block_size)
-    value, grads = None, Gradients(xp, wrt, model.operand, args, model.product)
+    value: Any = None
+    grads = Gradients(xp, wrt, model.operand, args, model.product)
     for _, _, x, z, piece in model.blocks():
         block, g = loss(xp, z, piece)
         value = add(value, block)
@@ -253,7 +257,7 @@ def linear_cross_entropy_hvp(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     wrt: tuple[str, ...],
     vectors: tuple[Array, ...],
@@ -265,10 +269,10 @@ def linear_cross_entropy_hvp(
     out: dict[str, Any] = dict.fromkeys(wrt)
     rows: list[Array] = []
     finite_W = finite_parameters(xp, model.operand, args)
-    change = finite_parameters(xp, given["W"], args) if "W" in given else None
+    change: ArrayIfAsked = finite_parameters(xp, given["W"], args) if "W" in given else None
     for start, stop, x, z, piece in model.blocks():
         dx = zero_ignored(xp, model.take_rows(given["X"], start, stop), piece) if "X" in given else None
-        dz = None
+        dz: ArrayIfAsked = None
         if "W" in given:
             dz = model.product(x, given["W"].T)
         if "bias" in given:
@@ -298,7 +302,13 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    args: LossArgs,
+    intercept: bool,
+    block_size: int | None = None,
 ) -> Array:
     """The Hessian as (k, m, k, m), m one larger with ``intercept``: sum of (second derivative of a row) times x xT."""
     model = BlockedLinear(xp, X, W, bias, args, block_size)

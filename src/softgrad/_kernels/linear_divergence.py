@@ -28,7 +28,7 @@ class Model(NamedTuple):
 
     X: Array
     W: Array
-    bias: Array
+    bias: Array | None
 
 
 def part(args: DivergenceArgs, start: int, stop: int, n: int) -> DivergenceArgs:
@@ -48,7 +48,8 @@ def wide_target(xp: Namespace, target: Model | Given, dtype: Any) -> Model | Giv
     """The target, the parameters of a model in ``dtype``."""
     if isinstance(target, Given):
         return target
-    return Model(target.X, *(None if a is None else narrow(xp, a, dtype) for a in target[1:]))
+    bias = None if target.bias is None else narrow(xp, target.bias, dtype)
+    return Model(target.X, narrow(xp, target.W, dtype), bias)
 
 
 def against(
@@ -70,7 +71,7 @@ def linear_divergence(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
@@ -80,7 +81,7 @@ def linear_divergence(
     """The divergence, reduced, and its gradients by some of W, bias and X; the target is a constant."""
     n, dtype, wide = X.shape[0], W.dtype, wide_dtype(xp, W, args.precision)
     size = rows_of_block(n, W.shape[0], xp.finfo(wide).bits, block_size, memory_of(xp, X))
-    W, bias = (None if a is None else narrow(xp, a, wide) for a in (W, bias))
+    W, bias = narrow(xp, W, wide), None if bias is None else narrow(xp, bias, wide)
     target = wide_target(xp, target, wide)
     grads = Gradients(xp, wrt, W, args, partial(product, xp), zero_ignored)
     values: list[Array] = []
@@ -106,7 +107,7 @@ def linear_divergence(
     return value, tuple(found)
 
 
-def mean_divisor(xp: Namespace, args: DivergenceArgs, n: int, like: Array) -> Array:
+def mean_divisor(xp: Namespace, args: DivergenceArgs, n: int, like: Array) -> Array | None:
     """What the mean divides by, or None."""
     if args.reduction != "mean":
         return None

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from . import log_probs as kernels
 from .dense import iota, log_normalizer, log_of, narrow, slice_axis
@@ -32,11 +32,11 @@ class Wanted(NamedTuple):
 class Rows(NamedTuple):
     """What is found for each sample, or its cotangents; None for what is not wanted."""
 
-    log_probs: Array = None
-    log_normalizer: Array = None
-    entropy: Array = None
-    top_log_probs: Array = None
-    top_labels: Array = None
+    log_probs: ArrayIfAsked = None
+    log_normalizer: ArrayIfAsked = None
+    entropy: ArrayIfAsked = None
+    top_log_probs: ArrayIfAsked = None
+    top_labels: ArrayIfAsked = None
 
 
 def top_k_labels(xp: Namespace, z: Array, count: int) -> Array:
@@ -101,7 +101,7 @@ def linear_log_probs(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
@@ -134,7 +134,7 @@ def linear_log_probs_vjp(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,

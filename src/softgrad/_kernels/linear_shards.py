@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from .dense import joined, narrow, widen
 from .linear import BlockedLinear, Gradients
@@ -30,14 +30,17 @@ from .shards import (
 
 
 def _cut(all_: Merged, start: int, stop: int, n: int) -> Merged:
-    return all_ if stop - start == n else Merged(*(None if a is None else a[start:stop, ...] for a in all_))
+    if stop - start == n:
+        return all_
+    parts: list[ArrayIfAsked] = [None if a is None else a[start:stop, ...] for a in all_]
+    return Merged(*parts)
 
 
 class LinearShard:
     """The linear model with some rows of W, its logits made in blocks, again for the gradient if there are several."""
 
     def __init__(
-        self, xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, first: Any, block_size: int | None
+        self, xp: Namespace, X: Array, W: Array, bias: Array | None, args: LossArgs, first: Any, block_size: int | None
     ) -> None:
         self.xp, self.args, self.first = xp, args, first
         self.model = BlockedLinear(xp, X, W, bias, args, block_size)
@@ -67,11 +70,11 @@ class LinearShard:
         ]
         return with_focal_sums(all_, reduce(self._joined(each, 1), "sum"))
 
-    def _joined(self, parts: Sequence[Array], axis: int = 0) -> Array:
+    def _joined(self, parts: Sequence[ArrayIfAsked], axis: int = 0) -> ArrayIfAsked:
         """The results of all blocks; None where there are none."""
         return None if parts[0] is None else joined(self.xp, list(parts), axis)
 
-    def grads(self, all_: Merged, factor: Array, wrt: tuple[str, ...], reduce: Reduce) -> tuple[Array, ...]:
+    def grads(self, all_: Merged, factor: Array | None, wrt: tuple[str, ...], reduce: Reduce) -> tuple[Array, ...]:
         """The gradients of the sum of the losses times ``factor`` by sample, the class axis kept; None is 1."""
         xp, model = self.xp, self.model
         grads = Gradients(xp, wrt, model.operand, self.args, model.product)
@@ -84,7 +87,14 @@ class LinearShard:
 
 
 def merged_linear_shares(
-    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, first: Any, reduce: Reduce, block_size: int | None
+    xp: Namespace,
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    args: LossArgs,
+    first: Any,
+    reduce: Reduce,
+    block_size: int | None,
 ) -> Merged:
     """What all shares of the logits of the linear model amount to."""
     return LinearShard(xp, X, W, bias, args, first, block_size).merged(reduce)
@@ -94,12 +104,12 @@ def sharded_linear_cross_entropy(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     first: Any,
     reduce: Reduce,
     block_size: int | None = None,
-    merged: Callable[..., tuple[Array, ...]] = merged_linear_shares,
+    merged: Callable[..., tuple[ArrayIfAsked, ...]] = merged_linear_shares,
 ) -> Array:
     """The loss, reduced; ``merged`` may be another way to the same sums."""
     all_ = Merged(*merged(xp, X, W, bias, args, first, reduce, block_size))
@@ -110,7 +120,7 @@ def sharded_linear_cross_entropy_value_and_grad(
     xp: Namespace,
     X: Array,
     W: Array,
-    bias: Array,
+    bias: Array | None,
     args: LossArgs,
     wrt: tuple[str, ...],
     first: Any,

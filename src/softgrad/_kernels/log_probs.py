@@ -66,15 +66,15 @@ def take_labels(xp: Namespace, a: Array, labels: Array, axis: int) -> Array:
 
 
 def shifted_rows(
-    xp: Namespace, x: Array, axis: int, where: Array, compensated: bool, scaling: Scaling
-) -> tuple[Shifted, Array, Array]:
+    xp: Namespace, x: Array, axis: int, where: Array | None, compensated: bool, scaling: Scaling
+) -> tuple[Shifted, Array | None, Array | None]:
     """(Scaled rows shifted, where a class can be seen or None, which rows show anything or None)."""
     x, visible, rows = mask_logits(xp, x, axis, where)
     return scaled_shift(xp, x, axis, compensated, scaling, visible), visible, rows
 
 
 def scaled_log_softmax(
-    xp: Namespace, x: Array, axis: int, where: Array, precision: str | None, scaling: Scaling
+    xp: Namespace, x: Array, axis: int, where: Array | None, precision: str | None, scaling: Scaling
 ) -> Array:
     """The log-softmax of scaled logits."""
     y, compensated = widen(xp, x, precision)
@@ -87,7 +87,7 @@ def log_probs(
     x: Array,
     labels: Array,
     axis: int,
-    where: Array = None,
+    where: Array | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
     log_softmax: Callable[..., Any] = dense.log_softmax,
@@ -106,7 +106,7 @@ def log_probs_vjp(
     labels: Array,
     cotangent: Array,
     axis: int,
-    where: Array = None,
+    where: Array | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
@@ -121,7 +121,9 @@ def log_probs_vjp(
     return narrow(xp, g if visible is None else xp.where(visible, g, xp.zeros_like(g)), x.dtype)
 
 
-def label_slopes(xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, visible: Array = None) -> Array:
+def label_slopes(
+    xp: Namespace, row: Shifted, labels: Array, c: Array, axis: int, visible: Array | None = None
+) -> Array:
     """``log_probs_vjp`` by the scaled logits, but for 0 at hidden classes."""
     s = 1 + row.sum_ex_max
     index, valid = valid_labels(xp, labels, row.e, axis)
@@ -171,7 +173,7 @@ def entropy(
     xp: Namespace,
     x: Array,
     axis: int,
-    where: Array = None,
+    where: Array | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:
@@ -189,7 +191,7 @@ def entropy_vjp(
     x: Array,
     cotangent: Array,
     axis: int,
-    where: Array = None,
+    where: Array | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
 ) -> Array:

@@ -15,7 +15,7 @@ def _sign(xp: Namespace, x: Array) -> Array:
 
 
 def signed_logsumexp(
-    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
+    xp: Namespace, x: Array, b: Array, axis: int, where: Array | None = None, precision: str | None = None
 ) -> tuple[Array, Array]:
     """log|sum(b exp(x))| and the sum's sign, both without ``axis``; for real ``x`` and ``b``.
 
@@ -56,7 +56,9 @@ def signed_logsumexp(
     return r, sign
 
 
-def complex_logsumexp(xp: Namespace, x: Array, b: Array, axis: int, where: Array = None) -> tuple[Array, Array]:
+def complex_logsumexp(
+    xp: Namespace, x: Array, b: Array | None, axis: int, where: Array | None = None
+) -> tuple[Array, Array]:
     """log(sum(b exp(x))) and the sum's phase, both complex and without ``axis``.
 
     As for real numbers the largest term is kept out of the sum for the real part, log|1 + r| of the others' sum r over

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from . import focal
 from .dense import (
@@ -35,21 +35,21 @@ class Rows(NamedTuple):
     #: Sum of the exponentials, the class axis kept.
     s: Array
     #: Where a class can be seen, or None; where a row shows anything, or None.
-    visible: Array
-    rows: Array
+    visible: Array | None
+    rows: Array | None
     #: Where the label is the class (class indices only).
-    onehot: Array
+    onehot: ArrayIfAsked
     #: Target weights by class, and their sum by row; None and the class weight (or None) for plain indices.
-    v: Array
-    T: Array
+    v: ArrayIfAsked
+    T: ArrayIfAsked
     #: Weight of a sample in the mean, before its sample weight; None for 1.
-    w: Array
+    w: Array | None
     #: Where the label is a class, or None.
-    valid: Array
+    valid: Array | None
     #: Of class indices without smoothing: the sum of the exponentials without the label's, for value and gradient.
-    sum_ex_label: Array = None
+    sum_ex_label: ArrayIfAsked = None
     #: log(sum(exp(x))), where ``z_loss`` asks for it.
-    log_sum: Array = None
+    log_sum: ArrayIfAsked = None
     #: How the logits were scaled.
     scaling: Scaling = Scaling()
 
@@ -99,7 +99,7 @@ def losses(xp: Namespace, r: Rows, args: LossArgs, compensated: bool) -> Array:
     return mask_samples(xp, r, loss)
 
 
-def index_loss(xp: Namespace, sum_ex_label: Array, e: Array, d: Array, lo: Array, w: Array) -> Array:
+def index_loss(xp: Namespace, sum_ex_label: Array, e: Array, d: Array, lo: Array | None, w: Array | None) -> Array:
     """The loss of a label from the others' exponentials, its own ``e`` and its logarithm ``d``."""
     # with the label at the maximum its exponential less one is 0, and the others are all that is left
     loss = xp.log1p(sum_ex_label + (e - 1))
@@ -162,7 +162,7 @@ def zero_hidden(xp: Namespace, r: Rows, a: Array) -> Array:
     return a if r.visible is None else xp.where(r.visible, a, xp.zeros_like(r.s))
 
 
-def _chained(xp: Namespace, r: Rows, args: LossArgs, h: Array, u: Array) -> Array:
+def _chained(xp: Namespace, r: Rows, args: LossArgs, h: Array, u: Array | float) -> Array:
     """A second derivative with the gradient's change by ``d2(scaled logits) / d(logits)2``."""
     second = bend(xp, r.row.x, r.scaling)
     return h if second is None else h + _scaled_gradient(xp, r, args) * (second * u)
@@ -210,7 +210,7 @@ def diagonal(xp: Namespace, r: Rows, args: LossArgs) -> Array:
     return zero_hidden(xp, r, mask_samples(xp, r, h))
 
 
-def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array, Array]:
+def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array | None, Array | None]:
     """(which samples count, their weights), the class axis kept; None where all do, with weight 1."""
     kept = weight = None
     if args.ignore_index is not None and not args.dense:
@@ -224,7 +224,7 @@ def keep(xp: Namespace, args: LossArgs, x: Array) -> tuple[Array, Array]:
     return None if kept is None else xp.expand_dims(kept, axis=args.axis), weight
 
 
-def scaled(xp: Namespace, a: Array, kept: Array, weight: Array) -> Array:
+def scaled(xp: Namespace, a: Array, kept: Array | None, weight: Array | None) -> Array:
     """``a`` times its samples' weights, exactly 0 for a sample that does not count."""
     # in this order: a NaN that does not count must not reach the derivative with respect to the weights
     if kept is not None:
@@ -239,7 +239,7 @@ def sum_all(xp: Namespace, a: Array) -> Array:
     return xp.sum(a, dtype=a.dtype)
 
 
-def weight_sum(xp: Namespace, x: Array, args: LossArgs, w: Array) -> Array:
+def weight_sum(xp: Namespace, x: Array, args: LossArgs, w: Array | None) -> Array:
     """The sum of the sample weights times class weights over the samples that count, 0-d."""
     kept, weight = keep(xp, args, x)
     ones = xp.ones_like(cut_class(xp, x, args.axis)) if w is None else w
@@ -257,7 +257,7 @@ def divided(xp: Namespace, a: Array, by: Array) -> Array:
     return xp.where(none, xp.zeros_like(a), a / xp.where(none, xp.ones_like(by), by))
 
 
-def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array) -> Array:
+def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array | None) -> Array:
     """The losses of all samples, the class axis kept, as the reduction has them."""
     if args.reduction == "none":
         return xp.squeeze(each, axis=args.axis)
@@ -265,7 +265,7 @@ def reduced(xp: Namespace, each: Array, args: LossArgs, divisor: Array) -> Array
     return value if divisor is None else divided(xp, value, divisor)
 
 
-def _run(xp: Namespace, logits: Array, args: LossArgs, *wanted: str, vector: Array = None) -> tuple[Array, ...]:
+def _run(xp: Namespace, logits: Array, args: LossArgs, *wanted: str, vector: ArrayIfAsked = None) -> tuple[Array, ...]:
     """What is wanted of "value", "gradient", "curvature" (times ``vector``) and "diagonal", from one exponential."""
     x, compensated = widen(xp, logits, args.precision)
     kept, weight = keep(xp, args, x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from .dense import (
     Shifted,
@@ -31,7 +31,7 @@ class Scaling(NamedTuple):
     temperature: float = 1.0
     softcap: float | None = None
     #: One number a class, with the dimensions and the dtype of the logits, or None.
-    logit_shift: Array = None
+    logit_shift: Array | None = None
 
     @property
     def identity(self) -> bool:
@@ -55,7 +55,7 @@ def scaled(xp: Namespace, x: Array, scaling: Scaling) -> Array:
 
 
 def scaled_shift(
-    xp: Namespace, x: Array, axis: int, compensated: bool, scaling: Scaling, where: Array = None
+    xp: Namespace, x: Array, axis: int, compensated: bool, scaling: Scaling, where: Array | None = None
 ) -> Shifted:
     """``shift`` of the scaled logits; ``x`` is as ``mask_logits`` gives it where there is a mask ``where``.
 
@@ -82,8 +82,8 @@ def scaled_shift(
 
 
 def apart(
-    xp: Namespace, x: Array, most: Array, compensated: bool, scaling: Scaling, most_added: Array = None
-) -> tuple[Array, Array]:
+    xp: Namespace, x: Array, most: Array, compensated: bool, scaling: Scaling, most_added: ArrayIfAsked = None
+) -> tuple[Array, Array | None]:
     """(How far scaled logits are above that of a class with ``most`` and the shift ``most_added``, what was rounded).
 
     The latter is None with a softcap, or unless ``compensated``; with one no logit may be infinite.
@@ -112,7 +112,7 @@ def slope(xp: Namespace, x: Array, scaling: Scaling) -> Array | float:
     return _sech2(xp, x / scaling.softcap) / scaling.temperature
 
 
-def bend(xp: Namespace, x: Array, scaling: Scaling) -> Array:
+def bend(xp: Namespace, x: Array, scaling: Scaling) -> Array | None:
     """``d2z / dx2``: an array with a softcap, else None for 0."""
     if scaling.softcap is None:
         return None
@@ -150,7 +150,7 @@ def _tanh_apart(xp: Namespace, a: Array, b: Array, apart: Array) -> Array:
     return xp.where(over, -size, size)
 
 
-def _divided(xp: Namespace, d: Array, lo: Array, by: float) -> tuple[Array, Array]:
+def _divided(xp: Namespace, d: Array, lo: Array | None, by: float) -> tuple[Array, Array | None]:
     """``(d + lo) / by`` as a number and what rounding took from it; ``lo`` may be None."""
     q = d / by
     if lo is None:

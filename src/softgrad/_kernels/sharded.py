@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from .dense import narrow, widen
 from .loss import divided, keep, reduced, scaled, weight_sum
@@ -32,7 +32,9 @@ def share_gradient(xp: Namespace, logits: Array, all_: Merged, args: LossArgs, f
     return narrow(xp, scaled(xp, g, keep(xp, args, x)[0], factor), logits.dtype)
 
 
-def finished(xp: Namespace, loss: Array, w: Array, args: LossArgs) -> tuple[Array, Array, Array, Array]:
+def finished(
+    xp: Namespace, loss: Array, w: Array, args: LossArgs
+) -> tuple[Array, Array | None, Array | None, Array | None]:
     """(value, kept, weight, divisor) of the losses and class weights of all samples."""
     kept, weight = keep(xp, args, loss)
     divisor = weight_sum(xp, loss, args, w) if args.reduction == "mean" else None
@@ -45,7 +47,7 @@ def sharded_cross_entropy(
     args: LossArgs,
     first: Any,
     reduce: Reduce,
-    merged: Callable[..., tuple[Array, ...]] = merged,
+    merged: Callable[..., tuple[ArrayIfAsked, ...]] = merged,
 ) -> Array:
     """The loss, reduced; ``merged`` may be another way to the same sums."""
     all_ = Merged(*merged(xp, logits, args, first, reduce))

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from .._array.typing import Array, Namespace
+from .._array.typing import Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from . import focal
 from .dense import Shifted, along, exponential, first_largest, iota, joined, nan_unless, narrow, total
@@ -55,11 +55,11 @@ class Shard(NamedTuple):
 
     #: Its logits, -inf where a class is hidden; with a softcap finite elsewhere.
     x: Array
-    visible: Array
-    onehot: Array
+    visible: Array | None
+    onehot: Array | None
     #: Target weights before smoothing, but for plain class indices; class weights, or None.
-    q: Array
-    weight: Array
+    q: ArrayIfAsked
+    weight: Array | None
     scaling: Scaling
 
 
@@ -68,8 +68,8 @@ class Level(NamedTuple):
 
     #: A logit, before it is scaled; the shift that is added to it; what the two give.
     x: Array
-    shift: Array = None
-    z: Array = None
+    shift: ArrayIfAsked = None
+    z: ArrayIfAsked = None
 
 
 class Merged(NamedTuple):
@@ -77,24 +77,24 @@ class Merged(NamedTuple):
 
     #: Logit and shift of the class of the largest scaled logit.
     m: Array
-    shift: Array
+    shift: Array | None
     #: Sum of all exponentials beside it; without one maximum's; without the label's.
     s: Array
-    sum_ex_max: Array
-    sum_ex_label: Array
-    log_sum: Array
+    sum_ex_max: ArrayIfAsked
+    sum_ex_label: ArrayIfAsked
+    log_sum: ArrayIfAsked
     #: Whether a class is visible; whether the label is a class; the class weight of the sample; the target's sum.
     rows: Array
-    valid: Array
+    valid: Array | None
     w: Array
-    T: Array
+    T: ArrayIfAsked
     #: What smoothing adds to the target of a class.
-    uniform: Array
+    uniform: ArrayIfAsked
     #: The loss of the sample, before its sample weight.
     loss: Array
 
 
-def below(xp: Namespace, x: Array, level: Level, compensated: bool, scaling: Scaling) -> tuple[Array, Array]:
+def below(xp: Namespace, x: Array, level: Level, compensated: bool, scaling: Scaling) -> tuple[Array, Array | None]:
     """(How far scaled logits are above a level, what its rounding lost or None); of -inf itself, softcap or not."""
     d, lo = apart(xp, x, level.x, compensated, scaling, level.shift)
     return (d if scaling.softcap is None else xp.where(x == -math.inf, xp.zeros_like(d) - math.inf, d)), lo
@@ -171,7 +171,7 @@ def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) 
     e = exponential(xp, d, lo)
     names, sums = _columns(args), {}
 
-    def each(a: Array, where: Array = None, compensated: bool = False) -> Array:
+    def each(a: Array, where: Array | None = None, compensated: bool = False) -> Array:
         return total(xp, a if where is None else xp.where(where, a, zero), axis, compensated)
 
     sums["count"] = xp.zeros_like(zero) + x.shape[axis] if visible is None else each(xp.astype(visible, x.dtype))
@@ -206,7 +206,7 @@ def partial_sums(xp: Namespace, part: Shard, args: LossArgs, compensated: bool) 
 
 def _step(xp: Namespace, low: Level, high: Level, args: LossArgs, compensated: bool) -> tuple[Array, Array]:
     """(how far one level is above a higher one, its exponential)."""
-    rounded: Array = None
+    rounded: Array | None = None
 
     def near(a: Array, b: Array) -> Array:
         nonlocal rounded
@@ -281,7 +281,7 @@ def _merge(xp: Namespace, most: Level, sums: dict[str, Array], args: LossArgs, c
     rows, size, w = sums["count"] > 0, sums["size"], sums["w"]
     # what shows nothing counts for nothing, whatever its label
     valid = None if args.dense else xp.logical_or(size > 0, xp.logical_not(rows))
-    T: Array = None
+    T: ArrayIfAsked = None
     sum_ex_max, log_sum, uniform, sum_ex_label = T, T, T, T
     if "others" in sums:
         sum_ex_max = sums["others"] + (sums["ties"] - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._array.typing import Array, DType, Namespace
+from .._array.typing import Array, ArrayIfAsked, DType, Namespace
 from .._options import LossArgs
 from .dense import along, device_of, iota, narrow, total
 
@@ -37,7 +37,9 @@ def is_ignored(xp: Namespace, labels: Array, index: Array, ignore_index: int) ->
     return xp.zeros_like(index, dtype=xp.bool) if known is None else index == known
 
 
-def target(xp: Namespace, x: Array, args: LossArgs, visible: Array) -> tuple[Array, Array, Array, Array, Array]:
+def target(
+    xp: Namespace, x: Array, args: LossArgs, visible: Array | None
+) -> tuple[ArrayIfAsked, ArrayIfAsked, ArrayIfAsked, Array | None, Array | None]:
     """(hot, v, T, w, valid) of a loss: see ``loss.Rows``. ``x`` tells shape, dtype and device."""
     axis = args.axis
     onehot = valid = w = None

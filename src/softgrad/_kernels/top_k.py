@@ -16,8 +16,8 @@ class Few(NamedTuple):
     #: Those of the labels, and with the rest last where it is a class.
     logits: Array
     #: Where among all classes the labels are, and the probabilities of the others beside each other; or None.
-    onehot: Array = None
-    others: Array = None
+    onehot: Array | None = None
+    others: Array | None = None
 
 
 def place(xp: Namespace, values: Array, labels: Array, x: Array, axis: int) -> Array:

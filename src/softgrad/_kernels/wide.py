@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._array.typing import Array, DType, Namespace
+from .._array.typing import AnyArray, Array, DType, Namespace
 from . import double_double as dd
 from .dense import two_sum
 
@@ -104,10 +104,10 @@ class Wide:
     def __ge__(self, other: Any) -> Array:
         return self.parts[0] >= self.space.lead(other)
 
-    def __eq__(self, other: Any) -> Array:
+    def __eq__(self, other: Any) -> AnyArray:
         return self.parts[0] == self.space.lead(other)
 
-    def __ne__(self, other: Any) -> Array:
+    def __ne__(self, other: Any) -> AnyArray:
         return self.parts[0] != self.space.lead(other)
 
     __hash__ = None  # type: ignore[assignment]
@@ -124,7 +124,7 @@ class WideNamespace:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.xp, name)
 
-    def of(self, a: Array) -> Wide:
+    def of(self, a: Array) -> AnyArray:
         """An array of float64 as numbers of one part."""
         return Wide(self, (a,))
 

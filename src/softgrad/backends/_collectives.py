@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._array.scalars import number
-from .._array.typing import Array
+from .._array.typing import AnyArray
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class _Collective:
     function: str
     arguments: tuple[Any, ...]
 
-    def __call__(self, array: Array, op: str) -> Array:
+    def __call__(self, array: AnyArray, op: str) -> AnyArray:
         module, _, name = self.function.partition(":")
-        reduce: Callable[..., Array] = getattr(importlib.import_module(module, __package__), name)
+        reduce: Callable[..., AnyArray] = getattr(importlib.import_module(module, __package__), name)
         return reduce(array, op, *self.arguments)
 
 
-def torch_distributed(group: Any = None, *, timeout: float | None = None) -> Callable[[Array, str], Array]:
+def torch_distributed(group: Any = None, *, timeout: float | None = None) -> Callable[[AnyArray, str], AnyArray]:
     """``reduce`` for PyTorch tensors by ``torch.distributed.all_reduce``.
 
     Parameters
@@ -62,7 +62,7 @@ def torch_distributed(group: Any = None, *, timeout: float | None = None) -> Cal
     return _Collective(".torch.collectives:all_reduce", (group, None if timeout is None else float(timeout)))
 
 
-def jax_axis(name: Any) -> Callable[[Array, str], Array]:
+def jax_axis(name: Any) -> Callable[[AnyArray, str], AnyArray]:
     """``reduce`` for JAX arrays over an axis of a mesh, inside ``jax.shard_map``.
 
     Parameters

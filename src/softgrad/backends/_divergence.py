@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._array.typing import Array, Namespace
+from .._array.typing import AnyArray, Namespace
 from .._kernels import divergence as generic
 from .._kernels.divergence import DivergenceArgs
 
@@ -14,25 +14,25 @@ from .._kernels.divergence import DivergenceArgs
 BLOCK = 15 << 10
 
 
-def turned(args: DivergenceArgs, turn: Callable[[Array], Array], where: Array) -> DivergenceArgs:
+def turned(args: DivergenceArgs, turn: Callable[[AnyArray], AnyArray], where: AnyArray) -> DivergenceArgs:
     """The arguments with the classes last, where ``turn`` puts them: in one order of memory sums have the same bits."""
     labels = None if args.labels is None else turn(args.labels)
     return args._replace(axis=args.target.ndim - 1, target=turn(args.target), labels=labels, where=where)
 
 
-def _in_rows(xp: Namespace, a: Array, axis: int) -> Array:
+def _in_rows(xp: Namespace, a: AnyArray, axis: int) -> AnyArray:
     """``a`` as a matrix with the classes last."""
     return xp.reshape(xp.moveaxis(a, axis, -1), (-1, a.shape[axis]))
 
 
 def rows(
     xp: Namespace,
-    x: Array,
-    y: Array,
+    x: AnyArray,
+    y: AnyArray,
     args: DivergenceArgs,
     wrt: tuple[str, ...],
     run: Callable[[Callable[[int, int], Any], int], Any],
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """What the generic ``rows`` gives; ``run(task, n)`` calls ``task(start, stop)`` for pieces of the rows."""
     axis, shape = args.axis, tuple(x.shape)
     a, b = _in_rows(xp, x, axis), _in_rows(xp, y, axis)
@@ -46,7 +46,7 @@ def rows(
     outs = (value, *grads)
     sure = [xp.empty_like(value, dtype=xp.bool) for _ in outs]
 
-    def exact(index: Any) -> list[Array]:
+    def exact(index: Any) -> list[AnyArray]:
         some = args._replace(axis=1, where=None if where is None else where[index])
         each, found = generic.rows(xp, a[index], b[index], some, wrt)
         return [each, *found]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .._array.namespace import Library, ignore_fp_warnings
-from .._array.typing import Array, DType
+from .._array.typing import AnyArray, DType
 from .._options import LossArgs
 
 
 def on_parameters(
-    lib: Library, function: Callable[..., Array], arrays: tuple[Array, ...], *rest: Any, dtype: DType = None
-) -> Array:
+    lib: Library, function: Callable[..., AnyArray], arrays: tuple[AnyArray, ...], *rest: Any, dtype: DType = None
+) -> AnyArray:
     """``function(xp, *arrays, *rest)``, of the first array's shape, by default its dtype; NumPy does not warn."""
     if lib.chunked:
         return importlib.import_module(".dask.chunks", __package__).one_task(function, arrays, rest, dtype)
@@ -23,15 +23,15 @@ def on_parameters(
 
 def on_rows(
     lib: Library,
-    function: Callable[..., tuple[Array, ...]],
-    data: tuple[Array, Array, Array, LossArgs],
+    function: Callable[..., tuple[AnyArray, ...]],
+    data: tuple[AnyArray, AnyArray, AnyArray, LossArgs],
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
-) -> list[Array] | None:
+) -> list[AnyArray] | None:
     """``function(X, W, bias, args, *options)``, sums over rows of X, as one task a chunk; None if X has no chunks."""
     if not lib.chunked:
         return None
-    found: list[Array] = importlib.import_module(".dask.linear", __package__).sums_by_chunk(
+    found: list[AnyArray] = importlib.import_module(".dask.linear", __package__).sums_by_chunk(
         function, *data, options, shapes
     )
     return found

@@ -11,7 +11,7 @@ import numpy as np
 from .._array.namespace import library, without_fp_warnings
 from .._array.scalars import integer
 from .._array.transfer import to_host
-from .._array.typing import Array
+from .._array.typing import AnyArray, Array
 from .._kernels.dense import device_of
 from .._kernels.targets import index_dtype
 from ..backends._registry import run
@@ -22,11 +22,11 @@ from .statistics import as_array_of, inverse_of
 
 
 class _Arrays(NamedTuple):
-    coefficients: Array
-    standard_errors: Array
-    z: Array
-    p_values: Array
-    covariance: Array
+    coefficients: AnyArray
+    standard_errors: AnyArray
+    z: AnyArray
+    p_values: AnyArray
+    covariance: AnyArray
 
 
 class CoefficientStatistics(_Arrays):
@@ -91,7 +91,7 @@ class CoefficientStatistics(_Arrays):
 FORMATS = (".4g", ".4g", ".2f", ".3g")
 
 
-def _data_of(model: Any, X: Any, bias: Any, sample_axis: int) -> tuple[Array, Array, Array]:
+def _data_of(model: Any, X: Any, bias: Any, sample_axis: int) -> tuple[Array, Array, Array | None]:
     """(X, W, bias) of a fitted model: X checked as its own methods check it."""
     for parameter, plain in (("C", math.inf), ("class_weight", None)):
         if getattr(model, parameter) != plain:

@@ -24,7 +24,7 @@ from .._array.namespace import (
     native,
 )
 from .._array.transfer import computed_once, is_abstract, is_lazy, sorted_classes, to_host
-from .._array.typing import Array, NDArray
+from .._array.typing import AnyArray, NDArray
 from .._kernels.dense import device_of
 from .._kernels.linear import block_rows
 from ..backends.sparse import chunks as sparse_chunks
@@ -36,13 +36,13 @@ class Data(NamedTuple):
 
     #: The library of X, or None for a scipy.sparse matrix.
     lib: Library | None
-    X: Array
+    X: AnyArray
     #: An index into ``classes`` for each sample, in X's library.
-    labels: Array
+    labels: AnyArray
     #: Sorted, in the library of y.
-    classes: Array
+    classes: AnyArray
     #: One for each sample, in X's dtype, or None.
-    sample_weight: Array
+    sample_weight: AnyArray | None
 
 
 def on_device(X: Any) -> bool:
@@ -83,7 +83,7 @@ def _on_host(a: Any, name: str) -> Any:
     return to_host(lib, a)[0]
 
 
-def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Array]:
+def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, AnyArray]:
     """(library, X in a dtype to fit in) of an array on a device."""
     lib = library(X, "X")
     xp = lib.xp
@@ -107,7 +107,7 @@ def checked_samples(estimator: Any, X: Any, *, reset: bool) -> tuple[Library, Ar
     return lib, X
 
 
-def on_device_of(lib: Library, X: Array, a: Any, name: str) -> Any:
+def on_device_of(lib: Library, X: AnyArray, a: Any, name: str) -> Any:
     """``a`` where ``X`` is: an error where it is elsewhere, unless scikit-learn's dispatch lets all follow X.
 
     Strings then stay on the host, as a NumPy array.
@@ -123,7 +123,7 @@ def on_device_of(lib: Library, X: Array, a: Any, name: str) -> Any:
     return host if host.dtype.kind in "OUST" else lib.xp.asarray(host, device=device_of(X))
 
 
-def _finite(lib: Library, a: Array, name: str) -> None:
+def _finite(lib: Library, a: AnyArray, name: str) -> None:
     xp = lib.xp
     if sparse_chunks.are_sparse(a):
         if not to_host(lib, sparse_chunks.is_finite(a))[0]:
@@ -141,7 +141,7 @@ def _finite(lib: Library, a: Array, name: str) -> None:
         raise ValueError(f"{name} contains NaN or infinity (first at [{place}])")
 
 
-def _encoded(lib: Library, X: Array, y: Any) -> tuple[Array, Array]:
+def _encoded(lib: Library, X: AnyArray, y: Any) -> tuple[AnyArray, AnyArray]:
     """(classes, labels) of ``y``, an array of X's library."""
     xp = lib.xp
     if tuple(y.shape) != (X.shape[0],):
@@ -164,7 +164,7 @@ def _encoded(lib: Library, X: Array, y: Any) -> tuple[Array, Array]:
     return classes, xp.searchsorted(classes, y)
 
 
-def _host_weight(weight: Any, X: Any) -> Array:
+def _host_weight(weight: Any, X: Any) -> AnyArray:
     n, dtype = X.shape[0], X.dtype
     if isinstance(weight, numbers.Real):
         weight = np.full(n, weight, dtype=dtype)
@@ -177,7 +177,7 @@ def _host_weight(weight: Any, X: Any) -> Array:
     return weight
 
 
-def _device_weight(lib: Library, X: Array, weight: Any) -> Array:
+def _device_weight(lib: Library, X: AnyArray, weight: Any) -> AnyArray:
     xp = lib.xp
     if isinstance(weight, numbers.Real):
         weight = xp.full((X.shape[0],), float(weight), dtype=X.dtype, device=device_of(X))
@@ -212,7 +212,7 @@ def weight_by_class(data: Data, count: int) -> NDArray:
     dtype = default_float(xp, data.X)
     n = data.X.shape[0]
     rows = block_rows(n, count, xp.finfo(dtype).bits // 8, None)
-    sums = None
+    sums: Any = None
     for start in range(0, n, rows):
         hot = xp.astype(xp.expand_dims(labels[start : start + rows], axis=1) == classes, dtype)
         if weight is not None:
@@ -252,7 +252,7 @@ def total_weight(data: Data, by_class: NDArray | None, count: int) -> float:
     return float(to_host(data.lib, data.lib.xp.sum(data.sample_weight))[0])
 
 
-def misses_none(data: Data, coef: Array, intercept: Array) -> bool:
+def misses_none(data: Data, coef: AnyArray, intercept: AnyArray) -> bool:
     """Whether the model predicts every sample that has a weight right."""
     best = linear_log_probs(data.X, data.labels, coef, intercept, top_k=1).top_labels[:, 0]
     lib = library(best, "labels")
@@ -267,26 +267,26 @@ def spacing(data: Data) -> float:
     return float(np.finfo(data.X.dtype).eps if data.lib is None else data.lib.xp.finfo(data.X.dtype).eps)
 
 
-def put(lib: Library | None, X: Array, a: NDArray) -> Array:
+def put(lib: Library | None, X: AnyArray, a: NDArray) -> AnyArray:
     """Parameters beside the data."""
     if lib is None or isinstance(X, np.ndarray):
         return np.asarray(a, dtype=X.dtype)
     return lib.xp.asarray(a, dtype=X.dtype, device=device_of(X))
 
 
-def on_host(*arrays: Array) -> list[NDArray]:
+def on_host(*arrays: AnyArray) -> list[NDArray]:
     """Parameters on the host."""
     if isinstance(arrays[-1], np.ndarray):
         return [np.asarray(a) for a in arrays]
     return to_host(library(arrays[-1], "parameters"), *arrays)
 
 
-def names_of(classes: Array) -> list[Any]:
+def names_of(classes: AnyArray) -> list[Any]:
     """The classes as Python objects, for messages and look-ups."""
     return [c for a in on_host(classes) for c in a.tolist()]
 
 
-def device_label(a: Array) -> str:
+def device_label(a: AnyArray) -> str:
     """The device of an array as messages say it."""
     device = device_of(a)
     return "" if device is None or isinstance(a, np.ndarray) else f" on {device}"

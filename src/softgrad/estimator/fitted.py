@@ -29,7 +29,7 @@ def is_model(W: Any) -> bool:
     return True
 
 
-def parameters_of(W: Any, bias: Any, sample_axis: int) -> tuple[Array, Array]:
+def parameters_of(W: Any, bias: Any, sample_axis: int) -> tuple[Array, Array | None]:
     """(W, bias) as arrays, where ``W`` may be a fitted SoftmaxRegression that has both."""
     if not is_model(W):
         return W, bias

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._array.errors import MixedArraysError
 from .._array.namespace import Library, library, without_fp_warnings
 from .._array.transfer import is_abstract, is_lazy, to_host
-from .._array.typing import Array
+from .._array.typing import AnyArray
 from .._dense import log_softmax, softmax
 from .._kernels.dense import device_of, product
 from .._kernels.linear import block_rows
@@ -28,11 +28,11 @@ class FittedElsewhereError(MixedArraysError, ValueError):
 class Predictions(ClassifierMixin):  # type: ignore[misc]
     """The methods that a fit makes possible; needs ``coef_``, ``intercept_`` and ``classes_``."""
 
-    classes_: Array
-    coef_: Array
-    intercept_: Array
+    classes_: AnyArray
+    coef_: AnyArray
+    intercept_: AnyArray
 
-    def _samples(self, X: Any, method: str) -> Array:
+    def _samples(self, X: Any, method: str) -> AnyArray:
         """``X`` checked to be of the fit's library and features, in a dtype to compute in."""
         check_is_fitted(self)
         if on_device(X):
@@ -43,10 +43,10 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             self._check_where_fitted(library(np.asarray(0.0), "X"), None, method)
         return validate_data(self, in_native_order(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
 
-    def _logits(self, X: Any, method: str) -> Array:
+    def _logits(self, X: Any, method: str) -> AnyArray:
         return self._logits_of(self._samples(X, method))
 
-    def _by_blocks(self, X: Any, method: str, function: Callable[[Array], Array]) -> Array:
+    def _by_blocks(self, X: Any, method: str, function: Callable[[AnyArray], AnyArray]) -> AnyArray:
         """``function`` of the logits, made and dropped in blocks of samples."""
         X, lib = self._samples(X, method), library(self.coef_, "coef_")
         n, rows = X.shape[0], 0
@@ -57,7 +57,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         cuts = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
         if not (lib.scalars or lib.has_device):  # such arrays cannot be written to
             return lib.xp.concat([function(self._logits_of(X[cut, ...])) for cut in cuts], axis=0)
-        out = None
+        out: Any = None
         for cut in cuts:
             some = function(self._logits_of(X[cut, ...]))
             if out is None:
@@ -66,7 +66,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             del some  # before the next block is made
         return out
 
-    def _logits_of(self, X: Array) -> Array:
+    def _logits_of(self, X: AnyArray) -> AnyArray:
         if isinstance(self.coef_, np.ndarray):
             z = X @ self.coef_.T
             z += self.intercept_
@@ -76,7 +76,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         z = sparse_chunks.product(X, coef) if sparse_chunks.are_sparse(X) else product(xp, X, coef)
         return z + xp.expand_dims(self.intercept_, axis=0)
 
-    def _check_where_fitted(self, lib: Library, X: Array, method: str) -> None:
+    def _check_where_fitted(self, lib: Library, X: Any, method: str) -> None:
         theirs = library(self.coef_, "coef_")
         if theirs.xp is not lib.xp or (lib.has_device and X.device != self.coef_.device):
             raise FittedElsewhereError(
@@ -86,7 +86,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
             )
 
     @without_fp_warnings
-    def decision_function(self, X: Any) -> Array:
+    def decision_function(self, X: Any) -> AnyArray:
         """Logits of each class.
 
         Parameters
@@ -102,7 +102,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
 
     @without_fp_warnings
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> AnyArray:
         """The most probable class of each sample.
 
         Parameters
@@ -123,7 +123,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         return lib.xp.take(self.classes_, best, axis=0)
 
     @without_fp_warnings
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any) -> AnyArray:
         """Probability of each class.
 
         Parameters
@@ -138,7 +138,7 @@ class Predictions(ClassifierMixin):  # type: ignore[misc]
         return self._by_blocks(X, "predict_proba", softmax)
 
     @without_fp_warnings
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any) -> AnyArray:
         """Logarithm of the probability of each class, exact also where the probability is close to 0 or 1.
 
         Parameters

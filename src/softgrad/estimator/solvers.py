@@ -75,7 +75,7 @@ class Objective:
         self.evaluations = 0
         self.best: tuple[NDArray, Point] | None = None
         self._last: tuple[NDArray, Point] | None = None
-        self._placed: tuple[NDArray, Array, Array] | None = None
+        self._placed: tuple[NDArray, Array, Array | None] | None = None
 
     def split(self, theta: NDArray) -> tuple[NDArray, NDArray | None]:
         """(W, bias) of coefficients."""
@@ -95,11 +95,12 @@ class Objective:
     def _pulled_back(self, grad: NDArray) -> NDArray:
         return (grad if self.scaling is None else self.scaling.pulled_back(grad)).reshape(-1)
 
-    def _place(self, u: NDArray) -> tuple[Array, Array]:
-        if self._placed is None or not np.array_equal(self._placed[0], u):
+    def _place(self, u: NDArray) -> tuple[Array, Array | None]:
+        placed = self._placed
+        if placed is None or not np.array_equal(placed[0], u):
             W, bias = self.split(self.coefficients(u))
-            self._placed = u.copy(), self.put(W), None if bias is None else self.put(bias)
-        return self._placed[1:]
+            self._placed = placed = u.copy(), self.put(W), None if bias is None else self.put(bias)
+        return placed[1:]
 
     def _joined(self, parts: Sequence[NDArray]) -> NDArray:
         W = np.asarray(parts[0], dtype=np.float64)

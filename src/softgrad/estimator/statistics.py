@@ -41,7 +41,12 @@ def _class_blocks(xp: Namespace, x: Array, h: Array, bias: bool) -> tuple[Array,
 
 
 def _sums(
-    X: Array, W: Array, bias: Array, args: LossArgs, product: Callable[..., tuple[Array, ...]], block_size: int | None
+    X: Array,
+    W: Array,
+    bias: Array | None,
+    args: LossArgs,
+    product: Callable[..., tuple[Array, ...]],
+    block_size: int | None,
 ) -> tuple[Array, ...]:
     """Sums over blocks of rows of what ``product`` gives of them and the curvature of each class's logit, reduced."""
     lib, xp, X = library_of(X, "X")

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._array.namespace import Library, floating, library, mask
 from .._array.scalars import integer
-from .._array.typing import Array, Wrt
+from .._array.typing import AnyArray, Array, Wrt
 from .._kernels.dense import device_of
 from ..backends.sparse.samples import is_sparse, rows_of
 
@@ -23,7 +23,7 @@ def transposed(lib: Library, a: Array, axis: int) -> Array:
     return lib.xp.matrix_transpose(a) if axis == 1 else a
 
 
-def samples_of(X: Any, sample_axis: int) -> tuple[Library, Array, Array]:
+def samples_of(X: Any, sample_axis: int) -> tuple[Library, AnyArray, Array]:
     """(library, samples as rows, an array of the dtype and on the device that all else has to have)."""
     if is_sparse(X):
         rows = rows_of(X, sample_axis == 1)
@@ -52,7 +52,7 @@ def layout(sample_axis: Any, block_size: Any) -> tuple[int, int | None]:
     return axis, block_size
 
 
-def mask_of_logits(lib: Library, like: Array, where: Any, shape: tuple[int, int], axis: int) -> Array:
+def mask_of_logits(lib: Library, like: Array, where: Any, shape: tuple[int, int], axis: int) -> Array | None:
     """``where`` for logits of ``shape``, samples first; ``like`` has their dtype and device."""
     if where is None:
         return None

@@ -91,7 +91,7 @@ class _Problem:
         """What every kernel is given."""
         return self.lib, self.model._xp, self.model._X, self.W, self.bias, self.args
 
-    def out(self, a: Array) -> Array:
+    def out(self, a: Array | None) -> Array | None:
         """Rows of samples as the caller has them."""
         return None if a is None else transposed(self.lib, a, self.axis)
 

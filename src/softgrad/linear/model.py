@@ -110,12 +110,12 @@ class LinearCrossEntropy:
         """What the kernels are given with X: not kept, since no module can be pickled."""
         return namespace_of(self._lib, self._X)
 
-    def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
+    def _parameters(self, W: Any, bias: Any) -> tuple[Array, Array | None, LossArgs]:
         """(W, bias, arguments) in the layout and dtype of the kernels."""
         W, bias, args = self._share(W, bias)
         return W, bias, weights_of_visible(self._lib, self._like, args)
 
-    def _share(self, W: Any, bias: Any) -> tuple[Array, Array, LossArgs]:
+    def _share(self, W: Any, bias: Any) -> tuple[Array, Array | None, LossArgs]:
         """The same for some of the classes; a sample may have visible classes elsewhere."""
         lib, x = self._lib, self._X
         W = self._parameter(W, "W")

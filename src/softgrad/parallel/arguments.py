@@ -7,7 +7,7 @@ from typing import Any
 from .._array.labels import same_shape
 from .._array.namespace import Library, check_same_library, is_array, kind
 from .._array.scalars import integer
-from .._array.typing import Array
+from .._array.typing import AnyArray, Array
 from .._kernels.shards import TAKES, Reduce
 from .._kernels.targets import index_dtype
 from .._options import OPTIONS, LossArgs
@@ -50,7 +50,7 @@ class Checked:
     def __init__(self, lib: Library, reduce: Reduce) -> None:
         self.lib, self.reduce = lib, reduce
 
-    def __call__(self, array: Array, op: str) -> Array:
+    def __call__(self, array: AnyArray, op: str) -> AnyArray:
         """What ``reduce`` gives."""
         out = self.reduce(array, op)
         if not is_array(out):

@@ -18,7 +18,7 @@ from .dense import cross_entropy as dense_cross_entropy
 
 def _prepared(
     X: Any, labels: Any, W: Any, bias: Any, first_class: Any, reduce: Any, options: DataOptions, function: str
-) -> tuple[LinearCrossEntropy, Array, Array, LossArgs, Any, Reduce]:
+) -> tuple[LinearCrossEntropy, Array, Array | None, LossArgs, Any, Reduce]:
     only_known(options, set(DataOptions.__annotations__) - {"l2", "validate"}, function)
     model = LinearCrossEntropy(X, labels, **options)
     if model._xp is not model._lib.xp:

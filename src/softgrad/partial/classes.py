@@ -19,7 +19,7 @@ from .._array.namespace import (
     one_axis,
 )
 from .._array.scalars import integer
-from .._array.typing import Array, ArrayT
+from .._array.typing import AnyArray, Array, ArrayT
 from .._docstrings import passes_on_to
 from .._kernels.dense import device_of, iota, nan_unless, nan_where, narrow, total, widen
 from .._kernels.shards import gap
@@ -44,11 +44,11 @@ class LogSumExpPartial(NamedTuple):
     1.0
     """
 
-    max: Array
-    sum_ex_max: Array
+    max: AnyArray
+    sum_ex_max: AnyArray
 
     @property
-    def sum(self) -> Array:
+    def sum(self) -> AnyArray:
         """The sum of ``exp(x - max)``: with ``max`` the usual pair (m, s), where digits do not matter."""
         return 1 + self.sum_ex_max
 
@@ -75,11 +75,11 @@ class CrossEntropyPartial(NamedTuple):
     array([2.])
     """
 
-    max: Array
-    sum_ex_max: Array
-    label_logit: Array
-    found: Array
-    visible: Array
+    max: AnyArray
+    sum_ex_max: AnyArray
+    label_logit: AnyArray
+    found: AnyArray
+    visible: AnyArray
 
 
 def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSumExpPartial:
@@ -125,7 +125,7 @@ def logsumexp_partial(x: Any, /, *, axis: int = -1, where: Any = None) -> LogSum
         return LogSumExpPartial(*(as_scalar(lib, a) for a in _pair(lib, x, axis, visible)))
 
 
-def _pair(lib: Library, x: Array, axis: int, where: Array) -> tuple[Array, Array]:
+def _pair(lib: Library, x: Array, axis: int, where: Array | None) -> tuple[Array, Array]:
     xp = lib.xp
     x, _ = widen(xp, x, None)
     if x.shape[axis] == 0:
@@ -271,7 +271,8 @@ def cross_entropy_shard_grad(
             grad = xp.where(visible, grad, nothing)
         known = xp.logical_and(found, xp.isfinite(top))
         grad = xp.where(known, grad, nan_unless(xp, known, top))
-        return narrow(xp, xp.where(seen, grad, nothing), x.dtype)
+        out: AnyArray = narrow(xp, xp.where(seen, grad, nothing), x.dtype)
+        return out
 
 
 def merge_classes(lib: Library, a: Any, b: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Unpack
 
 from .._array.namespace import Library, as_scalar, check_same_library, floating, ignore_fp_warnings, library
-from .._array.typing import Array, ArrayT, Namespace
+from .._array.typing import AnyArray, Array, ArrayT, Namespace
 from .._docstrings import passes_on_to
 from .._kernels.dense import narrow
 from .._kernels.linear import BlockedLinear
@@ -37,9 +37,9 @@ class LinearPartial(NamedTuple):
     array(3.)
     """
 
-    loss: Array
+    loss: AnyArray
     grad: Any
-    weight: Array
+    weight: AnyArray
 
 
 @passes_on_to(LinearCrossEntropy, LinearCrossEntropy.value, without=("l2", "reduction"), raises=linear_cross_entropy)
@@ -80,7 +80,7 @@ def linear_partial(
 
 def summed(
     X: Any, labels: Any, W: Any, bias: Any, options: dict[str, Any]
-) -> tuple[LinearCrossEntropy, Array, Array | None]:
+) -> tuple[LinearCrossEntropy, AnyArray, AnyArray]:
     """(the loss as a sum, W, bias) of a share, in float32 where X is narrower: a sum soon outgrows half precision."""
     loss = LinearCrossEntropy(X, labels, reduction="sum", **options)
     xp = loss._lib.xp
@@ -97,7 +97,7 @@ def weight_of(loss: LinearCrossEntropy, W: Any, bias: Any) -> Array:
     args = args._replace(reduction="mean", precision=None)
     with ignore_fp_warnings(lib):
         mean = BlockedLinear(lib.xp, loss._X, weights, intercept, args, loss.block_size)
-        weight = run("total_weight", lib, lib.xp, mean.logits_like(), args) if lib.chunked else mean.divisor()
+        weight: AnyArray = run("total_weight", lib, lib.xp, mean.logits_like(), args) if lib.chunked else mean.divisor()
         return as_scalar(lib, narrow(lib.xp, weight, weights.dtype))
 
 

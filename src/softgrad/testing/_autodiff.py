@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .._array.namespace import library
-from .._array.typing import Array
+from .._array.typing import AnyArray
 
 
 class NotDifferentiableError(TypeError):
     """The library, or the function as it is written, has no automatic derivative."""
 
 
-def derivative(function: Callable[[Array], Array], x: Array) -> Array:
+def derivative(function: Callable[[AnyArray], AnyArray], x: AnyArray) -> AnyArray:
     """The gradient of a scalar ``function`` at ``x`` by the library's automatic differentiation.
 
     Raises
@@ -28,7 +28,7 @@ def derivative(function: Callable[[Array], Array], x: Array) -> Array:
     return _DERIVATIVES[name](function, x)
 
 
-def _torch(function: Callable[[Array], Array], x: Array) -> Array:
+def _torch(function: Callable[[AnyArray], AnyArray], x: AnyArray) -> AnyArray:
     torch: Any = importlib.import_module("torch")
     leaf = x.detach().clone().requires_grad_(True)
     with torch.enable_grad():
@@ -39,7 +39,7 @@ def _torch(function: Callable[[Array], Array], x: Array) -> Array:
     return torch.zeros_like(leaf) if result is None else result.detach()
 
 
-def _jax(function: Callable[[Array], Array], x: Array) -> Array:
+def _jax(function: Callable[[AnyArray], AnyArray], x: AnyArray) -> AnyArray:
     jax: Any = importlib.import_module("jax")
     try:
         return jax.grad(function)(x)
@@ -47,4 +47,4 @@ def _jax(function: Callable[[Array], Array], x: Array) -> Array:
         raise NotDifferentiableError(f"the function reads values: {type(error).__name__}") from error
 
 
-_DERIVATIVES: dict[str, Callable[[Callable[[Array], Array], Array], Array]] = {"torch": _torch, "jax": _jax}
+_DERIVATIVES: dict[str, Callable[[Callable[[AnyArray], AnyArray], AnyArray], AnyArray]] = {"torch": _torch, "jax": _jax}

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import backends
 from .._array.errors import BackendError
-from .._array.typing import Array, Device, NDArray
+from .._array.typing import AnyArray, Device, NDArray
 from . import (
     _contract_dense,
     _contract_divergence,
@@ -197,7 +197,7 @@ def _kernels(backend: backends.Backend, kit: Kit) -> list[Check]:
     return found
 
 
-def _arguments(function: str, x: Array, kit: Kit, rows: int, classes: int, dtype: str) -> tuple[Any, ...] | None:
+def _arguments(function: str, x: AnyArray, kit: Kit, rows: int, classes: int, dtype: str) -> tuple[Any, ...] | None:
     y = kit.labels(np.arange(rows) % classes)
     if function in ("softmax", "log_softmax", "logsumexp"):
         return (x,)
@@ -223,7 +223,7 @@ def check_backend(
     namespace: Any = None,
     *,
     device: Device = None,
-    to_numpy: Callable[[Array], NDArray] | None = None,
+    to_numpy: Callable[[AnyArray], NDArray] | None = None,
     sections: tuple[str, ...] | None = None,
     on_failure: OnFailure = "raise",
     show: bool = True,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._array.libraries.declaration import dtype_name
-from .._array.typing import Array, NDArray
+from .._array.typing import AnyArray, NDArray
 from ._host import Arrays
 from ._ulp import FORMATS, assert_close
 
@@ -56,11 +56,11 @@ class Kit:
             )
         self.wide = "float64" if "float64" in self.floats else "float32"
 
-    def put(self, data: Any, dtype: str | None = None) -> Array:
+    def put(self, data: Any, dtype: str | None = None) -> AnyArray:
         """An array of the library, in the widest floating dtype by default."""
         return self.arrays.put(data, dtype or self.wide)
 
-    def labels(self, data: Any = LABELS, dtype: str | None = None) -> Array:
+    def labels(self, data: Any = LABELS, dtype: str | None = None) -> AnyArray:
         """Class indices."""
         return self.put(data, dtype or ("int64" if self.arrays.has_dtype("int64") else "int32"))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._array.typing import Array
+from .._array.typing import AnyArray
 from .._options import BY_CLASS
 from ..parallel import cross_entropy_value_and_grad
 from . import _reference as reference
@@ -26,13 +26,13 @@ class _Wait(Exception):  # noqa: N818 - not an error
 
 def _together(kit: Kit, processes: Sequence[Callable[[Any], Any]]) -> list[Any]:
     """What ``process(reduce)`` gives for each, one after the other; begun again when all have reached a collective."""
-    met: list[Array] = []
+    met: list[AnyArray] = []
     while True:
         results, given = [], []
         for process in processes:
             before = iter(met)
 
-            def reduce(array: Array, op: str, before: Iterator[Array] = before) -> Array:
+            def reduce(array: AnyArray, op: str, before: Iterator[AnyArray] = before) -> AnyArray:
                 for result in before:
                     return result
                 given.append((array, op))  # noqa: B023 - called before the next round
@@ -46,7 +46,7 @@ def _together(kit: Kit, processes: Sequence[Callable[[Any], Any]]) -> list[Any]:
         met.append(kit.xp.maximum(a, b) if op == "max" else a + b)
 
 
-def _share(kit: Kit, case: str, rank: int, reduce: Any) -> tuple[Array, Array]:
+def _share(kit: Kit, case: str, rank: int, reduce: Any) -> tuple[AnyArray, AnyArray]:
     options, labels, arguments = CASES[case]
     part = slice(_CUTS[rank], _CUTS[rank + 1])
     given = {

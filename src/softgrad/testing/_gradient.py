@@ -10,7 +10,7 @@ import numpy as np
 
 from .._array.libraries.declaration import dtype_name
 from .._array.namespace import Library, kind, library
-from .._array.typing import Array, NDArray
+from .._array.typing import AnyArray, NDArray
 from .._docstrings import passes_on_to
 from ._autodiff import NotDifferentiableError, derivative
 from ._host import Arrays, to_host
@@ -64,7 +64,7 @@ class _Asked:
         self.point: NDArray = to_host(x).astype(np.float64)
         self.random = np.random.default_rng(seed)
 
-    def array(self, host: NDArray, dtype: str) -> Array:
+    def array(self, host: NDArray, dtype: str) -> AnyArray:
         return Arrays(self.lib.xp, self.lib.name, getattr(self.x, "device", None)).put(host, dtype)
 
     def directions(self) -> list[NDArray]:

@@ -11,10 +11,10 @@ import numpy as np
 from .._array.libraries import known
 from .._array.libraries.declaration import ArrayLibrary, dtype_name
 from .._array.namespace import is_array, library
-from .._array.typing import Array, Device, Namespace, NDArray
+from .._array.typing import AnyArray, Device, Namespace, NDArray
 
 
-def to_host(array: Any, read: Callable[[Array], NDArray] | None = None) -> NDArray:
+def to_host(array: Any, read: Callable[[AnyArray], NDArray] | None = None) -> NDArray:
     """Copy ``array`` to the host, bfloat16 as float32; numbers and lists pass through NumPy.
 
     ``read`` takes the place of what is declared of the library.
@@ -48,10 +48,10 @@ class Arrays:
     xp: Namespace
     name: str
     device: Device = None
-    read: Callable[[Array], NDArray] | None = None
+    read: Callable[[AnyArray], NDArray] | None = None
 
     @classmethod
-    def of(cls, xp: Any, device: Device = None, read: Callable[[Array], NDArray] | None = None) -> Arrays:
+    def of(cls, xp: Any, device: Device = None, read: Callable[[AnyArray], NDArray] | None = None) -> Arrays:
         """The arrays of a namespace, the library's own or the one of array-api-compat."""
         lib = library(xp.asarray(0.0), "the array that asarray makes")
         return cls(lib.xp, lib.name, device, read)
@@ -61,11 +61,11 @@ class Arrays:
         """What is declared of the library."""
         return known(self.name)
 
-    def put(self, data: Any, dtype: str = "float64") -> Array:
+    def put(self, data: Any, dtype: str = "float64") -> AnyArray:
         """``data`` as an array on the device that shares no memory with it; NumPy's are read-only."""
         return self._on(self.device, np.asarray(data), dtype)
 
-    def _on(self, device: Device, host: NDArray, dtype: str) -> Array:
+    def _on(self, device: Device, host: NDArray, dtype: str) -> AnyArray:
         array = self.declared.make(self.xp, host, dtype, device)
         if isinstance(array, np.ndarray):
             array.flags.writeable = False

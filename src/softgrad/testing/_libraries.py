@@ -12,7 +12,7 @@ import numpy as np
 
 from .._array.libraries import MATRIX, known
 from .._array.libraries.declaration import ArrayLibrary
-from .._array.typing import Array, NDArray
+from .._array.typing import AnyArray, NDArray
 from ._host import Arrays
 
 
@@ -55,11 +55,11 @@ class OpenLibrary:
             self.get([probe + probe])
             self.device = declared.device_label(probe)
 
-    def put(self, host: NDArray, dtype: str) -> Array:
+    def put(self, host: NDArray, dtype: str) -> AnyArray:
         """``host`` as an array of the library on its default device."""
         return self._arrays.put(host, dtype)
 
-    def get(self, arrays: Sequence[Array]) -> list[NDArray]:
+    def get(self, arrays: Sequence[AnyArray]) -> list[NDArray]:
         """NDArray copies of ``arrays``; lazy ones are computed in one go."""
         return self._declared.read_all(self._arrays.xp, arrays)
 
@@ -67,7 +67,7 @@ class OpenLibrary:
         """``function`` of arrays as users of the library run it: compiled by JAX, else as it is."""
         return self._declared.compile(function) if self._declared.compile else function
 
-    def gradient(self, X: Array, labels: Array, W: Array) -> Array:
+    def gradient(self, X: AnyArray, labels: AnyArray, W: AnyArray) -> AnyArray:
         """Differentiate the loss by W, ``(M, K)``, by the library's automatic differentiation."""
         if self._declared.gradient is None:
             raise TypeError(f"{self.name} has no automatic differentiation")

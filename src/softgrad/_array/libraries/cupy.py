@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 
 from ..memory import cupy_memory
-from ..typing import Array
+from ..typing import AnyArray
 from .declaration import ArrayLibrary
 
 
-def _scatter(a: Array, index: Array, values: Array, axis: int) -> Array:
+def _scatter(a: AnyArray, index: AnyArray, values: AnyArray, axis: int) -> AnyArray:
     cupy, out = importlib.import_module("cupy"), a.copy()
     # put_along_axis is younger than the oldest CuPy that works
     rows = (

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, NDArray
+from ..typing import AnyArray, NDArray
 from .declaration import ArrayLibrary
 
 
-def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> AnyArray:
     host = np.array(host, dtype=getattr(np, dtype))
     # several chunks, or nothing of what Dask does would be seen
     chunks: list[Any] = list(host.shape)

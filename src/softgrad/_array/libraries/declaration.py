@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, Device, Namespace, NDArray
+from ..typing import AnyArray, Device, Namespace, NDArray
 
 
 def dtype_name(dtype: Any) -> str:
@@ -27,13 +27,13 @@ def default_device(xp: Namespace) -> Device:
         return getattr(xp.zeros(0), "device", None)
 
 
-def make_array(xp: Namespace, host: NDArray, dtype: str, device: Device) -> Array:
+def make_array(xp: Namespace, host: NDArray, dtype: str, device: Device) -> AnyArray:
     """Make an array by ``xp.asarray``, from a host array rounded to the dtype if NumPy has it."""
     host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
     return xp.asarray(host, dtype=getattr(xp, dtype), device=device)
 
 
-def read_array(xp: Namespace, array: Array) -> NDArray:
+def read_array(xp: Namespace, array: AnyArray) -> NDArray:
     """Copy an array to the host: move it to the default device, then try ``numpy.asarray`` and DLPack."""
     if dtype_name(array.dtype) == "bfloat16":
         array = xp.astype(array, xp.float32)
@@ -49,7 +49,7 @@ def read_array(xp: Namespace, array: Array) -> NDArray:
     return np.from_dlpack(array)
 
 
-def _label(array: Array) -> str:
+def _label(array: AnyArray) -> str:
     return str(getattr(array, "device", "cpu"))
 
 
@@ -163,27 +163,27 @@ class ArrayLibrary:
     has_device: bool = False
     chunked: bool = False
     waits: bool = False
-    make: Callable[[Namespace, NDArray, str, Device], Array] = field(default_factory=lambda: make_array)
-    read: Callable[[Namespace, Array], NDArray] = field(default_factory=lambda: read_array)
-    compute: Callable[[Sequence[Array]], Sequence[Array]] | None = None
+    make: Callable[[Namespace, NDArray, str, Device], AnyArray] = field(default_factory=lambda: make_array)
+    read: Callable[[Namespace, AnyArray], NDArray] = field(default_factory=lambda: read_array)
+    compute: Callable[[Sequence[AnyArray]], Sequence[AnyArray]] | None = None
     synchronize: Callable[[Any], object] | None = None
     other_device: Callable[[], Device] = field(default_factory=lambda: _none)
-    device_label: Callable[[Array], str] = field(default_factory=lambda: _label)
-    is_abstract: Callable[[Array], bool] = field(default_factory=lambda: _no)
+    device_label: Callable[[AnyArray], str] = field(default_factory=lambda: _label)
+    is_abstract: Callable[[AnyArray], bool] = field(default_factory=lambda: _no)
     refuses: Callable[[type], str | None] = field(default_factory=lambda: _none)
-    refuses_array: Callable[[Array], str | None] | None = None
-    incompatible: Callable[[Array, Array], bool] | None = None
-    as_like: Callable[[Array, Array], Array] | None = None
-    can_branch: Callable[[Array], bool] = field(default_factory=lambda: _yes)
+    refuses_array: Callable[[AnyArray], str | None] | None = None
+    incompatible: Callable[[AnyArray, AnyArray], bool] | None = None
+    as_like: Callable[[AnyArray, AnyArray], AnyArray] | None = None
+    can_branch: Callable[[AnyArray], bool] = field(default_factory=lambda: _yes)
     fuses: Callable[[], bool] | None = None
-    product: Callable[[Array, Array], Array] | None = None
-    scatter: Callable[[Array, Array, Array, int], Array] | None = None
-    memory: Callable[[Array], int | None] | None = None
+    product: Callable[[AnyArray, AnyArray], AnyArray] | None = None
+    scatter: Callable[[AnyArray, AnyArray, AnyArray, int], AnyArray] | None = None
+    memory: Callable[[AnyArray], int | None] | None = None
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     session: Callable[[], AbstractContextManager[Any]] = field(default_factory=lambda: contextlib.nullcontext)
     flushes: Callable[[], bool] = field(default_factory=lambda: _no)
     autograd: str | None = None
-    gradient: Callable[[Array, Array, Array], Array] | None = None
+    gradient: Callable[[AnyArray, AnyArray, AnyArray], AnyArray] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -205,7 +205,7 @@ class ArrayLibrary:
         """
         return importlib.import_module(self.module)
 
-    def read_all(self, xp: Namespace, arrays: Sequence[Array]) -> list[NDArray]:
+    def read_all(self, xp: Namespace, arrays: Sequence[AnyArray]) -> list[NDArray]:
         """NumPy copies of several arrays; lazy ones are computed in one go.
 
         Parameters

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..memory import jax_memory
-from ..typing import Array, NDArray
+from ..typing import AnyArray, NDArray
 from .declaration import ArrayLibrary, read_array
 
 
@@ -19,23 +19,23 @@ def _jax() -> Any:
     return importlib.import_module("jax")
 
 
-def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> AnyArray:
     host = np.array(host, dtype=None if dtype == "bfloat16" else dtype)
     # without x64, to ask for 64 bits would warn
     return xp.asarray(host, dtype=xp.bfloat16 if dtype == "bfloat16" else None, device=device)
 
 
-def _is_abstract(array: Array) -> bool:
+def _is_abstract(array: AnyArray) -> bool:
     return isinstance(array, _jax().core.Tracer)
 
 
-def _read(xp: Any, array: Array) -> NDArray:
+def _read(xp: Any, array: AnyArray) -> NDArray:
     if _is_abstract(array):
         raise TypeError("a traced array was given where values are wanted: call this outside of jit, grad and vmap")
     return np.asarray(array) if array.dtype != "bfloat16" else read_array(xp, array)
 
 
-def _product(a: Array, b: Array) -> Array:
+def _product(a: AnyArray, b: AnyArray) -> AnyArray:
     """The product; of float32 in float32 on every device, unless the user has set another precision."""
     jax = sys.modules["jax"]
     single = jax.numpy.result_type(a, b) == "float32" and jax.config.jax_default_matmul_precision is None
@@ -58,10 +58,10 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def _gradient(X: Array, labels: Array, W: Array) -> Array:
+def _gradient(X: AnyArray, labels: AnyArray, W: AnyArray) -> AnyArray:
     jax = _jax()
 
-    def loss(W: Array) -> Array:
+    def loss(W: AnyArray) -> AnyArray:
         logits = W.T @ X
         chosen = jax.numpy.take_along_axis(logits, labels[None, :], axis=0)[0]
         return jax.numpy.sum(jax.nn.logsumexp(logits, axis=0) - chosen)

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, NDArray
+from ..typing import AnyArray, NDArray
 from .declaration import ArrayLibrary
 
 
-def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> AnyArray:
     return xp.asarray(np.array(host, dtype=getattr(np, dtype)))
 
 
-def _is_abstract(array: Array) -> bool:
+def _is_abstract(array: AnyArray) -> bool:
     try:
         array.unwrap_numpy()
     except ValueError:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, NDArray
+from ..typing import AnyArray, NDArray
 from .declaration import ArrayLibrary
 
 _REFUSED = {
@@ -15,11 +15,11 @@ _REFUSED = {
 }
 
 
-def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> AnyArray:
     return np.array(host, dtype=getattr(np, dtype))
 
 
-def _scatter(a: Array, index: Array, values: Array, axis: int) -> Array:
+def _scatter(a: AnyArray, index: AnyArray, values: AnyArray, axis: int) -> AnyArray:
     out = np.array(a)
     np.put_along_axis(out, index, values, axis)
     return out

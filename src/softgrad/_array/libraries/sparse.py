@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, NDArray
+from ..typing import AnyArray, NDArray
 from .declaration import ArrayLibrary
 
 
-def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> AnyArray:
     return xp.COO.from_numpy(np.array(host, dtype=getattr(np, dtype)))
 
 

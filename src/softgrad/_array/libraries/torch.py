@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..memory import torch_memory
-from ..typing import Array, NDArray
+from ..typing import AnyArray, NDArray
 from .declaration import ArrayLibrary
 
 
-def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> Array:
+def _make(xp: Any, host: NDArray, dtype: str, device: Any) -> AnyArray:
     torch: Any = importlib.import_module("torch")
     device = torch.get_default_device() if device is None else device
     return torch.asarray(np.array(host), dtype=getattr(torch, dtype), device=device)
 
 
-def _read(xp: Any, array: Array) -> NDArray:
+def _read(xp: Any, array: AnyArray) -> NDArray:
     if hasattr(array, "device_mesh"):
         raise TypeError("a DTensor is split over processes: pass its full_tensor(), or merge the processes' results")
     if _is_abstract(array):
@@ -34,7 +34,7 @@ def _synchronize(results: Any) -> None:
         torch.cuda.synchronize()
 
 
-def _is_abstract(array: Array) -> bool:
+def _is_abstract(array: AnyArray) -> bool:
     return bool(array.is_meta) or hasattr(array, "fake_mode")
 
 
@@ -43,13 +43,13 @@ def _refuses(cls: type) -> str | None:
     return "a masked tensor's mask would be lost: pass its data and where=" if masked else None
 
 
-def _refuses_array(x: Array) -> str | None:
+def _refuses_array(x: AnyArray) -> str | None:
     if x.is_nested:
         return "is a nested tensor: pad it and pass where="
     return None if str(x.layout) == "torch.strided" else f"is a sparse tensor ({x.layout}): pass x.to_dense()"
 
 
-def _can_branch(array: Array) -> bool:
+def _can_branch(array: AnyArray) -> bool:
     torch: Any = importlib.import_module("torch")
     # in a trace, or where a function is transformed, there may be no values
     hidden = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
@@ -57,7 +57,7 @@ def _can_branch(array: Array) -> bool:
     return not (hidden or recorded or _is_abstract(array) or hasattr(array, "device_mesh"))
 
 
-def _as_like(a: Array, x: Array) -> Array:
+def _as_like(a: AnyArray, x: AnyArray) -> AnyArray:
     if hasattr(x, "device_mesh"):
         tensor = importlib.import_module("torch.distributed.tensor")
         # every device has all of it
@@ -65,14 +65,14 @@ def _as_like(a: Array, x: Array) -> Array:
     return x.fake_mode.from_tensor(a) if hasattr(x, "fake_mode") else a
 
 
-def _incompatible(x: Array, other: Array) -> bool:
+def _incompatible(x: AnyArray, other: AnyArray) -> bool:
     """Two subclasses, or one that mixes with no other beside one that is none."""
     if any(hasattr(x, name) != hasattr(other, name) for name in ("device_mesh", "fake_mode")):
         return True
     return not (isinstance(x, type(other)) or isinstance(other, type(x)))
 
 
-def _gradient(X: Array, labels: Array, W: Array) -> Array:
+def _gradient(X: AnyArray, labels: AnyArray, W: AnyArray) -> AnyArray:
     torch: Any = importlib.import_module("torch")
     W = W.detach().clone().requires_grad_()
     logits = W.T @ X

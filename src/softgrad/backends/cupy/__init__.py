@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from .._declaration import Backend
 
 _DENSE = ("softmax", "log_softmax", "logsumexp")
 _LOSS = ("cross_entropy", "cross_entropy_grad", "cross_entropy_value_and_grad")
 
 
-def should_run(function: str, xp: Namespace, x: Array, *args: Any) -> bool | str:
+def should_run(function: str, xp: Namespace, x: AnyArray, *args: Any) -> bool | str:
     """Say True, or why the generic kernels are to run."""
     if x.dtype.char not in "efd":
         return f"no kernel for {x.dtype}"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels import log_probs as generic
 from ..._kernels.scaling import Scaling
 from .rows import cross_entropy_grad
 
 
 def log_probs_vjp(
-    xp: Namespace, x: Array, labels: Array, cotangent: Array, axis: int, where: None, precision: None, scaling: Scaling
+    xp: Namespace,
+    x: AnyArray,
+    labels: AnyArray,
+    cotangent: AnyArray,
+    axis: int,
+    where: None,
+    precision: None,
+    scaling: Scaling,
 ) -> Any:
     """``c (onehot - p)`` of a sample's only label."""
     return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, cross_entropy_grad)

@@ -8,7 +8,7 @@ from typing import Any
 
 import cupy
 
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels.targets import ignored_index, index_labels
 from ..._options import LossArgs
 from .source import BLOCK, SOURCE, STAGED, THREAD
@@ -38,7 +38,7 @@ def _kernel(name: str, char: str, kind: int, wide: bool, threads: int, pitch: in
     return cupy.RawKernel(head + SOURCE, name)
 
 
-def _launch(name: str, x: Array, rows: int, classes: int, step: int, out: Any, *args: Any) -> None:
+def _launch(name: str, x: AnyArray, rows: int, classes: int, step: int, out: Any, *args: Any) -> None:
     """Launch a kernel on rows of ``x``; ``out`` is what is written of its shape, if anything."""
     threads = ROWS_THREADS64 if x.dtype.char == "d" else ROWS_THREADS
     kind, pitch, grid = THREAD, 1, -(-rows // threads)
@@ -56,14 +56,14 @@ def _on_device(function: Any) -> Any:
     """CuPy allocates and launches on the current device, which is to be that of the second argument."""
 
     @functools.wraps(function)
-    def run(first: Any, x: Array, *args: Any) -> Any:
+    def run(first: Any, x: AnyArray, *args: Any) -> Any:
         with x.device:
             return function(first, x, *args)
 
     return run
 
 
-def _layout(x: Array, axis: int) -> tuple[Array, int, int, int]:
+def _layout(x: AnyArray, axis: int) -> tuple[AnyArray, int, int, int]:
     """(x in C order, rows, classes, elements between two classes of a row)."""
     x = cupy.ascontiguousarray(x)
     classes = x.shape[axis]
@@ -72,7 +72,7 @@ def _layout(x: Array, axis: int) -> tuple[Array, int, int, int]:
 
 
 @_on_device
-def _dense(function: str, x: Array, axis: int) -> Array:
+def _dense(function: str, x: AnyArray, axis: int) -> AnyArray:
     shape = x.shape[:axis] + x.shape[axis + 1 :] if function == "logsumexp" else x.shape
     out = cupy.empty(shape, x.dtype)
     x, rows, classes, step = _layout(x, axis)
@@ -83,17 +83,17 @@ def _dense(function: str, x: Array, axis: int) -> Array:
     return out
 
 
-def softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
+def softmax(xp: Namespace, x: AnyArray, axis: int, where: None, precision: None) -> AnyArray:
     """``exp(x) / sum(exp(x))``, in one kernel."""
     return _dense("softmax", x, axis)
 
 
-def log_softmax(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
+def log_softmax(xp: Namespace, x: AnyArray, axis: int, where: None, precision: None) -> AnyArray:
     """``x - logsumexp(x)``, in one kernel."""
     return _dense("log_softmax", x, axis)
 
 
-def logsumexp(xp: Namespace, x: Array, axis: int, where: None, precision: None) -> Array:
+def logsumexp(xp: Namespace, x: AnyArray, axis: int, where: None, precision: None) -> AnyArray:
     """``max(x) + log1p(sum of the other exponentials)``, in one kernel."""
     return _dense("logsumexp", x, axis)
 
@@ -103,7 +103,7 @@ def _wide(dtype: Any) -> Any:
 
 
 @_on_device
-def _run(xp: Namespace, logits: Array, args: LossArgs, value: bool, gradient: bool) -> tuple[Array, Array]:
+def _run(xp: Namespace, logits: AnyArray, args: LossArgs, value: bool, gradient: bool) -> tuple[AnyArray, AnyArray]:
     x, rows, classes, step = _layout(logits, args.axis)
     wide = _wide(x.dtype)
     shape = x.shape[: args.axis] + x.shape[args.axis + 1 :]
@@ -140,16 +140,16 @@ def _run(xp: Namespace, logits: Array, args: LossArgs, value: bool, gradient: bo
     return values, grad
 
 
-def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
+def cross_entropy(xp: Namespace, logits: AnyArray, args: LossArgs) -> AnyArray:
     """The loss, reduced."""
     return _run(xp, logits, args, True, False)[0]
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: AnyArray, args: LossArgs) -> AnyArray:
     """Gradient by the logits."""
     return _run(xp, logits, args, False, True)[1]
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: AnyArray, args: LossArgs) -> tuple[AnyArray, AnyArray]:
     """Loss and gradient in one kernel, plus the reduction."""
     return _run(xp, logits, args, True, True)

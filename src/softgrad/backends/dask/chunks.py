@@ -14,14 +14,14 @@ from dask.delayed import delayed
 from dask.utils import parse_bytes
 
 from ..._array.namespace import library, without_fp_warnings
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels.loss import divided
 from .._registry import run
 from .._threads import workers
 from ..sparse.samples import is_sparse, library_of
 
 
-def on_chunk(function: str, x: Array, *args: Any) -> Any:
+def on_chunk(function: str, x: AnyArray, *args: Any) -> Any:
     """Run a kernel on a chunk, single-threaded as the scheduler expects of a task."""
     lib, xp, x = library_of(x, "a chunk")
     with workers(1):
@@ -29,13 +29,13 @@ def on_chunk(function: str, x: Array, *args: Any) -> Any:
 
 
 @without_fp_warnings
-def _on_parameters(function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...]) -> Array:
+def _on_parameters(function: Callable[..., AnyArray], arrays: tuple[AnyArray, ...], rest: tuple[Any, ...]) -> AnyArray:
     return function(library(arrays[0], "a chunk").xp, *arrays, *rest)
 
 
 def one_task(
-    function: Callable[..., Array], arrays: tuple[Array, ...], rest: tuple[Any, ...], dtype: Any = None
-) -> Array:
+    function: Callable[..., AnyArray], arrays: tuple[AnyArray, ...], rest: tuple[Any, ...], dtype: Any = None
+) -> AnyArray:
     """``function(xp, *arrays, *rest)`` of arrays that are small, as one task; of the first one's shape, maybe dtype."""
     first = arrays[0]
     dtype = first.dtype if dtype is None else dtype
@@ -44,7 +44,7 @@ def one_task(
     return da.from_delayed(result, first.shape, dtype=dtype, meta=meta_of(first, first.ndim, dtype))
 
 
-def whole_rows(x: Array, axis: int) -> Array:
+def whole_rows(x: AnyArray, axis: int) -> AnyArray:
     """``x`` with ``axis`` in one chunk; cut finer elsewhere where the chunks would outgrow Dask's own limit."""
     if x.numblocks[axis] == 1:
         return x
@@ -56,7 +56,7 @@ def whole_rows(x: Array, axis: int) -> Array:
     return x.rechunk({axis: -1})
 
 
-def meta_of(x: Array, ndim: int, dtype: Any) -> Array:
+def meta_of(x: AnyArray, ndim: int, dtype: Any) -> AnyArray:
     """An empty array of ``ndim`` dimensions in the library of ``x``'s chunks, NumPy's of sparse ones."""
     if is_sparse(x._meta):
         return np.empty((0,) * ndim, dtype=dtype)
@@ -66,12 +66,12 @@ def meta_of(x: Array, ndim: int, dtype: Any) -> Array:
 def rowwise(
     call: Callable[..., Any],
     axis: int,
-    arrays: Sequence[tuple[Array, bool | None]],
+    arrays: Sequence[tuple[AnyArray, bool | None]],
     dtype: Any,
     *,
     keeps_axis: bool | None,
     options: dict[str, Any],
-) -> Array:
+) -> AnyArray:
     """``call`` on aligned chunks of arrays that have the class axis (True) or its labels (None), or are of samples.
 
     So has the result, by ``keeps_axis``.
@@ -101,14 +101,14 @@ def rowwise(
     )
 
 
-def _entry(parts: Any, *, index: int) -> Array:
+def _entry(parts: Any, *, index: int) -> AnyArray:
     # a chunk of rows comes from one chunk of logits: a contracted axis arrives as a list of it
     while isinstance(parts, list):
         (parts,) = parts
     return parts[index]
 
 
-def entry(found: Array, index: int, axis: int, *, keeps_axis: bool) -> Array:
+def entry(found: AnyArray, index: int, axis: int, *, keeps_axis: bool) -> AnyArray:
     """One of the results that a chunk of ``found`` is a tuple of."""
     letters = tuple(range(found.ndim))
     out = letters if keeps_axis else letters[:axis] + letters[axis + 1 :]
@@ -117,25 +117,25 @@ def entry(found: Array, index: int, axis: int, *, keeps_axis: bool) -> Array:
 
 
 @without_fp_warnings
-def _sum_of(x: Array, axis: Any, keepdims: bool, *, dtype: Any) -> Array:
+def _sum_of(x: AnyArray, axis: Any, keepdims: bool, *, dtype: Any) -> AnyArray:
     return library(x, "a chunk").xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
 
 
-def sum_all(x: Array, dtype: Any) -> Array:
+def sum_all(x: AnyArray, dtype: Any) -> AnyArray:
     """Sum of all elements, 0-d, by Dask's tree reduction."""
     one = functools.partial(_sum_of, dtype=dtype)
     return da.reduction(x, one, one, dtype=dtype, concatenate=True, meta=meta_of(x, 0, dtype))
 
 
 @without_fp_warnings
-def _quotient(a: Array, by: Array, *, dtype: Any) -> Array:
+def _quotient(a: AnyArray, by: AnyArray, *, dtype: Any) -> AnyArray:
     xp = library(a, "a chunk").xp
     if by is not None:
         a = divided(xp, xp.asarray(a), xp.astype(xp.asarray(by), a.dtype, copy=False))
     return xp.astype(xp.asarray(a), dtype, copy=False)
 
 
-def quotient(a: Array, by: Array, dtype: Any) -> Array:
+def quotient(a: AnyArray, by: AnyArray, dtype: Any) -> AnyArray:
     """``a`` divided by the total weight ``by``, 0-d or None, in ``dtype``; 0 where that is 0."""
     if by is None and a.dtype == dtype:
         return a

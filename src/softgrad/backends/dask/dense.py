@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from .chunks import on_chunk, rowwise
 
 
-def _kernel(x: Array, where: Array, *, function: str, axis: int, precision: str | None) -> Any:
+def _kernel(x: AnyArray, where: AnyArray, *, function: str, axis: int, precision: str | None) -> Any:
     return on_chunk(function, x, axis, where, precision)
 
 
 def _dense(
-    function: str, xp: Namespace, x: Array, axis: int, where: Array = None, precision: str | None = None
-) -> Array:
+    function: str, xp: Namespace, x: AnyArray, axis: int, where: AnyArray = None, precision: str | None = None
+) -> AnyArray:
     return rowwise(
         _kernel,
         axis,
@@ -31,13 +31,13 @@ log_softmax = partial(_dense, "log_softmax")
 logsumexp = partial(_dense, "logsumexp")
 
 
-def _signed_part(x: Array, b: Array, where: Array, *, axis: int, precision: str | None, part: int) -> Any:
+def _signed_part(x: AnyArray, b: AnyArray, where: AnyArray, *, axis: int, precision: str | None, part: int) -> Any:
     return on_chunk("signed_logsumexp", x, b, axis, where, precision)[part]
 
 
 def signed_logsumexp(
-    xp: Namespace, x: Array, b: Array, axis: int, where: Array = None, precision: str | None = None
-) -> tuple[Array, Array]:
+    xp: Namespace, x: AnyArray, b: AnyArray, axis: int, where: AnyArray = None, precision: str | None = None
+) -> tuple[AnyArray, AnyArray]:
     """``log(abs(sum(b * exp(x))))`` and the sign of the sum, as lazy results computed independently."""
     arrays = [(x, True), (b, True), (where, True)]
     value, sign = (
@@ -54,11 +54,11 @@ def signed_logsumexp(
     return value, sign
 
 
-def _pair(first: Array, second: Array, *, function: str, axis: int) -> Any:
+def _pair(first: AnyArray, second: AnyArray, *, function: str, axis: int) -> Any:
     return on_chunk(function, first, second, axis)
 
 
-def _derivative(function: str, xp: Namespace, first: Array, second: Array, axis: int) -> Array:
+def _derivative(function: str, xp: Namespace, first: AnyArray, second: AnyArray, axis: int) -> AnyArray:
     return rowwise(
         _pair,
         axis,

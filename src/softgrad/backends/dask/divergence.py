@@ -7,14 +7,21 @@ from typing import Any
 import numpy as np
 
 from ..._array.namespace import library, without_fp_warnings
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels.dense import held_dtype, widen
 from ..._kernels.divergence import DivergenceArgs
 from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 
 
 def _chunk(
-    x: Array, target: Array, weight: Array, where: Array, labels: Array, *, args: DivergenceArgs, wrt: tuple[str, ...]
+    x: AnyArray,
+    target: AnyArray,
+    weight: AnyArray,
+    where: AnyArray,
+    labels: AnyArray,
+    *,
+    args: DivergenceArgs,
+    wrt: tuple[str, ...],
 ) -> Any:
     args = args._replace(target=target, sample_weight=weight, where=where, labels=labels)
     # in float32 at least, as what is weighted may outgrow half
@@ -24,12 +31,12 @@ def _chunk(
 
 
 @without_fp_warnings
-def _ones(x: Array, *, axis: int, held: Any) -> Array:
+def _ones(x: AnyArray, *, axis: int, held: Any) -> AnyArray:
     xp = library(x, "a chunk").xp
     return xp.ones_like(x[(*(slice(None),) * axis, 0, ...)], dtype=held)
 
 
-def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
+def divergence(xp: Namespace, logits: AnyArray, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``; each chunk is read once."""
     axis, held = args.axis, held_dtype(np, logits.dtype)
     bare = args._replace(target=None, where=None, sample_weight=None, labels=None, reduction="none")

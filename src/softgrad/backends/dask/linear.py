@@ -18,7 +18,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..._array.namespace import library, without_fp_warnings
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels.dense import held_dtype
 from ..._kernels.loss import divided
@@ -46,7 +46,7 @@ def _finish(total: tuple[Any, ...], *, mean: bool, dtype: Any) -> tuple[Any, ...
     weight, *sums = total
     xp = library(weight, "a sum").xp
 
-    def done(a: Array) -> Array:
+    def done(a: AnyArray) -> AnyArray:
         return xp.astype(divided(xp, xp.asarray(a), weight) if mean else xp.asarray(a), dtype)
 
     return tuple(None if a is None else done(a) for a in sums)
@@ -58,14 +58,14 @@ def _without(part: tuple[Any, ...], at: int) -> tuple[Any, ...]:
 
 @without_fp_warnings
 def _part(
-    x: Array,
-    labels: Array,
-    sample_weight: Array,
-    where: Array,
-    W: Array,
-    bias: Array,
-    by_class: list[Array],
-    extra: Array,
+    x: AnyArray,
+    labels: AnyArray,
+    sample_weight: AnyArray,
+    where: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
+    by_class: list[AnyArray],
+    extra: AnyArray,
     vectors: list[Any],
     *,
     args: LossArgs,
@@ -108,19 +108,19 @@ class Graph:
 
     def __init__(
         self,
-        X: Array,
-        W: Array,
-        bias: Array,
+        X: AnyArray,
+        W: AnyArray,
+        bias: AnyArray,
         args: LossArgs,
         function: str | Callable[..., Any],
         options: tuple[Any, ...],
-        vectors: Sequence[Array] = (),
-        extra: Array = None,
+        vectors: Sequence[AnyArray] = (),
+        extra: AnyArray = None,
     ) -> None:
         self.X, self.dtype, self.mean = whole_rows(X, 1), W.dtype, args.reduction == "mean"
         self.held = held_dtype(np, W.dtype)
         W, bias = (None if a is None else a.astype(self.held, copy=False) for a in (W, bias))
-        self.arrays: list[Array] = [self.X]
+        self.arrays: list[AnyArray] = [self.X]
         columns = [_keys(self.X)]
         columns += [
             self._rows(a, name)
@@ -144,7 +144,7 @@ class Graph:
         }
         self.name = f"{label}-{self.token}"
 
-    def _rows(self, a: Array, name: str) -> list[Key]:
+    def _rows(self, a: AnyArray, name: str) -> list[Key]:
         """The row chunks of ``a``, cut as those of X."""
         X = self.X
         if a is None:
@@ -164,7 +164,7 @@ class Graph:
         keys = _keys(a)
         return keys if len(keys) == X.numblocks[0] else keys * X.numblocks[0]
 
-    def _one(self, a: Array) -> Key:
+    def _one(self, a: AnyArray) -> Key:
         """The single chunk of a parameter."""
         if a is None:
             return None
@@ -192,7 +192,7 @@ class Graph:
         self.tasks[key] = (functools.partial(_finish, mean=self.mean, dtype=self.dtype), total)
         return key
 
-    def array(self, name: str, keys: list[Key], index: int, chunks: tuple[Any, ...], dtype: Any) -> Array:
+    def array(self, name: str, keys: list[Key], index: int, chunks: tuple[Any, ...], dtype: Any) -> AnyArray:
         """A lazy array of the entries ``index`` of ``keys``, one chunk under the other; made after all tasks."""
         name = f"{name}-{self.token}"
         rest = (0,) * (len(chunks) - 1)
@@ -202,24 +202,24 @@ class Graph:
         graph = HighLevelGraph({**shared.layers, name: layer}, {**shared.dependencies, name: {self.name}})
         return da.Array(graph, name, chunks, meta=meta_of(self.X, len(chunks), dtype))
 
-    def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    def whole(self, name: str, key: Key, index: int, shape: tuple[int, ...], dtype: Any = None) -> AnyArray:
         """A lazy array of one chunk, in ``dtype`` or the dtype of the results."""
         return self.array(name, [key], index, tuple((size,) for size in shape), self.dtype if dtype is None else dtype)
 
-    def stacked(self, name: str, index: int, width: tuple[int, ...]) -> Array:
+    def stacked(self, name: str, index: int, width: tuple[int, ...]) -> AnyArray:
         """Rows of each chunk, one under the other."""
         return self.array(name, self.parts, index, (self.X.chunks[0], *((size,) for size in width)), self.held)
 
 
-def _keys(a: Array) -> list[Key]:
+def _keys(a: AnyArray) -> list[Key]:
     """The keys of chunks of whole rows."""
     keys: list[Any] = a.__dask_keys__()
     return [key[0] if isinstance(key, list) else key for key in keys] if a.ndim else keys
 
 
 def linear_cross_entropy(
-    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, block_size: int | None = None
-) -> Array:
+    xp: Namespace, X: AnyArray, W: AnyArray, bias: AnyArray, args: LossArgs, block_size: int | None = None
+) -> AnyArray:
     """The loss, reduced."""
     graph = Graph(X, W, bias, args, "linear_cross_entropy", (block_size,))
     if args.reduction == "none":
@@ -227,7 +227,7 @@ def linear_cross_entropy(
     return graph.whole("loss", graph.finished(graph.sums()), 0, ())
 
 
-def results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Array]:
+def results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[AnyArray]:
     """The lazy results by name; rows of X stay with their chunk."""
     at = names.index("X") + 1 if "X" in names else None
     total = graph.sums(at)
@@ -246,14 +246,14 @@ def results(graph: Graph, names: list[str], shapes: dict[str, Any]) -> list[Arra
 
 def linear_cross_entropy_value_and_grad(
     xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The loss and its gradients in one pass over the chunks."""
     graph = Graph(X, W, bias, args, "linear_cross_entropy_value_and_grad", (wrt, classes, block_size))
     count = W.shape[0] if classes is None else len(classes)
@@ -265,14 +265,14 @@ def linear_cross_entropy_value_and_grad(
 
 def linear_cross_entropy_hvp(
     xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
-    vectors: tuple[Array, ...],
+    vectors: tuple[AnyArray, ...],
     block_size: int | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors``."""
     given = dict(zip(wrt, vectors, strict=True))
     small = [None if name == "X" else v for name, v in given.items()]
@@ -281,8 +281,14 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Array, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
-) -> Array:
+    xp: Namespace,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
+    args: LossArgs,
+    intercept: bool,
+    block_size: int | None = None,
+) -> AnyArray:
     """The Hessian as (k, m, k, m)."""
     graph = Graph(X, W, bias, args, "linear_cross_entropy_hessian", (intercept, block_size))
     k, m = W.shape[0], W.shape[1] + intercept
@@ -291,13 +297,13 @@ def linear_cross_entropy_hessian(
 
 def sums_by_chunk(
     function: Callable[..., Any],
-    X: Array,
-    W: Array,
-    bias: Array,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     options: tuple[Any, ...],
     shapes: list[tuple[int, ...]],
-) -> list[Array]:
+) -> list[AnyArray]:
     """What ``function(X, W, bias, args, *options)`` gives for the rows of each chunk, added up and reduced."""
     graph = Graph(X, W, bias, args, function, options)
     done = graph.finished(graph.sums())

@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 
 from ..._array.namespace import library
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels.divergence import DivergenceArgs
 from ..._kernels.linear_divergence import Given, Model
 from ..._options import LossArgs
@@ -17,9 +17,9 @@ from .linear import Graph, results
 
 
 def _divergence_part(
-    x: Array,
-    W: Array,
-    bias: Array,
+    x: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     loss_args: LossArgs,
     args: DivergenceArgs,
     wrt: tuple[str, ...],
@@ -40,19 +40,20 @@ def _divergence_part(
 
 def linear_divergence(
     xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),
     block_size: int | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The divergence, reduced, and its gradients by some of W, bias and X."""
-    rows, *small = target
+    known: tuple[AnyArray, ...] = target
+    rows, *small = known
     if isinstance(target, Given):
         # side by side: a graph has one array beside X; every integer that is a class is a number of float64
-        rows, small = da.concatenate([a.astype(np.float64) for a in target], axis=1, allow_unknown_chunksizes=True), []
+        rows, small = da.concatenate([a.astype(np.float64) for a in known], axis=1, allow_unknown_chunksizes=True), []
     loss_args = LossArgs(1, rows, False, sample_weight=args.sample_weight, where=args.where, reduction=args.reduction)
     bare = args._replace(where=None, sample_weight=None)
     graph = Graph(X, W, bias, loss_args, _divergence_part, (bare, tuple(wrt), block_size), small)

@@ -6,7 +6,7 @@ from typing import Any
 
 import dask.array as da
 
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels.linear_log_probs import Rows, Wanted
 from ..._kernels.scaling import Scaling
 from ..._options import LossArgs
@@ -16,9 +16,9 @@ from .linear import Graph, results
 
 def linear_log_probs(
     xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
@@ -27,7 +27,7 @@ def linear_log_probs(
     graph = Graph(X, W, bias, args, "linear_log_probs", (wanted, block_size))
     chunks = graph.X.chunks[0]
 
-    def rows(name: str, index: int, width: tuple[int, ...]) -> Array:
+    def rows(name: str, index: int, width: tuple[int, ...]) -> AnyArray:
         return quotient(graph.stacked(name, index, width), None, W.dtype)
 
     count, top, at = wanted.top_k, None, None
@@ -39,15 +39,15 @@ def linear_log_probs(
 
 
 def _vjp_part(
-    x: Array,
-    W: Array,
-    bias: Array,
+    x: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     entropy: bool,
     several: bool,
-    given: tuple[Array, ...],
+    given: tuple[AnyArray, ...],
     block_size: int | None,
 ) -> tuple[Any, ...]:
     """The sums of one chunk, of cotangents side by side."""
@@ -59,15 +59,15 @@ def _vjp_part(
 
 def linear_log_probs_vjp(
     xp: Namespace,
-    X: Array,
-    W: Array,
-    bias: Array,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
     block_size: int | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
     """What cotangents give by the parameters and X, added up by a tree."""
     several, entropy = cotangents.log_probs is not None, cotangents.entropy is not None
     side = ([cotangents.log_probs] if several else []) + ([cotangents.entropy[:, None]] if entropy else [])

@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 
 from ..._array.namespace import library, without_fp_warnings
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels import loss as loss_kernels
 from ..._kernels.dense import held_dtype, widen
 from ..._kernels.targets import target
@@ -16,7 +16,7 @@ from ..._options import ARRAYS, BY_CLASS, LossArgs
 from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 
 
-def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs:
+def _chunk_args(args: LossArgs, x: AnyArray, arrays: tuple[AnyArray, ...]) -> LossArgs:
     """What a kernel is given of a chunk: ``arrays`` as ``ARRAYS`` names them."""
     xp = library(x, "a chunk").xp
     own = dict(zip(ARRAYS, arrays, strict=True))
@@ -24,7 +24,7 @@ def _chunk_args(args: LossArgs, x: Array, arrays: tuple[Array, ...]) -> LossArgs
     return args._replace(**own | by_class, reduction="none")
 
 
-def _kernel(x: Array, vector: Array, *arrays: Array, function: str, args: LossArgs) -> Any:
+def _kernel(x: AnyArray, vector: AnyArray, *arrays: AnyArray, function: str, args: LossArgs) -> Any:
     piece = _chunk_args(args, x, arrays)
     if args.reduction != "none":
         x, _ = widen(library(x, "a chunk").xp, x, None)
@@ -32,7 +32,7 @@ def _kernel(x: Array, vector: Array, *arrays: Array, function: str, args: LossAr
 
 
 @without_fp_warnings
-def _weights(x: Array, vector: Array, *arrays: Array, args: LossArgs) -> Any:
+def _weights(x: AnyArray, vector: AnyArray, *arrays: AnyArray, args: LossArgs) -> Any:
     piece = _chunk_args(args, x, arrays)
     xp = library(x, "a chunk").xp
     x, _ = widen(xp, x, None)
@@ -42,7 +42,9 @@ def _weights(x: Array, vector: Array, *arrays: Array, args: LossArgs) -> Any:
     return xp.squeeze(loss_kernels.scaled(xp, ones, kept, weight), axis=args.axis)
 
 
-def _rows(call: Any, logits: Array, args: LossArgs, *, keeps_axis: bool, vector: Array = None, **options: Any) -> Array:
+def _rows(
+    call: Any, logits: AnyArray, args: LossArgs, *, keeps_axis: bool, vector: AnyArray = None, **options: Any
+) -> AnyArray:
     """One row of results a sample, before the reduction.
 
     What is reduced is in float32 at least, as what is weighted may outgrow half; the rest is rounded once.
@@ -58,53 +60,53 @@ def _rows(call: Any, logits: Array, args: LossArgs, *, keeps_axis: bool, vector:
     return rowwise(call, args.axis, arrays, dtype, keeps_axis=keeps_axis, options={"args": bare, **options})
 
 
-def _held(logits: Array) -> Any:
+def _held(logits: AnyArray) -> Any:
     return held_dtype(np, logits.dtype)
 
 
-def total_weight(xp: Namespace, logits: Array, args: LossArgs) -> Array:
+def total_weight(xp: Namespace, logits: AnyArray, args: LossArgs) -> AnyArray:
     """Total weight, the divisor of the mean, 0-d."""
     return sum_all(_rows(_weights, logits, args, keeps_axis=False), _held(logits))
 
 
-def _reduced(xp: Namespace, losses: Array, logits: Array, args: LossArgs) -> Array:
+def _reduced(xp: Namespace, losses: AnyArray, logits: AnyArray, args: LossArgs) -> AnyArray:
     if args.reduction == "none":
         return quotient(losses, None, logits.dtype)
     value = sum_all(losses, losses.dtype)
     return quotient(value, total_weight(xp, logits, args) if args.reduction == "mean" else None, logits.dtype)
 
 
-def _scaled(xp: Namespace, rows: Array, logits: Array, args: LossArgs) -> Array:
+def _scaled(xp: Namespace, rows: AnyArray, logits: AnyArray, args: LossArgs) -> AnyArray:
     return quotient(rows, total_weight(xp, logits, args) if args.reduction == "mean" else None, logits.dtype)
 
 
-def cross_entropy(xp: Namespace, logits: Array, args: LossArgs) -> Array:
+def cross_entropy(xp: Namespace, logits: AnyArray, args: LossArgs) -> AnyArray:
     """The loss, reduced."""
     losses = _rows(_kernel, logits, args, keeps_axis=False, function="cross_entropy")
     return _reduced(xp, losses, logits, args)
 
 
-def _derivative(xp: Namespace, logits: Array, args: LossArgs, function: str, vector: Array = None) -> Array:
+def _derivative(xp: Namespace, logits: AnyArray, args: LossArgs, function: str, vector: AnyArray = None) -> AnyArray:
     rows = _rows(_kernel, logits, args, keeps_axis=True, vector=vector, function=function)
     return _scaled(xp, rows, logits, args)
 
 
-def cross_entropy_grad(xp: Namespace, logits: Array, args: LossArgs) -> Array:
+def cross_entropy_grad(xp: Namespace, logits: AnyArray, args: LossArgs) -> AnyArray:
     """Gradient by the logits."""
     return _derivative(xp, logits, args, "cross_entropy_grad")
 
 
-def cross_entropy_hvp(xp: Namespace, logits: Array, args: LossArgs, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Namespace, logits: AnyArray, args: LossArgs, vector: AnyArray) -> AnyArray:
     """Second derivative times ``vector``."""
     return _derivative(xp, logits, args, "cross_entropy_hvp", vector)
 
 
-def cross_entropy_hessian_diag(xp: Namespace, logits: Array, args: LossArgs) -> Array:
+def cross_entropy_hessian_diag(xp: Namespace, logits: AnyArray, args: LossArgs) -> AnyArray:
     """Diagonal of the second derivative."""
     return _derivative(xp, logits, args, "cross_entropy_hessian_diag")
 
 
-def cross_entropy_value_and_grad(xp: Namespace, logits: Array, args: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Namespace, logits: AnyArray, args: LossArgs) -> tuple[AnyArray, AnyArray]:
     """Loss and gradient in one pass over the chunks."""
     both = _rows(_kernel, logits, args, keeps_axis=True, function="cross_entropy_value_and_grad")
     losses, grads = (entry(both, i, args.axis, keeps_axis=i == 1) for i in (0, 1))

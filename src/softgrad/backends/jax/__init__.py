@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._options import OPTIONS, LossArgs
 from .._declaration import GENERIC, Backend
 from . import dense, linear, shards
@@ -23,7 +23,7 @@ _PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _with_arrays(function: Callable[..., Any], args: LossArgs, arrays: Any, logits: Array, *more: Array) -> Any:
+def _with_arrays(function: Callable[..., Any], args: LossArgs, arrays: Any, logits: AnyArray, *more: AnyArray) -> Any:
     return function(logits, args._replace(**arrays), *more)
 
 
@@ -39,86 +39,90 @@ _value_and_grad = jax.jit(linear.value_and_grad, static_argnums=(4,))
 _hvp = jax.jit(linear.hvp, static_argnums=(5,))
 
 
-def softmax(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
+def softmax(xp: Any, x: AnyArray, axis: int, where: AnyArray | None = None, precision: str | None = None) -> AnyArray:
     """``exp(x) / sum(exp(x))``."""
     return _softmax(x, where, axis, precision)
 
 
-def log_softmax(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
+def log_softmax(
+    xp: Any, x: AnyArray, axis: int, where: AnyArray | None = None, precision: str | None = None
+) -> AnyArray:
     """``x - logsumexp(x)``."""
     return _log_softmax(x, where, axis, precision)
 
 
-def logsumexp(xp: Any, x: Array, axis: int, where: Array | None = None, precision: str | None = None) -> Array:
+def logsumexp(xp: Any, x: AnyArray, axis: int, where: AnyArray | None = None, precision: str | None = None) -> AnyArray:
     """``log(sum(exp(x)))``, without ``axis``."""
     return _logsumexp(x, where, axis, precision)
 
 
 def signed_logsumexp(
-    xp: Any, x: Array, b: Array, axis: int, where: Array | None = None, precision: str | None = None
-) -> tuple[Array, Array]:
+    xp: Any, x: AnyArray, b: AnyArray, axis: int, where: AnyArray | None = None, precision: str | None = None
+) -> tuple[AnyArray, AnyArray]:
     """log|sum(b exp(x))| and the sum's sign."""
     return _signed(x, b, axis, where, precision)
 
 
-def complex_logsumexp(xp: Any, x: Array, b: Array | None, axis: int, where: Array | None = None) -> tuple[Array, Array]:
+def complex_logsumexp(
+    xp: Any, x: AnyArray, b: AnyArray | None, axis: int, where: AnyArray | None = None
+) -> tuple[AnyArray, AnyArray]:
     """log|sum(b exp(x))| and the sum's phase."""
     return _complex(x, b, axis, where)
 
 
-def softmax_vjp(xp: Any, probs: Array, cotangent: Array, axis: int) -> Array:
+def softmax_vjp(xp: Any, probs: AnyArray, cotangent: AnyArray, axis: int) -> AnyArray:
     """``p (c - sum(p c))``."""
     return _pulls["softmax_vjp"](probs, cotangent, axis)
 
 
-def softmax_jvp(xp: Any, probs: Array, tangent: Array, axis: int) -> Array:
+def softmax_jvp(xp: Any, probs: AnyArray, tangent: AnyArray, axis: int) -> AnyArray:
     """``p (t - sum(p t))``."""
     return _pulls["softmax_jvp"](probs, tangent, axis)
 
 
-def log_softmax_vjp(xp: Any, log_probs: Array, cotangent: Array, axis: int) -> Array:
+def log_softmax_vjp(xp: Any, log_probs: AnyArray, cotangent: AnyArray, axis: int) -> AnyArray:
     """``c - p sum(c)``."""
     return _pulls["log_softmax_vjp"](log_probs, cotangent, axis)
 
 
-def log_softmax_jvp(xp: Any, log_probs: Array, tangent: Array, axis: int) -> Array:
+def log_softmax_jvp(xp: Any, log_probs: AnyArray, tangent: AnyArray, axis: int) -> AnyArray:
     """``t - sum(p t)``."""
     return _pulls["log_softmax_jvp"](log_probs, tangent, axis)
 
 
-def cross_entropy(xp: Any, logits: Array, args: LossArgs) -> Array:
+def cross_entropy(xp: Any, logits: AnyArray, args: LossArgs) -> AnyArray:
     """The loss, reduced."""
     return _with_arrays(jax_loss.cross_entropy, *_split(args), logits)
 
 
-def cross_entropy_value_and_grad(xp: Any, logits: Array, args: LossArgs) -> tuple[Array, Array]:
+def cross_entropy_value_and_grad(xp: Any, logits: AnyArray, args: LossArgs) -> tuple[AnyArray, AnyArray]:
     """Loss and gradient."""
     return _with_arrays(jax_loss.value_and_grad, *_split(args), logits)
 
 
-def cross_entropy_grad(xp: Any, logits: Array, args: LossArgs) -> Array:
+def cross_entropy_grad(xp: Any, logits: AnyArray, args: LossArgs) -> AnyArray:
     """The gradient with respect to the logits."""
     return _with_arrays(jax_loss.grad, *_split(args), logits)
 
 
-def cross_entropy_hvp(xp: Any, logits: Array, args: LossArgs, vector: Array) -> Array:
+def cross_entropy_hvp(xp: Any, logits: AnyArray, args: LossArgs, vector: AnyArray) -> AnyArray:
     """Second derivative times ``vector``."""
     return _with_arrays(jax_loss.hvp, *_split(args), logits, vector)
 
 
-def cross_entropy_hessian_diag(xp: Any, logits: Array, args: LossArgs) -> Array:
+def cross_entropy_hessian_diag(xp: Any, logits: AnyArray, args: LossArgs) -> AnyArray:
     """Diagonal of the second derivative."""
     return _with_arrays(_generic["cross_entropy_hessian_diag"], *_split(args), logits)
 
 
-def total_weight(xp: Any, logits: Array, args: LossArgs) -> Array:
+def total_weight(xp: Any, logits: AnyArray, args: LossArgs) -> AnyArray:
     """What the mean divides by."""
     return _with_arrays(_generic["total_weight"], *_split(args), logits)
 
 
 def linear_cross_entropy(
-    xp: Any, X: Array, W: Array, bias: Array | None, args: LossArgs, block_size: int | None = None
-) -> Array:
+    xp: Any, X: AnyArray, W: AnyArray, bias: AnyArray | None, args: LossArgs, block_size: int | None = None
+) -> AnyArray:
     """The loss, reduced."""
     static, arrays = _split(args)
     return _value(X, W, bias, arrays, linear.Model(static, block_size))
@@ -126,14 +130,14 @@ def linear_cross_entropy(
 
 def linear_cross_entropy_value_and_grad(
     xp: Any,
-    X: Array,
-    W: Array,
-    bias: Array | None,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None,
     args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The loss and its gradients."""
     static, arrays = _split(args)
     return _value_and_grad(X, W, bias, arrays, linear.Model(static, block_size, tuple(wrt), classes))
@@ -141,14 +145,14 @@ def linear_cross_entropy_value_and_grad(
 
 def linear_cross_entropy_hvp(
     xp: Any,
-    X: Array,
-    W: Array,
-    bias: Array | None,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None,
     args: LossArgs,
     wrt: tuple[str, ...],
-    vectors: tuple[Array, ...],
+    vectors: tuple[AnyArray, ...],
     block_size: int | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
     """Second derivative with respect to ``wrt``, times ``vectors``."""
     static, arrays = _split(args)
     return _hvp(X, W, bias, arrays, tuple(vectors), linear.Model(static, block_size, tuple(wrt)))

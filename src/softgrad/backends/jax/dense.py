@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._array.memory import jax_memory
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import dense as dense_kernels
 
 #: Classes up to which a plain sum is exact enough.
@@ -25,14 +25,14 @@ ONE_PASS, HELD = 16, 64
 DOMINANT = 0.75
 
 
-def total(a: Array, axis: int) -> Array:
+def total(a: AnyArray, axis: int) -> AnyArray:
     """The sum over ``axis``, which goes."""
     if a.shape[axis] <= PLAIN_SUM:
         return jnp.sum(a, axis=axis)
     return jnp.squeeze(dense_kernels.total(jnp, a, axis), axis=axis)
 
 
-def _one_pass(e: Array, axis: int) -> bool:
+def _one_pass(e: AnyArray, axis: int) -> bool:
     """Whether XLA makes two sums faster in one pass: over columns, and rows that are a few whole vectors or pairs."""
     k = e.shape[axis]
     if k > PLAIN_SUM:
@@ -50,19 +50,19 @@ def _has_barrier() -> bool:
     return True
 
 
-def _held(e: Array, axis: int) -> Array:
+def _held(e: AnyArray, axis: int) -> AnyArray:
     """Exponentials as an array in memory, on a CPU with few classes: each sum would else take them again."""
     if e.shape[axis] > HELD or axis < e.ndim - 1 or not _has_barrier():
         return e
-    held: Array = jax.lax.platform_dependent(e, cpu=jax.lax.optimization_barrier, default=lambda a: a)
+    held: AnyArray = jax.lax.platform_dependent(e, cpu=jax.lax.optimization_barrier, default=lambda a: a)
     return held
 
 
-def _pair(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+def _pair(a: tuple[AnyArray, AnyArray], b: tuple[AnyArray, AnyArray]) -> tuple[AnyArray, AnyArray]:
     return a[0] + b[0], a[1] + b[1]
 
 
-def _both(a: Array, b: Array, axis: int) -> tuple[Array, Array]:
+def _both(a: AnyArray, b: AnyArray, axis: int) -> tuple[AnyArray, AnyArray]:
     """Two sums over ``axis``, which goes, in levels, each level in one pass over both.
 
     Of two reductions XLA on a GPU would keep what both read, the exponentials, in memory.
@@ -78,7 +78,7 @@ def _both(a: Array, b: Array, axis: int) -> tuple[Array, Array]:
     return first, second
 
 
-def sums(e: Array, axis: int) -> tuple[Array, Array]:
+def sums(e: AnyArray, axis: int) -> tuple[AnyArray, AnyArray]:
     """(sum(e) - 1 without the cancellation, sum(e)) for exponentials whose largest is 1; without ``axis``."""
     # XLA vectorises what follows a reduction only where no axis of length 1 is left
     if _one_pass(e, axis):
@@ -93,7 +93,7 @@ def sums(e: Array, axis: int) -> tuple[Array, Array]:
     return others + jnp.round(s - 1 - others), s
 
 
-def narrowed(a: Array, dtype: Any) -> Array:
+def narrowed(a: AnyArray, dtype: Any) -> AnyArray:
     """``a`` in ``dtype``, rounded once: XLA goes from float64 to bfloat16 by way of float32."""
     if dtype == jnp.bfloat16 and a.dtype == jnp.float64:
         a = jax.lax.reduce_precision(a, 8, 7)
@@ -104,7 +104,7 @@ def narrowed(a: Array, dtype: Any) -> Array:
 DIGITS = {"float32": 23, "float16": 10, "bfloat16": 7}
 
 
-def less(a: Array, b: Array, dtype: Any, more: Array | float = 0.0) -> Array:
+def less(a: AnyArray, b: AnyArray, dtype: Any, more: AnyArray | float = 0.0) -> AnyArray:
     """``a - b`` in float64, which is then rounded to ``dtype``: a tie moved to the side that the difference is on.
 
     ``more`` has the sign of what ``a`` has lost already.
@@ -120,27 +120,27 @@ def less(a: Array, b: Array, dtype: Any, more: Array | float = 0.0) -> Array:
     return jnp.where(tie, s + jnp.sign(low) * jnp.abs(s) * 2.0**-52, s)
 
 
-def wide(x: Array, precision: str | None = None) -> Array:
+def wide(x: AnyArray, precision: str | None = None) -> AnyArray:
     """``x`` in the dtype to compute in."""
     return dense_kernels.widen(jnp, x, precision)[0]
 
 
-def is_compensated(x: Array, precision: str | None) -> bool:
+def is_compensated(x: AnyArray, precision: str | None) -> bool:
     """Whether the rounding of ``x - max`` is compensated, which the generic kernel does."""
     return dense_kernels.widen(jnp, x, precision)[1]
 
 
-def zero_hidden(a: Array, where: Array | None) -> Array:
+def zero_hidden(a: AnyArray, where: AnyArray | None) -> AnyArray:
     """``a`` with 0 where classes are hidden."""
     return a if where is None else jnp.where(where, a, jnp.zeros((), a.dtype))
 
 
-def hide_logits(x: Array, where: Array | None, axis: int) -> Array:
+def hide_logits(x: AnyArray, where: AnyArray | None, axis: int) -> AnyArray:
     """``x`` with -inf where classes are hidden, 0 in a row that hides them all."""
     return x if where is None else dense_kernels.mask_logits(jnp, x, axis, where)[0]
 
 
-def centred(p: Array, t: Array, axis: int) -> Array:
+def centred(p: AnyArray, t: AnyArray, axis: int) -> AnyArray:
     """``t - sum(p * t)``, taken relative to a dominant class so that nothing cancels."""
     # one class at most can be so likely; where none is, nothing cancels
     high = p > DOMINANT
@@ -149,7 +149,7 @@ def centred(p: Array, t: Array, axis: int) -> Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+def softmax(x: AnyArray, where: AnyArray | None, axis: int, precision: str | None) -> AnyArray:
     """``exp(x) / sum(exp(x))``."""
     if is_compensated(x, precision):
         return dense_kernels.softmax(jnp, x, axis, where, precision)
@@ -170,7 +170,7 @@ softmax.defjvp(_softmax_jvp)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def log_softmax(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+def log_softmax(x: AnyArray, where: AnyArray | None, axis: int, precision: str | None) -> AnyArray:
     """``x - logsumexp(x)``."""
     if is_compensated(x, precision):
         return dense_kernels.log_softmax(jnp, x, axis, where, precision)
@@ -193,7 +193,7 @@ log_softmax.defjvp(_log_softmax_jvp)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def logsumexp(x: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+def logsumexp(x: AnyArray, where: AnyArray | None, axis: int, precision: str | None) -> AnyArray:
     """``max + log1p(sum of the other exponentials)``, without ``axis``."""
     if is_compensated(x, precision):
         return dense_kernels.logsumexp(jnp, x, axis, where, precision)

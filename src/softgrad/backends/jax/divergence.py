@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import divergence as generic
 from ..._kernels.divergence import NAMES, DivergenceArgs
 
@@ -16,14 +16,14 @@ from ..._kernels.divergence import NAMES, DivergenceArgs
 class Arrays(NamedTuple):
     """The arrays of a call beside the logits."""
 
-    target: Array
-    where: Array | None
-    sample_weight: Array | None
-    labels: Array | None
+    target: AnyArray
+    where: AnyArray | None
+    sample_weight: AnyArray | None
+    labels: AnyArray | None
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _each(x: Array, y: Array, where: Array | None, args: DivergenceArgs) -> Array:
+def _each(x: AnyArray, y: AnyArray, where: AnyArray | None, args: DivergenceArgs) -> AnyArray:
     return generic.rows(jnp, x, y, args._replace(where=where), ())[0]
 
 
@@ -44,7 +44,9 @@ def _each_jvp(args: DivergenceArgs, primals: Any, tangents: Any) -> Any:
 _each.defjvp(_each_jvp, symbolic_zeros=True)
 
 
-def rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]) -> tuple[Array, tuple[Array, ...]]:
+def rows(
+    xp: Any, x: AnyArray, y: AnyArray, args: DivergenceArgs, wrt: tuple[str, ...]
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The rows of the generic kernel; of a value alone, with a rule for its derivative."""
     if wrt:
         return generic.rows(xp, x, y, args, wrt)
@@ -52,11 +54,11 @@ def rows(xp: Any, x: Array, y: Array, args: DivergenceArgs, wrt: tuple[str, ...]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _compiled(args: DivergenceArgs, wrt: tuple[str, ...], x: Array, arrays: Arrays) -> Any:
+def _compiled(args: DivergenceArgs, wrt: tuple[str, ...], x: AnyArray, arrays: Arrays) -> Any:
     return generic.divergence(jnp, x, args._replace(**arrays._asdict()), wrt, rows)
 
 
-def divergence(xp: Any, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
+def divergence(xp: Any, logits: AnyArray, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``."""
     arrays = Arrays(args.target, args.where, args.sample_weight, args.labels)
     return _compiled(args._replace(target=None, where=None, sample_weight=None, labels=None), wrt, logits, arrays)

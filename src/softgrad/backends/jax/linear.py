@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import loss as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.linear import block_rows, finite_parameters, logits_of, memory_of, zero_ignored
@@ -43,7 +43,7 @@ def split(args: LossArgs) -> tuple[LossArgs, Arrays]:
     return args._replace(**dict.fromkeys(ARRAYS)), dict(zip(ARRAYS, args.arrays, strict=True))
 
 
-def taken(a: Array | None, start: Any, size: int, n: int) -> Array | None:
+def taken(a: AnyArray, start: Any, size: int, n: int) -> AnyArray:
     """Rows of an array that has ``n`` of them, or one for all."""
     if a is None or a.shape[0] != n:
         return a
@@ -58,7 +58,7 @@ class Products(NamedTuple):
     operand: Any
     sums: Any
 
-    def __call__(self, a: Array, b: Array, dtype: Any = None) -> Array:
+    def __call__(self, a: AnyArray, b: AnyArray, dtype: Any = None) -> AnyArray:
         """``a @ b``."""
         if self.operand == self.wide:
             return product(jnp, a, b)
@@ -66,7 +66,7 @@ class Products(NamedTuple):
         return jnp.matmul(a, b, preferred_element_type=self.wide if dtype is None else dtype)
 
 
-def _products(W: Array, precision: str | None, memory: int | None) -> Products:
+def _products(W: AnyArray, precision: str | None, memory: int | None) -> Products:
     wide = jnp.dtype(wide_dtype(jnp, W, precision))
     # float16 has not the range that weights, or a mean over many samples, need
     if memory is None or precision is not None or W.dtype != jnp.bfloat16:
@@ -82,7 +82,7 @@ def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) 
     sums, _ = jax.eval_shape(lambda: body(0, rows))
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums)
 
-    def step(carry: Any, i: Array) -> tuple[Any, Any]:
+    def step(carry: Any, i: AnyArray) -> tuple[Any, Any]:
         more, out = body(i * rows, rows)
         return jax.tree.map(jnp.add, carry, more), out
 
@@ -95,7 +95,7 @@ def over_blocks(n: int, rows: int, body: Callable[[Any, int], tuple[Any, Any]]) 
     return sums, parts
 
 
-def _weight_sum(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
+def _weight_sum(n: int, k: int, args: LossArgs, dtype: Any) -> AnyArray:
     """What the mean divides by."""
     w = None
     if args.dense:
@@ -107,8 +107,8 @@ def _weight_sum(n: int, k: int, args: LossArgs, dtype: Any) -> Array:
 
 
 def _run(
-    X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model, grads: bool
-) -> tuple[Array, tuple[Array, ...]]:
+    X: AnyArray, W: AnyArray, bias: AnyArray | None, arrays: Arrays, model: Model, grads: bool
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The loss and, if asked for, its gradients."""
     n, k = X.shape[0], W.shape[0]
     args = model.args._replace(**arrays)
@@ -158,7 +158,7 @@ def _moved(model: Model, grads: bool, primals: Any, tangents: Any) -> Any:
     leaves, tree = jax.tree.flatten(primals)
     changes = {i: t for i, t in enumerate(jax.tree.leaves(tangents)) if not is_symbolic_zero(t)}
 
-    def run(some: dict[int, Array]) -> Any:
+    def run(some: dict[int, AnyArray]) -> Any:
         X, W, bias, arrays = jax.tree.unflatten(tree, [some.get(i, leaf) for i, leaf in enumerate(leaves)])
         return _run(X, W, bias, arrays, model, grads)
 
@@ -169,8 +169,8 @@ def _moved(model: Model, grads: bool, primals: Any, tangents: Any) -> Any:
 # what has a rule of its own is handed on whole
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
 def value_and_grad(
-    X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model
-) -> tuple[Array, tuple[Array, ...]]:
+    X: AnyArray, W: AnyArray, bias: AnyArray | None, arrays: Arrays, model: Model
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The loss and its gradients."""
     return _run(X, W, bias, arrays, model, True)
 
@@ -183,7 +183,7 @@ value_and_grad.defjvp(_value_and_grad_jvp, symbolic_zeros=True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
-def value(X: Array, W: Array, bias: Array | None, arrays: Arrays, model: Model) -> Array:
+def value(X: AnyArray, W: AnyArray, bias: AnyArray | None, arrays: Arrays, model: Model) -> AnyArray:
     """The loss, reduced."""
     return _run(X, W, bias, arrays, model, False)[0]
 
@@ -208,12 +208,12 @@ value.defjvp(_value_jvp, symbolic_zeros=True)
 
 
 def hvp(
-    X: Array, W: Array, bias: Array | None, arrays: Arrays, vectors: tuple[Array, ...], model: Model
-) -> tuple[Array, ...]:
+    X: AnyArray, W: AnyArray, bias: AnyArray | None, arrays: Arrays, vectors: tuple[AnyArray, ...], model: Model
+) -> tuple[AnyArray, ...]:
     """Second derivative with respect to the model's ``wrt``, times ``vectors``."""
     given = dict(zip(NAMES, (X, W, bias), strict=True))
 
-    def grads(*some: Array) -> tuple[Array, ...]:
+    def grads(*some: AnyArray) -> tuple[AnyArray, ...]:
         here = {**given, **dict(zip(model.wrt, some, strict=True))}
         return _run(here["X"], here["W"], here["bias"], arrays, model, True)[1]
 

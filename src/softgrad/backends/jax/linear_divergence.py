@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import linear_divergence as generic
 from ..._kernels.dense import product, wide_dtype
 from ..._kernels.divergence import DivergenceArgs
@@ -25,8 +25,8 @@ class Fixed(NamedTuple):
     """The arrays of a call beside the student."""
 
     target: Model | Given
-    where: Array | None
-    sample_weight: Array | None
+    where: AnyArray | None
+    sample_weight: AnyArray | None
 
 
 class Static(NamedTuple):
@@ -37,12 +37,14 @@ class Static(NamedTuple):
     wrt: tuple[str, ...] = ()
 
 
-def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -> tuple[Array, tuple[Array, ...]]:
+def _run(
+    X: AnyArray, W: AnyArray, bias: AnyArray | None, fixed: Fixed, static: Static
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     n, k = X.shape[0], W.shape[0]
     wide, names = wide_dtype(jnp, W, static.args.precision), static.wrt
     target = generic.wide_target(jnp, jax.lax.stop_gradient(fixed.target), wide)
     args = static.args._replace(where=fixed.where, sample_weight=fixed.sample_weight)
-    w, b = (None if a is None else a.astype(wide) for a in (W, bias))
+    w, b = W.astype(wide), None if bias is None else bias.astype(wide)
 
     def body(start: Any, size: int) -> tuple[Any, Any]:
         piece = args._replace(
@@ -50,7 +52,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
             sample_weight=taken(args.sample_weight, start, size, n),
             reduction="none" if args.reduction == "none" else "sum",
         )
-        x = generic.zero_ignored(jnp, taken(X, start, size, n).astype(wide), piece)  # type: ignore[union-attr]
+        x = generic.zero_ignored(jnp, taken(X, start, size, n).astype(wide), piece)
         z = logits_of(jnp, x, w, b)
         piece = generic.against(jnp, piece, target, lambda a: taken(a, start, size, n), wide)
         value, grads = kernel(jnp, z, piece, ("logits",) if names else (), rows)
@@ -73,7 +75,7 @@ def _run(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _value(X: Array, W: Array, bias: Array | None, fixed: Fixed, static: Static) -> Array:
+def _value(X: AnyArray, W: AnyArray, bias: AnyArray | None, fixed: Fixed, static: Static) -> AnyArray:
     return _run(X, W, bias, fixed, static)[0]
 
 
@@ -87,7 +89,7 @@ def _value_jvp(static: Static, primals: Any, tangents: Any) -> Any:
         if weight is not None and not is_symbolic_zero(weight):
             arrays["weight"], moves["weight"] = fixed.sample_weight, weight
 
-        def run(some: dict[str, Array]) -> Array:
+        def run(some: dict[str, AnyArray]) -> AnyArray:
             now = {**arrays, **some}
             held = fixed._replace(sample_weight=now.get("weight", fixed.sample_weight))
             return _run(now["X"], now["W"], now["bias"], held, static)[0]
@@ -107,9 +109,9 @@ _with_grads = jax.jit(_run, static_argnums=(4,))
 
 def linear_divergence(
     xp: Any,
-    X: Array,
-    W: Array,
-    bias: Array | None,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None,
     target: Model | Given,
     args: DivergenceArgs,
     wrt: tuple[str, ...] = (),

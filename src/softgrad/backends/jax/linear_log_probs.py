@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels.dense import widen
 from ..._kernels.linear import block_rows, logits_of, memory_of
 from ..._kernels.linear_log_probs import Rows, Wanted, narrowed, recorded_block
@@ -27,7 +27,7 @@ class Model(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def _found(X: Array, W: Array, bias: Array | None, labels: Array, model: Model) -> Rows:
+def _found(X: AnyArray, W: AnyArray, bias: AnyArray | None, labels: AnyArray, model: Model) -> Rows:
     n, k = X.shape[0], W.shape[0]
     wide, compensated = widen(jnp, W, model.precision)
     offset, precision = None if bias is None else bias.astype(wide.dtype), "high" if compensated else None
@@ -49,25 +49,27 @@ _compiled = jax.jit(_found, static_argnums=(4,))
 
 
 @partial(jax.jit, static_argnums=(5,))
-def _vjp(X: Array, W: Array, bias: Array | None, labels: Array, c: Rows, model: Model) -> tuple[Array, ...]:
+def _vjp(
+    X: AnyArray, W: AnyArray, bias: AnyArray | None, labels: AnyArray, c: Rows, model: Model
+) -> tuple[AnyArray, ...]:
     given = dict(zip(NAMES, (X, W, bias), strict=True))
 
-    def results(*some: Array) -> Any:
+    def results(*some: AnyArray) -> Any:
         here = {**given, **dict(zip(model.names, some, strict=True))}
         found = _found(here["X"], here["W"], here["bias"], labels, model)
         return [a for a, g in zip(found, c, strict=True) if g is not None]
 
     value, pull = jax.vjp(results, *(given[name] for name in model.names))
     cotangents = [g for g in c if g is not None]
-    slopes: tuple[Array, ...] = pull([g.astype(v.dtype) for g, v in zip(cotangents, value, strict=True)])
+    slopes: tuple[AnyArray, ...] = pull([g.astype(v.dtype) for g, v in zip(cotangents, value, strict=True)])
     return slopes
 
 
 def linear_log_probs(
     xp: Any,
-    X: Array,
-    W: Array,
-    bias: Array | None,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None,
     args: LossArgs,
     wanted: Wanted,
     block_size: int | None = None,
@@ -78,15 +80,15 @@ def linear_log_probs(
 
 def linear_log_probs_vjp(
     xp: Any,
-    X: Array,
-    W: Array,
-    bias: Array | None,
+    X: AnyArray,
+    W: AnyArray,
+    bias: AnyArray | None,
     args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
     block_size: int | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
     """What cotangents give by the parameters and X."""
     wanted = Wanted(cotangents.entropy is not None, 0, scaling)
     return _vjp(X, W, bias, args.labels, cotangents, Model(wanted, args.precision, block_size, tuple(wrt)))

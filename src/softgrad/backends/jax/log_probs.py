@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
@@ -16,12 +16,12 @@ from .dense import centred, log_softmax, total, wide, zero_hidden
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _scaled(x: Array, where: Array | None, axis: int, precision: str | None, scaling: Scaling) -> Array:
+def _scaled(x: AnyArray, where: AnyArray | None, axis: int, precision: str | None, scaling: Scaling) -> AnyArray:
     """The log-softmax of scaled logits."""
     return generic.scaled_log_softmax(jnp, x, axis, where, precision, scaling)
 
 
-def _moved(x: Array, t: Array, where: Array | None, precision: str | None, scaling: Scaling) -> Array:
+def _moved(x: AnyArray, t: AnyArray, where: AnyArray | None, precision: str | None, scaling: Scaling) -> AnyArray:
     """The tangent of the scaled logits."""
     return generic.sloped(jnp, wide(zero_hidden(t, where), precision), wide(zero_hidden(x, where), precision), scaling)
 
@@ -37,7 +37,7 @@ _scaled.defjvp(_scaled_jvp)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _entropy(x: Array, where: Array | None, axis: int, precision: str | None, scaling: Scaling) -> Array:
+def _entropy(x: AnyArray, where: AnyArray | None, axis: int, precision: str | None, scaling: Scaling) -> AnyArray:
     return generic.entropy(jnp, x, axis, where, precision, scaling)
 
 
@@ -54,9 +54,9 @@ _entropy.defjvp(_entropy_jvp)
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
 def _log_probs(
-    x: Array, labels: Array, where: Array | None, axis: int, precision: str | None, scaling: Scaling
-) -> Array:
-    def of_rows(xp: Any, *args: Any) -> Array:
+    x: AnyArray, labels: AnyArray, where: AnyArray | None, axis: int, precision: str | None, scaling: Scaling
+) -> AnyArray:
+    def of_rows(xp: Any, *args: Any) -> AnyArray:
         return log_softmax(x, where, axis, precision)
 
     if scaling.identity:
@@ -71,51 +71,51 @@ _compiled_entropy = jax.jit(_entropy, static_argnums=(2, 3, 4))
 
 def log_probs(
     xp: Any,
-    x: Array,
-    labels: Array,
+    x: AnyArray,
+    labels: AnyArray,
     axis: int,
-    where: Array | None = None,
+    where: AnyArray | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
-) -> Array:
+) -> AnyArray:
     """``log(softmax(x))`` at the labels."""
     return _log_probs(x, labels, where, axis, precision, scaling)
 
 
 def log_probs_vjp(
     xp: Any,
-    x: Array,
-    labels: Array,
-    cotangent: Array,
+    x: AnyArray,
+    labels: AnyArray,
+    cotangent: AnyArray,
     axis: int,
-    where: Array | None = None,
+    where: AnyArray | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
-) -> Array:
+) -> AnyArray:
     """The sum of c (onehot - p) over a sample's labels."""
     return _log_probs_vjp(x, labels, cotangent, axis, where, precision, scaling)
 
 
 def entropy(
     xp: Any,
-    x: Array,
+    x: AnyArray,
     axis: int,
-    where: Array | None = None,
+    where: AnyArray | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
-) -> Array:
+) -> AnyArray:
     """``-sum(p log(p))``, without ``axis``."""
     return _compiled_entropy(x, where, axis, precision, scaling)
 
 
 def entropy_vjp(
     xp: Any,
-    x: Array,
-    cotangent: Array,
+    x: AnyArray,
+    cotangent: AnyArray,
     axis: int,
-    where: Array | None = None,
+    where: AnyArray | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
-) -> Array:
+) -> AnyArray:
     """``c p (mean(d) - d)``."""
     return _entropy_vjp(x, cotangent, axis, where, precision, scaling)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import loss as generic
 from ..._kernels import targets
 from ..._kernels.dense import difference, iota, nan_where
@@ -20,24 +20,26 @@ from .dense import centred, hide_logits, is_compensated, less, log_softmax, logs
 TAKEN = ("label_smoothing", "class_weight", "ignore_index", "z_loss", "precision", "sample_weight", "where")
 
 
-def _is_dense(target: Array) -> bool:
+def _is_dense(target: AnyArray) -> bool:
     return jnp.issubdtype(target.dtype, jnp.floating)
 
 
-def _inside(labels: Array, classes: int) -> tuple[Array, Array]:
+def _inside(labels: AnyArray, classes: int) -> tuple[AnyArray, AnyArray]:
     """(labels brought into the range, where they were in it)."""
     labels = targets.index_labels(jnp, labels, labels)
     inside = jnp.clip(labels, 0, classes - 1)
     return inside, labels == inside
 
 
-def label_weight(args: LossArgs, classes: int, dtype: Any) -> Array:
+def label_weight(args: LossArgs, classes: int, dtype: Any) -> AnyArray:
     """The class weight of each sample's label, 1 where it is no class."""
     inside, valid = _inside(args.labels, classes)
     return jnp.where(valid, args.class_weight.astype(dtype)[inside], 1)
 
 
-def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Array, Array, Array, Array, Array]:
+def _pieces(
+    x: AnyArray, labels: AnyArray, where: AnyArray | None, axis: int
+) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray, AnyArray]:
     """(exp(x - max), where the label is; without ``axis`` the sum of the others, x - max at the label, both valid)."""
     inside, valid = _inside(labels, x.shape[axis])
     x = hide_logits(x, where, axis)
@@ -50,17 +52,17 @@ def _pieces(x: Array, labels: Array, where: Array | None, axis: int) -> tuple[Ar
     return e, onehot, others, d, valid
 
 
-def _zero_where_none_visible(a: Array, where: Array | None, axis: int) -> Array:
+def _zero_where_none_visible(a: AnyArray, where: AnyArray | None, axis: int) -> AnyArray:
     """``a``, one a sample, with 0 where no class is visible."""
     return a if where is None else jnp.where(jnp.any(where, axis=axis), a, 0)
 
 
-def _or_nan(a: Array, valid: Array) -> Array:
+def _or_nan(a: AnyArray, valid: AnyArray) -> AnyArray:
     return nan_where(jnp, ~valid, a)
 
 
 def _generic(
-    target: Array, where: Array | None, axis: int, precision: str | None, weight: Array | None = None
+    target: AnyArray, where: AnyArray | None, axis: int, precision: str | None, weight: AnyArray | None = None
 ) -> LossArgs:
     return LossArgs(
         axis=axis,
@@ -74,7 +76,7 @@ def _generic(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def losses(x: Array, target: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+def losses(x: AnyArray, target: AnyArray, where: AnyArray | None, axis: int, precision: str | None) -> AnyArray:
     """One loss a sample; ``target`` holds class indices, or weights by class."""
     if is_compensated(x, precision):
         return generic.cross_entropy(jnp, x, _generic(target, where, axis, precision))
@@ -105,7 +107,9 @@ losses.defjvp(_losses_jvp)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def slopes(x: Array, target: Array, weight: Array, where: Array | None, axis: int, precision: str | None) -> Array:
+def slopes(
+    x: AnyArray, target: AnyArray, weight: AnyArray, where: AnyArray | None, axis: int, precision: str | None
+) -> AnyArray:
     """The gradient of each sample's loss, times its weight."""
     if is_compensated(x, precision):
         return generic.cross_entropy_grad(jnp, x, _generic(target, where, axis, precision, weight))
@@ -137,7 +141,7 @@ def _slopes_jvp(axis: int, precision: str | None, primals: Any, tangents: Any) -
 slopes.defjvp(_slopes_jvp)
 
 
-def cross_entropy(logits: Array, args: LossArgs) -> Array:
+def cross_entropy(logits: AnyArray, args: LossArgs) -> AnyArray:
     """The loss, reduced."""
     axis, x = args.axis, wide(logits, args.precision)
     where = None if args.where is None else jnp.broadcast_to(args.where, x.shape)
@@ -168,13 +172,14 @@ def cross_entropy(logits: Array, args: LossArgs) -> Array:
     each = generic.scaled(jnp, jnp.expand_dims(each, axis), kept, weight)
     if args.reduction == "none":
         return jnp.squeeze(each, axis=axis).astype(logits.dtype)
-    value = generic.sum_all(jnp, each)
-    return (value if weight_sum is None else generic.divided(jnp, value, weight_sum)).astype(logits.dtype)
+    value: AnyArray = generic.sum_all(jnp, each)
+    value = value if weight_sum is None else generic.divided(jnp, value, weight_sum)
+    return value.astype(logits.dtype)
 
 
 def _each(
-    x: Array, target: Array, w: Array | None, where: Array | None, args: LossArgs, precision: str | None
-) -> Array:
+    x: AnyArray, target: AnyArray, w: AnyArray | None, where: AnyArray | None, args: LossArgs, precision: str | None
+) -> AnyArray:
     """One loss a sample, before sample weights, by the closed forms."""
     axis = args.axis
     each = losses(x, target, where, axis, precision)
@@ -190,7 +195,7 @@ def _each(
     return each
 
 
-def value_and_grad(logits: Array, args: LossArgs) -> tuple[Array, Array]:
+def value_and_grad(logits: AnyArray, args: LossArgs) -> tuple[AnyArray, AnyArray]:
     """The loss and its gradient, which can be differentiated in turn."""
     if args.reduction != "none":
         return jax.value_and_grad(cross_entropy)(logits, args)
@@ -198,12 +203,12 @@ def value_and_grad(logits: Array, args: LossArgs) -> tuple[Array, Array]:
     return value, pull(jnp.ones_like(value))[0]
 
 
-def grad(logits: Array, args: LossArgs) -> Array:
+def grad(logits: AnyArray, args: LossArgs) -> AnyArray:
     """The gradient."""
     return value_and_grad(logits, args)[1]
 
 
-def hvp(logits: Array, args: LossArgs, vector: Array) -> Array:
+def hvp(logits: AnyArray, args: LossArgs, vector: AnyArray) -> AnyArray:
     """Second derivative times ``vector``."""
     x = wide(logits)
     return jax.jvp(lambda x: grad(x, args), (x,), (vector.astype(x.dtype),))[1].astype(logits.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from ..._kernels import loss as generic
 from ..._options import ARRAYS, LossArgs
 from .dense import total, zero_hidden
@@ -41,7 +41,7 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def losses(x: Array, arrays: dict[str, Any], static: LossArgs) -> Array:
+def losses(x: AnyArray, arrays: dict[str, Any], static: LossArgs) -> AnyArray:
     """One loss a sample."""
     return generic.cross_entropy(jnp, x, static._replace(**arrays))
 
@@ -60,7 +60,7 @@ losses.defjvp(_losses_jvp, symbolic_zeros=True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
-def slopes(x: Array, weight: Array, arrays: dict[str, Any], static: LossArgs) -> Array:
+def slopes(x: AnyArray, weight: AnyArray, arrays: dict[str, Any], static: LossArgs) -> AnyArray:
     """The gradient of each sample's loss, times its weight."""
     return generic.cross_entropy_grad(jnp, x, static._replace(**arrays, sample_weight=weight))
 
@@ -69,7 +69,7 @@ def _slopes_jvp(static: LossArgs, primals: Any, tangents: Any) -> Any:
     x, weight, arrays = primals
     value = slopes(x, weight, arrays, static)
 
-    def by_arrays(some: dict[str, Any]) -> Array:
+    def by_arrays(some: dict[str, Any]) -> AnyArray:
         return generic.cross_entropy_grad(jnp, x, static._replace(**some, sample_weight=weight))
 
     tangent = _through_arrays(by_arrays, arrays, tangents[2])

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ..._array.namespace import ignore_fp_warnings
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from .._declaration import Backend, Delegate
 from .._registry import call
 from .._to_numpy import is_high, numpy_namespace
@@ -37,7 +37,7 @@ _FUNCTIONS = (
 )
 
 
-def _arrays(args: tuple[Any, ...]) -> Iterator[Array]:
+def _arrays(args: tuple[Any, ...]) -> Iterator[AnyArray]:
     for a in args:
         if isinstance(a, tuple):
             yield from _arrays(a)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.typing import AnyArray
 from ..._kernels import high as high_kernels
 from . import dense_blocks as blocks
 from . import small
@@ -45,7 +46,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
             o0, o1, i0, i1 = at
             src = _visible(seen.x[o0:o1, :, i0:i1], None if visible is None else visible[o0:o1, :, i0:i1], memory)
             if compensated:
-                values = high_kernels.logsumexp(xp, rows_of(src, memory), 1, None, precision)
+                values: AnyArray = high_kernels.logsumexp(xp, rows_of(src, memory), 1, None, precision)
             elif src.shape[1] <= FEW:
                 values = blocks.logsumexp_columns(*shifted_columns(src, memory), memory)
             else:
@@ -67,7 +68,7 @@ def logsumexp(xp: Any, x: Floats, axis: int, where: Any, precision: str | None) 
 
 def signed_logsumexp(
     xp: Any, x: Floats, b: Floats, axis: int, where: Floats | None = None, precision: str | None = None
-) -> tuple[Floats, Floats]:
+) -> tuple[AnyArray, AnyArray]:
     """log|sum(b exp(x))| and the sum's sign."""
     shown = None if where is None else in_rows(np.broadcast_to(where, x.shape), axis)
     rows, factors = in_rows(x, axis), in_rows(np.broadcast_to(b, x.shape), axis)
@@ -105,7 +106,7 @@ def _whole(
     precision: str | None,
     of_rows: Callable[[Floats, Floats, Memory], None],
     of_columns: Callable[[Floats, Floats, Memory], Floats],
-    generic: Callable[..., Floats],
+    generic: Callable[..., AnyArray],
     hidden: float,
 ) -> Floats:
     """An array of ``x``'s shape, block by block."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.typing import AnyArray
 from ..._kernels import linear as linear_kernels
 from ..._options import LossArgs
 from . import loss as numpy_loss
@@ -60,7 +61,7 @@ def linear_cross_entropy_value_and_grad(
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
-) -> tuple[Any, tuple[Floats, ...]]:
+) -> tuple[Any, tuple[AnyArray, ...]]:
     """Return the loss and its gradients with respect to ``wrt``."""
     if _declined(W, args):
         rows = _generic_rows(X, W, block_size)
@@ -196,7 +197,7 @@ def linear_cross_entropy_hvp(
     wrt: tuple[str, ...],
     vectors: tuple[Floats, ...],
     block_size: int | None = None,
-) -> tuple[Floats, ...]:
+) -> tuple[AnyArray, ...]:
     """Return the second derivative with respect to ``wrt``, times ``vectors``."""
     model = Linear(xp, X, W, bias, args, block_size)
     if _declined(W, args) or "X" in wrt or _too_many(model) or not model.n or model.divisor == 0.0:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.typing import AnyArray
 from ..._kernels import loss as loss_kernels
 from ..._kernels.linear import BLOCK_BYTES, BLOCK_ROWS
 from ..._options import LossArgs
@@ -131,7 +132,7 @@ class Linear:
         count = self.counts(start, stop)
         return x if count.all() else np.where(count[:, None], x, self.work.type(0))
 
-    def generic(self, x: Floats, start: int, stop: int, vector: Floats | None = None) -> tuple[Floats, Floats]:
+    def generic(self, x: Floats, start: int, stop: int, vector: Floats | None = None) -> tuple[AnyArray, AnyArray]:
         """(losses, gradient times the scale, or second derivative times ``vector``) by the generic kernel."""
         z = x @ self.W.T
         if self.bias is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.typing import AnyArray
 from ..._kernels import linear as linear_kernels
 from ..._kernels import linear_log_probs as generic
 from ..._kernels.linear_log_probs import Rows, Wanted
@@ -30,12 +31,14 @@ class Model(linear_kernels.BlockedLinear):
         #: What the products that follow add to, if any.
         self.total = np.empty((0, 0), self.wide)
 
-    def logits(self, x: Floats) -> Floats:
+    def logits(self, x: AnyArray) -> Floats:
         """The logits of some rows of X."""
+        W: AnyArray = self.W
+        bias: AnyArray = self.bias
         z = self.held[: len(x)]
-        products.product_beside(z, x, self.W.T, self.total)
-        if self.bias is not None:
-            z += self.bias
+        products.product_beside(z, x, W.T, self.total)
+        if bias is not None:
+            z += bias
         return z
 
     def usual(self, scaling: Scaling) -> bool:
@@ -87,6 +90,7 @@ def linear_log_probs(
         np.empty((n, count), np.int64) if count else None,
     )
     usual, temperature = model.usual(wanted.scaling), wanted.scaling.temperature
+    z: AnyArray
     for start, _, _, z, piece in model.blocks():
 
         def work(rows: slice, memory: Memory, start: int = start, z: Floats = z, piece: LossArgs = piece) -> None:
@@ -103,7 +107,7 @@ def linear_log_probs(
     return out
 
 
-def _of_rows(xp: Any, z: Floats, labels: Floats, wanted: Wanted, temperature: float, memory: Memory) -> Rows:
+def _of_rows(xp: Any, z: Floats, labels: AnyArray, wanted: Wanted, temperature: float, memory: Memory) -> Rows:
     # before the scratch memory of what follows is written
     at = _likeliest(z, wanted.top_k) if wanted.top_k else None
     _, _, rest, mean, m = (a if a.ndim == 3 else a[:, 0] for a in spread(z[:, :, None], memory, temperature))
@@ -111,7 +115,7 @@ def _of_rows(xp: Any, z: Floats, labels: Floats, wanted: Wanted, temperature: fl
     # the mean is NaN where the row has no sum
     less = (normalizer + 0 * mean)[:, None]
 
-    def of(index: Floats) -> Floats:
+    def of(index: AnyArray) -> AnyArray:
         return (take_labels(xp, z, index, 1) - m[:, None]) / temperature - less
 
     lse = np.where(np.isinf(m), m, m / temperature + normalizer)
@@ -138,6 +142,9 @@ def linear_log_probs_vjp(
     if "X" in wrt:
         out["X"] = np.empty(X.shape, W.dtype)
     usual = model.usual(scaling)
+    x: AnyArray
+    z: AnyArray
+    weights: AnyArray = model.W
     for start, stop, x, z, piece in model.blocks():
 
         def work(rows: slice, memory: Memory, start: int = start, z: Floats = z, piece: LossArgs = piece) -> None:
@@ -154,11 +161,11 @@ def linear_log_probs_vjp(
         if "bias" in wrt:
             out["bias"] += np.add.reduce(z, axis=0)
         if "X" in wrt:
-            products.write_product(out["X"][start:stop], z, model.W)
+            products.write_product(out["X"][start:stop], z, weights)
     return tuple(out[name].astype(W.dtype, copy=False) for name in wrt)
 
 
-def _slope_rows(xp: Any, z: Floats, labels: Floats, c: Rows, temperature: float, memory: Memory) -> None:
+def _slope_rows(xp: Any, z: Floats, labels: AnyArray, c: Rows, temperature: float, memory: Memory) -> None:
     """Write the derivative by some rows of logits in their place."""
     d, e, rest, mean, _ = (a[:, :, 0] if a.ndim == 3 else a for a in spread(z[:, :, None], memory, temperature))
     scale = 1 / ((1 + rest) * temperature)
@@ -170,6 +177,7 @@ def _slope_rows(xp: Any, z: Floats, labels: Floats, c: Rows, temperature: float,
     at_labels: Any = None
     index: Any = None
     if c.log_probs is not None:
+        valid: AnyArray
         index, valid = valid_labels(xp, labels, z, 1)
         own, other = parted(xp, c.log_probs, index, 1)
         there, gap = (np.take_along_axis(a, index, axis=1) for a in (e, d))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.typing import AnyArray
 from ..._kernels import log_probs as generic
 from ..._kernels.log_probs import PLAIN
 from ..._kernels.scaling import Scaling
@@ -143,7 +144,7 @@ def entropy_vjp(
 
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
         o0, o1, i0, i1 = at
-        found = generic.entropy_vjp(xp, src, c2[o0:o1, i0:i1], 2, mask, precision, scaling)
+        found: AnyArray = generic.entropy_vjp(xp, src, c2[o0:o1, i0:i1], 2, mask, precision, scaling)
         out3[o0:o1, :, i0:i1] = found.transpose(0, 2, 1)
 
     _over(x, axis, where, precision, scaling, work_on, other)
@@ -160,7 +161,7 @@ def log_probs(
     where: Floats | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
-) -> Floats:
+) -> AnyArray:
     """``log(softmax(x))`` at the labels, a part of the rows at a time; in blocks where logits are scaled."""
     log_softmax = partial(call, "log_softmax")
     if scaling.identity:
@@ -188,12 +189,15 @@ def log_probs(
     def other(at: Block, src: Floats, mask: Floats | None) -> None:
         o0, o1, i0, i1 = at
         some = in_rows(index[o0:o1, :, i0:i1], 1)
-        out3[o0:o1, :, i0:i1] = generic.log_probs(xp, src, some, 2, mask, precision, scaling).transpose(0, 2, 1)
+        found: AnyArray = generic.log_probs(xp, src, some, 2, mask, precision, scaling)
+        out3[o0:o1, :, i0:i1] = found.transpose(0, 2, 1)
 
     _over(x, axis, where, precision, scaling, work_on, other)
     ordered = out3.reshape([labels.shape[i] for i in seen.order])
     out = ordered.transpose(np.argsort(seen.order))
     if where is not None:
+        safe: AnyArray
+        valid: AnyArray
         safe, valid = generic.valid_labels(xp, labels, x, axis)
         out[valid & ~np.take_along_axis(np.broadcast_to(where, x.shape), safe, axis)] = -np.inf
     return out
@@ -208,7 +212,7 @@ def log_probs_vjp(
     where: Floats | None = None,
     precision: str | None = None,
     scaling: Scaling = PLAIN,
-) -> Floats:
+) -> AnyArray:
     """The sum of c (onehot - p) over a sample's labels."""
     if scaling.identity and where is None and labels.shape[axis] == 1:
         return generic.one_label_vjp(xp, x, labels, cotangent, axis, precision, partial(call, "cross_entropy_grad"))
@@ -216,7 +220,7 @@ def log_probs_vjp(
     x, labels, cotangent = (in_rows(a, axis) for a in (x, labels, cotangent))
     last = x.ndim - 1
     if not scaling.identity or where is not None or precision is not None or x.dtype.char == "e" or not x.size:
-        out = generic.log_probs_vjp(xp, x, labels, cotangent, last, shown, precision, scaling)
+        out: AnyArray = generic.log_probs_vjp(xp, x, labels, cotangent, last, shown, precision, scaling)
     else:
         out = _many_labels_vjp(xp, x, labels, cotangent, last)
     return out if axis == last else np.moveaxis(out, -1, axis)
@@ -224,6 +228,9 @@ def log_probs_vjp(
 
 def _many_labels_vjp(xp: Any, x: Floats, labels: Floats, cotangent: Floats, axis: int) -> Floats:
     p: Floats = call("softmax", xp, x, axis, None, None)
+    index: AnyArray
+    valid: AnyArray
+    own: AnyArray
     index, valid = generic.valid_labels(xp, labels, x, axis)
     there = np.take_along_axis(p, index, axis=axis)
     others = _without(p, there, index, axis)

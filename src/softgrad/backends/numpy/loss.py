@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.typing import AnyArray
 from ..._kernels import high as high_kernels
 from ..._kernels import loss as loss_kernels
 from ..._options import LossArgs
@@ -190,6 +191,7 @@ class _Call:
             reduction="none",
             precision=args.precision if self.work == self.dtype else None,
         )
+        grad: AnyArray
         x = self.rows(self.view.x, at, some)
         if self.rounds_once:
             piece = piece._replace(reduction=args.reduction, precision=args.precision)
@@ -251,11 +253,11 @@ def _class_last(x: Floats, args: LossArgs, *arrays: Floats) -> tuple[Any, ...]:
 
 def cross_entropy_hvp(xp: Any, logits: Floats, args: LossArgs, vector: Floats) -> Floats:
     """Return the second derivative times ``vector``, by the generic kernel."""
-    product: Floats = loss_kernels.cross_entropy_hvp(xp, *_class_last(logits, args, vector))
+    product: AnyArray = loss_kernels.cross_entropy_hvp(xp, *_class_last(logits, args, vector))
     return np.moveaxis(product, -1, args.axis)
 
 
 def cross_entropy_hessian_diag(xp: Any, logits: Floats, args: LossArgs) -> Floats:
     """Return the diagonal of the second derivative, by the generic kernel."""
-    diagonal: Floats = loss_kernels.cross_entropy_hessian_diag(xp, *_class_last(logits, args))
+    diagonal: AnyArray = loss_kernels.cross_entropy_hessian_diag(xp, *_class_last(logits, args))
     return np.moveaxis(diagonal, -1, args.axis)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Array
+from ..._array.typing import AnyArray
 from .samples import is_sparse, library_of
 
 
@@ -16,12 +16,12 @@ def are_sparse(x: Any) -> bool:
     return is_sparse(getattr(x, "_meta", None))
 
 
-def _product(x: Any, w: Array) -> Array:
+def _product(x: Any, w: AnyArray) -> AnyArray:
     _, xp, rows = library_of(x, "a chunk")
     return xp.matmul(rows, w)
 
 
-def product(x: Array, w: Array) -> Array:
+def product(x: AnyArray, w: AnyArray) -> AnyArray:
     """``x @ w`` of sparse rows, dense, a task for each chunk of rows."""
     da = importlib.import_module("dask.array")
     rows = x.rechunk({1: -1})
@@ -29,11 +29,11 @@ def product(x: Array, w: Array) -> Array:
     return da.blockwise(_product, "nk", rows, "nm", w.rechunk(-1), "mk", concatenate=True, **chunks)
 
 
-def _is_finite(x: Any) -> Array:
+def _is_finite(x: Any) -> AnyArray:
     return np.full((1, 1), bool(np.all(np.isfinite(x.data))))
 
 
-def is_finite(x: Array) -> Array:
+def is_finite(x: AnyArray) -> AnyArray:
     """Whether all entries are finite, as a lazy boolean."""
     chunks = tuple((1,) * count for count in x.numblocks)
     return x.map_blocks(_is_finite, chunks=chunks, dtype=bool, meta=np.empty((0, 0), bool)).all()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._array.typing import Array, Namespace
+from ..._array.typing import AnyArray, Namespace
 from ..._kernels import linear as linear_kernels
 from ..._kernels import linear_log_probs as log_prob_kernels
 from ..._kernels.linear import BLOCK_BYTES, BLOCK_ROWS
@@ -30,14 +30,14 @@ def _few_rows(X: Any, classes: int) -> int:
     return max(16, rows_of_block(X, classes) // 8)
 
 
-def _by_columns(W: Array) -> Array:
+def _by_columns(W: AnyArray) -> AnyArray:
     """``W`` whose transpose is in order of memory, as SciPy's product wants it."""
     return np.asfortranarray(W)
 
 
 def linear_cross_entropy(
-    xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, block_size: int | None = None
-) -> Array:
+    xp: Namespace, X: Any, W: AnyArray, bias: AnyArray, args: LossArgs, block_size: int | None = None
+) -> AnyArray:
     """The loss, reduced."""
     rows = block_size or rows_of_block(X, len(W))
     return linear_kernels.linear_cross_entropy(xp, X, _by_columns(W), bias, args, rows, loss=numpy_loss.cross_entropy)
@@ -46,13 +46,13 @@ def linear_cross_entropy(
 def linear_cross_entropy_value_and_grad(
     xp: Namespace,
     X: Any,
-    W: Array,
-    bias: Array,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
     classes: tuple[int, ...] | None = None,
     block_size: int | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[AnyArray, tuple[AnyArray, ...]]:
     """The loss and its gradients by W and bias."""
     rows, loss = block_size or rows_of_block(X, len(W)), numpy_loss.cross_entropy_value_and_grad
     return linear_kernels.linear_cross_entropy_value_and_grad(
@@ -63,13 +63,13 @@ def linear_cross_entropy_value_and_grad(
 def linear_cross_entropy_hvp(
     xp: Namespace,
     X: Any,
-    W: Array,
-    bias: Array,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
-    vectors: tuple[Array, ...],
+    vectors: tuple[AnyArray, ...],
     block_size: int | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
     """Second derivative by W and bias, times ``vectors``."""
     rows = block_size or rows_of_block(X, len(W))
     turned = tuple(_by_columns(v) for v in vectors)
@@ -77,15 +77,15 @@ def linear_cross_entropy_hvp(
 
 
 def linear_cross_entropy_hessian(
-    xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, intercept: bool, block_size: int | None = None
-) -> Array:
+    xp: Namespace, X: Any, W: AnyArray, bias: AnyArray, args: LossArgs, intercept: bool, block_size: int | None = None
+) -> AnyArray:
     """The Hessian as (k, m, k, m)."""
     rows = block_size or rows_of_block(X, len(W), copies=2)
     return linear_kernels.linear_cross_entropy_hessian(xp, X, _by_columns(W), bias, args, intercept, rows)
 
 
 def linear_log_probs(
-    xp: Namespace, X: Any, W: Array, bias: Array, args: LossArgs, wanted: Wanted, block_size: int | None = None
+    xp: Namespace, X: Any, W: AnyArray, bias: AnyArray, args: LossArgs, wanted: Wanted, block_size: int | None = None
 ) -> Rows:
     """What is wanted of every sample."""
     rows = block_size or _few_rows(X, len(W))
@@ -95,14 +95,14 @@ def linear_log_probs(
 def linear_log_probs_vjp(
     xp: Namespace,
     X: Any,
-    W: Array,
-    bias: Array,
+    W: AnyArray,
+    bias: AnyArray,
     args: LossArgs,
     wrt: tuple[str, ...],
     scaling: Scaling,
     cotangents: Rows,
     block_size: int | None = None,
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
     """What cotangents give by W and bias."""
     rows = block_size or _few_rows(X, len(W))
     return log_prob_kernels.linear_log_probs_vjp(xp, X, _by_columns(W), bias, args, wrt, scaling, cotangents, rows)

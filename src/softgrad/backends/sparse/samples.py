@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._array.namespace import Library, kind, library
-from ..._array.typing import Array, DType, Namespace
+from ..._array.typing import AnyArray, DType, Namespace
 
 
 def is_sparse(x: Any) -> bool:
@@ -18,7 +18,7 @@ def is_sparse(x: Any) -> bool:
     return issparse is not None and bool(issparse(x))
 
 
-def rows_of(X: Any, turned: bool) -> Array:
+def rows_of(X: Any, turned: bool) -> AnyArray:
     """``X`` (its transpose where ``turned``) as a CSR array of floats that shares its memory where it can."""
     from scipy import sparse
 
@@ -53,7 +53,7 @@ class SparseNamespace:
         """Delegate functions of dense arrays to NumPy."""
         return getattr(self._dense, name)
 
-    def matmul(self, a: Any, b: Any, /) -> Array:
+    def matmul(self, a: Any, b: Any, /) -> AnyArray:
         """``a @ b``, always dense."""
         if is_sparse(a) and is_sparse(b):
             return (a @ b).toarray()
@@ -71,7 +71,7 @@ class SparseNamespace:
         """Zeros; for a sparse array an empty sparse array."""
         return type(a)(a.shape, dtype=a.dtype) if is_sparse(a) else self._dense.zeros_like(a, **options)
 
-    def ones_like(self, a: Any, /, **options: Any) -> Array:
+    def ones_like(self, a: Any, /, **options: Any) -> AnyArray:
         """Ones, dense."""
         return np.ones(a.shape, a.dtype) if is_sparse(a) else self._dense.ones_like(a, **options)
 
@@ -99,7 +99,7 @@ def namespace_of(lib: Library, x: Any) -> Namespace:
     return _of(lib.xp) if is_sparse(x) else lib.xp
 
 
-def library_of(x: Any, argument: str) -> tuple[Library, Namespace, Array]:
+def library_of(x: Any, argument: str) -> tuple[Library, Namespace, AnyArray]:
     """(library, namespace for the kernels, rows) of samples that may be sparse."""
     if not is_sparse(x):
         lib = library(x, argument)

@@ -107,7 +107,8 @@ class Softmax(_Softmax):
 
 def _sloped(g: Tensor, x: Tensor | None, where: Tensor | None, scaling: Scaling) -> Tensor:
     """A derivative by scaled logits as one by the logits, which are there for a softcap."""
-    sloped: Tensor = log_prob_kernels.sloped(XP, g, None if x is None else zero_hidden(x, where), scaling)
+    at: Tensor = None if x is None else zero_hidden(x, where)
+    sloped: Tensor = log_prob_kernels.sloped(XP, g, at, scaling)
     return sloped
 
 

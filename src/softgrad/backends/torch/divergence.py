@@ -138,5 +138,6 @@ def divergence(xp: Any, logits: Tensor, args: DivergenceArgs, wrt: tuple[str, ..
 
         where = None if args.where is None else turn(args.where.expand(logits.shape))
         logits, args = turn(logits), _divergence.turned(args, turn, where)
+    grads: Any
     value, grads = generic.divergence(xp, logits, args, wrt, _rows)
     return value, grads if args.axis == axis else tuple(g.movedim(last, axis) for g in grads)

@@ -67,7 +67,7 @@ class Linear:
         if self.narrow is torch.float16 and block_size is None:
             # slopes of more rows, at most 1 each, could add up to more than float16 holds
             self.rows = min(self.rows, linear_kernels.DEVICE_ROWS[1])
-        kept, _ = loss_kernels.keep(xp, args, like)
+        kept: Tensor = loss_kernels.keep(xp, args, like)[0]
         self.ignored = None if kept is None else kept.logical_not()
         if self.ignored is not None:
             # for all blocks at once, which is one launch; a NaN there must not reach a product as 0 * NaN

@@ -73,7 +73,9 @@ def linear_divergence(
     block_size: int | None = None,
 ) -> Any:
     """The divergence, reduced, and its gradients by some of W, bias and X."""
-    target = type(target)(*(None if a is None else a.detach() for a in target))
+    given: tuple[Tensor, ...] = target
+    constants: list[Tensor] = [None if a is None else a.detach() for a in given]
+    target = type(target)(*constants)
     student = (X, W, bias)
     with torch.no_grad():
         free = why_not_eager(*student, *target, args.where, args.sample_weight) is None

@@ -62,7 +62,8 @@ def in_place(xp: Any, logits: Tensor, args: LossArgs, value: bool, grad: bool) -
             each = each + args.z_loss * lse * lse * (1 if w is None else w)
         if valid is not None:
             each = kept_where(valid, each, math.nan)
-        loss = generic.reduced(xp, generic.scaled(xp, each, kept, weight), args, divisor).to(logits.dtype)
+        reduced: Tensor = generic.reduced(xp, generic.scaled(xp, each, kept, weight), args, divisor)
+        loss = reduced.to(logits.dtype)
     if grad:
         own = (1 if w is None else w) if v is None else v.gather(axis, at)
         whole = own if v is None else T

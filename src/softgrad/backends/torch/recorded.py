@@ -66,10 +66,10 @@ def cross_entropy(logits: Tensor, args: LossArgs) -> Tensor:
             lse = kept_where(where.any(axis, keepdim=True), lse)
         extra = args.z_loss * lse**2
         each = each + (extra if w is None else extra * w)
-    each = loss_kernels.scaled(XP, each, kept, weight)
+    weighted: Tensor = loss_kernels.scaled(XP, each, kept, weight)
     if args.reduction == "none":
-        return each.squeeze(axis)
-    value = loss_kernels.sum_all(XP, each)
+        return weighted.squeeze(axis)
+    value = loss_kernels.sum_all(XP, weighted)
     if args.reduction == "mean":
         value = loss_kernels.divided(XP, value, loss_kernels.weight_sum(XP, x, args, w))
     return value

@@ -100,10 +100,10 @@ def cross_entropy(x: Tensor, args: LossArgs) -> Tensor:
     each = _Losses.apply(x, static, *arrays_of(args)).unsqueeze(args.axis)
     like = each.expand(x.shape)
     kept, weight = loss_kernels.keep(XP, args, like)
-    each = loss_kernels.scaled(XP, each, kept, weight)
+    weighted: Tensor = loss_kernels.scaled(XP, each, kept, weight)
     if args.reduction == "none":
-        return each.squeeze(args.axis)
-    value = loss_kernels.sum_all(XP, each)
+        return weighted.squeeze(args.axis)
+    value = loss_kernels.sum_all(XP, weighted)
     if args.reduction == "sum":
         return value
     return loss_kernels.divided(XP, value, loss_kernels.weight_sum(XP, like, args, _target_weight(like, args)))

@@ -94,7 +94,7 @@ class _LinearMerge(Function):  # type: ignore[misc]
         names = needed_of((X, W, bias), ctx.needs_input_grad[:3])
         with torch.no_grad(), _as_given(X):
             model = linear_shards.LinearShard(XP, X, W, bias, ctx.args, ctx.first, ctx.block_size)
-            grads = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
+            grads: tuple[Tensor, ...] = model.grads(Merged(*fields), cotangents[LOSS], names, ctx.reduce)
             grads = tuple(g.to(W.dtype) for g in grads)
         given = (X, W, bias, cotangents[LOSS])
         return *by_name(names, [_Once.apply(g, *given) for g in grads]), None, None, None, None

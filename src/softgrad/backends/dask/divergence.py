@@ -16,9 +16,10 @@ from .chunks import entry, on_chunk, quotient, rowwise, sum_all
 def _chunk(
     x: Array, target: Array, weight: Array, where: Array, labels: Array, *, args: DivergenceArgs, wrt: tuple[str, ...]
 ) -> Any:
-    args = args._replace(target=target, sample_weight=weight, where=where, labels=labels)
-    # in float32 at least, as what is weighted may outgrow half
-    x, _ = widen(library(x, "a chunk").xp, x, None)
+    if args.reduction != "none":
+        # in float32 at least, as what is weighted may outgrow half
+        x, _ = widen(library(x, "a chunk").xp, x, None)
+    args = args._replace(target=target, sample_weight=weight, where=where, labels=labels, reduction="none")
     value, grads = on_chunk("divergence", x, args, wrt)
     return (value, *grads)
 
@@ -32,7 +33,7 @@ def _ones(x: Array, *, axis: int, held: Any) -> Array:
 def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``; each chunk is read once."""
     axis, held = args.axis, held_dtype(np, logits.dtype)
-    bare = args._replace(target=None, where=None, sample_weight=None, labels=None, reduction="none")
+    bare = args._replace(target=None, where=None, sample_weight=None, labels=None)
     told = True if args.labels is None else None
     arrays = [
         (logits, True),
@@ -41,7 +42,8 @@ def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[st
         (args.where, True),
         (args.labels, told),
     ]
-    both = rowwise(_chunk, axis, arrays, held, keeps_axis=True, options={"args": bare, "wrt": wrt})
+    dtype = logits.dtype if args.reduction == "none" else held
+    both = rowwise(_chunk, axis, arrays, dtype, keeps_axis=True, options={"args": bare, "wrt": wrt})
     value = entry(both, 0, axis, keeps_axis=False)
     divisor = None
     if args.reduction != "none":
@@ -54,6 +56,6 @@ def divergence(xp: Namespace, logits: Array, args: DivergenceArgs, wrt: tuple[st
         divisor = sum_all(weight, held)
     grads = []
     for i, name in enumerate(wrt):
-        dtype = logits.dtype if name == "logits" else args.target.dtype
-        grads.append(quotient(entry(both, i + 1, axis, keeps_axis=True), divisor, dtype))
+        of = logits if name == "logits" else args.target
+        grads.append(quotient(entry(both, i + 1, axis, keeps_axis=True), divisor, of.dtype))
     return quotient(value, divisor, logits.dtype), tuple(grads)

@@ -170,6 +170,20 @@ def test_rows_hidden_whole_have_no_gradient(asarray, torch, to_numpy):
 
 
 @raised_inside_torch
+@pytest.mark.parametrize("kernels", ["generic", "torch"])
+def test_rows_that_cannot_be_looked_at_are_compiled_in_high_precision(kernels, asarray, torch):
+    x, y = asarray([[2.0, 0.0, -1.0]], "float16"), asarray([[0.5, 1.0, 3.0]], "float16")
+    for function in (
+        lambda a: sg.softmax(a, precision="high"),
+        lambda a: sg.kl_divergence(a, y, precision="high"),
+    ):
+        torch._dynamo.reset()
+        with sg.backends.use(kernels):
+            compiled = torch.compile(function, fullgraph=True, backend="eager")
+            torch.testing.assert_close(compiled(x), function(x))
+
+
+@raised_inside_torch
 @pytest.mark.parametrize("name", some(FUNCTIONS, *list(FUNCTIONS)[::3]))
 def test_one_graph_with_its_gradient(name, arguments, torch, to_numpy):
     x, labels, where = arguments

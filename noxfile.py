@@ -136,8 +136,9 @@ def quick(session: nox.Session) -> None:
     """Check the style, and the contract on NumPy and PyTorch: what to run at every save, within a minute."""
     install(session, "test", "torch", "lint", package="-e .")
     session.run("ruff", "check", ".", silent=True)
-    names = "test_architecture test_cross_entropy contract/test_arguments backends/test_registry linear/test_model"
-    chosen = [f"tests/{name}.py" for name in names.split()]
+    names = ("test_architecture", "test_cross_entropy*", "contract/test_arguments", "backends/test_registry")
+    names += ("linear/test_model", "linear/test_hessian")
+    chosen = [str(path) for name in names for path in Path("tests").glob(f"{name}.py")]
     session.run("python", "-m", "pytest", "-q", "--backend=numpy,torch", *spread(session), *(session.posargs or chosen))
 
 
@@ -157,7 +158,7 @@ def gpu_static(session: nox.Session) -> None:
     static = ("-c", "tests/gpu_static/pytest.ini", "tests/gpu_static")
     # a file to a worker: what is made for all tests of one takes long
     session.run("python", "-m", "pytest", *spread(session, "loadfile"), *static, *session.posargs)
-    suite = ("tests/backends/triton", "tests/test_softmax.py", "tests/test_cross_entropy.py")
+    suite = ["tests/backends/triton", "tests/test_softmax.py", *map(str, Path("tests").glob("test_cross_entropy*.py"))]
     # long, and of no other kernel than the rest: a million classes, thousands of rows, every dtype of labels
     chosen = "not loses_no_digits and not lifts_above_a_half and not every_integer_dtype"
     interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *spread(session), *suite)

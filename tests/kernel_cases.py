@@ -15,6 +15,15 @@ def needs_numba():
         pytest.skip("numba is not installed")
 
 
+def generic(function, *args, **kwargs):
+    with sg.backends.use("generic"):
+        return function(*args, **kwargs)
+
+
+def doubled(value):
+    return value.double() if hasattr(value, "double") and value.is_floating_point() else value
+
+
 def flat(result):
     return [leaf for part in result for leaf in flat(part)] if isinstance(result, tuple) else [result]
 

@@ -19,7 +19,17 @@ HOST, NAME = "madeup", "gradients"
 VENDORED = f"{HOST}.external.{NAME}"
 # what a copy may do without, as docs/howto/embedding.md says
 SPARE = ("_cli", "__main__.py", "_data", "testing")
-SUITE = ("test_softmax", "test_cross_entropy", "linear/test_model", "contract/test_edge_cases", "contract/test_errors")
+SUITE = (
+    "test_softmax",
+    "test_cross_entropy*",
+    "linear/test_model",
+    "linear/test_hessian",
+    "linear/test_seed",
+    "contract/test_e*",
+    "contract/test_inputs",
+    "contract/conftest",
+)
+HELPERS = ("conftest", "arrays", "contract_cases", "linear_cases", "marks", "oracle", "triton_on_cpu")
 
 # what stands beside both copies, and is all that an embedder writes
 DOOR = "from .array_api_compat import *\n"
@@ -88,14 +98,14 @@ def build(folder: Path) -> None:
     copy_python(Path(found.origin).parent, external / "array_api_compat")
     (folder / "guard.py").write_text(GUARD, encoding="utf-8")
     shutil.copyfile(REPO / "pyproject.toml", folder / "pyproject.toml")
-    for name in (*SUITE, "conftest", "arrays", "marks", "oracle", "triton_on_cpu"):
-        text = (REPO / "tests" / f"{name}.py").read_text(encoding="utf-8")
+    for path in (path for name in (*SUITE, *HELPERS) for path in (REPO / "tests").glob(f"{name}.py")):
+        text = path.read_text(encoding="utf-8")
         text = re.sub(r"^(\s*)import softgrad as", rf"\1import {VENDORED} as", text, flags=re.M)
         text = re.sub(r"^(\s*)import softgrad$", rf"\1import {VENDORED} as softgrad", text, flags=re.M)
         text = re.sub(r"^(\s*from) softgrad\b", rf"\1 {VENDORED}", text, flags=re.M)
         other = f"{HOST}.external.array_api_compat"
         text = re.sub(r"^(\s*)import array_api_compat$", rf"\1import {other} as array_api_compat", text, flags=re.M)
-        target = folder / "tests" / f"{name}.py"
+        target = folder / path.relative_to(REPO)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
 

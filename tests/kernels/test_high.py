@@ -50,6 +50,19 @@ def test_the_bits_are_those_of_numpy(group, dtype, backend, library):
     assert not tally.flushed
 
 
+@pytest.mark.parametrize("function", ["kl_divergence", "js_divergence", "kl_divergence_grad"])
+def test_divergences_are_rounded_once_to_half_precision(function, library):
+    if not library.has_dtype("float16"):
+        pytest.skip("no such dtype")
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(4000, 7)) * rng.choice([0.01, 1, 50], size=(4000, 1))).astype("float16")
+    y = (x + rng.normal(size=x.shape) * rng.choice([0.1, 40], size=(4000, 1))).astype("float16")
+    options = {"reduction": "none", "precision": "high"}
+    expected = getattr(sg, function)(x.astype("float64"), y.astype("float64"), **options).astype("float16")
+    got = getattr(sg, function)(library.asarray(x, "float16"), library.asarray(y, "float16"), **options)
+    np.testing.assert_array_equal(library.to_numpy(got), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_rows_near_a_tie_have_the_bits_of_numpy_on_jax_without_float64(dtype, jax):
     first, subject = libraries.Subject("numpy"), libraries.Subject("jax in 32 bits")

@@ -36,7 +36,7 @@ TESTED = (
     *(f"contract/test_portability.py::test_call_keeps_width_device_library_and_inputs[{{}}-{name}]" for name in CALLS),
     "contract/test_portability.py::test_axis_of_many_terms",
     "contract/test_portability.py::test_labels_narrower_than_the_number_of_classes",
-    "contract/test_edge_cases.py::test_label_out_of_range_is_nan_and_alone",
+    "contract/test_edge_targets.py::test_label_out_of_range_is_nan_and_alone",
     "test_cross_entropy.py::test_loss_object_holds_no_labels",
 )
 #: Not on Dask, of which more is declared than the generic code alone can do.

@@ -24,8 +24,8 @@ DType: TypeAlias = Any
 class Array(Protocol):
     """An array of any library: what the array API standard gives it, and the generic code may use.
 
-    No number or truth value of it, which would steer Python; no assignment; no ``@``, which may round its operands; no
-    ``device``, which Dask's and traced arrays lack.
+    No number of it, which would steer Python; no assignment; no ``@``, which may round its operands; no ``device``,
+    which Dask's and traced arrays lack.
     """
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .._array.typing import AnyArray, Array, ArrayIfAsked, Namespace
 from .._options import LossArgs
 from .dense import centred, difference, mask_logits, narrow, shift, total, widen
+from .high import narrowed
 from .loss import divided, keep, scaled, sum_all, weight_sum
 from .top_k import few, spread, with_rest
 
@@ -282,5 +283,5 @@ def divergence(
     for name, g in zip(wrt, found, strict=True):
         g = scaled(xp, g, kept, weight)
         g = g if divisor is None else divided(xp, g, divisor)
-        grads.append(narrow(xp, g, logits.dtype if name == "logits" else args.target.dtype))
-    return narrow(xp, value, logits.dtype), tuple(grads)
+        grads.append(narrowed(xp, g, logits.dtype if name == "logits" else args.target.dtype))
+    return narrowed(xp, value, logits.dtype), tuple(grads)

@@ -78,6 +78,13 @@ def is_open(xp: Namespace, x: Array) -> bool:
     return can_branch is not None and can_branch(x) and has_float64(xp, x)
 
 
+def narrowed(xp: Namespace, r: Array, dtype: DType) -> Array:
+    """``r`` in ``dtype``, rounded once: libraries go from float64 to half precision by way of float32."""
+    if r.dtype != dtype and xp.finfo(dtype).bits < 32 and is_open(xp, r) and r.dtype == xp.float64:
+        return dd.rounded(xp, (r,), dtype)
+    return narrow(xp, r, dtype)
+
+
 def round_results(
     xp: Namespace,
     results: tuple[Array, ...],
@@ -90,7 +97,7 @@ def round_results(
 ) -> tuple[Array, ...]:
     """``results``, in float64 and with the class axis kept, rounded to ``dtype``; where ``unsure``, from ``again``."""
     number = int(xp.sum(xp.astype(unsure, xp.int64)))
-    rounded = tuple(dd.rounded(xp, (r,), dtype) if xp.finfo(dtype).bits < 32 else narrow(xp, r, dtype) for r in results)
+    rounded = tuple(narrowed(xp, r, dtype) for r in results)
     if not number:
         return rounded
     order = xp.argsort(xp.astype(_as_rows(xp, unsure, axis)[:, 0], xp.int32), descending=True, stable=True)

@@ -12,7 +12,7 @@ import pytest
 import oracle
 import same_bits
 import softgrad as sg
-from kernel_cases import close, flat, loss_case
+from kernel_cases import close, flat, generic, loss_case
 from marks import full
 
 pytestmark = pytest.mark.usefixtures("jax", "usual_kernels")
@@ -35,11 +35,6 @@ SHAPES = [
 ]
 BOUND = {"float32": 70, "float64": 500, "float16": 1, "bfloat16": 1}
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-
-
-def generic(function, *args, **kwargs):
-    with sg.backends.use("generic"):
-        return function(*args, **kwargs)
 
 
 def doubled(value):

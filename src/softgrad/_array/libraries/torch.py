@@ -50,11 +50,13 @@ def _refuses_array(x: AnyArray) -> str | None:
 
 
 def _can_branch(array: AnyArray) -> bool:
-    torch: Any = importlib.import_module("torch")
+    # as torch.compile can follow, unlike an import
+    torch: Any = sys.modules["torch"]
     # in a trace, or where a function is transformed, there may be no values
-    hidden = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
     recorded = array.requires_grad and torch.is_grad_enabled()
-    return not (hidden or recorded or _is_abstract(array) or hasattr(array, "device_mesh"))
+    return not (recorded or _is_abstract(array) or hasattr(array, "device_mesh"))
 
 
 def _as_like(a: AnyArray, x: AnyArray) -> AnyArray:

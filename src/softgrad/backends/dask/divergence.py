@@ -23,9 +23,10 @@ def _chunk(
     args: DivergenceArgs,
     wrt: tuple[str, ...],
 ) -> Any:
-    args = args._replace(target=target, sample_weight=weight, where=where, labels=labels)
-    # in float32 at least, as what is weighted may outgrow half
-    x, _ = widen(library(x, "a chunk").xp, x, None)
+    if args.reduction != "none":
+        # in float32 at least, as what is weighted may outgrow half
+        x, _ = widen(library(x, "a chunk").xp, x, None)
+    args = args._replace(target=target, sample_weight=weight, where=where, labels=labels, reduction="none")
     value, grads = on_chunk("divergence", x, args, wrt)
     return (value, *grads)
 
@@ -39,7 +40,7 @@ def _ones(x: AnyArray, *, axis: int, held: Any) -> AnyArray:
 def divergence(xp: Namespace, logits: AnyArray, args: DivergenceArgs, wrt: tuple[str, ...] = ()) -> Any:
     """The divergence, reduced, and its gradients by ``wrt``; each chunk is read once."""
     axis, held = args.axis, held_dtype(np, logits.dtype)
-    bare = args._replace(target=None, where=None, sample_weight=None, labels=None, reduction="none")
+    bare = args._replace(target=None, where=None, sample_weight=None, labels=None)
     told = True if args.labels is None else None
     arrays = [
         (logits, True),
@@ -48,7 +49,8 @@ def divergence(xp: Namespace, logits: AnyArray, args: DivergenceArgs, wrt: tuple
         (args.where, True),
         (args.labels, told),
     ]
-    both = rowwise(_chunk, axis, arrays, held, keeps_axis=True, options={"args": bare, "wrt": wrt})
+    dtype = logits.dtype if args.reduction == "none" else held
+    both = rowwise(_chunk, axis, arrays, dtype, keeps_axis=True, options={"args": bare, "wrt": wrt})
     value = entry(both, 0, axis, keeps_axis=False)
     divisor = None
     if args.reduction != "none":
@@ -61,6 +63,6 @@ def divergence(xp: Namespace, logits: AnyArray, args: DivergenceArgs, wrt: tuple
         divisor = sum_all(weight, held)
     grads = []
     for i, name in enumerate(wrt):
-        dtype = logits.dtype if name == "logits" else args.target.dtype
-        grads.append(quotient(entry(both, i + 1, axis, keeps_axis=True), divisor, dtype))
+        of = logits if name == "logits" else args.target
+        grads.append(quotient(entry(both, i + 1, axis, keeps_axis=True), divisor, of.dtype))
     return quotient(value, divisor, logits.dtype), tuple(grads)

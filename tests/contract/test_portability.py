@@ -1,10 +1,13 @@
 """What the generic code owes to every array library: its width, its device, its type, its inputs and its graphs."""
 
+import types
+
 import numpy as np
 import pytest
 
 import softgrad as sg
 from calls import CALLS, expected, flat
+from softgrad._array.typing import Array
 
 WIDTHS = [name for name in CALLS if "float16" not in name and "complex" not in name]
 ROWS = np.random.default_rng(3).normal(scale=4.0, size=(2, 150, 3))
@@ -29,6 +32,13 @@ def test_call_keeps_width_device_library_and_inputs(name, xp, library, asarray, 
         if hasattr(like, "device") and hasattr(result, "device"):  # scalars of the first NumPy 2 have none
             assert result.device == like.device
         np.testing.assert_allclose(to_numpy(result), right, rtol=2e-5, atol=1e-6)
+
+
+def test_the_static_type_promises_what_the_library_has(asarray):
+    promised = {name for name, value in vars(Array).items() if isinstance(value, types.FunctionType | property)}
+    assert {"shape", "__add__"} <= promised
+    array = asarray(np.ones((2, 2)))
+    assert [name for name in promised if not hasattr(array, name)] == []
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -2])

@@ -14,7 +14,7 @@ from .errors import LabelError
 from .namespace import Library, base_array, check_same_library, fits, floating, kind, library, native, one_axis, small
 from .precision import resolve_precision
 from .transfer import is_abstract
-from .typing import Array
+from .typing import AnyArray, Array
 
 
 def logits_and_axis(logits: Any, axis: Any) -> tuple[Library, Array, int]:
@@ -143,8 +143,10 @@ def check_labels(lib: Library, labels: Array, classes: int, ignore_index: int | 
     flat = xp.reshape(bad, (-1,))
     if flat.shape[0] == 0 or not bool(xp.any(flat)):
         return
-    index = int(xp.argmax(xp.astype(flat, xp.int32)))
-    label = int(xp.reshape(index_of, (-1,))[index])
+    first: AnyArray = xp.argmax(xp.astype(flat, xp.int32))
+    index = int(first)
+    wrong: AnyArray = xp.reshape(index_of, (-1,))[index]
+    label = int(wrong)
     if label < 0 and xp.isdtype(labels.dtype, "unsigned integer"):
         label += 1 << xp.iinfo(index_of.dtype).bits
     place = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy.typing as npt
@@ -13,8 +13,6 @@ AnyArray: TypeAlias = Any
 ArrayIfAsked: TypeAlias = Any
 #: An array of NumPy, on the host.
 NDArray: TypeAlias = npt.NDArray[Any]
-#: A namespace of the array API standard.
-Namespace: TypeAlias = Any
 #: The type of ``array.device``.
 Device: TypeAlias = Any
 #: The type of ``array.dtype``.
@@ -56,6 +54,19 @@ class Array(Protocol):
     def __ge__(self, other: Any, /) -> Array: ...
     def __eq__(self, other: object, /) -> Array: ...  # type: ignore[override]
     def __ne__(self, other: object, /) -> Array: ...  # type: ignore[override]
+
+
+class Namespace(Protocol):
+    """A namespace of the array API standard: what is not listed here is taken for a function that gives an array."""
+
+    __name__: str
+    __array_namespace_info__: Any
+    finfo: Any
+    iinfo: Any
+    isdtype: Any
+    broadcast_arrays: Any
+
+    def __getattr__(self, name: str, /) -> Callable[..., Array]: ...
 
 
 #: The array type of an argument and of the result.

@@ -23,7 +23,7 @@ AS_LIKE: dict[str, Callable[[Array, Array], Array]] = {}
 #: By name of a namespace: bytes of the device of an array, None where it is no accelerator.
 MEMORY: dict[str, Callable[[Array], int | None]] = {}
 #: Namespaces whose own product may round its operands, and the product that does not.
-PRODUCTS: dict[str, Callable[[Array, Array], Array]] = {}
+PRODUCTS: dict[str, Callable[..., Array]] = {}
 #: By name of a namespace: a copy of an array with values at the entries that an index names along an axis.
 SCATTERS: dict[str, Callable[[Array, Array, Array, int], Array]] = {}
 

@@ -212,7 +212,7 @@ def plain_rows(
     if 0.0 < beta < 1.0:
         p, q = p / s, q / t
         m = xp.log(beta * q + (1 - beta) * p)
-        value = 0.0
+        value: AnyArray = 0.0
         for name, weight, a, log_a, norm in (("logits", 1 - beta, p, d, s), ("target_logits", beta, q, e, t)):
             far = log_a - m
             mean = xp.sum(a * far, axis=-1, keepdims=True)

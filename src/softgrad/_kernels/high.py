@@ -96,7 +96,8 @@ def round_results(
     count: int = 2,
 ) -> tuple[Array, ...]:
     """``results``, in float64 and with the class axis kept, rounded to ``dtype``; where ``unsure``, from ``again``."""
-    number = int(xp.sum(xp.astype(unsure, xp.int64)))
+    many: AnyArray = xp.sum(xp.astype(unsure, xp.int64))
+    number = int(many)
     rounded = tuple(narrowed(xp, r, dtype) for r in results)
     if not number:
         return rounded

@@ -61,7 +61,7 @@ def target(
     if args.label_smoothing:
         eps = args.label_smoothing
         if visible is None:
-            uniform = eps / x.shape[axis]
+            uniform: Array | float = eps / x.shape[axis]
         else:
             count = xp.sum(xp.astype(visible, x.dtype), axis=axis, keepdims=True, dtype=x.dtype)
             share = eps / xp.where(count == 0, xp.ones_like(count), count)

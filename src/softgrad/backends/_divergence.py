@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._array.typing import AnyArray, Namespace
+from .._array.typing import AnyArray
 from .._kernels import divergence as generic
 from .._kernels.divergence import DivergenceArgs
 
@@ -20,13 +20,13 @@ def turned(args: DivergenceArgs, turn: Callable[[AnyArray], AnyArray], where: An
     return args._replace(axis=args.target.ndim - 1, target=turn(args.target), labels=labels, where=where)
 
 
-def _in_rows(xp: Namespace, a: AnyArray, axis: int) -> AnyArray:
+def _in_rows(xp: Any, a: AnyArray, axis: int) -> AnyArray:
     """``a`` as a matrix with the classes last."""
     return xp.reshape(xp.moveaxis(a, axis, -1), (-1, a.shape[axis]))
 
 
 def rows(
-    xp: Namespace,
+    xp: Any,
     x: AnyArray,
     y: AnyArray,
     args: DivergenceArgs,

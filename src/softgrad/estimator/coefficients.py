@@ -209,6 +209,6 @@ def coefficient_statistics(
     z = estimate / errors
     p = np.asarray([math.erfc(abs(v) / math.sqrt(2)) for v in z.reshape(-1)]).reshape(z.shape)
     out = CoefficientStatistics(*(as_array_of(lib, loss._like, a) for a in (estimate, errors, z, p, covariance)))
-    labels, out.features = _names(model, classes, int(weights.shape[1]), intercept is not None)
-    out.reference, out.classes = labels[reference], tuple(labels[k] for k in others)
+    names, out.features = _names(model, classes, int(weights.shape[1]), intercept is not None)
+    out.reference, out.classes = names[reference], tuple(names[k] for k in others)
     return out

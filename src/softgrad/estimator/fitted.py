@@ -10,7 +10,7 @@ import numpy as np
 
 from .._array.namespace import is_array, library, named
 from .._array.transfer import to_host
-from .._array.typing import Array, Device
+from .._array.typing import AnyArray, Array, Device
 from .._kernels.dense import device_of
 
 
@@ -51,7 +51,7 @@ def moved(model: Any, target: Any, device: Device) -> Any:
         given = getattr(model, name)
         host = to_host(library(given, name), given)[0]
         if lib.name == "numpy" or host.dtype.kind not in "biuf":
-            moved = np.array(host)  # strings stay NumPy arrays
+            moved: AnyArray = np.array(host)  # strings stay NumPy arrays
         else:
             moved = lib.xp.asarray(np.array(host), **({} if device is None else {"device": device}))
         setattr(out, name, moved)

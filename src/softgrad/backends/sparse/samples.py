@@ -91,7 +91,7 @@ class SparseNamespace:
         return (sparse.hstack if axis == 1 else sparse.vstack)(arrays, format="csr")
 
 
-_of = functools.cache(SparseNamespace)
+_of: Any = functools.cache(SparseNamespace)
 
 
 def namespace_of(lib: Library, x: Any) -> Namespace:

@@ -22,7 +22,7 @@ from .blocks import XP, autocast, is_eager_cotangent, why_not_eager
 NAMES = ("X", "W", "bias")
 _BOTH = "linear_cross_entropy_value_and_grad"
 #: The standard's functions; of the names of one function the one that autograd's own batches of cotangents know.
-_XP = SimpleNamespace(**{**vars(XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
+_XP: Any = SimpleNamespace(**{**vars(XP), "concat": lambda arrays, axis: torch.cat(arrays, axis)})
 
 
 def recordable(X: Tensor, W: Tensor, bias: Tensor | None, *extra: Tensor | None) -> bool:

@@ -233,7 +233,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", "--include=*/_kernels/*.py", "--fail-under=100")
 
 
-@nox.session(python=False)
+@nox.session(python=False, allow_parallel=False)
 def summary(session: nox.Session) -> None:
     """Print one table of tests by back end, from the reports that the tests sessions left."""
     columns = {name: Report(paths) for name in BACKENDS if (paths := reports(name))}

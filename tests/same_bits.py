@@ -246,10 +246,10 @@ class Case:
             e = np.exp(wide - wide.max(1, keepdims=True))
             p = e / e.sum(1, keepdims=True)
             self.p, self.log_p = p.astype(dtype), np.log(p).astype(dtype)
+            self.target = self.x + np.exp(rng.normal(size=(n, k)) * 4 - 4).astype(dtype)
         self.q = rng.random((n, k)).astype(dtype)
         self.where = rng.random((n, k)) > 0.2
         self.where[:, 0] = True
-        self.target = self.x + np.exp(rng.normal(size=(n, k)) * 4 - 4).astype(dtype)
         self.some = np.argsort(rng.random((n, k)), 1)[:, :11]
         self.some_c, self.some_log_p = (np.take_along_axis(a, self.some, 1) for a in (self.c, self.log_p))
         self.labels = rng.integers(0, k, n)

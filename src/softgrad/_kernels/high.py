@@ -80,7 +80,7 @@ def is_open(xp: Namespace, x: Array) -> bool:
 
 def narrowed(xp: Namespace, r: Array, dtype: DType) -> Array:
     """``r`` in ``dtype``, rounded once: libraries go from float64 to half precision by way of float32."""
-    if r.dtype != dtype and xp.finfo(dtype).bits < 32 and is_open(xp, r) and r.dtype == xp.float64:
+    if r.dtype == xp.float64 and xp.finfo(dtype).bits < 32 and is_open(xp, r):
         return dd.rounded(xp, (r,), dtype)
     return narrow(xp, r, dtype)
 

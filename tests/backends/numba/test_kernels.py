@@ -6,7 +6,6 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, args_of, assert_near, exactly, widened
-from kernel_cases import needs_numba
 from softgrad._kernels import dense as dense_kernels
 from softgrad._kernels import loss as loss_kernels
 from softgrad._options import LossArgs
@@ -27,11 +26,6 @@ FAMILIES = {
     "two at the top": lambda r, shape: np.where(np.arange(shape[1]) % 15 == 1, 3.0, -20.0 - r.random(shape)),
     "with -inf": lambda r, shape: np.where(r.random(shape) < 0.3, -np.inf, 3 * r.normal(size=shape)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _of_numba():
-    needs_numba()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from array_api_compat import numpy as xp
 
 import softgrad as sg
 from extended import OPTIONS, WIDE, args_of, assert_near, exactly, widened
-from kernel_cases import needs_numba
 from softgrad._kernels import linear as linear_kernels
 from softgrad.backends import _threads, numba
 from softgrad.backends.numpy import blocks as numpy_blocks
@@ -24,11 +23,6 @@ FAMILIES = {
     "equal": lambda r, n, m: np.zeros((n, m)),
     "far": lambda r, n, m: 30 * r.normal(size=(n, m)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _of_numba():
-    needs_numba()
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from kernel_cases import needs_numba
 
 pytestmark = pytest.mark.usefixtures("usual_kernels")
 
 
 @pytest.fixture(autouse=True)
-def _of_numba():
-    needs_numba()
+def _of_linux(_of_numba):
     if sys.platform != "linux":
         pytest.skip("these threads are for Linux")
 

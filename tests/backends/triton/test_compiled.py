@@ -33,10 +33,8 @@ FUNCTIONS = {
 
 
 @pytest.fixture(autouse=True)
-def chosen():
+def compiled_anew():
     torch._dynamo.reset()
-    with backends.use("triton"):
-        yield
 
 
 def logits(dtype=torch.float32):

@@ -26,12 +26,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def chosen():
-    with backends.use("triton"):
-        yield
-
-
 @pytest.fixture(params=["registers", "loop"])
 def kind(request, monkeypatch):
     """Rows in registers, and the same rows in a loop over several chunks."""

@@ -38,8 +38,6 @@ def on_a_gpu(monkeypatch):
     monkeypatch.setitem(dense_kernels.MEMORY, XP.__name__, lambda x: 1)
     monkeypatch.setattr(linear_kernels, "BLOCK_BYTES", 1)
     monkeypatch.setattr(linear_kernels, "DEVICE_ROWS", (8, 16))
-    with backends.use("triton"):
-        yield
 
 
 def data(dtype, bias=True):

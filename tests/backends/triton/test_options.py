@@ -23,12 +23,6 @@ N, K = 4, 40
 VALUE_AND_GRAD = ("cross_entropy", "cross_entropy_value_and_grad")
 
 
-@pytest.fixture(autouse=True)
-def chosen():
-    with backends.use("triton"):
-        yield
-
-
 @pytest.fixture(params=["registers", "split"])
 def kind(request, monkeypatch):
     """Rows in registers, and those whose chunks have programs of their own, to the bits of a loop over them."""

@@ -17,7 +17,7 @@ from ..triton.graphs import loss_operator
 from . import shared
 from .blocks import XP, is_eager_cotangent, why_not_eager
 from .loss import label_weight
-from .rules import arrays_of, pulled, with_arrays
+from .rules import arrays_of, slopes_vjp, with_arrays
 
 _Array: TypeAlias = Tensor | None
 
@@ -80,7 +80,7 @@ class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight, *arrays = ctx.saved_tensors
-        return pulled(
+        return slopes_vjp(
             ctx, grads[0], x, weight, arrays, lambda: _Slopes.apply(x, torch.ones_like(weight), ctx.static, *arrays)
         )
 

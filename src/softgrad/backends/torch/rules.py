@@ -121,7 +121,7 @@ class Losses(_Losses):
         return (_slope(x, ctx.static, arrays) * zero_hidden(tangents[0], arrays[1])).sum(ctx.static.axis)
 
 
-def pulled(ctx: Any, u: Tensor, x: Tensor, weight: Tensor, arrays: Any, slope: Callable[[], Tensor]) -> Any:
+def slopes_vjp(ctx: Any, u: Tensor, x: Tensor, weight: Tensor, arrays: Any, slope: Callable[[], Tensor]) -> Any:
     """The cotangents of the arguments of ``Slopes`` from ``u``, by the second derivative and each sample's gradient."""
     u = zero_hidden(u, arrays[1])
     through_x = through_weight = None
@@ -149,7 +149,7 @@ class _Slopes(Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight, *arrays = ctx.saved_tensors
-        return pulled(ctx, grads[0], x, weight, arrays, lambda: _slope(x, ctx.static, arrays))
+        return slopes_vjp(ctx, grads[0], x, weight, arrays, lambda: _slope(x, ctx.static, arrays))
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, weight: Tensor, static: LossArgs, *arrays: Tensor | None) -> Any:

@@ -24,6 +24,9 @@ nox.options.sessions = ["tests", "release", "gpu_static", "plugin", "lint", "typ
 if len(sys.argv) == 1:
     nox.options.parallel, nox.options.allow_parallel = 2, True
 
+# else each of the hundreds of processes that tests start would compile PyTorch, SciPy and the tests anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # uv does not read pip's variable, and without it takes PyTorch's CUDA build where pip finds a CPU wheel
 if "PIP_FIND_LINKS" in os.environ:
     os.environ.setdefault("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])

@@ -20,9 +20,7 @@ SHIFT = RNG.normal(size=6) * 10
 TEMPERATURES, SOFTCAPS = (1.0, 0.0123046875, 37.3125), (None, 30.0, 5.5)
 #: With and without a shift in turn; each with each in full.
 SCALINGS = [
-    pytest.param(
-        t, c, s, id=f"{t}-{c}-{'shift' if s else 'none'}", marks=[] if (i + j + s) % 2 else [pytest.mark.full]
-    )
+    pytest.param(t, c, s, id=f"{t}-{c}-{'shift' if s else 'none'}", marks=[] if (i + j + s) % 2 else [pytest.mark.full])
     for i, t in enumerate(TEMPERATURES)
     for j, c in enumerate(SOFTCAPS)
     for s in (False, True)

@@ -36,6 +36,7 @@ BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typ
 BEFORE_RELEASE += ("kernels", "accuracy", "same_bits", "fuzz")
 #: In the environment of nox: the tests sessions run the tests marked full too, and measure coverage.
 FULL = "SOFTGRAD_FULL"
+EXTENT = ("--full",) if FULL in os.environ else ()
 # of two sessions at once each has a process of its own
 STARTED = float(os.environ.setdefault("SOFTGRAD_STARTED", str(time.time())))
 REPORTS = Path("build/reports")
@@ -94,8 +95,7 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
     cache = Path(session.cache_dir).resolve() / "jax"
     session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
-    extent = ("--full",) if FULL in os.environ else ()
-    session.run("python", "-m", "pytest", f"--backend={backend}", *extent, *spread(session), *args, *session.posargs)
+    session.run("python", "-m", "pytest", f"--backend={backend}", *EXTENT, *spread(session), *args, *session.posargs)
     # the next run gives the tests to other workers: each gets what any of them has compiled
     for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
         if not (folder / program.name).exists():
@@ -164,7 +164,7 @@ def gpu_static(session: nox.Session) -> None:
     suite = ["tests/backends/triton", "tests/test_softmax.py", *map(str, Path("tests").glob("test_cross_entropy*.py"))]
     # long, and of no other kernel than the rest: a million classes, thousands of rows, every dtype of labels
     chosen = "not loses_no_digits and not lifts_above_a_half and not every_integer_dtype"
-    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *spread(session), *suite)
+    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *EXTENT, *spread(session), *suite)
     session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 
 

@@ -51,11 +51,12 @@ def _computed(x, c):
         slopes = [a - mean for a in c]
         # where no class has most of the sum the cotangents are taken as they are
         sizes = [a + spread + abs(b) if p[top] < 0.6 else a + spread for a, b in zip(apart, c, strict=True)]
+
+        def times_p(values):
+            return [a * b for a, b in zip(p, values, strict=True)]
+
         found = {
-            "softmax_vjp": (
-                [a * b for a, b in zip(p, slopes, strict=True)],
-                [a * b for a, b in zip(p, sizes, strict=True)],
-            ),
+            "softmax_vjp": (times_p(slopes), times_p(sizes)),
             "log_softmax_jvp": (slopes, sizes),
             "log_softmax_vjp": (
                 [a - b * whole for a, b in zip(c, p, strict=True)],

@@ -19,9 +19,9 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "release", "gpu_static", "plugin", "lint", "types", "docs", "summary"]
+nox.options.sessions = ["tests", "docs", "gpu_static", "types", "plugin", "release", "lint", "summary"]
 # of the whole matrix two sessions run at once, each on half the cores: much of what they do keeps one core busy
-if len(sys.argv) == 1:
+if set(sys.argv[1:]) <= {"-R"}:
     nox.options.parallel, nox.options.allow_parallel = 2, True
 
 # else each of the hundreds of processes that tests start would compile PyTorch, SciPy and the tests anew
@@ -36,6 +36,7 @@ BEFORE_RELEASE = ("coverage", "minimums", "python", "vendor", "downstream", "typ
 BEFORE_RELEASE += ("kernels", "accuracy", "same_bits", "fuzz")
 #: In the environment of nox: the tests sessions run the tests marked full too, and measure coverage.
 FULL = "SOFTGRAD_FULL"
+EXTENT = ("--full",) if FULL in os.environ else ()
 # of two sessions at once each has a process of its own
 STARTED = float(os.environ.setdefault("SOFTGRAD_STARTED", str(time.time())))
 REPORTS = Path("build/reports")
@@ -81,8 +82,8 @@ def install(session: nox.Session, *groups: str, package: str = "", pins: str = "
 
 def spread(session: nox.Session, how: str = "worksteal") -> tuple[str, ...]:
     """Give tests to a process for each core; worksteal, as some compile for long."""
-    cores = min(os.cpu_count() or 1, 4)
-    return ("-n", str(max(cores // 2, 1) if session.parallel else cores), f"--dist={how}")
+    cores = min(os.cpu_count() or 1, 4) // (2 if session.parallel else 1)
+    return ("-n", str(cores), f"--dist={how}") if cores > 1 else ()
 
 
 def compile_quickly(session: nox.Session) -> None:
@@ -94,8 +95,7 @@ def run_pytest(session: nox.Session, backend: str, *args: str) -> None:
     """Run the suite on one back end; what follows ``--`` on nox's command line goes to pytest."""
     cache = Path(session.cache_dir).resolve() / "jax"
     session.env["SOFTGRAD_JAX_CACHE"] = str(cache)
-    extent = ("--full",) if FULL in os.environ else ()
-    session.run("python", "-m", "pytest", f"--backend={backend}", *extent, *spread(session), *args, *session.posargs)
+    session.run("python", "-m", "pytest", f"--backend={backend}", *EXTENT, *spread(session), *args, *session.posargs)
     # the next run gives the tests to other workers: each gets what any of them has compiled
     for program, folder in itertools.product(cache.glob("*/*"), cache.glob("*")):
         if not (folder / program.name).exists():
@@ -113,8 +113,8 @@ def tests(session: nox.Session, backend: str) -> None:
     # of a program that a test starts elsewhere too
     session.env["COVERAGE_FILE"] = str(data.resolve())
     session.env["SOFTGRAD_REQUIRED"] = "numba"  # of what is optional, the tests of numpy are not to skip this
-    if backend != "numpy":
-        session.env["OMP_NUM_THREADS"] = "1"  # the cores are taken by pytest's workers
+    # the cores are taken by pytest's workers, and by the other session; of our own threads NumPy's are tested
+    session.env["OPENBLAS_NUM_THREADS" if backend == "numpy" else "OMP_NUM_THREADS"] = "1"
     options = ("--cov=softgrad", "--cov-report=", "--cov-append") if FULL in os.environ else ()
     if backend == "jax" and not (session.posargs or FULL in os.environ):
         run_pytest(session, backend, f"--junit-xml={REPORTS}/jax.numbers.xml", *NUMBERS)
@@ -164,7 +164,7 @@ def gpu_static(session: nox.Session) -> None:
     suite = ["tests/backends/triton", "tests/test_softmax.py", *map(str, Path("tests").glob("test_cross_entropy*.py"))]
     # long, and of no other kernel than the rest: a million classes, thousands of rows, every dtype of labels
     chosen = "not loses_no_digits and not lifts_above_a_half and not every_integer_dtype"
-    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *spread(session), *suite)
+    interpreted = ("--backend=torch", "--kernels=triton", "-k", chosen, *EXTENT, *spread(session), *suite)
     session.run("python", "-m", "pytest", *interpreted, env={"TRITON_INTERPRET": "1"})
 
 
@@ -192,7 +192,7 @@ def minimums(session: nox.Session, backend: str) -> None:
 @nox.session
 def plugin(session: nox.Session) -> None:
     """Install the example of a back end of another package, and run its tests."""
-    install(session, "test", package=". ./examples/softgrad-plugin")
+    install(session, "test", package="-e . -e ./examples/softgrad-plugin")
     session.run("python", "-m", "pytest", "examples/softgrad-plugin/tests", *session.posargs)
 
 
@@ -393,8 +393,9 @@ def release(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *map(str, sorted(out.iterdir())))
     session.run("python", "tools/release.py", str(out), *session.posargs)
     (built,) = out.glob("*.whl")
-    session.install("-c", "constraints.txt", "--force-reinstall", "--no-deps", str(built))
-    session.install("-c", "constraints.txt", str(built))
+    # not session.install, which -R leaves out
+    session.run("python", "-m", "pip", "install", "-q", "-c", "constraints.txt", str(built))
+    session.run("python", "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", str(built))
     session.chdir(session.create_tmp())
     session.run("python", "-c", "from softgrad.testing import check_backend; check_backend('numpy')")
     session.run("python", "-m", "softgrad", "check", "--backend", "numpy")

@@ -1,4 +1,4 @@
-"""One process of those that the classes are split over: ``python torch_processes.py TASK RANK COUNT STORE``."""
+"""One process of those that the classes are split over: ``python torch_processes.py TASK,TASK RANK COUNT STORE``."""
 
 import os
 import sys
@@ -119,11 +119,12 @@ def outsiders(rank, count, store):
         parallel.cross_entropy(logits, labels, first_class=0, reduce=reduce)
 
 
-def main(task, rank, count, store):
+def main(tasks, rank, count, store):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(count))
     dist.all_reduce = counted(dist.all_reduce)
-    globals()[task](int(rank), int(count), store)
+    for task in tasks.split(","):
+        globals()[task](int(rank), int(count), store)
     dist.destroy_process_group()
 
 

@@ -10,10 +10,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from marks import full
 from softgrad._cli import _files
 from softgrad._cli._errors import UsageError
 
-FILES = 700
+FILES = pytest.mark.parametrize("files", [250, *full(700)])
 SAMPLES = 12
 
 
@@ -97,15 +98,16 @@ def label_of(names):
     return next((names.index(name) for name in ("label", "target", "y") if name in names), len(names) - 1)
 
 
+@FILES
 @pytest.mark.parametrize("kind", range(3))
-def test_a_damaged_text_is_refused_or_read_as_it_is(tmp_path, kind):
+def test_a_damaged_text_is_refused_or_read_as_it_is(tmp_path, kind, files):
     whole = list(texts())[kind]
     rng = np.random.default_rng(kind)
     path = tmp_path / "data.csv"
     accepted = 0
     path.write_bytes(whole)
     assert read(path) is not None
-    for _ in range(FILES):
+    for _ in range(files):
         content = damaged(whole, rng)
         path.write_bytes(content)
         table = read(path)
@@ -118,15 +120,16 @@ def test_a_damaged_text_is_refused_or_read_as_it_is(tmp_path, kind):
         np.testing.assert_array_equal(table.X, expected)
         assert [table.class_names[code] for code in table.labels] == labels
         assert len(set(labels)) == len(table.class_names)
-    assert accepted > FILES / 50
+    assert accepted > files / 50
 
 
-def test_a_damaged_npz_is_refused_or_read_as_it_is(tmp_path):
+@FILES
+def test_a_damaged_npz_is_refused_or_read_as_it_is(tmp_path, files):
     rng = np.random.default_rng(3)
     arrays = {"X": rng.normal(size=(SAMPLES, 3)), "y": np.array(["None", "Some", "Marked"])[np.arange(SAMPLES) % 3]}
     path = tmp_path / "data.npz"
     accepted = 0
-    for i in range(FILES):
+    for i in range(files):
         (np.savez if i % 2 else np.savez_compressed)(path, **arrays)
         path.write_bytes(damaged(path.read_bytes(), rng))
         table = read(path)
@@ -135,10 +138,11 @@ def test_a_damaged_npz_is_refused_or_read_as_it_is(tmp_path):
             np.testing.assert_array_equal(table.X, arrays["X"])
             assert [table.class_names[code] for code in table.labels] == arrays["y"].tolist()
     # damage to dates and names of members that nobody reads
-    assert 0 < accepted < FILES / 2
+    assert 0 < accepted < files / 2
 
 
-def test_a_damaged_parquet_file_is_refused_or_read_as_it_is(tmp_path):
+@FILES
+def test_a_damaged_parquet_file_is_refused_or_read_as_it_is(tmp_path, files):
     parquet = pytest.importorskip("pyarrow.parquet")
     pa = pytest.importorskip("pyarrow")
     rng = np.random.default_rng(4)
@@ -148,7 +152,7 @@ def test_a_damaged_parquet_file_is_refused_or_read_as_it_is(tmp_path):
     parquet.write_table(pa.table(columns), path, compression="none")
     whole = path.read_bytes()
     accepted = 0
-    for _ in range(FILES):
+    for _ in range(files):
         path.write_bytes(damaged(whole, rng))
         table = read(path)
         if table is not None:
@@ -161,4 +165,4 @@ def test_a_damaged_parquet_file_is_refused_or_read_as_it_is(tmp_path):
             assert [table.class_names[code] for code in table.labels] == [
                 value.decode() if isinstance(value, bytes) else str(value) for value in frame[place].to_pylist()
             ]
-    assert accepted > FILES / 100
+    assert accepted > files / 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 
 import numpy as np
@@ -113,8 +114,10 @@ def test_every_kernel_of_a_whole_row_is_among_the_sources(sources, rows):
 
 @pytest.mark.parametrize(("arch", "cuda"), [(nvrtc.ARCHITECTURES[0], 12), (nvrtc.ARCHITECTURES[-1], 13)])
 def test_nvrtc_compiles_what_public_calls_hand_to_it(arch, cuda, sources):
-    complaints = nvrtc.refused(sources, arch, cuda)
-    assert not complaints, "\n\n".join([f"{len(complaints)} of {len(sources)} sources", *complaints])
+    """Every source by one of the two compilers; before a release by both."""
+    chosen = sources if "SOFTGRAD_FULL" in os.environ else sources[cuda % 2 :: 2]
+    complaints = nvrtc.refused(chosen, arch, cuda)
+    assert not complaints, "\n\n".join([f"{len(complaints)} of {len(chosen)} sources", *complaints])
 
 
 def test_kernels_of_whole_rows_stay_in_registers(rows, compiled, tmp_path):

@@ -282,10 +282,10 @@ def together(commands):
 
 
 @pytest.mark.parametrize(
-    ("task", "count"), [("agree", 3), ("ended", 2), *full(("agree", 2), ("late", 2), ("outsiders", 2))]
+    ("tasks", "count"), [("agree,ended", 2), *full(("agree", 3), ("ended", 2), ("late", 2), ("outsiders", 2))]
 )
-def test_processes_of_torch_distributed(task, count, torch, tmp_path):
-    together([["torch_processes.py", task, rank, count, tmp_path / "store"] for rank in range(count)])
+def test_processes_of_torch_distributed(tasks, count, torch, tmp_path):
+    together([["torch_processes.py", tasks, rank, count, tmp_path / "store"] for rank in range(count)])
 
 
 def test_torch_distributed_has_to_be_initialized(torch):
@@ -320,8 +320,8 @@ def test_what_has_no_derivative_says_so(torch):
 @pytest.mark.parametrize(
     ("count", "options"),
     [
-        (2, ("plain", "hidden", "softcap", "scaled, focal")),
-        (4, ("all", "z_loss", "distribution, all", "smoothed, focal")),
+        (4, ("all", "scaled, focal", "distribution, all")),
+        *full((2, ("plain", "hidden", "softcap", "scaled, focal")), (4, ("z_loss", "smoothed, focal"))),
     ],
 )
 def test_devices_of_jax(count, options, jax):

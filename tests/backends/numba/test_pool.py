@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import full
 
 pytestmark = pytest.mark.usefixtures("usual_kernels")
 
@@ -31,13 +32,14 @@ def pool():
     numba_pool._threads = before
 
 
-def counted(pool, wait=0.0):
-    """(a C function that counts the threads which call it, what it was given)."""
+def counted(pool, together=1):
+    """(a C function that so many threads have to be in at once, which of them called it with what)."""
     seen = []
 
     def call(data):
         seen.append((threading.get_ident(), data))
-        time.sleep(wait)
+        due = -(-len(seen) // together) * together
+        until(lambda: len(seen) >= due)
 
     return pool.NATIVE(call), seen
 
@@ -54,14 +56,14 @@ def until(condition):
 
 
 def test_each_thread_runs_a_call_once(pool):
-    function, seen = counted(pool, 1.0)
+    function, seen = counted(pool, 3)
     pool.share(function, 7, 3)
     assert sorted(data for _, data in seen) == [7, 7, 7]
     assert len({thread for thread, _ in seen}) == 3
 
 
 def test_a_thread_that_was_asleep_is_woken(pool):
-    function, seen = counted(pool, 1.0)
+    function, seen = counted(pool, 2)
     pool.share(function, 1, 2)
     until(lambda: states(pool) == [pool.ASLEEP])
     pool.share(function, 2, 2)
@@ -69,32 +71,40 @@ def test_a_thread_that_was_asleep_is_woken(pool):
 
 
 def test_nobody_waits_for_a_thread_that_has_not_begun(pool):
-    function, seen = counted(pool, 1.0)
+    function, seen = counted(pool, 2)
     pool.share(function, 1, 2)
     # a thread that the system does not let run: it is given the call and takes no notice
     pool._threads.words[pool.STATE] = pool.ASLEEP
     thread, signals = pool._threads.threads[0]
     signals.put(False)
     thread.join(60)
+    function, of_one = counted(pool)
     pool.share(function, 2, 2)
-    assert [data for _, data in seen] == [1, 1, 2]
+    assert [data for _, data in (*seen, *of_one)] == [1, 1, 2]
     assert states(pool) == [pool.AWAKE]
     pool._threads.threads = []
 
 
 def test_one_call_has_the_threads_and_another_goes_on_alone(pool):
-    slow, of_slow = counted(pool, 1.0)
+    over, of_slow = threading.Event(), []
+
+    def held(data):
+        of_slow.append(data)
+        over.wait(60)
+
+    slow = pool.NATIVE(held)
     quick, of_quick = counted(pool)
     first = threading.Thread(target=pool.share, args=(slow, 1, 2))
     first.start()
     until(lambda: of_slow)
     pool.share(quick, 2, 2)
     assert [thread for thread, _ in of_quick] == [threading.get_ident()]
+    over.set()
     first.join()
 
 
 def test_a_thread_may_run_on_all_its_cores_after_a_call(pool):
-    function, _ = counted(pool, 0.05)
+    function, _ = counted(pool, 3)
     for _ in range(5):
         pool.share(function, 0, 3)
     for thread, _ in pool._threads.threads:
@@ -142,7 +152,12 @@ atexit.register(lambda: print(np.array_equal(sg.softmax(x), p)))
 """
 
 
-@pytest.mark.parametrize("rest", ["", FORK, AT_EXIT], ids=["awake at the end", "fork", "a call at the end"])
+@pytest.mark.parametrize(
+    "rest",
+    # of the first the child ends with its threads awake, the parent with a call
+    [FORK + AT_EXIT, *full("", FORK, AT_EXIT)],
+    ids=["fork, a call at the end", "awake at the end", "fork", "a call at the end"],
+)
 def test_programs_end(rest):
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", PROGRAM + rest],

@@ -22,6 +22,25 @@ def _precise(function):
     return wrapper
 
 
+def _remembered(function):
+    """The function in DIGITS, each value computed once: of a row, a finite difference moves one logit."""
+    values = {}
+
+    def wrapper(x):
+        # the tuple that a number of mpmath is, and not the number: that one's hash takes long
+        key = x._mpf_
+        if key not in values:
+            if len(values) > 10_000:
+                values.clear()
+            values[key] = function(x)
+        return values[key]
+
+    return wrapper
+
+
+_exp, _tanh = map(_remembered, (mpmath.exp, mpmath.tanh))
+
+
 def exact(array):
     """Every entry as the mpf that it stands for."""
     array = np.asarray(array)
@@ -91,7 +110,7 @@ def softmax(x, axis=-1, where=None, log=False):
     out = np.empty(rows.shape, dtype=object)
     for index in np.ndindex(rows.shape[:-1]):
         row = list(zip(rows[index], masks[index], strict=True))
-        total = mpmath.fsum(mpmath.exp(value) for value, allowed in row if allowed)
+        total = mpmath.fsum(_exp(value) for value, allowed in row if allowed)
         for j, (value, allowed) in enumerate(row):
             if not allowed:
                 out[(*index, j)] = mpmath.mpf("-inf") if log else mpmath.mpf(0)
@@ -100,7 +119,7 @@ def softmax(x, axis=-1, where=None, log=False):
                 others = (mpmath.exp(other - value) for i, (other, a) in enumerate(row) if a and i != j)
                 out[(*index, j)] = -mpmath.log1p(mpmath.fsum(others))
             else:
-                out[(*index, j)] = mpmath.exp(value) / total
+                out[(*index, j)] = _exp(value) / total
     return back(out)
 
 
@@ -121,15 +140,15 @@ class _Row:
             for q_c, a, w in zip(q, self.allowed, class_weight, strict=True)
         ]
         self.weight = mpmath.fsum(w * q_c for w, q_c in zip(class_weight, q, strict=True))
+        self.counting = [i for i, t in enumerate(self.targets) if t != 0]
 
     def __call__(self, x):
         x = self.scaled(x)
-        lse = mpmath.log(mpmath.fsum(mpmath.exp(v) for v, a in zip(x, self.allowed, strict=True) if a))
+        lse = mpmath.log(mpmath.fsum(_exp(v) for v, a in zip(x, self.allowed, strict=True) if a))
         out = mpmath.mpf(0)
-        for t, value, allowed in zip(self.targets, x, self.allowed, strict=True):
-            if t != 0:
-                log_p = value - lse if allowed else mpmath.mpf("-inf")
-                out -= t * log_p * (1 - mpmath.exp(log_p)) ** self.focal
+        for i in self.counting:
+            log_p = x[i] - lse if self.allowed[i] else mpmath.mpf("-inf")
+            out -= self.targets[i] * log_p * ((1 - mpmath.exp(log_p)) ** self.focal if self.focal else 1)
         return self.sample_weight * (out + self.z_loss * self.weight * lse**2)
 
 
@@ -222,7 +241,9 @@ def cross_entropy(
 
     def scaled(x):
         if softcap is not None:
-            x = [softcap * mpmath.tanh(value / softcap) for value in x]
+            x = [softcap * _tanh(value / softcap) for value in x]
+        if temperature == 1.0 and logit_shift is None:
+            return x
         return [value / mpmath.mpf(temperature) + added for value, added in zip(x, shift, strict=True)]
 
     losses, weights = np.empty(samples, dtype=object), np.empty(samples, dtype=object)

@@ -273,8 +273,10 @@ class Case:
             *arrays_, each(self.labels), each(self.weight), library.asarray(self.class_weight, None), layout.axis
         )
         out, count = {}, len(self.x[rows])
-        for name, result in GROUPS[group](call).items():
-            host = library.to_numpy(result)
+        results = GROUPS[group](call)
+        # at once: on Dask what they share is computed once
+        hosts = library.declared.read_all(library.xp, list(results.values()))
+        for name, host in zip(results, map(np.asarray, hosts), strict=True):
             if host.ndim > len(layout.samples(count)):
                 host = np.moveaxis(host, layout.axis, -1)
                 host = host.reshape(-1, host.shape[-1])

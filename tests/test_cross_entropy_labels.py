@@ -14,26 +14,26 @@ RNG = np.random.default_rng(20)
 LOGITS = RNG.normal(scale=2.0, size=(N, K))
 
 
-MANY = np.random.default_rng(8).normal(size=(4, 130))
+MANY = np.random.default_rng(8).normal(size=(2, 130))
 
 
 @functools.cache
 def _many_reference():
-    # the label of the third sample is out of range, whatever the dtype makes of it
-    return oracle.cross_entropy(MANY, np.array([0, 127, -1, 5]), vector=MANY)
+    # the label of the second sample is out of range, whatever the dtype makes of it
+    return oracle.cross_entropy(MANY, np.array([127, -1]), vector=MANY)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "uint64", *full("uint8", "int16", "int32", "uint32", "int64")])
 def test_labels_of_every_integer_dtype(dtype, asarray, to_numpy):
     # -126 is 130 in eight bits, 255 is -1: neither may meet a class again
     bad = -126 if dtype == "int8" else np.iinfo(dtype).max
-    labels = asarray(np.array([0, 127, bad, 5], dtype=dtype), dtype)
+    labels = asarray(np.array([127, bad], dtype=dtype), dtype)
     reference = _many_reference()
     got = oracle.every_order(sg.CrossEntropy(reduction="none"), asarray(MANY), labels, asarray(MANY))
     for name, (array, kind) in got.items():
         expected = oracle.rounded(getattr(reference, kind)("none"))
         np.testing.assert_allclose(to_numpy(array), expected, rtol=1e-12, atol=1e-15, err_msg=name)
-        assert np.all(np.isnan(to_numpy(array)[2])), name
+        assert np.all(np.isnan(to_numpy(array)[1])), name
 
 
 @pytest.mark.parametrize(

@@ -31,30 +31,39 @@ def _problem(rows, classes, dtype):
 def _exact(function, x, c):
     """(the derivative in full, the size of its terms) of one row, as floats."""
     # the Jacobian of the softmax is symmetric
-    return _computed("softmax_vjp" if function == "softmax_jvp" else function, tuple(x), tuple(c))
+    return _computed(tuple(x), tuple(c))["softmax_vjp" if function == "softmax_jvp" else function]
 
 
 @functools.cache
-def _computed(function, x, c):
+def _computed(x, c):
+    """Of one row the derivatives by every function: the exponentials are the dear part."""
     with mpmath.workdps(35):
         x, c = ([mpmath.mpf(float(a)) for a in row] for row in (x, c))
         e = [mpmath.exp(a) for a in x]
         total = mpmath.fsum(e)
         p = [a / total for a in e]
-        top = max(range(len(p)), key=p.__getitem__)
-        if function == "log_softmax_vjp":
-            out = [a - b * mpmath.fsum(c) for a, b in zip(c, p, strict=True)]
-            others = mpmath.fsum(abs(a) for i, a in enumerate(c) if i != top)
-            size = [abs(a) * (1 - b) + b * others for a, b in zip(c, p, strict=True)]
-        else:
-            mean = mpmath.fsum(a * b for a, b in zip(c, p, strict=True))
-            apart = [abs(a - c[top]) for a in c]
-            spread = mpmath.fsum(a * b for a, b in zip(apart, p, strict=True))
-            factor = p if function.startswith("softmax") else [1] * len(p)
-            out = [f * (a - mean) for f, a in zip(factor, c, strict=True)]
-            # where no class has most of the sum the cotangents are taken as they are
-            size = [f * (a + spread + abs(b) * (p[top] < 0.6)) for f, a, b in zip(factor, apart, c, strict=True)]
-        return np.array([float(a) for a in out]), np.array([float(a) for a in size])
+        top = max(range(len(p)), key=e.__getitem__)
+        whole = mpmath.fsum(c)
+        others = mpmath.fsum(abs(a) for i, a in enumerate(c) if i != top)
+        mean = mpmath.fdot(c, p)
+        apart = [abs(a - c[top]) for a in c]
+        spread = mpmath.fdot(apart, p)
+        slopes = [a - mean for a in c]
+        # where no class has most of the sum the cotangents are taken as they are
+        sizes = [a + spread + abs(b) if p[top] < 0.6 else a + spread for a, b in zip(apart, c, strict=True)]
+
+        def times_p(values):
+            return [a * b for a, b in zip(p, values, strict=True)]
+
+        found = {
+            "softmax_vjp": (times_p(slopes), times_p(sizes)),
+            "log_softmax_jvp": (slopes, sizes),
+            "log_softmax_vjp": (
+                [a - b * whole for a, b in zip(c, p, strict=True)],
+                [abs(a) * (1 - b) + b * others for a, b in zip(c, p, strict=True)],
+            ),
+        }
+        return {name: tuple(np.array([float(a) for a in part]) for part in parts) for name, parts in found.items()}
 
 
 def _check(got, function, x, c, looked_at):

@@ -6,6 +6,7 @@ import pytest
 
 import oracle
 import softgrad as sg
+from marks import full
 
 LOGITS = np.array([[0.5, -1.0, 2.0, 0.25], [1.5, 0.5, -0.75, 3.0], [-2.0, 1.0, 0.125, 0.75]])
 LABELS = np.array([2, 0, 3])
@@ -42,26 +43,24 @@ def everything(put, signed=True):
     for function in (sg.log_softmax_vjp, sg.log_softmax_jvp):
         results[function.__name__] = function(sg.log_softmax(x), x), (3, 4)
     weights = put([0.5, 1.0, 2.0], "float")
-    for given, options in OPTIONS.items():
-        for dense in (False, True):
-            labels = put(np.eye(4)[LABELS], "float") if dense else put(LABELS, "int")
-            loss = sg.CrossEntropy(reduction="none" if dense else "mean", **options)
-            got = oracle.every_order(loss, x, labels, x, sample_weight=weights, where=where)
-            for name, (result, kind) in got.items():
-                value_shape = (3,) if dense else ()
-                results[f"{name} {given} {dense}"] = result, value_shape if kind == "value" else (3, 4)
-            results[f"total_weight {given} {dense}"] = loss.total_weight(x, labels), ()
+    for dense, (given, options) in zip((True, False), OPTIONS.items(), strict=True):
+        labels = put(np.eye(4)[LABELS], "float") if dense else put(LABELS, "int")
+        loss = sg.CrossEntropy(reduction="none" if dense else "mean", **options)
+        got = oracle.every_order(loss, x, labels, x, sample_weight=weights, where=where)
+        for name, (result, kind) in got.items():
+            value_shape = (3,) if dense else ()
+            results[f"{name} {given} {dense}"] = result, value_shape if kind == "value" else (3, 4)
+        results[f"total_weight {given} {dense}"] = loss.total_weight(x, labels), ()
     X, W, bias = put(FEATURES, "float"), put(WEIGHTS, "float"), put([0.5, 0.0, -0.5, 1.0], "float")
     labels = put(LABELS, "int")
-    for given, options in OPTIONS.items():
-        options = {**options, "l2": 0.5, "sample_weight": weights, "block_size": 2}
-        value, gradients = sg.linear_cross_entropy_value_and_grad(X, labels, W, bias, wrt=("W", "bias", "X"), **options)
-        results[f"linear value {given}"] = value, ()
-        for name, gradient, shape in zip(("W", "bias", "X"), gradients, ((4, 2), (4,), (3, 2)), strict=True):
-            results[f"linear {name} {given}"] = gradient, shape
-        results[f"linear column {given}"] = sg.linear_cross_entropy_grad(X, labels, W, classes=[1], **options), (1, 2)
-        results[f"linear hvp {given}"] = sg.linear_cross_entropy_hvp(X, labels, W, W, **options), (4, 2)
-        results[f"linear hessian {given}"] = sg.linear_cross_entropy_hessian(X, labels, W, **options), (4, 2, 4, 2)
+    options = {**OPTIONS["all"], "l2": 0.5, "sample_weight": weights, "block_size": 2}
+    value, gradients = sg.linear_cross_entropy_value_and_grad(X, labels, W, bias, wrt=("W", "bias", "X"), **options)
+    results["linear value"] = value, ()
+    for name, gradient, shape in zip(("W", "bias", "X"), gradients, ((4, 2), (4,), (3, 2)), strict=True):
+        results[f"linear {name}"] = gradient, shape
+    results["linear column"] = sg.linear_cross_entropy_grad(X, labels, W, classes=[1], **options), (1, 2)
+    results["linear hvp"] = sg.linear_cross_entropy_hvp(X, labels, W, W, **options), (4, 2)
+    results["linear hessian"] = sg.linear_cross_entropy_hessian(X, labels, W, **options), (4, 2, 4, 2)
     return results
 
 
@@ -127,7 +126,7 @@ def test_narrow_results_of_a_device_without_float64(backend, xp):
         assert oracle.ulps(result, exact, "float32") <= (6 if precision == "high" else 70)
 
 
-@pytest.mark.parametrize("width", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("width", ["float16", "float32", *full("bfloat16", "float64")])
 def test_torch_meta_gives_shapes_and_dtypes(width, torch):
     dtypes = {"float": getattr(torch, width), "int": torch.int64, "bool": torch.bool}
 
@@ -180,7 +179,7 @@ def _indexing_without_cuda():
     return Indexing()
 
 
-@pytest.mark.parametrize("width", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("width", ["bfloat16", "float32", *full("float64")])
 def test_torch_fake_cuda_gives_shapes_and_dtypes(width, torch):
     from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import full
 from softgrad import partial, statistics
 
 rng = np.random.default_rng(0)
@@ -16,6 +17,8 @@ LABELS = rng.integers(0, 3, N)
 TARGETS = {"indices": LABELS, "soft": np.eye(3)[LABELS] * 0.875 + 0.125 / 3}
 # neither is a number of float16, nor is their sum
 SCALES = {"large": 1e5, "tiny": 1e-8}
+#: Dtypes of weights by sample.
+WEIGHTS_IN = ["float32", "float64", "int64"]
 
 
 @pytest.fixture(params=["float16", "bfloat16"])
@@ -72,7 +75,7 @@ def every_linear(X, labels, W, options):
 
 
 @pytest.mark.parametrize("labels", list(TARGETS))
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("dtype", WEIGHTS_IN)
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_a_mean_takes_weights_that_half_precision_cannot_hold(scale, dtype, labels, narrow, asarray, close):
     if dtype == "int64" and scale == "tiny":
@@ -80,15 +83,17 @@ def test_a_mean_takes_weights_that_half_precision_cannot_hold(scale, dtype, labe
     weight = (1 + np.arange(N) % 3) * SCALES[scale]
     target, kind = TARGETS[labels], "int64" if labels == "indices" else "float32"
     class_weight = np.array([1.0, 2.0, 3.0]) * SCALES[scale]
-    for options in ({}, {"class_weight": class_weight.tolist()}, {"label_smoothing": 0.125, "z_loss": 0.25}):
-        given = every_loss(
-            asarray(LOGITS, narrow), asarray(target, kind), asarray(LOGITS, narrow), options, asarray(weight, dtype)
-        )
-        expected = every_loss(LOGITS, target, LOGITS, options, weight)
-        for one, other in zip(given, expected, strict=True):
-            assert one.dtype == given[0].dtype
-            # bits of the logits' format are lost from what is below its smallest normal number
-            close(one, other, 1.0 if np.ndim(other) == 0 else N)
+    kinds = {}, {"class_weight": class_weight.tolist()}, {"label_smoothing": 0.125, "z_loss": 0.25}
+    # each with each scale, and with each dtype and kind of labels
+    options = kinds[(WEIGHTS_IN.index(dtype) + list(TARGETS).index(labels) + list(SCALES).index(scale)) % 3]
+    given = every_loss(
+        asarray(LOGITS, narrow), asarray(target, kind), asarray(LOGITS, narrow), options, asarray(weight, dtype)
+    )
+    expected = every_loss(LOGITS, target, LOGITS, options, weight)
+    for one, other in zip(given, expected, strict=True):
+        assert one.dtype == given[0].dtype
+        # bits of the logits' format are lost from what is below its smallest normal number
+        close(one, other, 1.0 if np.ndim(other) == 0 else N)
 
 
 @pytest.mark.parametrize("labels", list(TARGETS))
@@ -96,16 +101,12 @@ def test_a_mean_takes_weights_that_half_precision_cannot_hold(scale, dtype, labe
 def test_a_linear_mean_takes_weights_that_half_precision_cannot_hold(scale, labels, narrow, asarray, close):
     weight = (1 + np.arange(N) % 3) * SCALES[scale]
     target, kind = TARGETS[labels], "int64" if labels == "indices" else "float32"
-    for options in ({}, {"class_weight": [1e-8, 2e-8, 3e-8], "block_size": 700}):
-        given, rows = every_linear(
-            asarray(X, narrow),
-            asarray(target, kind),
-            asarray(W, narrow),
-            {**options, "sample_weight": asarray(weight, "float32")},
-        )
-        expected, by_X = every_linear(X, target, W, {**options, "sample_weight": weight})
-        close(given, expected)
-        close(rows, by_X, N)
+    options = {"class_weight": [1e-8, 2e-8, 3e-8], "block_size": 700} if scale == "large" else {}
+    arrays = asarray(X, narrow), asarray(target, kind), asarray(W, narrow)
+    given, rows = every_linear(*arrays, {**options, "sample_weight": asarray(weight, "float32")})
+    expected, by_X = every_linear(X, target, W, {**options, "sample_weight": weight})
+    close(given, expected)
+    close(rows, by_X, N)
 
 
 @pytest.mark.parametrize("weight", [1e5, np.float64(1e-8)])
@@ -211,6 +212,7 @@ def test_autocast_takes_weights_that_half_precision_cannot_hold(width, torch, us
 
 SHOWN = np.arange(40) % 5 > 0
 FEW = slice(0, 40)
+LAYOUTS = ["by row", "whole", "class first"]
 
 
 def without_hidden(value):
@@ -219,7 +221,7 @@ def without_hidden(value):
 
 
 @pytest.mark.parametrize("labels", list(TARGETS))
-@pytest.mark.parametrize("layout", ["by row", "whole", "class first"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     "options",
     [{}, {"label_smoothing": 0.25, "z_loss": 0.5, "class_weight": [1.0, 2.0, 0.5]}, {"precision": "high"}],
@@ -238,37 +240,38 @@ def test_a_sample_hidden_whole_is_as_an_ignored_one(options, layout, labels, asa
     target_ = turn(target) if labels == "soft" else target
     # a mask of fewer dimensions than the logits may stand for samples alone
     where = asarray(SHOWN if layout == "class first" else shown, "bool")
-    for given in ({}, {"sample_weight": weight}):
+    # weights by sample with every second reduction, in turn
+    first = LAYOUTS.index(layout) + list(TARGETS).index(labels)
+    for i, reduction in enumerate(("none", "sum", "mean")):
+        given = {"sample_weight": weight} if (first + i) % 2 else {}
         beside = {name: asarray(value) for name, value in given.items()}
         few = {name: without_hidden(value) for name, value in given.items()}
-        for reduction in ("none", "sum", "mean"):
-            loss = sg.CrossEntropy(axis=axis, reduction=reduction, **options)
-            args = asarray(turn(x)), asarray(target_, kind)
-            vector = asarray(turn(LOGITS[:40]))
-            plain = sg.CrossEntropy(reduction=reduction, **options)
-            only = without_hidden(x), without_hidden(target)
-            value, slope = loss.value_and_grad(*args, where=where, **beside)
-            results = {
-                "value": (loss(*args, where=where, **beside), plain(*only, **few)),
-                "value again": (value, plain(*only, **few)),
-                "grad": (slope, plain.grad(*only, **few)),
-                "grad again": (loss.grad(*args, where=where, **beside), plain.grad(*only, **few)),
-                "hvp": (loss.hvp(*args, vector, where=where, **beside), plain.hvp(*only, LOGITS[:40][SHOWN], **few)),
-                "diagonal": (loss.hessian_diag(*args, where=where, **beside), plain.hessian_diag(*only, **few)),
-                "weight": (loss.total_weight(*args, where=where, **beside), plain.total_weight(*only, **few)),
-            }
-            for name, (got, expected) in results.items():
-                got = to_numpy(got)
-                if got.ndim:
-                    got = turn(got) if got.ndim == 2 else got
-                    assert not got[~SHOWN].any(), name
-                    got = got[SHOWN]
-                np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14, err_msg=name)
+        loss = sg.CrossEntropy(axis=axis, reduction=reduction, **options)
+        args = asarray(turn(x)), asarray(target_, kind)
+        vector = asarray(turn(LOGITS[:40]))
+        plain = sg.CrossEntropy(reduction=reduction, **options)
+        only = without_hidden(x), without_hidden(target)
+        value, slope = loss.value_and_grad(*args, where=where, **beside)
+        results = {
+            "value": (loss(*args, where=where, **beside), plain(*only, **few)),
+            "value again": (value, plain(*only, **few)),
+            "grad": (slope, plain.grad(*only, **few)),
+            "grad again": (loss.grad(*args, where=where, **beside), plain.grad(*only, **few)),
+            "hvp": (loss.hvp(*args, vector, where=where, **beside), plain.hvp(*only, LOGITS[:40][SHOWN], **few)),
+            "diagonal": (loss.hessian_diag(*args, where=where, **beside), plain.hessian_diag(*only, **few)),
+            "weight": (loss.total_weight(*args, where=where, **beside), plain.total_weight(*only, **few)),
+        }
+        for name, (got, expected) in results.items():
+            got = to_numpy(got)
+            if got.ndim:
+                got = turn(got) if got.ndim == 2 else got
+                assert not got[~SHOWN].any(), name
+                got = got[SHOWN]
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 @pytest.mark.parametrize("labels", list(TARGETS))
-@pytest.mark.parametrize("sample_axis", [0, 1])
-@pytest.mark.parametrize("block_size", [None, 7])
+@pytest.mark.parametrize(("sample_axis", "block_size"), [(0, 7), (1, None), *full((0, None), (1, 7))])
 def test_a_sample_hidden_whole_is_none_of_the_linear_model(block_size, sample_axis, labels, asarray, to_numpy):
     features, target = np.where(SHOWN[:, None], X[FEW], np.nan), TARGETS[labels][FEW]
     kind = "int64" if labels == "indices" else "float64"
@@ -368,6 +371,8 @@ def test_true_as_weight_is_one(weight, asarray, to_numpy):
     np.testing.assert_array_equal(to_numpy(got), to_numpy(sg.cross_entropy(x, y, sample_weight=1.0)))
 
 
+# of JAX a program for each of a dozen functions, and the mask is made weights as in the test above
+@pytest.mark.full("jax")
 def test_a_fit_takes_a_mask_as_weights(asarray, to_numpy):
     solving = {"solver": "newton-cg", "tol": 1e-6}
     masked = sg.SoftmaxRegression(**solving)

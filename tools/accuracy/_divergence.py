@@ -29,10 +29,10 @@ class Problem(NamedTuple):
     gradient: Any
 
 
-def problem(dtype: str, size: str) -> Problem:
-    """Six rows of 300 classes, exact in ``dtype``."""
+def problem(dtype: str, size: str, rows: int = 6) -> Problem:
+    """Rows of 300 classes, exact in ``dtype``."""
     rng = np.random.default_rng(2)
-    x = (3 * rng.normal(size=(6, 300))).astype(dtype)
+    x = (3 * rng.normal(size=(rows, 300))).astype(dtype)
     y = (x + APART[size] * rng.normal(size=x.shape)).astype(dtype)
     reference: Any = importlib.import_module("divergence_reference")
     value, gradient, _ = reference.rows(x, y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -189,6 +189,29 @@ def cases(form: Format, long: bool = True, special: bool = True) -> Iterator[Cas
     yield Case("many classes", form, x, _random_labels(rng, x))
     if long:
         yield from _long(rng, form)
+
+
+def every(step: int, case: Case) -> Case:
+    """The case with each ``step``-th of its rows."""
+    parts = ("x", "labels", "where", "b")
+    return replace(case, **{p: None if (a := getattr(case, p)) is None else a[::step] for p in parts})
+
+
+def together(inputs: Iterable[Case]) -> list[Case]:
+    """The same rows in fewer cases: first those that are logits alone, one for each number of classes."""
+    alike: dict[int, list[Case]] = {}
+    others = []
+    for case in inputs:
+        if case.where is None and case.b is None:
+            alike.setdefault(case.x.shape[1], []).append(case)
+        else:
+            others.append(case)
+    parts = ("x", "labels")
+    merged = [
+        replace(same[0], family="several", **{p: np.concatenate([getattr(each, p) for each in same]) for p in parts})
+        for same in alike.values()
+    ]
+    return merged + others
 
 
 def layouts(case: Case) -> Iterator[tuple[Case, Callable[[Any], Any]]]:

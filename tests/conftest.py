@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
-import math
 import zlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -40,8 +38,6 @@ LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 PLAIN = "numpy"
 #: Of the combinations of a test's parameters a part is taken, but on this.
 WHOLE = "array_api_strict"
-#: Cases that JAX, which compiles each call anew, takes of a test that other libraries take too.
-MOST_OF_JAX = 2
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,36 +109,31 @@ def parameters(item: pytest.Item) -> dict[str, Any]:
     return {name: value for name, value in item.callspec.params.items() if name not in tied}
 
 
-def shared_with_jax(item: pytest.Item) -> bool:
-    """Whether a case on JAX is of a test that other libraries take too."""
-    return hasattr(item, "callspec") and item.callspec.params.get("backend") == "jax" and not own(item)
-
-
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
     """Those in which the places of their values add up to a multiple of a step, from a start that differs by library.
 
-    The step is the second largest number of values of a parameter, so that each value occurs. Of a test that JAX shares
-    with other libraries it is the largest, and few of the cases are taken.
+    The step is the second largest number of values of a parameter, so that each value occurs. Of a test that JAX, which
+    compiles each call anew, shares with other libraries it takes one case.
     """
     values: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for item in items:
         for name, value in parameters(item).items():
             known = values[item.nodeid.partition("[")[0]][name]
             known.setdefault(id(value), len(known))
-    kept: dict[tuple[str, Any], list[pytest.Item]] = defaultdict(list)
+    shared: dict[str, list[pytest.Item]] = defaultdict(list)
+    kept = set()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        *_, second, longest = sorted([1, 1, *map(len, values[test].values())])
         backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-        step = 1 if backend == WHOLE else longest if shared_with_jax(item) else second
+        start = zlib.crc32(f"{item.name.partition('[')[0]} {backend}".encode())
+        *_, second, _ = sorted([1, 1, *map(len, values[test].values())])
         place = sum(values[test][name][id(value)] for name, value in parameters(item).items())
-        if (place + zlib.crc32(f"{item.name.partition('[')[0]} {backend}".encode())) % step == 0:
-            kept[test, backend].append(item)
-    for key, cases in kept.items():
-        if shared_with_jax(cases[0]):
-            kept[key] = cases[:: math.ceil(len(cases) / MOST_OF_JAX)]
-    chosen = set(itertools.chain(*kept.values()))
-    return [item for item in items if item in chosen]
+        if backend == "jax" and not own(item):
+            shared[test].append(item)
+        elif backend == WHOLE or (place + start) % second == 0:
+            kept.add(item)
+    kept.update(cases[zlib.crc32(test.encode()) % len(cases)] for test, cases in shared.items())
+    return [item for item in items if item in kept]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import numpy as np
 import pytest
 
+from marks import full
+from softgrad import _cli
 from softgrad._cli import _problem
 from softgrad.testing import _libraries
 
@@ -15,13 +19,22 @@ GROUPS = {"loss", "columns", "product", "differences"}
 FRAMEWORKS = [name for name in _libraries.LIBRARIES if name != "numpy"]
 
 
+@pytest.fixture(scope="module")
+def answer(backend, library):
+    """(exit code, stdout, stderr) of a check of the library under test, in JSON."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = _cli.main(["check", "--backend", backend, "--json"])
+    return code, out.getvalue(), err.getvalue()
+
+
 def said(out):
     """The words of an output, wherever its lines end."""
     return " ".join(out.split())
 
 
-def test_check_finds_the_identity_on_the_digits(backend, library, call):
-    code, out, err = call("check", "--backend", backend, "--json")
+def test_check_finds_the_identity_on_the_digits(backend, answer):
+    code, out, err = answer
     report = json.loads(out)
     assert (code, err, report["agrees"], report["missing"]) == (0, "", True, [])
     assert report["data"]["samples"] == 1797
@@ -43,8 +56,8 @@ def test_check_finds_the_identity_on_the_digits(backend, library, call):
         assert len(steps) >= 6
 
 
-def test_check_holds_float64_to_one_part_in_a_million_million(backend, library, call):
-    report = json.loads(call("check", "--backend", backend, "--json")[1])
+def test_check_holds_float64_to_one_part_in_a_million_million(answer):
+    report = json.loads(answer[1])
     exact = [
         c for r in report["results"] for c in r["checks"] if r["dtype"] == "float64" and c["group"] != "differences"
     ]
@@ -60,6 +73,7 @@ def test_check_holds_float64_to_one_part_in_a_million_million(backend, library, 
     assert max(narrow) <= 1e-3
 
 
+@pytest.mark.full("torch", "jax", "cupy", "dask")  # most of the time goes to their imports
 def test_check_as_a_program_prints_json_and_nothing_else(backend, command):
     done = command("check", "--backend", backend, "--json")
     report = json.loads(done.stdout)
@@ -72,7 +86,7 @@ def test_check_as_a_program_prints_json_and_nothing_else(backend, command):
         assert report["seconds"] < 60
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [80, *full(120)])
 def test_check_prints_a_table_that_fits_a_terminal(backend, library, call, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, err = call("check", "--backend", backend)
@@ -87,9 +101,9 @@ def test_check_prints_a_table_that_fits_a_terminal(backend, library, call, monke
     assert all(float(error) <= float(limit) for error, limit in zip(wide[2:], limits[2:], strict=True))
 
 
-def test_check_ends_with_what_a_user_wants_to_know(backend, library, call):
+def test_check_ends_with_what_a_user_wants_to_know(backend, answer, call):
     out = said(call("check", "--backend", backend)[1])
-    results = json.loads(call("check", "--backend", backend, "--json")[1])["results"]
+    results = json.loads(answer[1])["results"]
     for result in results:
         kinds = ("columns", "product", AUTOGRAD.get(backend))
         worst = max(check["error"] for check in result["checks"] if check["group"] in kinds)

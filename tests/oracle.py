@@ -23,12 +23,12 @@ def _precise(function):
 
 
 def _remembered(function):
-    """The function in DIGITS, each value computed once: of a row, a finite difference moves one logit."""
+    """The function, each value computed once: of a row, a finite difference moves one logit."""
     values = {}
 
     def wrapper(x):
         # the tuple that a number of mpmath is, and not the number: that one's hash takes long
-        key = x._mpf_
+        key = x._mpf_, mpmath.mp.prec
         if key not in values:
             if len(values) > 10_000:
                 values.clear()

@@ -1,6 +1,7 @@
 """What the layout of the package promises: imports point one way, array libraries stay where they belong."""
 
 import ast
+import functools
 import inspect
 import re
 import subprocess
@@ -58,11 +59,18 @@ def relative(call):
     return found.groups() if found else None
 
 
+@functools.cache
+def tree(path):
+    """The nodes of a file's syntax, in the order of a walk."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@functools.cache
 def imports(path):
     """(names of softgrad's modules, names of other packages) that a file imports, anywhere in it."""
     package = path.relative_to(SOURCE).parent.parts
     inner, outer = set(), set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in tree(path):
         if isinstance(node, ast.Import):
             outer |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -85,13 +93,12 @@ def imports(path):
 
 def names_in_code(path):
     """Identifiers and strings of a file, docstrings and comments left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = set()
-    for node in ast.walk(tree):
+    for node in tree(path):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             docstrings.add(body[0].value)
-    for node in ast.walk(tree):
+    for node in tree(path):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -103,17 +110,15 @@ def names_in_code(path):
             yield node.value
 
 
-def each(*, but=(), among=("*",)):
-    names = {dotted(path): path for path in MODULES}
-    chosen = [name for name in names if one_of(name, among) and not one_of(name, but)]
-    return pytest.mark.parametrize("module", [pytest.param(names[n], id=n or "softgrad") for n in chosen])
+def among(*patterns, but=()):
+    """(name, path) of the modules that one of the patterns fits."""
+    return [(name, path) for name, path in KNOWN.items() if one_of(name, patterns) and not one_of(name, but)]
 
 
-@each()
-def test_imports_point_one_way(module):
-    here = layer(dotted(module))
-    above = {name for name in imports(module)[0] if layer(name) > here}
-    assert not above, f"softgrad.{dotted(module)} imports from a layer above its own: {sorted(above)}"
+def test_imports_point_one_way():
+    upwards = {name: sorted(n for n in imports(path)[0] if layer(n) > layer(name)) for name, path in among("*")}
+    assert len(upwards) == len(MODULES) > 100
+    assert not {name: above for name, above in upwards.items() if above}, "imports from a layer above the module's own"
 
 
 def circles(graph):
@@ -140,34 +145,35 @@ def test_circles_are_seen():
     assert circles(graph) == [["b", "c"]]
 
 
-@each()
-def test_the_package_imports_itself_relatively(module):
-    assert "softgrad" not in imports(module)[1]
+def test_the_package_imports_itself_relatively():
+    assert not [name for name, path in among("*") if "softgrad" in imports(path)[1]]
 
 
-@each(among=["_kernels", "_kernels.*"])
-def test_kernels_import_only_kernels_and_types(module):
-    inner, outer = imports(module)
-    assert all(layer(name) == 1 or name in ("_array.typing", "_options") for name in inner), inner
-    assert outer <= sys.stdlib_module_names, f"a kernel gets its library as xp, and imports none: {sorted(outer)}"
+def test_kernels_import_only_kernels_and_types():
+    kernels = among("_kernels", "_kernels.*")
+    assert kernels
+    for name, path in kernels:
+        inner, outer = imports(path)
+        assert all(layer(each) == 1 or each in ("_array.typing", "_options") for each in inner), (name, inner)
+        # a kernel gets its library as xp, and imports none
+        assert outer <= sys.stdlib_module_names, (name, sorted(outer))
 
 
-@each(but=MAY_NAME_LIBRARIES)
-def test_libraries_are_named_only_where_they_may_be(module):
+def test_libraries_are_named_only_where_they_may_be():
     pattern = re.compile(rf"\b({'|'.join(LIBRARIES)})\b")
-    found = sorted({name for name in names_in_code(module) if pattern.search(name)})
-    assert not found, f"softgrad.{dotted(module)} names an array library: {found}"
+    named = {name: names_in_code(path) for name, path in among("*", but=MAY_NAME_LIBRARIES)}
+    assert named
+    found = {name: sorted({word for word in words if pattern.search(word)}) for name, words in named.items()}
+    assert not {name: words for name, words in found.items() if words}
 
 
-@each()
-def test_no_module_is_too_long_to_read(module):
-    lines = len(module.read_text(encoding="utf-8").splitlines())
-    assert lines <= MOST_LINES, f"softgrad.{dotted(module)} has {lines} lines, at most {MOST_LINES}"
+def test_no_module_is_too_long_to_read():
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in among("*")}
+    assert not {name: count for name, count in lines.items() if count > MOST_LINES}
 
 
-@each(but=["torch"])
-def test_nothing_imports_the_module_that_needs_torch(module):
-    assert "torch" not in imports(module)[0]
+def test_nothing_imports_the_module_that_needs_torch():
+    assert not [name for name, path in among("*", but=["torch"]) if "torch" in imports(path)[0]]
 
 
 def test_import_brings_no_library_but_numpy():

@@ -77,7 +77,11 @@ def place(asarray):
 # --- the loss and its derivatives, for all options
 
 
-@pytest.mark.parametrize("arguments", ARGUMENTS)
+# array-api-strict takes all combinations of what is left
+LONE = [pytest.param(name, marks=pytest.mark.full("array_api_strict")) for name in ("sample_weight", "where")]
+
+
+@pytest.mark.parametrize("arguments", ["bare", *LONE, "sample_weight and where"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_every_order_against_the_formula(options, target, arguments, asarray, to_numpy, place):

@@ -193,7 +193,8 @@ def cases(form: Format, long: bool = True, special: bool = True) -> Iterator[Cas
 
 def every(step: int, case: Case) -> Case:
     """The case with each ``step``-th of its rows."""
-    where, b = (None if a is None else a[::step] for a in (case.where, case.b))
+    where = None if case.where is None else case.where[::step]
+    b = None if case.b is None else case.b[::step]
     return replace(case, x=case.x[::step], labels=case.labels[::step], where=where, b=b)
 
 

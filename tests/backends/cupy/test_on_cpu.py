@@ -28,9 +28,9 @@ def rng():
     return np.random.default_rng(20260)
 
 
-def run_python(code, cache, **environment):
-    """Run a program in a process of its own, with ``cupy_on_cpu`` on its path."""
-    where = {"PYTHONPATH": TESTS, "SOFTGRAD_CUPY_CACHE": str(cache)}
+def run_python(code, cache=None, **environment):
+    """Run a program in a process of its own, with ``cupy_on_cpu`` on its path, on this session's cache or another."""
+    where = {"PYTHONPATH": TESTS} | ({} if cache is None else {"SOFTGRAD_CUPY_CACHE": str(cache)})
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, **where, **environment},
@@ -245,24 +245,24 @@ def test_computing_is_not_forbidden(cupy):
 # ---- processes and installations ----
 
 
-def test_process_ends_as_any_other(tmp_path):
+def test_process_ends_as_any_other():
     code = "import cupy_on_cpu; cupy = cupy_on_cpu.install(); x = cupy.arange(5.0); y = x.sum(); print(y)"
-    done = run_python(code, tmp_path)
+    done = run_python(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "10.0\n", "")
-    assert run_python(f"{code}; raise SystemExit(3)", tmp_path).returncode == 3
-    again = run_python(f"{code}; print(cupy_on_cpu.log.compiled)", tmp_path)
-    assert again.stdout == "10.0\n0\n"
+    assert run_python(f"{code}; raise SystemExit(3)").returncode == 3
 
 
 def test_processes_share_the_cache_while_it_fills(tmp_path):
-    code = "import cupy_on_cpu; cupy = cupy_on_cpu.install(); print(int(cupy.arange(700).sum()))"
+    code = "import cupy_on_cpu; cupy = cupy_on_cpu.install(); print(cupy.arange(700).get().sum())"
     environment = {**os.environ, "PYTHONPATH": TESTS, "SOFTGRAD_CUPY_CACHE": str(tmp_path / "new")}
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
-    assert [process.communicate(timeout=300)[0] for process in running] == ["244650\n"] * 3
+    assert [process.communicate(timeout=300)[0] for process in running] == ["244650\n"] * 2
     assert not list(tmp_path.rglob("building-*"))
+    again = run_python(f"{code}; print(cupy_on_cpu.log.compiled)", tmp_path / "new")
+    assert again.stdout == "244650\n0\n"
 
 
 def test_threads_without_assembly_give_the_same(tmp_path):

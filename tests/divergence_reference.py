@@ -16,14 +16,10 @@ def softmax(row, temperature):
 
 
 def kl(q, p):
-    """KL(q||p)."""
-    return sum(a * mp.log(a / b) if b > 0 else mp.inf for a, b in zip(q, p, strict=True) if a > 0)
-
-
-def _pulled(q, p):
-    """Gradient of KL(q||p) by the logits of q."""
-    mean = kl(q, p)
-    return [a * (mp.log(a / b) - mean) if a > 0 else mp.mpf(0) for a, b in zip(q, p, strict=True)]
+    """(KL(q||p), its gradient by the logits of q)."""
+    ratios = [(mp.log(a / b) if b > 0 else mp.inf) if a > 0 else mp.mpf(0) for a, b in zip(q, p, strict=True)]
+    value = sum(a * r for a, r in zip(q, ratios, strict=True) if a > 0)
+    return value, [a * (r - value) if a > 0 else mp.mpf(0) for a, r in zip(q, ratios, strict=True)]
 
 
 def row(x, y, *, beta=0.0, temperature=1.0):
@@ -31,13 +27,14 @@ def row(x, y, *, beta=0.0, temperature=1.0):
     p, q, beta, t = softmax(x, temperature), softmax(y, temperature), mp.mpf(beta), mp.mpf(temperature)
     apart = [a - b for a, b in zip(q, p, strict=True)]
     if beta == 0:
-        value, by_x, by_y = kl(q, p), [-a for a in apart], _pulled(q, p)
+        (value, by_y), by_x = kl(q, p), [-a for a in apart]
     elif beta == 1:
-        value, by_x, by_y = kl(p, q), _pulled(p, q), apart
+        (value, by_x), by_y = kl(p, q), apart
     else:
         m = [beta * a + (1 - beta) * b for a, b in zip(q, p, strict=True)]
-        value = beta * kl(q, m) + (1 - beta) * kl(p, m)
-        by_x, by_y = [(1 - beta) * g for g in _pulled(p, m)], [beta * g for g in _pulled(q, m)]
+        (first, by_y), (second, by_x) = kl(q, m), kl(p, m)
+        value = beta * first + (1 - beta) * second
+        by_x, by_y = [(1 - beta) * g for g in by_x], [beta * g for g in by_y]
     return value, [g / t for g in by_x], [g / t for g in by_y]
 
 

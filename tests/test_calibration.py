@@ -72,6 +72,8 @@ def test_other_axes(asarray):
     assert calibration.temperature(x, labels, axis=0).temperature == pytest.approx(best()[0], rel=1e-6)
 
 
+# of Dask a dozen graphs each, and the steps are those of the host
+@pytest.mark.full("dask")
 def test_the_ends_of_the_range(asarray):
     right = asarray(LOGITS.argmax(axis=1), "int64")
     wrong = asarray(LOGITS.argmin(axis=1), "int64")

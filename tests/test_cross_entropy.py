@@ -77,7 +77,11 @@ def place(asarray):
 # --- the loss and its derivatives, for all options
 
 
-@pytest.mark.parametrize("arguments", ARGUMENTS)
+# array-api-strict takes all combinations of what is left
+LONE = [pytest.param(name, marks=pytest.mark.full("array_api_strict")) for name in ("sample_weight", "where")]
+
+
+@pytest.mark.parametrize("arguments", ["bare", *LONE, "sample_weight and where"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_every_order_against_the_formula(options, target, arguments, asarray, to_numpy, place):
@@ -282,7 +286,7 @@ def test_gradient_against_finite_differences(options, target, asarray, to_numpy,
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("options", ["plain", "all", "every one"])
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("reduction", ["none", pytest.param("sum", marks=pytest.mark.full("jax")), "mean"])
 def test_hvp_against_finite_differences_of_the_gradient(reduction, options, target, asarray, to_numpy, place):
     options, labels, h = OPTIONS[options], TARGETS[target], 1e-5
     if target != "indices":
@@ -463,6 +467,8 @@ def test_loss_object_is_frozen():
 # --- any options
 
 
+# on JAX each example is compiled anew
+@pytest.mark.full("jax")
 @given(
     st.lists(st.lists(st.floats(-40, 40), min_size=3, max_size=3), min_size=2, max_size=2),
     st.lists(st.integers(0, 2), min_size=2, max_size=2),

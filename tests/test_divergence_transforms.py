@@ -102,6 +102,8 @@ def test_torch_compiles_what_scales_the_logits(kind, torch):
 # --- JAX
 
 
+# of the three kinds the one with both directions in it
+@pytest.mark.parametrize("kind", some(KINDS, "js"), indirect=True)
 def test_jax_differentiates_to_second_order(kind, jax):
     from jax.test_util import check_grads
 

@@ -161,17 +161,20 @@ def test_what_is_nearly_0_keeps_its_digits_in_single_precision(shape, ahead, asa
     close(got, exact_entropy_vjp(few, np.ones(3)), 2 * rtol, 1e-9 * math.exp(-ahead))
 
 
-def test_vjp_are_the_derivatives(asarray):
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("function", ["log_probs", "entropy", "log_probs of one"])
+def test_vjp_are_the_derivatives(function, masked, asarray):
     data = asarray(LOGITS[[1, 4]])
     labels, c = asarray(LABELS[[1, 4]], "int64"), asarray(COTANGENT[[1, 4]])
-    shown = asarray(WHERE[[1, 0]], "bool")
-    for where in (None, shown):
-        check_gradient(lambda x, w=where: _sum(sg.log_probs(x, labels[:, 1:], where=w) * c[:, 1:]),
-                       lambda x, w=where: sg.log_probs_vjp(x, labels[:, 1:], c[:, 1:], where=w), data)  # fmt: skip
-        check_gradient(lambda x, w=where: _sum(sg.entropy(x, where=w) * c[:, 0]),
-                       lambda x, w=where: sg.entropy_vjp(x, c[:, 0], where=w), data)  # fmt: skip
-    check_gradient(lambda x: _sum(sg.log_probs(x, labels[:, 0]) * c[:, 0]),
-                   lambda x: sg.log_probs_vjp(x, labels[:, 0], c[:, 0]), data)  # fmt: skip
+    given = {"where": asarray(WHERE[[1, 0]], "bool")} if masked else {}
+    if function == "entropy":
+        check_gradient(lambda x: _sum(sg.entropy(x, **given) * c[:, 0]),
+                       lambda x: sg.entropy_vjp(x, c[:, 0], **given), data)  # fmt: skip
+        return
+    # the label that is hidden in the second row is the first
+    labels, c = (labels[:, 1:], c[:, 1:]) if function == "log_probs" else (labels[:, 1], c[:, 1])
+    check_gradient(lambda x: _sum(sg.log_probs(x, labels, **given) * c),
+                   lambda x: sg.log_probs_vjp(x, labels, c, **given), data)  # fmt: skip
 
 
 def _sum(a):
@@ -310,8 +313,14 @@ def test_integers_become_the_default_float(asarray, to_numpy):
     assert to_numpy(sg.log_probs(x, asarray([0, 1], "uint8"))) == pytest.approx(-math.log(2))
 
 
+LAYOUTS = ["rows", "columns", "middle", "strided", "few"]
+
+
 @pytest.mark.libraries("numpy", "torch", "dask")
-@pytest.mark.parametrize("layout", ["rows", "columns", "middle", "strided", "few"])
+# Dask's kernels are these of each chunk
+@pytest.mark.parametrize(
+    "layout", ["rows", "columns", *(pytest.param(name, marks=pytest.mark.full("dask")) for name in LAYOUTS[2:])]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_arrays_give_what_the_generic_kernels_give(dtype, layout, asarray, to_numpy):
     shape, axis = {
@@ -413,7 +422,9 @@ def test_torch_differentiates_what_is_compiled(name, torch, calls, asarray, to_n
     close(grads[1], grads[0], 1e-13, 1e-15)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", some(NAMES, "log_probs, scaled", "log_probs_vjp, one", "entropy, where", "entropy_vjp")
+)
 def test_jax_differentiates_twice_compiles_and_maps(name, jax, calls, asarray, to_numpy):
     call, x = calls[name], asarray(LOGITS[[1, 4]])
     v, step = asarray(np.random.default_rng(4).normal(size=(2, 5))), 1e-5

@@ -1,5 +1,7 @@
 """softmax, log_softmax, logsumexp and their derivatives against multiprecision."""
 
+import functools
+
 import mpmath
 import numpy as np
 import pytest
@@ -29,6 +31,16 @@ def rows(request):
     return np.asarray(ROWS[request.param], dtype=np.float32).astype(np.float64)
 
 
+@functools.cache
+def _exact(data, shape, log):
+    return oracle.softmax(np.frombuffer(data).reshape(shape), log=log)
+
+
+def exact(rows, log):
+    """The softmax of rows or its logarithm, computed once for all widths."""
+    return _exact(rows.tobytes(), rows.shape, log)
+
+
 # --- values
 
 
@@ -36,7 +48,7 @@ def rows(request):
 @pytest.mark.parametrize("log", [False, True], ids=["softmax", "log_softmax"])
 def test_value_is_within_the_goal(log, dtype, rows, asarray, to_numpy):
     result = (sg.log_softmax if log else sg.softmax)(asarray(rows, dtype))
-    assert oracle.ulps(to_numpy(result), oracle.softmax(rows, log=log), dtype) <= DEFAULT_ULPS[dtype]
+    assert oracle.ulps(to_numpy(result), exact(rows, log), dtype) <= DEFAULT_ULPS[dtype]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -49,7 +61,7 @@ def test_logsumexp_is_within_two_ulps(dtype, rows, asarray, to_numpy):
 @pytest.mark.parametrize("log", [False, True], ids=["softmax", "log_softmax"])
 def test_high_precision_is_within_its_goal(log, dtype, goal, rows, asarray, to_numpy):
     result = (sg.log_softmax if log else sg.softmax)(asarray(rows, dtype), precision="high")
-    assert oracle.ulps(to_numpy(result), oracle.softmax(rows, log=log), dtype) <= goal
+    assert oracle.ulps(to_numpy(result), exact(rows, log), dtype) <= goal
 
 
 @pytest.mark.parametrize(("dtype", "goal"), [("float32", 0.51), ("float64", 2)])

@@ -169,16 +169,17 @@ def test_dtypes(asarray, to_numpy, has_dtype):
 
 @pytest.mark.parametrize("kind", some(KINDS, KINDS[0]), indirect=True)
 def test_torch_differentiates_to_second_order(kind, torch):
-    labels, told = torch.asarray(LABELS), torch.asarray(TOLD)
+    # in blocks of two samples, of which the last is not whole
+    labels, told = torch.asarray(LABELS[:3]), torch.asarray(TOLD[:3])
     options = {"temperature": 2.0, **kind}
 
     def f(x, told, weight):
         return sg.top_k_kl_divergence(x, told, labels, sample_weight=weight, **options)
 
-    args = [torch.asarray(a).requires_grad_() for a in (X, TOLD, WEIGHT + 0.5)]
+    args = [torch.asarray(a[:3]).requires_grad_() for a in (X, TOLD, WEIGHT + 0.5)]
     assert torch.autograd.gradcheck(f, args, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(f, args[:1] + [a.detach() for a in args[1:]])
-    student = [torch.asarray(a).requires_grad_() for a in (FEATURES, W, BIAS)]
+    student = [torch.asarray(a).requires_grad_() for a in (FEATURES[:3], W, BIAS)]
 
     def linear(x, w, b):
         return sg.linear_top_k_kl_divergence(x, w, told, labels, b, block_size=2, **options)
@@ -217,6 +218,8 @@ def test_torch_compiles_and_batches(kind, torch):
     np.testing.assert_allclose(each(x, told, labels).numpy(), slopes, rtol=1e-9, atol=1e-15)
 
 
+# each rest and each direction once
+@pytest.mark.parametrize("kind", some(KINDS, KINDS[0], KINDS[3]), indirect=True)
 def test_jax_differentiates(kind, jax):
     jnp = jax.numpy
     told, labels = jnp.asarray(TOLD), jnp.asarray(LABELS)

@@ -8,6 +8,8 @@ import softgrad as sg
 from contract_cases import FEATURES, HIDDEN, LABELS, LOGITS, REDUCTIONS, SOFT, VECTOR, WEIGHTS
 from softgrad import parallel
 
+#: Cases that are programs or graphs anew there.
+LATE = pytest.mark.full("jax", "dask")
 DIRECTION = np.array([[1.0, 0.5], [-0.25, 0.0], [2.0, -1.0], [0.75, 0.25]])
 
 
@@ -30,20 +32,27 @@ def test_label_out_of_range_shows_in_a_reduction(reduction, asarray, to_numpy):
     assert np.all(np.isnan(to_numpy(gradient)[1]))
 
 
-def test_a_mean_over_labels_out_of_range_alone_is_nan(asarray, to_numpy):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.25},
+        *(pytest.param(each, marks=LATE) for each in ({}, {"z_loss": 0.5}, {"ignore_index": -100})),
+    ],
+    ids=str,
+)
+def test_a_mean_over_labels_out_of_range_alone_is_nan(options, asarray, to_numpy):
     labels, balance = asarray([4, -1, 9], "int64"), asarray([1.0, 2.0, 0.5, 3.0])
     model = asarray(FEATURES), labels, asarray(WEIGHTS)
     alone = {"first_class": 0, "reduce": lambda a, op: a}
-    for options in ({}, {"label_smoothing": 0.25}, {"z_loss": 0.5}, {"ignore_index": -100}):
-        given = {"class_weight": balance, **options}
-        for value, grad in (
-            sg.cross_entropy_value_and_grad(asarray(LOGITS), labels, **given),
-            sg.linear_cross_entropy_value_and_grad(*model, **given),
-            parallel.cross_entropy_value_and_grad(asarray(LOGITS), labels, **alone, **given),
-            parallel.linear_cross_entropy_value_and_grad(*model, **alone, **given),
-        ):
-            assert np.isnan(to_numpy(value))
-            assert np.all(np.isnan(to_numpy(grad)))
+    given = {"class_weight": balance, **options}
+    for value, grad in (
+        sg.cross_entropy_value_and_grad(asarray(LOGITS), labels, **given),
+        sg.linear_cross_entropy_value_and_grad(*model, **given),
+        parallel.cross_entropy_value_and_grad(asarray(LOGITS), labels, **alone, **given),
+        parallel.linear_cross_entropy_value_and_grad(*model, **alone, **given),
+    ):
+        assert np.isnan(to_numpy(value))
+        assert np.all(np.isnan(to_numpy(grad)))
     assert to_numpy(sg.CrossEntropy(class_weight=balance).total_weight(asarray(LOGITS), labels)) == 3
 
 
@@ -169,7 +178,7 @@ def test_all_ignored_is_zero_in_the_linear_model(asarray, to_numpy):
     np.testing.assert_array_equal(to_numpy(product), np.zeros((4, 2)))
 
 
-@pytest.mark.parametrize("junk", [np.nan, np.inf])
+@pytest.mark.parametrize("junk", [np.nan, pytest.param(np.inf, marks=LATE)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("by", ["class indices", "weights by class"])
 @pytest.mark.parametrize("masked", [False, True])

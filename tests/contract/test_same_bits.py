@@ -7,8 +7,8 @@ import same_bits
 import softgrad as sg
 from same_bits import GROUPS
 
-#: Options that "loss, all" has too.
-ALONE = [f"loss, {name}" for name in ("sample_weight", "class_weight", "label_smoothing", "z_loss")]
+#: What "loss, all" and "dense, high" show too.
+FURTHER = [f"loss, {name}" for name in ("sample_weight", "class_weight", "label_smoothing", "z_loss", "high")]
 
 
 def late(value, *libraries):
@@ -18,7 +18,7 @@ def late(value, *libraries):
 @pytest.mark.libraries("numpy", "torch", "dask", "array_api_strict")
 @pytest.mark.usefixtures("usual_kernels")
 @pytest.mark.parametrize(
-    "group", [late(name, "dask", "array_api_strict") if name in ALONE else name for name in GROUPS]
+    "group", [late(name, "dask", "array_api_strict") if name in FURTHER else name for name in GROUPS]
 )
 # NumPy's sums, which array-api-strict takes as they are, go by eights and by 128
 @pytest.mark.parametrize("k", [late(3, "array_api_strict"), late(17, "array_api_strict"), 300])

@@ -87,7 +87,7 @@ def kernel(name: str, dtype: str, k: int, part: str = "") -> tuple:
         if more["DENSE"]:
             types["y_ptr"] = pointer
     elif name.endswith("vjp"):
-        module, stem = dense_kernels, "pull"
+        module, stem = dense_kernels, "vjp"
         more |= {"LOG": name.startswith("log")}
     else:
         module, stem = dense_kernels, "dense"

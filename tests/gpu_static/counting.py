@@ -60,11 +60,11 @@ def counted(monkeypatch: Any) -> Iterator[Count]:
     def run(self: Any, *args: Any, **kwargs: Any) -> None:
         name = self.__name__
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
-        writes = kwargs.get("GRAD") or kwargs.get("MODE", 2) != 2 or name == "pull_loop"
+        writes = kwargs.get("GRAD") or kwargs.get("MODE", 2) != 2 or name == "vjp_loop"
         # the logits come first: a loop reads them again to write, and of a split row this is the second kernel
         readings = bool(writes) + (not kwargs.get("SPLIT")) if name.endswith("loop") else 1
         # as it does masks, and targets by class or cotangents
-        second = kwargs.get("DENSE") or name.startswith("pull")
+        second = kwargs.get("DENSE") or name.startswith("vjp")
         again = [a for i, a in enumerate(tensors) if i == 0 or a.dtype is torch.bool or (i == 1 and second)]
         once = [a for a in tensors if not any(a is each for each in again)]
         count.add(name, [*once, *again * readings])

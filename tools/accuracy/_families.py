@@ -193,8 +193,9 @@ def cases(form: Format, long: bool = True, special: bool = True) -> Iterator[Cas
 
 def every(step: int, case: Case) -> Case:
     """The case with each ``step``-th of its rows."""
-    parts = ("x", "labels", "where", "b")
-    return replace(case, **{p: None if (a := getattr(case, p)) is None else a[::step] for p in parts})
+    where = None if case.where is None else case.where[::step]
+    b = None if case.b is None else case.b[::step]
+    return replace(case, x=case.x[::step], labels=case.labels[::step], where=where, b=b)
 
 
 def together(inputs: Iterable[Case]) -> list[Case]:
@@ -206,11 +207,10 @@ def together(inputs: Iterable[Case]) -> list[Case]:
             alike.setdefault(case.x.shape[1], []).append(case)
         else:
             others.append(case)
-    parts = ("x", "labels")
-    merged = [
-        replace(same[0], family="several", **{p: np.concatenate([getattr(each, p) for each in same]) for p in parts})
-        for same in alike.values()
-    ]
+    merged = []
+    for same in alike.values():
+        x, labels = (np.concatenate([getattr(each, name) for each in same]) for name in ("x", "labels"))
+        merged.append(replace(same[0], family="several", x=x, labels=labels))
     return merged + others
 
 

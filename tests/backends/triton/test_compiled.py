@@ -177,7 +177,7 @@ def test_operators_tell_a_compiler_the_layout_of_what_they_give(axis, order):
     plain = (*[None] * 4, axis, False, None, 1.0, 0.0, 0.0, None, 0.0, "none", True, True)
     for name, *arguments in (
         *(("dense", x, function, axis, None) for function in DENSE),
-        ("pull", x, x.contiguous(), axis, True),
+        ("vjp", x, x.contiguous(), axis, True),
         ("cross_entropy", x, labels, *plain),
     ):
         operator = getattr(torch.ops.softgrad, name)

@@ -183,7 +183,7 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
 
     monkeypatch.setattr(executor, "__call__", noted)
     whole = list(everything(slice(None)))
-    assert {name for name, _ in kernels} == {"dense_loop", "pull_loop", "loss_loop"}
+    assert {name for name, _ in kernels} == {"dense_loop", "vjp_loop", "loss_loop"}
     monkeypatch.setattr(layout, "SPLIT_ROWS", 2)
     monkeypatch.setattr(layout, "SPLIT_PARTS", 3)
     for row in range(3):
@@ -196,7 +196,7 @@ def test_few_long_rows_are_split_to_the_same_bits(monkeypatch):
         loss = [("loss_loop", grid) for grid in (merged, split, split)]
         assert kernels == [
             *itertools.chain(*((parts[0], each) for each in dense)),
-            *(("pull_parts", split), ("pull_loop", split)) * 2,
+            *(("vjp_parts", split), ("vjp_loop", split)) * 2,
             *itertools.chain(*((parts[1], each) for each in loss)),
         ]
 

@@ -19,7 +19,7 @@ from . import dense, linear, shards
 from . import loss as jax_loss
 from .linear import split as _split
 
-_PULLS = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
+_DERIVATIVES = ("softmax_vjp", "softmax_jvp", "log_softmax_vjp", "log_softmax_jvp")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -31,7 +31,7 @@ _softmax, _log_softmax, _logsumexp = (
     jax.jit(function, static_argnums=(2, 3)) for function in (dense.softmax, dense.log_softmax, dense.logsumexp)
 )
 _generic = {name: partial(function, jnp) for name, function in GENERIC.items()}
-_pulls = {name: jax.jit(_generic[name], static_argnums=(2,)) for name in _PULLS}
+_derivatives = {name: jax.jit(_generic[name], static_argnums=(2,)) for name in _DERIVATIVES}
 _signed = jax.jit(_generic["signed_logsumexp"], static_argnums=(2, 4))
 _complex = jax.jit(_generic["complex_logsumexp"], static_argnums=(2,))
 _value = jax.jit(linear.value, static_argnums=(4,))
@@ -72,22 +72,22 @@ def complex_logsumexp(
 
 def softmax_vjp(xp: Any, probs: AnyArray, cotangent: AnyArray, axis: int) -> AnyArray:
     """``p (c - sum(p c))``."""
-    return _pulls["softmax_vjp"](probs, cotangent, axis)
+    return _derivatives["softmax_vjp"](probs, cotangent, axis)
 
 
 def softmax_jvp(xp: Any, probs: AnyArray, tangent: AnyArray, axis: int) -> AnyArray:
     """``p (t - sum(p t))``."""
-    return _pulls["softmax_jvp"](probs, tangent, axis)
+    return _derivatives["softmax_jvp"](probs, tangent, axis)
 
 
 def log_softmax_vjp(xp: Any, log_probs: AnyArray, cotangent: AnyArray, axis: int) -> AnyArray:
     """``c - p sum(c)``."""
-    return _pulls["log_softmax_vjp"](log_probs, cotangent, axis)
+    return _derivatives["log_softmax_vjp"](log_probs, cotangent, axis)
 
 
 def log_softmax_jvp(xp: Any, log_probs: AnyArray, tangent: AnyArray, axis: int) -> AnyArray:
     """``t - sum(p t)``."""
-    return _pulls["log_softmax_jvp"](log_probs, tangent, axis)
+    return _derivatives["log_softmax_jvp"](log_probs, tangent, axis)
 
 
 def cross_entropy(xp: Any, logits: AnyArray, args: LossArgs) -> AnyArray:

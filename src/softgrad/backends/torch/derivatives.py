@@ -61,7 +61,7 @@ def _vjp(name: str, closed: Callable[[Tensor, Tensor, int], Tensor], a: Tensor, 
     """By the registry's kernel where nothing is recorded, else by the closed form."""
     axis %= a.ndim
     if shared.traced(f"{name}_vjp", a, c, axis):
-        return torch.ops.softgrad.pull(a, c, axis, name == "log_softmax")
+        return torch.ops.softgrad.vjp(a, c, axis, name == "log_softmax")
     if not is_eager_cotangent(c, a):
         return closed(a, c, axis)
     pulled: Tensor = call(f"{name}_vjp", XP, a, c, axis)

@@ -129,7 +129,7 @@ def _log_pulled(a, cotangent, total, others):
 
 
 @triton.jit
-def pull_tile(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class, out_outer,
+def vjp_tile(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class, out_outer,
               out_inner, out_class, LOG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """A cotangent pulled back through a softmax, or its logarithm, of values ``a`` in registers."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -165,7 +165,7 @@ def _pulled_part(a, cotangent, mask, LOG: tl.constexpr):
 
 
 @triton.jit
-def pull_parts(a_ptr, c_ptr, parts_ptr, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
+def vjp_parts(a_ptr, c_ptr, parts_ptr, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
                LOG: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """The same four numbers of each chunk, where a row's chunks go to programs of their own."""
     rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
@@ -185,10 +185,10 @@ def pull_parts(a_ptr, c_ptr, parts_ptr, k, inner, a_outer, a_inner, a_class, c_o
 
 
 @triton.jit
-def pull_loop(a_ptr, c_ptr, parts_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
+def vjp_loop(a_ptr, c_ptr, parts_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
               out_outer, out_inner, out_class, LOG: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr,
               BLOCK: tl.constexpr):  # fmt: skip
-    """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``pull_parts`` found in all."""
+    """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``vjp_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n
     a_start = starts(rows, inner, a_outer, a_inner)[:, None]

@@ -31,12 +31,12 @@ def _empty_dense(x: Tensor, function: str, axis: int, where: Tensor | None) -> T
     return x.new_empty(v.sample_shape) if function == "logsumexp" else v.back(torch.empty_like(v.x))
 
 
-def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+def vjp(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
     """A cotangent pulled back through the softmax ``a``, or its logarithm."""
-    return rows.pull(a, cotangent, axis, log, seen_by_compilers)
+    return rows.vjp(a, cotangent, axis, log, seen_by_compilers)
 
 
-def _empty_pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+def _empty_vjp(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
     v = view(a, axis)
     return v.back(torch.empty_like(v.x))
 
@@ -87,5 +87,5 @@ def _empty_cross_entropy(x: Tensor, *options: Any) -> list[Tensor]:
     return [values] * value + [v.back(torch.empty_like(v.x))] * gradient
 
 
-for _run, _fake in ((dense, _empty_dense), (pull, _empty_pull), (cross_entropy, _empty_cross_entropy)):
+for _run, _fake in ((dense, _empty_dense), (vjp, _empty_vjp), (cross_entropy, _empty_cross_entropy)):
     _register(f"softgrad::{_run.__name__}", _run, mutates_args=()).register_fake(_fake)

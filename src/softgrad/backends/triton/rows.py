@@ -63,7 +63,7 @@ def logsumexp(xp: Any, x: Tensor, axis: int, where: Tensor | None = None, precis
     return _dense("logsumexp", x, axis, where)
 
 
-def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_is) -> Tensor:
+def vjp(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_is) -> Tensor:
     """A cotangent pulled back through the softmax ``a``, or its logarithm."""
     v = view(a, axis)
     c = v.logits(cotangent)
@@ -71,35 +71,35 @@ def pull(a: Tensor, cotangent: Tensor, axis: int, log: bool, wrap: Wrap = as_it_
     out = torch.empty_like(v.x)
     shape = launch(n, k, together(v.x), may_split=True)
     at, options = (*strides(v.x), *strides(c)), {"LOG": log, "BLOCK": shape.block, "num_warps": shape.warps}
-    kernel = dense_kernels.pull_tile
+    kernel = dense_kernels.vjp_tile
     more: tuple[Tensor | None, ...] = ()
     split: dict[str, bool] = {}
     with on_device_of(a):
         if not shape.tile:
-            kernel, more, split = dense_kernels.pull_loop, (shape.scratch(a),), {"SPLIT": shape.parts > 0}
+            kernel, more, split = dense_kernels.vjp_loop, (shape.scratch(a),), {"SPLIT": shape.parts > 0}
             if shape.parts:
-                wrap(dense_kernels.pull_parts)[shape.grid](v.x, c, *more, k, inner, *at, **options)
+                wrap(dense_kernels.vjp_parts)[shape.grid](v.x, c, *more, k, inner, *at, **options)
         wrap(kernel)[shape.grid](
             v.x, c, *more, out, n, k, inner, *at, *strides(out), ROWS=shape.rows, **options, **split
         )
     return v.back(out)
 
 
-def _pull(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
+def _vjp(a: Tensor, cotangent: Tensor, axis: int, log: bool) -> Tensor:
     if torch.compiler.is_compiling():
-        out: Tensor = torch.ops.softgrad.pull(a, cotangent, axis, log)
+        out: Tensor = torch.ops.softgrad.vjp(a, cotangent, axis, log)
         return out
-    return pull(a, cotangent, axis, log)
+    return vjp(a, cotangent, axis, log)
 
 
 def softmax_vjp(xp: Any, probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """P (c - sum(p c)), with c less its value at the largest p."""
-    return _pull(probs, cotangent, axis, False)
+    return _vjp(probs, cotangent, axis, False)
 
 
 def log_softmax_vjp(xp: Any, log_probs: Tensor, cotangent: Tensor, axis: int) -> Tensor:
     """C - p sum(c)."""
-    return _pull(log_probs, cotangent, axis, True)
+    return _vjp(log_probs, cotangent, axis, True)
 
 
 #: The Jacobian diag(p) - p pT is symmetric.

@@ -238,7 +238,7 @@ NUMBERS = ("softcap", "temperature", "label_smoothing", "focal", "z_loss")
 
 
 @raised_inside_torch
-@pytest.mark.parametrize("options", [NUMBERS, *full(*((name,) for name in NUMBERS))], ids=str)
+@pytest.mark.parametrize("options", [NUMBERS, *full(*(((name,),) for name in NUMBERS))], ids=str)
 def test_numbers_may_come_to_a_compiled_function(options, asarray, torch):
     torch._dynamo.reset()
     x, labels = asarray([[2.0, 0.0, -1.0]]), asarray([1], "int64")

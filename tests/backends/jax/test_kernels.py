@@ -190,7 +190,7 @@ OPTIONS = [
 ]
 METHODS = ("value_and_grad", "hvp", "hessian_diag", "total_weight", "__call__", "grad")
 #: Beside value and gradient at once.
-IN_TURN = (("hvp", "__call__"), ("hessian_diag", "grad"), ("hvp", "total_weight"))
+IN_TURN = (("hvp",), ("__call__",), ("hvp",), ("hessian_diag",), ("grad", "total_weight"))
 
 
 # every shape in one dtype, every dtype in one shape: what takes the time is to compile
@@ -219,7 +219,7 @@ def test_loss_kernels_agree_with_the_generic_ones(each, shape, axis, dtype, asar
         fields = {name: getattr(loss, name) for name in loss.__dataclass_fields__}
         exact_loss = sg.CrossEntropy(**fields | {"class_weight": doubled(loss.class_weight)})
         exact_arguments = {name: doubled(value) for name, value in arguments.items()}
-        for method in METHODS if each else ("value_and_grad", *IN_TURN[i % 3]):
+        for method in METHODS if each else ("value_and_grad", *IN_TURN[i % len(IN_TURN)]):
             rest, exact_rest = ((vector,), (doubled(vector),)) if method == "hvp" else ((), ())
             got = getattr(loss, method)(x, target, *rest, **arguments)
             expected = generic(getattr(exact_loss, method), doubled(x), doubled(target), *exact_rest, **exact_arguments)
@@ -294,12 +294,14 @@ def test_linear_kernels_agree_with_the_generic_ones(each, n, features, classes, 
             continue
         vectors = {"X": X, "W": W, "bias": bias}
         moved = tuple(vectors[name] for name in options.get("wrt", ("W", "bias")))
-        got = sg.linear_cross_entropy_hvp(*given[:3], moved, offset, **options)
-        exact_moved = tuple(map(doubled, moved))
-        expected = generic(sg.linear_cross_entropy_hvp, *exact[:3], exact_moved, exact[3], **exact_options)
-        close(got, expected, tolerance, to_numpy, f"{options}")
+        if each or i % 2 == 0:
+            got = sg.linear_cross_entropy_hvp(*given[:3], moved, offset, **options)
+            exact_moved = tuple(map(doubled, moved))
+            expected = generic(sg.linear_cross_entropy_hvp, *exact[:3], exact_moved, exact[3], **exact_options)
+            close(got, expected, tolerance, to_numpy, f"{options}")
         options.pop("wrt", None)
-        for reduction in ("sum", "none") if each else (("sum", "none")[i % 2],):
+        # the value alone where there was no second derivative
+        for reduction in ("sum", "none") if each else (("sum", "none")[i // 2 % 2],) * (i % 2):
             if reduction == "none" and "l2" in options:
                 continue
             kind = {"reduction": reduction}

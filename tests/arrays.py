@@ -116,6 +116,7 @@ SETUPS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+@functools.cache  # to look for a GPU takes a process
 def load(name: str) -> Library:
     """A library, set up for tests, on another device than the default where it has one."""
     declared = known(name)

@@ -19,7 +19,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "docs", "gpu_static", "types", "plugin", "release", "lint", "summary"]
+# the longest first
+nox.options.sessions = ["tests", "gpu_static", "docs", "release", "types", "plugin", "lint", "summary"]
 # of the whole matrix two sessions run at once, each on half the cores: much of what they do keeps one core busy
 if set(sys.argv[1:]) <= {"-R"}:
     nox.options.parallel, nox.options.allow_parallel = 2, True
@@ -69,7 +70,10 @@ KERNELS = [
         # not Dask: its operations warn and refuse what is empty, which its own kernels are there to mend
     )
 ]
-MATRIX = [nox.param(name, id=name, tags=["gpu" if name == "cupy" else "cpu"]) for name in BACKENDS]
+MATRIX = [
+    nox.param(name, id=name, tags=["gpu" if name == "cupy" else "cpu"])
+    for name in sorted(BACKENDS, key=lambda name: name not in ("jax", "torch"))
+]
 
 
 def install(session: nox.Session, *groups: str, package: str = "", pins: str = "constraints.txt") -> None:

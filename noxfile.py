@@ -21,9 +21,10 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 # the longest first
 nox.options.sessions = ["tests", "gpu_static", "docs", "release", "types", "plugin", "lint", "summary"]
-# of the whole matrix two sessions run at once, each on half the cores: much of what they do keeps one core busy
+# of the whole matrix sessions run at once, on half the cores each, and one more than these need, as some wait: much of
+# what they do keeps one core busy
 if set(sys.argv[1:]) <= {"-R"}:
-    nox.options.parallel, nox.options.allow_parallel = 2, True
+    nox.options.parallel, nox.options.allow_parallel = 3, True
 
 # else each of the hundreds of processes that tests start would compile PyTorch, SciPy and the tests anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -38,7 +39,7 @@ BEFORE_RELEASE += ("kernels", "accuracy", "same_bits", "fuzz")
 #: In the environment of nox: the tests sessions run the tests marked full too, and measure coverage.
 FULL = "SOFTGRAD_FULL"
 EXTENT = ("--full",) if FULL in os.environ else ()
-# of two sessions at once each has a process of its own
+# of sessions at once each has a process of its own
 STARTED = float(os.environ.setdefault("SOFTGRAD_STARTED", str(time.time())))
 REPORTS = Path("build/reports")
 COVERAGE = Path("build/coverage")

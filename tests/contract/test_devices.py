@@ -71,7 +71,9 @@ def check(results, device, dtype, total_dtype=None):
         assert tuple(result.shape) == shape, name
 
 
-def test_results_stay_on_the_device_of_the_input(asarray):
+# JAX has one device on a CPU
+@pytest.mark.full("jax")
+def test_results_stay_on_the_device_of_the_input(backend, asarray):
     def put(data, kind):
         return asarray(data, {"float": "float64", "int": "int64", "bool": "bool"}[kind])
 

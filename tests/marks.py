@@ -1,9 +1,12 @@
-"""Marks of parameters."""
+"""Marks of parameters and tests."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+
+#: Of what JAX has no kernels for: it compiles the generic code an operation at a time, which takes seconds.
+late_on_jax = pytest.mark.full("jax")
 
 
 def full(*values: Any) -> list[Any]:

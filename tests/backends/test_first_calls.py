@@ -76,7 +76,7 @@ def single(backend):
     return python(CALLS + "show()", backend)
 
 
-@pytest.mark.full("torch", "jax", "cupy")
+@pytest.mark.full("torch", "jax", "cupy", "dask")
 @pytest.mark.parametrize("run", [1, *full(2, 3)])
 def test_first_calls_of_several_threads_find_the_back_ends_of_single_ones(backend, single, run):
     assert python(CALLS + TOGETHER + "show()", backend) == single

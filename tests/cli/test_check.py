@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from marks import full
+from marks import full, late_on_jax
 from softgrad import _cli
 from softgrad._cli import _problem
 from softgrad.testing import _libraries
@@ -87,6 +87,7 @@ def test_check_as_a_program_prints_json_and_nothing_else(backend, command):
 
 
 @pytest.mark.parametrize("width", [80, *full(120)])
+@late_on_jax
 def test_check_prints_a_table_that_fits_a_terminal(backend, library, call, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, err = call("check", "--backend", backend)
@@ -101,6 +102,7 @@ def test_check_prints_a_table_that_fits_a_terminal(backend, library, call, monke
     assert all(float(error) <= float(limit) for error, limit in zip(wide[2:], limits[2:], strict=True))
 
 
+@late_on_jax
 def test_check_ends_with_what_a_user_wants_to_know(backend, answer, call):
     out = said(call("check", "--backend", backend)[1])
     results = json.loads(answer[1])["results"]
@@ -119,6 +121,7 @@ def test_check_ends_with_what_a_user_wants_to_know(backend, answer, call):
         assert f"{head}: the " in out, "a column without a legend"
 
 
+@late_on_jax
 def test_a_file_is_checked_as_the_arrays_it_was_made_of(backend, library, call, data):
     path = data()
     code, out, err = call("check", "--backend", backend, "--data", path, "--json")

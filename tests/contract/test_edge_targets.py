@@ -6,6 +6,7 @@ import pytest
 import oracle
 import softgrad as sg
 from contract_cases import FEATURES, HIDDEN, LABELS, LOGITS, REDUCTIONS, SOFT, VECTOR, WEIGHTS
+from marks import late_on_jax
 from softgrad import parallel
 
 #: Cases that are programs or graphs anew there.
@@ -40,6 +41,7 @@ def test_label_out_of_range_shows_in_a_reduction(reduction, asarray, to_numpy):
     ],
     ids=str,
 )
+@late_on_jax
 def test_a_mean_over_labels_out_of_range_alone_is_nan(options, asarray, to_numpy):
     labels, balance = asarray([4, -1, 9], "int64"), asarray([1.0, 2.0, 0.5, 3.0])
     model = asarray(FEATURES), labels, asarray(WEIGHTS)
@@ -193,6 +195,7 @@ def test_a_mean_of_weight_zero_is_zero(masked, by, smoothing, junk, asarray, to_
 
 
 @pytest.mark.parametrize("wrt", ["W", "X"])
+@late_on_jax
 def test_a_mean_of_weight_zero_is_zero_in_the_linear_model(wrt, asarray, to_numpy):
     junk = asarray([[np.nan, 1.0], [2.0, 3.0]])
     arguments = junk, asarray([0, 0], "int64"), junk

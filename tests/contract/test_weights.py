@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from marks import full
+from marks import full, late_on_jax
 from softgrad import partial, statistics
 
 rng = np.random.default_rng(0)
@@ -99,6 +99,7 @@ def test_a_mean_takes_weights_that_half_precision_cannot_hold(scale, dtype, labe
 
 @pytest.mark.parametrize("labels", list(TARGETS))
 @pytest.mark.parametrize("scale", list(SCALES))
+@late_on_jax
 def test_a_linear_mean_takes_weights_that_half_precision_cannot_hold(scale, labels, narrow, asarray, close):
     weight = (1 + np.arange(N) % 3) * SCALES[scale]
     target, kind = TARGETS[labels], "int64" if labels == "indices" else "float32"
@@ -273,6 +274,7 @@ def test_a_sample_hidden_whole_is_as_an_ignored_one(options, layout, labels, asa
 
 @pytest.mark.parametrize("labels", list(TARGETS))
 @pytest.mark.parametrize(("sample_axis", "block_size"), [(0, 7), (1, None), *full((0, None), (1, 7))])
+@late_on_jax
 def test_a_sample_hidden_whole_is_none_of_the_linear_model(block_size, sample_axis, labels, asarray, to_numpy):
     features, target = np.where(SHOWN[:, None], X[FEW], np.nan), TARGETS[labels][FEW]
     kind = "int64" if labels == "indices" else "float64"

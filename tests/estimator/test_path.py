@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from marks import late_on_jax
 from softgrad import SoftmaxRegression
 
 X, LABELS = load_iris(return_X_y=True)
@@ -73,6 +74,7 @@ def _log_likelihood(model, X, y):
     return -log_loss(y, model.predict_proba(X), labels=model.classes_)
 
 
+@late_on_jax
 def test_a_path_on_the_arrays_of_a_library(asarray, to_numpy):
     given = {"tol": 1e-6, "cv": 2, "max_iter": 500}
     host = SoftmaxRegression((0.01, 1.0), **given).fit(X, LABELS)

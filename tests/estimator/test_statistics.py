@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 import oracle
 import softgrad as sg
+from marks import late_on_jax
 from softgrad.statistics import (
     BlockPreconditioner,
     coefficient_statistics,
@@ -74,6 +75,7 @@ def test_diagonal_is_that_of_the_hessian(options, sample_axis, bias, asarray, to
         close(to_numpy(diagonal), np.diag(to_numpy(block).reshape(size, size)).reshape(diagonal.shape))
 
 
+@late_on_jax
 def test_diagonal_against_multiprecision(asarray, to_numpy):
     def value(**moved):
         return oracle.linear(X=X, labels=LABELS, l2=0.3, **moved)
@@ -92,6 +94,7 @@ def test_diagonal_against_multiprecision(asarray, to_numpy):
     close(to_numpy(found), expected)
 
 
+@late_on_jax
 def test_diagonal_of_a_sure_sample_keeps_its_digits(asarray, to_numpy):
     x, w = np.array([[1.0]]), np.array([[40.0], [0.0]])
     found = linear_cross_entropy_hessian_diag(asarray(x), asarray([0], "int64"), asarray(w))
@@ -106,6 +109,7 @@ def test_diagonal_of_a_sure_sample_keeps_its_digits(asarray, to_numpy):
 @every_option
 @both_layouts
 @with_bias
+@late_on_jax
 def test_preconditioner_inverts_the_blocks_of_the_hessian(options, sample_axis, bias, asarray, to_numpy):
     loss, parameters = bound(asarray, options, sample_axis, bias)
     solve = BlockPreconditioner(loss, *parameters)
@@ -191,6 +195,7 @@ P_VALUES = [
 ]
 
 
+@late_on_jax
 def test_statistics_are_those_of_statsmodels(asarray, to_numpy):
     x, y = fitted_sample()
     theta = np.zeros((3, 3))
@@ -275,6 +280,7 @@ def test_a_model_brings_its_own_bias(asarray):
 
 
 @both_layouts
+@late_on_jax
 def test_the_curvature_at_a_fitted_model(sample_axis, asarray, to_numpy):
     x, model = model_of(asarray)
     y = fitted_sample()[1]
@@ -320,6 +326,7 @@ def test_covariance_is_the_inverse_information(reference, sample_axis, asarray, 
     close(to_numpy(found.coefficients), np.delete(W, reference % K, axis=0) - W[reference])
 
 
+@late_on_jax
 def test_large_logits_do_not_overflow(asarray, to_numpy):
     x = np.append(np.random.default_rng(6).normal(size=(60, 1)), np.full((60, 1), 1000.0), axis=1)
     theta = np.array([[1.0, 5.0], [0.5, 5.0], [-0.5, 5.0]])
@@ -342,6 +349,7 @@ def test_statistics_keep_library_device_and_dtype(asarray, to_numpy):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
+@late_on_jax
 def test_statistics_refuse_a_fit_that_separates_its_classes(classes, asarray):
     x = np.random.default_rng(6).normal(size=(60, 2))
     labels = (x @ np.asarray([[0.0, 0.0], [2.0, 1.0], [-1.0, 2.0]])[:classes].T).argmax(axis=1)

@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from marks import late_on_jax
 from softgrad._array.namespace import library
 from softgrad._kernels.dense import mask_logits
 from softgrad._kernels.scaling import Scaling, bend, scaled_shift, slope
@@ -46,6 +47,7 @@ def exact(x, temperature, softcap, shift):
     [pytest.param(False, id="default", marks=pytest.mark.full("dask")), pytest.param(True, id="compensated")],
 )
 @pytest.mark.parametrize(("temperature", "softcap", "shifted"), SCALINGS)
+@late_on_jax
 def test_differences_are_those_of_exact_logits(temperature, softcap, shifted, compensated, dtype, asarray, to_numpy):
     x = LOGITS.astype(dtype)
     shift = SHIFT.astype(dtype) if shifted else None
@@ -126,6 +128,7 @@ def test_automatic_differentiation_is_right_at_ties_too(temperature, softcap, sh
 
 @pytest.mark.parametrize("softcap", [None, 30.0])
 @pytest.mark.parametrize("shifted", [False, True])
+@late_on_jax
 def test_hidden_classes_and_infinities(softcap, shifted, asarray, to_numpy):
     inf = math.inf
     x = np.asarray([[1.0, 2.0, inf], [1.0, -inf, 2.0], [3.0, 4.0, 5.0], [1.0, math.nan, 2.0]])

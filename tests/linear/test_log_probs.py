@@ -267,6 +267,7 @@ print(read("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
 @pytest.mark.libraries("numpy", "torch")
+@pytest.mark.full("torch")
 def test_a_process_holds_one_block_of_logits(backend):
     run = subprocess.run([sys.executable, "-c", _PROGRAM, backend], capture_output=True, text=True, check=True)
     # all logits are 195 MiB

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 import softgrad as sg
-from marks import full
+from marks import full, late_on_jax
 from softgrad.partial import BatchedLinearCrossEntropy
 
 N, M, K = 60, 7, 4
@@ -341,6 +341,7 @@ def test_batches_make_the_whole(cuts, reduction, options, asarray, to_numpy):
     close(to_numpy(loss.hvp(w, vectors[0])), whole.hvp(W, VECTORS[0]))
 
 
+@late_on_jax
 def test_batches_in_the_other_layout_and_with_weights_by_class(asarray, to_numpy):
     loss = BatchedLinearCrossEntropy(batched(asarray, CUTS["seven"], labels=SOFT, sample_axis=1), sample_axis=1, l2=0.1)
     value, grad = loss.value_and_grad(asarray(W.T))
@@ -348,6 +349,7 @@ def test_batches_in_the_other_layout_and_with_weights_by_class(asarray, to_numpy
     close((to_numpy(value), to_numpy(grad).T), expected)
 
 
+@late_on_jax
 def test_batches_of_half_precision_are_summed_in_float32(asarray, to_numpy, has_dtype):
     if not has_dtype("float16"):
         pytest.skip("no float16")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import oracle
 import softgrad as sg
+from marks import late_on_jax
 from softgrad import partial
 
 N, M, K = 11, 3, 5
@@ -80,6 +81,7 @@ def test_shares_of_samples_make_the_whole(cuts, options, sample_axis, asarray, t
 
 
 @every_sharing
+@late_on_jax
 def test_shares_with_soft_targets_and_no_bias(cuts, asarray, to_numpy):
     merged = partial.merge(*parts_of(asarray, cuts, labels=SOFT, bias=False))
     value, grad = sg.linear_cross_entropy_value_and_grad(X, SOFT, W)
@@ -89,6 +91,7 @@ def test_shares_with_soft_targets_and_no_bias(cuts, asarray, to_numpy):
     close(to_numpy(merged.weight), float(N))
 
 
+@late_on_jax
 def test_sums_and_weight_against_multiprecision(asarray, to_numpy):
     merged = partial.merge(*parts_of(asarray, (0, 4, 11), weight=SAMPLE_WEIGHT, bias=False))
     value = oracle.linear(X, LABELS, W, reduction="sum", sample_weight=SAMPLE_WEIGHT)
@@ -96,6 +99,7 @@ def test_sums_and_weight_against_multiprecision(asarray, to_numpy):
     close(to_numpy(merged.weight), SAMPLE_WEIGHT.sum())
 
 
+@late_on_jax
 def test_shares_that_count_for_nothing(asarray, to_numpy):
     weight = np.where(np.arange(N) < 4, 0.0, 1.0)
     none, rest = parts_of(asarray, (0, 4, 11), weight=weight)
@@ -106,6 +110,7 @@ def test_shares_that_count_for_nothing(asarray, to_numpy):
     close(to_numpy(partial.finish(partial.merge(none, rest))[0]), sg.linear_cross_entropy(X[4:], LABELS[4:], W, BIAS))
 
 
+@late_on_jax
 def test_half_precision_is_summed_in_float32(asarray, to_numpy, has_dtype):
     if not has_dtype("float16"):
         pytest.skip("no float16")
@@ -164,6 +169,7 @@ def test_shares_of_classes_make_the_logsumexp(row, cuts, asarray, to_numpy):
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
+@late_on_jax
 def test_any_axis_and_mask(axis, asarray, to_numpy):
     shown = RNG.random((6, 8)) < 0.5
     shown[:, 2], shown[3, :] = False, False
@@ -177,12 +183,14 @@ def test_any_axis_and_mask(axis, asarray, to_numpy):
     close(to_numpy(partial.finish(partial.merge(*parts))), oracle.rounded(oracle.logsumexp(x, axis=axis, where=shown)))
 
 
+@late_on_jax
 def test_the_pair_of_maximum_and_sum(asarray, to_numpy):
     part = partial.logsumexp_partial(asarray([[1.0, 1.0, 0.0]]))
     close(to_numpy(part.max), [1.0])
     close(to_numpy(part.sum), [2 + np.exp(-1)])
 
 
+@late_on_jax
 def test_what_is_small_beside_the_maximum_keeps_its_digits(asarray, to_numpy):
     x = np.array([[0.0, -40.0, -41.0, -50.0]])
     parts = [partial.logsumexp_partial(asarray(x[:, piece])) for piece in slices((0, 1, 3, 4))]
@@ -228,6 +236,7 @@ def test_shares_of_classes_make_the_loss_and_its_gradient(cuts, asarray, to_nump
     close(np.concatenate(grads, axis=1), oracle.rounded(reference.grad("none")))
 
 
+@late_on_jax
 def test_a_sure_sample_keeps_its_digits_in_float32(asarray, to_numpy):
     logits, labels = np.array([[20.0, 0.0, -1.0, 1.0]]), np.array([0])
     parts = class_parts(asarray, logits, labels, (0, 2, 4), dtype="float32")
@@ -240,6 +249,7 @@ def test_a_sure_sample_keeps_its_digits_in_float32(asarray, to_numpy):
     close(to_numpy(grad)[0, 0], slope, rtol=1e-6, atol=0.0)
 
 
+@late_on_jax
 def test_huge_logits_do_not_overflow(asarray, to_numpy):
     logits, labels = np.array([[1e4, -1e4, 9999.0], [-1e4, 1e4, 0.0]]), np.array([1, 1])
     merged = partial.merge(*class_parts(asarray, logits, labels, (0, 1, 3)))
@@ -254,6 +264,7 @@ def test_a_label_in_no_share_is_nan(asarray, to_numpy):
     np.testing.assert_array_equal(np.isnan(to_numpy(grad)), [[False] * 2, [True] * 2, [True] * 2])
 
 
+@late_on_jax
 def test_masked_classes(asarray, to_numpy):
     shown = RNG.random((N, K)) < 0.7
     shown[np.arange(N), LABELS] = True
@@ -279,6 +290,7 @@ def test_masked_classes(asarray, to_numpy):
 
 
 @pytest.mark.parametrize("cuts", [(0, 5), (0, 2, 5)], ids=str)
+@late_on_jax
 def test_rows_without_a_finite_maximum_are_as_in_one_place(cuts, asarray, to_numpy):
     rows = np.array([ROWS[name] for name in ("all -inf", "+inf", "two +inf", "nan", "some -inf", "plain")])
     labels = np.array([1, 1, 2, 0, 0, 3])
@@ -335,6 +347,7 @@ def test_partial_results_can_be_sent(dtype):
             assert a.dtype == b.dtype
 
 
+@late_on_jax
 def test_what_is_refused(asarray):
     x, labels, w = asarray(X), asarray(LABELS, "int64"), asarray(W)
     logits = asarray(LOGITS)

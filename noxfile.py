@@ -20,11 +20,10 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 # the longest first
-nox.options.sessions = ["tests", "gpu_static", "docs", "release", "types", "plugin", "lint", "summary"]
-# of the whole matrix sessions run at once, on half the cores each, and one more than these need, as some wait: much of
-# what they do keeps one core busy
+nox.options.sessions = ["gpu_static", "tests", "docs", "release", "types", "plugin", "lint", "summary"]
+# of the whole matrix two sessions run at once, each on half the cores: much of what they do keeps one core busy
 if set(sys.argv[1:]) <= {"-R"}:
-    nox.options.parallel, nox.options.allow_parallel = 3, True
+    nox.options.parallel, nox.options.allow_parallel = 2, True
 
 # else each of the hundreds of processes that tests start would compile PyTorch, SciPy and the tests anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -164,10 +164,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Forget what JAX compiled before the process maps too much memory: it may 65,530 times, and 23 go to a program."""
+    """Forget what JAX compiled: a process may map memory 65,530 times, and 23 go to a program, with megabytes."""
     yield
     maps = Path("/proc/self/maps")
-    if "jax" in request.config.stash[LIBRARIES] and maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+    few = maps.exists() and maps.read_bytes().count(b"\n") < 5_000
+    if "jax" in request.config.stash[LIBRARIES] and not few:
         importlib.import_module("jax").clear_caches()
 
 

@@ -126,12 +126,13 @@ def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
     for item in items:
         test = item.nodeid.partition("[")[0]
         backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        if backend == "jax" and not own(item):
+            shared[test].append(item)
+            continue
         start = zlib.crc32(f"{item.name.partition('[')[0]} {backend}".encode())
         *_, second, _ = sorted([1, 1, *map(len, values[test].values())])
         place = sum(values[test][name][id(value)] for name, value in parameters(item).items())
-        if backend == "jax" and not own(item):
-            shared[test].append(item)
-        elif backend == WHOLE or (place + start) % second == 0:
+        if backend == WHOLE or (place + start) % second == 0:
             kept.add(item)
     kept.update(cases[zlib.crc32(test.encode()) % len(cases)] for test, cases in shared.items())
     return [item for item in items if item in kept]
@@ -166,9 +167,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
     """Forget what JAX compiled: a process may map memory 65,530 times, and 23 go to a program, with megabytes."""
     yield
+    if "jax" not in request.config.stash[LIBRARIES]:
+        return
     maps = Path("/proc/self/maps")
-    few = maps.exists() and maps.read_bytes().count(b"\n") < 5_000
-    if "jax" in request.config.stash[LIBRARIES] and not few:
+    if not maps.exists() or maps.read_bytes().count(b"\n") >= 5_000:
         importlib.import_module("jax").clear_caches()
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import softgrad as sg
 import tiny_arrays
+from kernel_cases import flat
 from softgrad import backends
 from softgrad._array import libraries
 from softgrad._options import OPTIONS
@@ -307,10 +308,6 @@ def test_importing_asks_nobody():
 # --- options of a loss
 
 
-def on_host(host, dtype=None):
-    return np.asarray(host, dtype)
-
-
 def by_every_back_end(calls):
     """(name, what it says of the first call, results) of each back end; each set of kernels is run once."""
     ran = {}
@@ -325,10 +322,6 @@ def by_every_back_end(calls):
 
 def results_of(calls):
     return [a for name, *args, options in calls for a in flat(getattr(sg, name)(*args, **options))]
-
-
-def flat(result):
-    return result if isinstance(result, tuple) else (result,)
 
 
 def option_case(option, asarray):
@@ -376,7 +369,7 @@ def test_each_back_end_takes_the_options_that_it_names(option, asarray, to_numpy
         return [("cross_entropy_value_and_grad", x, labels, given), ("cross_entropy_hvp", x, labels, x, given)]
 
     with backends.use("generic"):
-        value, *derivatives = results_of(calls(on_host))
+        value, *derivatives = results_of(calls(np.asarray))
     for name, explained, results in by_every_back_end(calls(asarray)):
         found = [to_numpy(a) for a in results]
         if explained.backend == name:
@@ -396,7 +389,7 @@ def test_each_back_end_takes_the_options_of_the_linear_model_that_it_names(optio
         return [(f"{linear}_value_and_grad", X, labels, W, given), (f"{linear}_hvp", X, labels, W, W, given)]
 
     with backends.use("generic"):
-        value, *derivatives = results_of(calls(on_host))
+        value, *derivatives = results_of(calls(np.asarray))
     for name, explained, results in by_every_back_end(calls(asarray)):
         found = [to_numpy(a) for a in results]
         if explained.backend == name:

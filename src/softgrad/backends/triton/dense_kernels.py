@@ -130,7 +130,7 @@ def _log_pulled(a, cotangent, total, others):
 
 @triton.jit
 def vjp_tile(a_ptr, c_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class, out_outer,
-              out_inner, out_class, LOG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+             out_inner, out_class, LOG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """A cotangent pulled back through a softmax, or its logarithm, of values ``a`` in registers."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, BLOCK).to(tl.int64)
@@ -166,7 +166,7 @@ def _pulled_part(a, cotangent, mask, LOG: tl.constexpr):
 
 @triton.jit
 def vjp_parts(a_ptr, c_ptr, parts_ptr, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
-               LOG: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+              LOG: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """The same four numbers of each chunk, where a row's chunks go to programs of their own."""
     rows = tl.program_id(0).to(tl.int64) + tl.arange(0, 1)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
@@ -186,8 +186,8 @@ def vjp_parts(a_ptr, c_ptr, parts_ptr, k, inner, a_outer, a_inner, a_class, c_ou
 
 @triton.jit
 def vjp_loop(a_ptr, c_ptr, parts_ptr, out_ptr, n, k, inner, a_outer, a_inner, a_class, c_outer, c_inner, c_class,
-              out_outer, out_inner, out_class, LOG: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr,
-              BLOCK: tl.constexpr):  # fmt: skip
+             out_outer, out_inner, out_class, LOG: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr,
+             BLOCK: tl.constexpr):  # fmt: skip
     """The same of rows that do not fit; SPLIT: of one chunk of a row, from what ``vjp_parts`` found in all."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     live = rows < n

@@ -9,6 +9,11 @@ import pytest
 late_on_jax = pytest.mark.full("jax")
 
 
+def late(value: Any, *libraries: str, id: str | None = None) -> Any:
+    """A parameter that these libraries take with ``--full`` alone."""
+    return pytest.param(value, id=id, marks=pytest.mark.full(*libraries))
+
+
 def full(*values: Any) -> list[Any]:
     """Parameters of a test that are taken with ``--full`` alone."""
     return [pytest.param(*(each if isinstance(each, tuple) else (each,)), marks=pytest.mark.full) for each in values]

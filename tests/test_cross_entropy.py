@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import oracle
 import softgrad as sg
+from marks import late
 
 N, K = 4, 5
 RNG = np.random.default_rng(20)
@@ -78,7 +79,7 @@ def place(asarray):
 
 
 # array-api-strict takes all combinations of what is left
-LONE = [pytest.param(name, marks=pytest.mark.full("array_api_strict")) for name in ("sample_weight", "where")]
+LONE = [late(name, "array_api_strict") for name in ("sample_weight", "where")]
 
 
 @pytest.mark.parametrize("arguments", ["bare", *LONE, "sample_weight and where"])
@@ -286,7 +287,7 @@ def test_gradient_against_finite_differences(options, target, asarray, to_numpy,
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("options", ["plain", "all", "every one"])
-@pytest.mark.parametrize("reduction", ["none", pytest.param("sum", marks=pytest.mark.full("jax")), "mean"])
+@pytest.mark.parametrize("reduction", ["none", late("sum", "jax"), "mean"])
 def test_hvp_against_finite_differences_of_the_gradient(reduction, options, target, asarray, to_numpy, place):
     options, labels, h = OPTIONS[options], TARGETS[target], 1e-5
     if target != "indices":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from marks import full, some
+from marks import full, late, some
 from softgrad.testing import check_gradient
 
 rng = np.random.default_rng(18)
@@ -318,9 +318,7 @@ LAYOUTS = ["rows", "columns", "middle", "strided", "few"]
 
 @pytest.mark.libraries("numpy", "torch", "dask")
 # Dask's kernels are these of each chunk
-@pytest.mark.parametrize(
-    "layout", ["rows", "columns", *(pytest.param(name, marks=pytest.mark.full("dask")) for name in LAYOUTS[2:])]
-)
+@pytest.mark.parametrize("layout", ["rows", "columns", *(late(name, "dask") for name in LAYOUTS[2:])])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_arrays_give_what_the_generic_kernels_give(dtype, layout, asarray, to_numpy):
     shape, axis = {

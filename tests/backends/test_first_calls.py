@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marks import full
+from marks import full, late
 
 pytestmark = pytest.mark.usefixtures("usual_kernels")
 
@@ -143,9 +143,7 @@ def test_a_half_imported_library_harms_no_call_on_other_arrays(backend, single, 
 
 # Dask itself imports some of the others, and finds a stub in their place
 @pytest.mark.full("torch", "jax", "cupy")
-@pytest.mark.parametrize(
-    "stub", [name if name == "mock" else pytest.param(name, marks=pytest.mark.full("dask")) for name in STUBS]
-)
+@pytest.mark.parametrize("stub", [name if name == "mock" else late(name, "dask") for name in STUBS])
 def test_a_stub_of_a_library_harms_no_call_on_other_arrays(backend, single, stub):
     assert beside(backend, STUBS[stub]) == single
 

@@ -30,6 +30,7 @@ from accuracy import (
 )
 from fuzz import _run
 from fuzz._dense import dense_call
+from marks import late
 
 FORMATS = _formats.FORMATS
 #: Where each call is a graph or a program anew, and none is chosen by what the rows hold.
@@ -54,7 +55,7 @@ def broken(results):
 
 @pytest.mark.parametrize(
     "dtype",
-    ["float32", "float64", *(pytest.param(name, marks=pytest.mark.full("jax")) for name in ("float16", "bfloat16"))],
+    ["float32", "float64", *(late(name, "jax") for name in ("float16", "bfloat16"))],
 )
 def test_bounds_of_every_family(dtype, backend, arrays):
     if dtype not in arrays.dtypes:
@@ -82,7 +83,7 @@ def test_bounds_of_every_family(dtype, backend, arrays):
     [
         "dominant",
         "subnormal",
-        *(pytest.param(f"{which} rows", marks=pytest.mark.full("cupy")) for which in ("low", "high")),
+        *(late(f"{which} rows", "cupy") for which in ("low", "high")),
     ],
 )
 def test_bounds_in_shapes_and_layouts_that_kernels_choose_by(family, dtype, backend, arrays):
@@ -115,7 +116,7 @@ def test_no_order_of_a_long_axis_costs_accuracy(function, backend, arrays):
 
 
 # on JAX each is a program of seconds, and test_compiled_scalings compiles both kernels
-KERNELS = [False, pytest.param(True, marks=pytest.mark.full("jax"))]
+KERNELS = [False, late(True, "jax")]
 separated, apart = map(functools.cache, (_linear.problem, _divergence.problem))
 
 

@@ -5,6 +5,7 @@ import pytest
 
 import calls
 import softgrad as sg
+from marks import late
 from softgrad import partial
 
 pytestmark = pytest.mark.libraries("numpy", "dask")
@@ -48,7 +49,7 @@ def _alike(got, expected, to_numpy):
 
 @pytest.mark.parametrize(
     "name",
-    [each if each in OF_EACH_KIND else pytest.param(each, marks=pytest.mark.full("dask")) for each in calls.CALLS],
+    [each if each in OF_EACH_KIND else late(each, "dask") for each in calls.CALLS],
 )
 def test_every_function_takes_the_other_byte_order(name, backend, asarray, to_numpy):
     if "bfloat16" in name or name == "SoftmaxRegression.predict":
@@ -60,7 +61,7 @@ def test_every_function_takes_the_other_byte_order(name, backend, asarray, to_nu
     _alike(calls.CALLS[name](place(swapped)), calls.CALLS[name](place(np.asarray)), to_numpy)
 
 
-@pytest.mark.parametrize("rows", [ROWS[0], pytest.param(ROWS[1], marks=pytest.mark.full("dask"))])
+@pytest.mark.parametrize("rows", [ROWS[0], late(ROWS[1], "dask")])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @pytest.mark.parametrize("labels", ["int64", "int16", "uint8", "by weight"])
 def test_losses_with_all_their_arguments(labels, dtype, rows, asarray, to_numpy):

@@ -5,14 +5,11 @@ import pytest
 
 import same_bits
 import softgrad as sg
+from marks import late
 from same_bits import GROUPS
 
 #: What "loss, all" and "dense, high" show too.
 FURTHER = [f"loss, {name}" for name in ("sample_weight", "class_weight", "label_smoothing", "z_loss", "high")]
-
-
-def late(value, *libraries):
-    return pytest.param(value, marks=pytest.mark.full(*libraries))
 
 
 @pytest.mark.libraries("numpy", "torch", "dask", "array_api_strict")

@@ -8,7 +8,7 @@ import pytest
 
 import oracle
 import softgrad as sg
-from marks import some
+from marks import late, some
 from softgrad import backends
 
 LOGITS = np.array([[0.5, -1.0, 2.0, 0.25], [1.5, 0.5, -0.75, 3.0], [-2.0, 1.0, 0.125, 0.75]])
@@ -313,7 +313,7 @@ def test_junk_under_where_does_not_reach_autodiff(autodiff, xp, asarray, to_nump
             np.testing.assert_array_equal(result[~WHERE], 0.0)
 
 
-@pytest.mark.parametrize("kernels", [None, pytest.param("generic", marks=pytest.mark.full("jax"))])
+@pytest.mark.parametrize("kernels", [None, late("generic", "jax")])
 @pytest.mark.parametrize("focal", [0.5, 1.5, 2.0])
 def test_a_focal_loss_is_constant_where_one_class_is_shown(focal, kernels, autodiff, asarray, to_numpy):
     x, where, label = asarray([[0.5, 2.0, 1.0]]), asarray([[False, True, False]], "bool"), asarray([1], "int64")

@@ -9,6 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import softgrad as sg
+from marks import late
 from softgrad._array.namespace import library
 from softgrad.estimator.scaling import MOST_FEATURES, scaling, second_moments
 from softgrad.estimator.solvers import SOLVERS, Objective, minimize
@@ -84,9 +85,7 @@ def on_library(problem, asarray, to_numpy, sizes=None, scaled=None):
 
 
 # of Dask's arrays every evaluation is a graph
-@pytest.mark.parametrize(
-    "solver", [each if each == "lbfgs" else pytest.param(each, marks=pytest.mark.full("dask")) for each in SOLVERS]
-)
+@pytest.mark.parametrize("solver", [each if each == "lbfgs" else late(each, "dask") for each in SOLVERS])
 def test_the_gradient_is_within_tol_and_only_parameters_travel(solver, problem, asarray, to_numpy):
     sizes = []
     objective = on_library(problem, asarray, to_numpy, sizes)

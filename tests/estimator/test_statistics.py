@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 import oracle
 import softgrad as sg
-from marks import late_on_jax
+from marks import late, late_on_jax
 from softgrad.statistics import (
     BlockPreconditioner,
     coefficient_statistics,
@@ -42,7 +42,7 @@ OPTIONS = {
 
 every_option = pytest.mark.parametrize("options", OPTIONS)
 # JAX compiles each layout
-both_layouts = pytest.mark.parametrize("sample_axis", [0, pytest.param(1, marks=pytest.mark.full("jax"))])
+both_layouts = pytest.mark.parametrize("sample_axis", [0, late(1, "jax")])
 with_bias = pytest.mark.parametrize("bias", [False, True])
 
 

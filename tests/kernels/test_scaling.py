@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from marks import late_on_jax
+from marks import late, late_on_jax
 from softgrad._array.namespace import library
 from softgrad._kernels.dense import mask_logits
 from softgrad._kernels.scaling import Scaling, bend, scaled_shift, slope
@@ -44,7 +44,7 @@ def exact(x, temperature, softcap, shift):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "compensated",
-    [pytest.param(False, id="default", marks=pytest.mark.full("dask")), pytest.param(True, id="compensated")],
+    [late(False, "dask", id="default"), pytest.param(True, id="compensated")],
 )
 @pytest.mark.parametrize(("temperature", "softcap", "shifted"), SCALINGS)
 @late_on_jax

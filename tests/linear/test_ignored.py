@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import late
 
 N, M = 40, 3
 RNG = np.random.default_rng(8)
 X = RNG.normal(size=(N, M))
 DEAD = np.arange(N) % 3 == 1
 #: Of Dask's arrays the generic kernels make graphs that take long, and nobody uses them; JAX compiles either.
-either_kernels = pytest.mark.parametrize("generic", [False, pytest.param(True, marks=pytest.mark.full("dask", "jax"))])
+either_kernels = pytest.mark.parametrize("generic", [False, late(True, "dask", "jax")])
 
 
 def problem(asarray, classes, how, sample_axis=0):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import late
 
 RNG = np.random.default_rng(23)
 N, M, K, L2 = 50, 4, 5, 0.3
@@ -19,7 +20,7 @@ def half(request, has_dtype):
 
 
 # of Dask's arrays the generic kernels make graphs that take long, and nobody uses them; JAX compiles either
-@pytest.mark.parametrize("generic", [False, pytest.param(True, marks=pytest.mark.full("dask", "jax"))])
+@pytest.mark.parametrize("generic", [False, late(True, "dask", "jax")])
 @pytest.mark.parametrize("classes", [None, (3, 1)])
 @pytest.mark.parametrize("k", [5, 40])
 def test_half_precision_is_rounded_once(k, classes, generic, half, asarray, to_numpy):

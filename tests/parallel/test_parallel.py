@@ -10,7 +10,7 @@ import pytest
 import oracle
 import parallel_cases as cases
 import softgrad as sg
-from marks import full
+from marks import full, late
 from softgrad import parallel
 from softgrad.parallel import arguments
 
@@ -59,7 +59,7 @@ def test_shares_of_logits_give_the_loss_of_the_whole(cuts, options, xp, asarray,
 @eager
 @every_cut
 @every_option
-@pytest.mark.parametrize("block_size", [pytest.param(None, marks=pytest.mark.full("array_api_strict")), 4])
+@pytest.mark.parametrize("block_size", [late(None, "array_api_strict"), 4])
 def test_shares_of_the_linear_model_give_the_loss_of_the_whole(cuts, options, block_size, xp, asarray, to_numpy):
     cuts, options = cases.CUTS[cuts], cases.OPTIONS[options]
     meeting, parts = threads(xp, cuts), cases.shares(cuts)

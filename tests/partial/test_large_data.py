@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 import softgrad as sg
-from marks import full, late_on_jax
+from marks import full, late, late_on_jax
 from softgrad.partial import BatchedLinearCrossEntropy
 
 N, M, K = 60, 7, 4
@@ -323,7 +323,7 @@ def batched(asarray, cuts, weight=None, labels=LABELS, dtype="float64", sample_a
         for name, cuts in CUTS.items()
     ],
 )
-@pytest.mark.parametrize("reduction", ["mean", pytest.param("sum", marks=pytest.mark.full("jax"))])
+@pytest.mark.parametrize("reduction", ["mean", late("sum", "jax")])
 @pytest.mark.parametrize("options", ["plain", "all"])
 def test_batches_make_the_whole(cuts, reduction, options, asarray, to_numpy):
     given = {name: value for name, value in OPTIONS[options].items() if name != "sample_weight"}

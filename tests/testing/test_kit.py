@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import late
 from softgrad import testing
 from softgrad.backends import Backend
 from softgrad.testing import _reference as reference
@@ -211,8 +212,8 @@ def test_wrong_use_is_named(change, words):
 @pytest.mark.parametrize(
     "sections",
     [
-        pytest.param(None, id="all", marks=pytest.mark.full("torch", "dask", "cupy", "array_api_strict")),
-        pytest.param(WITHOUT_GRADIENTS, id="without gradients", marks=pytest.mark.full("numpy")),
+        late(None, "torch", "dask", "cupy", "array_api_strict", id="all"),
+        late(WITHOUT_GRADIENTS, "numpy", id="without gradients"),
     ],
 )
 def test_every_library_keeps_the_contract(sections, xp):

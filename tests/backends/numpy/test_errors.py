@@ -7,6 +7,7 @@ import pytest
 
 import calls
 import softgrad as sg
+from marks import late
 
 pytestmark = pytest.mark.libraries("numpy", "array_api_strict")
 #: What the numbers are scaled by, so that products overflow and underflow; or the largest is replaced by.
@@ -41,8 +42,8 @@ def outcome(call, setting, arrays):
 @pytest.mark.parametrize(
     "each",
     [
-        pytest.param(False, id="scales in turn", marks=pytest.mark.full("numpy")),
-        pytest.param(True, id="each scale", marks=pytest.mark.full("array_api_strict")),
+        late(False, "numpy", id="scales in turn"),
+        late(True, "array_api_strict", id="each scale"),
     ],
 )
 def test_a_call_ends_as_it_does_where_errors_are_ignored(each, name, kernels, asarray):

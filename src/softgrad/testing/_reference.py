@@ -15,6 +15,8 @@ from .._array.typing import NDArray
 STEP = Decimal("1e-20")
 _CONTEXT = decimal.Context(prec=80, Emin=-(10**6), Emax=10**6, traps=[decimal.InvalidOperation])
 _F = TypeVar("_F", bound=Callable[..., Any])
+# a difference alters one entry: most of what the next one needs has been computed
+_exp, _ln = functools.lru_cache(1 << 12)(Decimal.exp), functools.lru_cache(1 << 12)(Decimal.ln)
 
 
 def _precise(function: _F) -> _F:
@@ -38,7 +40,7 @@ def exact(host: Any) -> NDArray:
 
 def _lse(row: list[Decimal]) -> Decimal:
     top = max(row)
-    return top + sum((value - top).exp() for value in row).ln()  # type: ignore[union-attr]
+    return top + _ln(sum((_exp(value - top) for value in row), Decimal(0)))
 
 
 @_precise
@@ -50,8 +52,8 @@ def logsumexp(x: Any, b: Any = None) -> NDArray:
     factors = exact(np.broadcast_to(b, x.shape))
     out = np.empty(x.shape[:-1], dtype=object)
     for place in np.ndindex(out.shape):
-        total = sum((f * v.exp() for f, v in zip(factors[place], x[place], strict=True)), Decimal(0))
-        out[place] = abs(total).ln()
+        total = sum((f * _exp(v) for f, v in zip(factors[place], x[place], strict=True)), Decimal(0))
+        out[place] = _ln(abs(total))
     return out
 
 
@@ -66,7 +68,7 @@ def log_softmax(x: Any) -> NDArray:
 def softmax(x: Any) -> NDArray:
     """Softmax over the last axis."""
     logs = log_softmax(x)
-    return np.asarray([value.exp() for value in logs.flat], dtype=object).reshape(logs.shape)
+    return np.asarray([_exp(value) for value in logs.flat], dtype=object).reshape(logs.shape)
 
 
 def _by_row(function: Callable[[list[Decimal]], Decimal], x: NDArray) -> NDArray:
@@ -95,7 +97,7 @@ def _scaled(x: Any, options: Options) -> Any:
     """The logits after softcap, temperature and shift."""
     if options.softcap is not None:
         cap = Decimal(options.softcap)
-        powers = [(2 * a / cap).exp() for a in x.ravel()]
+        powers = [_exp(2 * a / cap) for a in x.ravel()]
         x = np.array([cap * (a - 1) / (a + 1) for a in powers], dtype=object).reshape(x.shape)
     x = x / Decimal(options.temperature)
     return x if options.logit_shift is None else x + exact(options.logit_shift)
@@ -124,7 +126,7 @@ def losses(x: Any, labels: Any, options: Options = Options()) -> tuple[NDArray, 
         lse = _lse([x[i, c] for c in allowed])
         costs = {c: lse - x[i, c] for c in smooth}
         if focal:
-            costs = {c: cost * (1 - (-cost).exp()) ** focal for c, cost in costs.items()}
+            costs = {c: cost * (1 - _exp(-cost)) ** focal for c, cost in costs.items()}
         out[i] = by_sample[i] * (sum(v * costs[c] for c, v in smooth.items()) + z * weight * lse * lse)
         total += by_sample[i] * weight
     return out, total
@@ -144,10 +146,10 @@ def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> D
     x, y = (exact(a) / Decimal(temperature) for a in (x, y))
     b, value = Decimal(beta), Decimal(0)
     for row, other in zip(x, y, strict=True):
-        p, q = ([(a - _lse(list(each))).exp() for a in each] for each in (row, other))
+        p, q = ([_exp(a - lse) for a in each] for each in (row, other) for lse in [_lse(list(each))])
         m = [p, q][beta == 1] if beta in (0, 1) else [b * j + (1 - b) * i for i, j in zip(p, q, strict=True)]
-        to_q = sum(((j * (j / k).ln()) for j, k in zip(q, m, strict=True)), Decimal(0))
-        to_p = sum(((i * (i / k).ln()) for i, k in zip(p, m, strict=True)), Decimal(0))
+        to_q = sum(((j * _ln(j / k)) for j, k in zip(q, m, strict=True)), Decimal(0))
+        to_p = sum(((i * _ln(i / k)) for i, k in zip(p, m, strict=True)), Decimal(0))
         value += to_q + to_p if beta in (0, 1) else b * to_q + (1 - b) * to_p
     return value / len(x)
 

@@ -6,6 +6,7 @@ import pytest
 import divergence_reference as reference
 import softgrad as sg
 from marks import some
+from torch_second_order import second_order_holds
 
 KINDS = {
     "forward": (sg.kl_divergence, sg.kl_divergence_grad, {}, 0.0),
@@ -44,7 +45,7 @@ def test_torch_differentiates_to_second_order(kind, torch):
 
     args = [torch.asarray(a).requires_grad_() for a in (X, Y, WEIGHT)]
     assert torch.autograd.gradcheck(f, args, check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(f, args)
+    assert second_order_holds(f, args)
 
 
 def test_torch_records_the_digits_of_the_gradient(kind, torch):

@@ -6,6 +6,7 @@ import pytest
 import divergence_reference as reference
 import softgrad as sg
 from marks import some
+from torch_second_order import second_order_holds
 
 RNG = np.random.default_rng(7)
 N, K, M = 5, 9, 3
@@ -178,14 +179,14 @@ def test_torch_differentiates_to_second_order(kind, torch):
 
     args = [torch.asarray(a[:3]).requires_grad_() for a in (X, TOLD, WEIGHT + 0.5)]
     assert torch.autograd.gradcheck(f, args, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(f, args[:1] + [a.detach() for a in args[1:]])
+    assert second_order_holds(f, args[:1] + [a.detach() for a in args[1:]])
     student = [torch.asarray(a).requires_grad_() for a in (FEATURES[:3], W, BIAS)]
 
     def linear(x, w, b):
         return sg.linear_top_k_kl_divergence(x, w, told, labels, b, block_size=2, **options)
 
     assert torch.autograd.gradcheck(linear, student)
-    assert torch.autograd.gradgradcheck(linear, student)
+    assert second_order_holds(linear, student)
 
 
 def test_torch_leaves_out_what_does_not_count(kind, torch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from torch_second_order import second_order_holds
 
 RNG = np.random.default_rng(6)
 X, X_TARGET = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 4))
@@ -91,7 +92,7 @@ def test_torch_differentiates(reduction, kind, torch):
 
     student = [torch.asarray(a).requires_grad_() for a in (X[:5].copy(), W, BIAS)]
     assert torch.autograd.gradcheck(f, student)
-    assert torch.autograd.gradgradcheck(f, student)
+    assert second_order_holds(f, student)
 
 
 def test_torch_keeps_no_logits(kind, torch):

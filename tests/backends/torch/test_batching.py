@@ -5,6 +5,7 @@ import warnings
 import pytest
 
 import softgrad as sg
+from torch_second_order import second_order_holds
 
 OPTIONS = {
     "plain": {},
@@ -85,4 +86,4 @@ def test_a_batch_of_cotangents_goes_back_through_the_linear_loss(how, torch, lin
 def test_derivatives_of_the_linear_loss_hold_in_batches(torch, linear):
     function, parameters = linear
     assert torch.autograd.gradcheck(function, parameters, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(function, parameters, check_batched_grad=True)
+    assert second_order_holds(function, parameters, check_batched_grad=True)

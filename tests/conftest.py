@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import zlib
 from collections import defaultdict
@@ -67,6 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
         except ImportError as error:
             raise pytest.UsageError(f"--backend {name} was asked for and cannot be used: {error}") from error
     config.stash[LIBRARIES] = libraries
+    # what is imported and collected stays: no use in looking through it while it comes, nor, for a second, at the end
+    gc.disable()
     if triton_on_cpu.interpreted():
         triton_on_cpu.install()
     config.addinivalue_line("markers", "libraries(*names): collected for these array libraries alone")
@@ -151,6 +154,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left += set(candidates).difference(kept)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 
 import oracle
 import softgrad as sg
+from marks import late_on_jax
 from softgrad import calibration
 
 RNG = np.random.default_rng(5)
@@ -28,6 +29,7 @@ def best(labels=LABELS, **options):
     return math.exp(found.x), found.fun
 
 
+@late_on_jax
 @pytest.mark.parametrize("options", [{}, {"sample_weight": WEIGHT}, {"where": WHERE}], ids=str)
 @pytest.mark.parametrize("dense", [False, True])
 def test_it_is_the_temperature_of_least_loss(options, dense, asarray):

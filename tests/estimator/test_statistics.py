@@ -62,6 +62,7 @@ def close(result, expected, **keywords):
 # --- the diagonal
 
 
+@late_on_jax
 @every_option
 @both_layouts
 @with_bias
@@ -307,6 +308,7 @@ def information(x, theta, weight, reference):
     return total
 
 
+@late_on_jax
 @both_layouts
 @pytest.mark.parametrize("reference", [0, 2, -1])
 def test_covariance_is_the_inverse_information(reference, sample_axis, asarray, to_numpy):
@@ -337,6 +339,7 @@ def test_large_logits_do_not_overflow(asarray, to_numpy):
     close(errors**2, np.diag(np.linalg.inv(information(x, shifted, np.ones(60), 0))).reshape(2, 2), rtol=1e-7)
 
 
+@late_on_jax
 def test_statistics_keep_library_device_and_dtype(asarray, to_numpy):
     x = np.random.default_rng(6).normal(size=(30, M))
     for dtype in ("float32", "float64"):

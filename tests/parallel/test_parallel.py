@@ -10,7 +10,7 @@ import pytest
 import oracle
 import parallel_cases as cases
 import softgrad as sg
-from marks import full, late
+from marks import full, late, late_on_jax
 from softgrad import parallel
 from softgrad.parallel import arguments
 
@@ -145,6 +145,7 @@ def exact_slopes(logits, labels):
     return out
 
 
+@late_on_jax
 def test_other_axes_and_layouts(xp, asarray, to_numpy):
     logits = np.arange(24.0).reshape(2, 4, 3) % 5
     labels = np.asarray([[3, 0, 1], [2, 2, 3]])
@@ -172,6 +173,7 @@ def test_other_axes_and_layouts(xp, asarray, to_numpy):
     close(np.concatenate([mine[3] for mine in found], axis=1), slope.T)
 
 
+@late_on_jax
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_narrow_formats_are_summed_in_float32(dtype, xp, asarray, to_numpy, has_dtype):
     if not has_dtype(dtype):
@@ -196,6 +198,7 @@ def test_narrow_formats_are_summed_in_float32(dtype, xp, asarray, to_numpy, has_
     assert set(seen) == {"float32"}
 
 
+@late_on_jax
 def test_a_label_that_nobody_holds_gives_nan(asarray, to_numpy):
     labels = asarray([0, 3, -1], "int64")
     value, grad = parallel.cross_entropy_value_and_grad(
@@ -205,6 +208,7 @@ def test_a_label_that_nobody_holds_gives_nan(asarray, to_numpy):
     assert np.isnan(to_numpy(grad)).all(axis=1).tolist() == [False, True, True]
 
 
+@late_on_jax
 def test_samples_that_do_not_count_may_hold_anything(asarray, to_numpy):
     logits, weight = np.zeros((3, 2)), np.asarray([1.0, 0.0, 1.0])
     logits[1] = np.nan

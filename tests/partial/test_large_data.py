@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 import softgrad as sg
-from marks import full, late, late_on_jax
+from marks import full, late_on_jax
 from softgrad.partial import BatchedLinearCrossEntropy
 
 N, M, K = 60, 7, 4
@@ -316,14 +316,9 @@ def batched(asarray, cuts, weight=None, labels=LABELS, dtype="float64", sample_a
 
 
 # JAX compiles everything for every size of a batch
-@pytest.mark.parametrize(
-    "cuts",
-    [
-        pytest.param(cuts, id=name, marks=[pytest.mark.full("jax")] if name in ("one", "seven") else [])
-        for name, cuts in CUTS.items()
-    ],
-)
-@pytest.mark.parametrize("reduction", ["mean", late("sum", "jax")])
+@late_on_jax
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("options", ["plain", "all"])
 def test_batches_make_the_whole(cuts, reduction, options, asarray, to_numpy):
     given = {name: value for name, value in OPTIONS[options].items() if name != "sample_weight"}

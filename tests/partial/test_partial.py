@@ -64,6 +64,7 @@ def parts_of(asarray, cuts, *, options="plain", labels=LABELS, weight=None, bias
     return out
 
 
+@late_on_jax
 @every_sharing
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("sample_axis", [0, 1])
@@ -256,6 +257,7 @@ def test_huge_logits_do_not_overflow(asarray, to_numpy):
     close(to_numpy(partial.finish(merged)), oracle.rounded(oracle.cross_entropy(logits, labels).value("none")))
 
 
+@late_on_jax
 def test_a_label_in_no_share_is_nan(asarray, to_numpy):
     labels = np.array([2, 5, -1])
     merged = partial.merge(*class_parts(asarray, LOGITS[:3], labels, (0, 2, 5)))

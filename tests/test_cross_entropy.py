@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import oracle
 import softgrad as sg
-from marks import late
+from marks import late, late_on_jax
 
 N, K = 4, 5
 RNG = np.random.default_rng(20)
@@ -154,6 +154,7 @@ def test_axis(axis, dense, asarray, to_numpy, place):
             np.testing.assert_allclose(to_numpy(array), expected, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
+@late_on_jax
 @pytest.mark.parametrize("dense", [False, True])
 def test_one_sample_without_a_sample_axis(dense, asarray, to_numpy, place):
     labels = SOFT[0] if dense else LABELS[0]
@@ -239,6 +240,7 @@ def test_one_class_loses_nothing(asarray, to_numpy):
         np.testing.assert_array_equal(to_numpy(array), np.zeros(to_numpy(array).shape), err_msg=name)
 
 
+@late_on_jax
 def test_one_hot_equals_indices(asarray, to_numpy, place):
     options = {"label_smoothing": 0.2, "class_weight": CLASS_WEIGHT, "z_loss": 0.3}
     loss = sg.CrossEntropy(**options)
@@ -312,6 +314,7 @@ def test_hessian_diag_is_the_diagonal_of_the_hvps(asarray, to_numpy, place):
         np.testing.assert_allclose(diagonal[:, c], column, rtol=1e-12, atol=1e-16)
 
 
+@late_on_jax
 def test_hvp_is_linear_and_symmetric(asarray, to_numpy, place):
     loss = sg.CrossEntropy(**OPTIONS["every one"])
     labels, _ = place(LABELS)
@@ -393,6 +396,7 @@ def test_torch_agrees_on_every_option(backend, asarray, to_numpy):
 # --- the object and its shorthands
 
 
+@late_on_jax
 def test_loss_object_holds_no_labels(asarray, to_numpy, place):
     loss = sg.CrossEntropy(**OPTIONS["all"])
     first, second = place(LABELS)[0], place(LABELS[::-1])[0]
@@ -428,6 +432,7 @@ def test_loss_object_serves_other_shapes_and_widths(asarray, to_numpy):
         np.testing.assert_allclose(to_numpy(value), oracle.rounded(reference.value()), rtol=1e-6)
 
 
+@late_on_jax
 def test_shorthands_are_the_methods(asarray, to_numpy, place):
     options = {**OPTIONS["all"], "reduction": "sum", "axis": -1, "precision": None}
     labels, given = place(LABELS, ARGUMENTS["sample_weight and where"])

@@ -87,7 +87,7 @@ def test_check_as_a_program_prints_json_and_nothing_else(backend, command):
 
 
 @pytest.mark.parametrize("width", [80, *full(120)])
-@late_on_jax
+@pytest.mark.full("jax", "cupy", "dask")
 def test_check_prints_a_table_that_fits_a_terminal(backend, library, call, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, err = call("check", "--backend", backend)

@@ -55,7 +55,7 @@ def broken(results):
 
 @pytest.mark.parametrize(
     "dtype",
-    ["float32", "float64", *(late(name, "jax") for name in ("float16", "bfloat16"))],
+    ["float32", "float64", *(late(name, "jax", "dask") for name in ("float16", "bfloat16"))],
 )
 def test_bounds_of_every_family(dtype, backend, arrays):
     if dtype not in arrays.dtypes:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
+from marks import late_on_jax
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def same(got, expected, to_numpy):
         np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
 
 
+@late_on_jax
 def test_a_bound_loss_and_its_methods(draws, to_numpy, asarray):
     X, labels, W, bias = draws
     loss = sg.LinearCrossEntropy(X, labels, l2=0.1, where=asarray([True, True, False, True], "bool"))
@@ -48,6 +50,7 @@ def test_a_bound_loss_and_its_methods(draws, to_numpy, asarray):
         same((again, *others), (value, *grads), to_numpy)
 
 
+@late_on_jax
 def test_a_preconditioner(draws, to_numpy):
     X, labels, W, bias = draws
     made = sg.statistics.BlockPreconditioner(sg.LinearCrossEntropy(X, labels, l2=0.1), W, bias)

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from estimator_cases import CLASS_WEIGHT, LABELS, NAMES, SAMPLE_WEIGHT, M, N, X, data, every_solver
-from marks import some
+from marks import late_on_jax, some
 from softgrad import SoftmaxRegression
 from softgrad.estimator import predictions as estimator_predictions
 from softgrad.estimator.solvers import SOLVERS
@@ -192,6 +192,7 @@ def test_pipeline_search_pickle_and_clone():
     assert not hasattr(copy, "coef_")
 
 
+@late_on_jax
 def test_pickle_of_a_fit_on_any_library(asarray, to_numpy, backend):
     if backend == "cupy":
         pytest.skip("the emulated device does not pickle")

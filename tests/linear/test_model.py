@@ -6,6 +6,7 @@ import pytest
 import oracle
 import softgrad as sg
 from linear_cases import BIAS, DIRECTIONS, LABELS, OPTIONS, SOFT, WHERE, K, N, Problem, W, X, close
+from marks import late_on_jax
 
 # --- value and gradient
 
@@ -107,6 +108,7 @@ def test_gradient_against_finite_differences_of_the_code(asarray, to_numpy):
 # --- blocks
 
 
+@late_on_jax
 @pytest.mark.parametrize("block_size", [1, 2, 7, 100])
 @pytest.mark.parametrize("sample_axis", [0, 1])
 def test_block_size_changes_nothing(sample_axis, block_size, asarray, to_numpy):
@@ -208,6 +210,7 @@ def test_classes_choose_parts_of_the_bias_too(asarray, to_numpy):
 # --- the object bound to its data
 
 
+@late_on_jax
 @pytest.mark.parametrize("sample_axis", [0, 1])
 @pytest.mark.parametrize("options", ["plain", "all"])
 def test_bound_object_equals_the_functions(options, sample_axis, asarray, to_numpy):

@@ -5,6 +5,7 @@ import pytest
 
 import softgrad as sg
 from linear_cases import LABELS, K, M, W, X
+from marks import late_on_jax
 
 ONE_HOT = np.eye(K)[LABELS]
 
@@ -88,6 +89,7 @@ def test_seed_layout_is_the_transposed_problem(seed, asarray, to_numpy):
     np.testing.assert_allclose(to_numpy(here[1]).T, to_numpy(there[1]), rtol=1e-13, atol=1e-15)
 
 
+@late_on_jax
 @pytest.mark.parametrize("block_size", [None, 1, 2])
 @pytest.mark.parametrize("classes", [4, 200])
 def test_without_features_the_bias_decides(block_size, classes, asarray, to_numpy):

@@ -355,6 +355,7 @@ def test_batches_of_half_precision_are_summed_in_float32(asarray, to_numpy, has_
     np.testing.assert_allclose(to_numpy(value), sg.linear_cross_entropy(DENSE, LABELS, W, l2=0.1), rtol=1e-2)
 
 
+@pytest.mark.full("dask")
 def test_many_batches_lose_no_digits(asarray, to_numpy):
     n = 1000  # of which plain sums lose ten times what is allowed
     x, y = asarray([[1.0]], "float32"), asarray([0], "int64")

@@ -22,6 +22,8 @@ LABELS = np.array([2, 0])
 # the sections that take JAX minutes are run once, in the test of the whole contract
 QUICK = ("edge cases", "dtypes", "layout", "devices")
 WITHOUT_GRADIENTS = (*QUICK, "values", "transforms", "large")
+#: What the kit finds by differences is the same on every library; these take longest for a call.
+by_differences = pytest.mark.full("jax", "cupy", "dask")
 
 
 # --- digits
@@ -100,6 +102,7 @@ def loss(asarray):
     )
 
 
+@by_differences
 @pytest.mark.parametrize(("dtype", "slip"), [("float32", 1e-2), ("float64", 1e-8)])
 def test_a_right_gradient_passes_and_a_slipped_one_does_not(dtype, slip, asarray, loss):
     value, gradient, _ = loss
@@ -114,6 +117,7 @@ def test_a_right_gradient_passes_and_a_slipped_one_does_not(dtype, slip, asarray
         testing.check_gradient(value, lambda z: gradient(z) + slip, x)
 
 
+@by_differences
 def test_a_right_second_derivative_passes_and_a_slipped_one_does_not(asarray, loss):
     _, gradient, hvp = loss
     x = asarray(LOGITS)
@@ -124,6 +128,7 @@ def test_a_right_second_derivative_passes_and_a_slipped_one_does_not(asarray, lo
         testing.check_hvp(gradient, lambda z, v: hvp(z, v) + z, x, methods="central")
 
 
+@by_differences
 def test_half_precision_is_checked_in_single(asarray, has_dtype, loss):
     if not has_dtype("float16"):
         pytest.skip("no float16")
@@ -133,6 +138,7 @@ def test_half_precision_is_checked_in_single(asarray, has_dtype, loss):
         testing.check_gradient(value, lambda z: gradient(z) * 1.25, asarray(LOGITS, "float16"))
 
 
+@by_differences
 def test_the_complex_step_sees_what_differences_cannot(asarray, to_numpy):
     x = asarray(LOGITS)
     found = testing.check_gradient(lambda z: sg.logsumexp(z), lambda z: sg.softmax(z, axis=None), x)

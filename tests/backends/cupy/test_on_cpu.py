@@ -252,6 +252,7 @@ def test_process_ends_as_any_other():
     assert run_python(f"{code}; raise SystemExit(3)").returncode == 3
 
 
+@pytest.mark.full
 def test_processes_share_the_cache_while_it_fills(tmp_path):
     code = "import cupy_on_cpu; cupy = cupy_on_cpu.install(); print(cupy.arange(700).get().sum())"
     environment = {**os.environ, "PYTHONPATH": TESTS, "SOFTGRAD_CUPY_CACHE": str(tmp_path / "new")}
@@ -265,6 +266,7 @@ def test_processes_share_the_cache_while_it_fills(tmp_path):
     assert again.stdout == "244650\n0\n"
 
 
+@pytest.mark.full
 def test_threads_without_assembly_give_the_same(tmp_path):
     code = """
 import cupy_on_cpu

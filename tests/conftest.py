@@ -114,10 +114,10 @@ def parameters(item: pytest.Item) -> dict[str, Any]:
 
 
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Those in which the places of their values add up to a multiple of a step, from a start that differs by library.
+    """As many cases of a test as its longest set of values has: through each shorter one they go round and round.
 
-    The step is the second largest number of values of a parameter, so that each value occurs. Of a test that JAX, which
-    compiles each call anew, shares with other libraries it takes one case.
+    So each value occurs, on each library beside others. Of a test that JAX, which compiles each call anew, shares with
+    other libraries it takes one case.
     """
     values: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for item in items:
@@ -133,9 +133,11 @@ def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
             shared[test].append(item)
             continue
         start = zlib.crc32(f"{item.name.partition('[')[0]} {backend}".encode())
-        *_, second, _ = sorted([1, 1, *map(len, values[test].values())])
-        place = sum(values[test][name][id(value)] for name, value in parameters(item).items())
-        if backend == WHOLE or (place + start) % second == 0:
+        places = {name: values[test][name][id(value)] for name, value in parameters(item).items()}
+        sizes = {name: len(values[test][name]) for name in places}
+        longest = max(sizes, key=sizes.get, default=None)
+        turn = (places[longest] + start) % sizes[longest] if sizes else 0
+        if backend == WHOLE or all(places[name] == turn % sizes[name] for name in sizes if name != longest):
             kept.add(item)
     kept.update(cases[zlib.crc32(test.encode()) % len(cases)] for test, cases in shared.items())
     return [item for item in items if item in kept]

@@ -396,7 +396,6 @@ def test_torch_agrees_on_every_option(backend, asarray, to_numpy):
 # --- the object and its shorthands
 
 
-@late_on_jax
 def test_loss_object_holds_no_labels(asarray, to_numpy, place):
     loss = sg.CrossEntropy(**OPTIONS["all"])
     first, second = place(LABELS)[0], place(LABELS[::-1])[0]

@@ -1,5 +1,6 @@
 """A small array library without ``__array_namespace__``: its arrays wrap those of NumPy."""
 
+import array_api_compat.numpy as standard
 import numpy as np
 
 
@@ -56,5 +57,5 @@ for _name in _OPERATORS.split():
 
 def __getattr__(name):
     """Each function of the standard, on Tiny arrays; dtypes and constants are NumPy's."""
-    found = getattr(np, name)
+    found = getattr(standard, name)
     return found if isinstance(found, type) or not callable(found) or "info" in name else _on_tiny(found)

@@ -7,6 +7,8 @@ import numbers
 import operator
 from typing import Any
 
+import numpy as np
+
 
 def number(value: Any, name: str, low: float, high: float = math.inf) -> float:
     """``value`` as a float between ``low`` and ``high``."""
@@ -30,7 +32,8 @@ def positive(value: Any, name: str) -> float:
 def integer(value: Any, name: str, what: str = "an int") -> int:
     """``value`` as an int; anything with ``__index__`` except bool."""
     try:
-        if isinstance(value, bool):
+        # to NumPy 2.0 its own bool is an index, with a warning
+        if isinstance(value, (bool, np.bool)):
             raise TypeError
         return operator.index(value)
     except TypeError:

@@ -13,6 +13,11 @@ from jax.sharding import Mesh, PartitionSpec
 import parallel_cases as cases
 from softgrad import parallel
 
+try:
+    from jax import shard_map
+except ImportError:  # to JAX 0.5
+    from jax.experimental.shard_map import shard_map
+
 jax.config.update("jax_enable_x64", True)
 COUNT = int(sys.argv[1])
 # all devices hold as many classes: what is over is hidden
@@ -54,7 +59,7 @@ def inputs(options):
 
 def over_devices(function, *arguments, out):
     specs = jax.tree.map(held, arguments)
-    return jax.jit(jax.shard_map(function, mesh=MESH, in_specs=specs, out_specs=out))
+    return jax.jit(shard_map(function, mesh=MESH, in_specs=specs, out_specs=out))
 
 
 def dense(arrays, plain, value, grad):

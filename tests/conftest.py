@@ -38,8 +38,6 @@ collect_ignore_glob = ["gpu_static", *([] if triton_on_cpu.interpreted() else ["
 LIBRARIES = pytest.StashKey[dict[str, arrays.Library]]()
 #: What is tested where a test asks for no library.
 PLAIN = "numpy"
-#: Of the combinations of a test's parameters a part is taken, but on this.
-WHOLE = "array_api_strict"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -137,7 +135,7 @@ def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
         sizes = {name: len(values[test][name]) for name in places}
         longest = max(sizes, key=sizes.get, default=None)
         turn = (places[longest] + start) % sizes[longest] if sizes else 0
-        if backend == WHOLE or all(places[name] == turn % sizes[name] for name in sizes if name != longest):
+        if all(places[name] == turn % sizes[name] for name in sizes if name != longest):
             kept.add(item)
     kept.update(cases[zlib.crc32(test.encode()) % len(cases)] for test, cases in shared.items())
     return [item for item in items if item in kept]

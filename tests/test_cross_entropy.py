@@ -168,6 +168,7 @@ def test_one_sample_without_a_sample_axis(dense, asarray, to_numpy, place):
             np.testing.assert_allclose(to_numpy(array), expected, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
+@late_on_jax
 @pytest.mark.parametrize("mask", [WHERE[1], WHERE[:, :1], WHERE[3:]], ids=["(K,)", "(N, 1)", "(1, K)"])
 def test_where_is_broadcast_to_the_logits(mask, asarray, to_numpy, place):
     labels = np.array([1, 1, 1, 1]) if mask.shape[-1] == K and mask[..., 1].all() else LABELS

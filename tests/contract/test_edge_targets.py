@@ -234,6 +234,7 @@ def test_ignored_sample_contributes_exactly_zero(reduction, by, junk, asarray, t
         np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
+@late_on_jax
 @pytest.mark.parametrize("junk", [np.nan, np.inf])
 @pytest.mark.parametrize("by", ["ignore_index", "sample_weight"])
 def test_ignored_sample_contributes_exactly_zero_to_the_linear_model(by, junk, asarray, to_numpy):

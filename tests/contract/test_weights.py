@@ -222,6 +222,7 @@ def without_hidden(value):
     return value[SHOWN]
 
 
+@late_on_jax
 @pytest.mark.parametrize("labels", list(TARGETS))
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(

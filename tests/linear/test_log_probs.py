@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from marks import full
+from marks import full, late_on_jax
 from torch_second_order import second_order_holds
 
 RNG = np.random.default_rng(18)
@@ -47,6 +47,7 @@ def test_results_are_those_of_the_logits(options, block_size, data, to_numpy):
     near(to_numpy(found.top_log_probs), sg.log_probs(z, top, **options))
 
 
+@late_on_jax
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("which", ["both", "log_probs", "entropy"])
 def test_vjp_is_the_logits_own_times_their_factors(which, options, data, asarray, to_numpy):

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-#: Of what JAX has no kernels for: it compiles the generic code an operation at a time, which takes seconds.
+#: Of what JAX has no kernels for, or what other tests show of them: it compiles each call, for up to seconds.
 late_on_jax = pytest.mark.full("jax")
+#: Of what is the same on every library: these take longest for a call.
+late_where_slow = pytest.mark.full("jax", "cupy", "dask")
 
 
 def late(value: Any, *libraries: str, id: str | None = None) -> Any:

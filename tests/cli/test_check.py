@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from marks import full, late_on_jax
+from marks import full, late_on_jax, late_where_slow
 from softgrad import _cli
 from softgrad._cli import _problem
 from softgrad.testing import _libraries
@@ -87,7 +87,7 @@ def test_check_as_a_program_prints_json_and_nothing_else(backend, command):
 
 
 @pytest.mark.parametrize("width", [80, *full(120)])
-@pytest.mark.full("jax", "cupy", "dask")
+@late_where_slow
 def test_check_prints_a_table_that_fits_a_terminal(backend, library, call, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     code, out, err = call("check", "--backend", backend)

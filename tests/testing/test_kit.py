@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import softgrad as sg
-from marks import late
+from marks import late, late_where_slow
 from softgrad import testing
 from softgrad.backends import Backend
 from softgrad.testing import _reference as reference
@@ -22,8 +22,6 @@ LABELS = np.array([2, 0])
 # the sections that take JAX minutes are run once, in the test of the whole contract
 QUICK = ("edge cases", "dtypes", "layout", "devices")
 WITHOUT_GRADIENTS = (*QUICK, "values", "transforms", "large")
-#: What the kit finds by differences is the same on every library; these take longest for a call.
-by_differences = pytest.mark.full("jax", "cupy", "dask")
 
 
 # --- digits
@@ -102,7 +100,7 @@ def loss(asarray):
     )
 
 
-@by_differences
+@late_where_slow
 @pytest.mark.parametrize(("dtype", "slip"), [("float32", 1e-2), ("float64", 1e-8)])
 def test_a_right_gradient_passes_and_a_slipped_one_does_not(dtype, slip, asarray, loss):
     value, gradient, _ = loss
@@ -117,7 +115,7 @@ def test_a_right_gradient_passes_and_a_slipped_one_does_not(dtype, slip, asarray
         testing.check_gradient(value, lambda z: gradient(z) + slip, x)
 
 
-@by_differences
+@late_where_slow
 def test_a_right_second_derivative_passes_and_a_slipped_one_does_not(asarray, loss):
     _, gradient, hvp = loss
     x = asarray(LOGITS)
@@ -128,7 +126,7 @@ def test_a_right_second_derivative_passes_and_a_slipped_one_does_not(asarray, lo
         testing.check_hvp(gradient, lambda z, v: hvp(z, v) + z, x, methods="central")
 
 
-@by_differences
+@late_where_slow
 def test_half_precision_is_checked_in_single(asarray, has_dtype, loss):
     if not has_dtype("float16"):
         pytest.skip("no float16")
@@ -138,7 +136,7 @@ def test_half_precision_is_checked_in_single(asarray, has_dtype, loss):
         testing.check_gradient(value, lambda z: gradient(z) * 1.25, asarray(LOGITS, "float16"))
 
 
-@by_differences
+@late_where_slow
 def test_the_complex_step_sees_what_differences_cannot(asarray, to_numpy):
     x = asarray(LOGITS)
     found = testing.check_gradient(lambda z: sg.logsumexp(z), lambda z: sg.softmax(z, axis=None), x)

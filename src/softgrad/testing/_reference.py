@@ -143,15 +143,14 @@ def loss(x: Any, labels: Any, options: Options = Options(), reduction: str = "me
 @_precise
 def divergence(x: Any, y: Any, beta: float = 0.0, temperature: float = 1.0) -> Decimal:
     """The mean over rows of KL(softmax(y) || softmax(x)), with ``beta`` 1 the other way, between them of JS."""
-    x, y = (exact(a) / Decimal(temperature) for a in (x, y))
+    ours, theirs = (softmax(exact(a) / Decimal(temperature)) for a in (x, y))
     b, value = Decimal(beta), Decimal(0)
-    for row, other in zip(x, y, strict=True):
-        p, q = ([_exp(a - lse) for a in each] for each in (row, other) for lse in [_lse(list(each))])
+    for p, q in zip(ours, theirs, strict=True):
         m = [p, q][beta == 1] if beta in (0, 1) else [b * j + (1 - b) * i for i, j in zip(p, q, strict=True)]
         to_q = sum(((j * _ln(j / k)) for j, k in zip(q, m, strict=True)), Decimal(0))
         to_p = sum(((i * _ln(i / k)) for i, k in zip(p, m, strict=True)), Decimal(0))
         value += to_q + to_p if beta in (0, 1) else b * to_q + (1 - b) * to_p
-    return value / len(x)
+    return value / len(ours)
 
 
 @_precise
